@@ -1,3 +1,5 @@
 //! hubprint: weight fingerprints of the Hugging Face Hub.
+pub mod formats;
 pub mod hub;
 pub mod server;
+pub mod signals;

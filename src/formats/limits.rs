@@ -1,0 +1,34 @@
+//! How much of an untrusted file is believed. One value, passed to every decoder.
+
+/// Upper bounds on what a checkpoint's small files may claim.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest safetensors header, bytes. The Python and JavaScript clients refuse more than 25 MB.
+    pub header_bytes: u64,
+    /// Most tensors in one file. The largest public mixture-of-experts shards hold some 60,000.
+    pub tensors: usize,
+    /// Longest tensor name, bytes.
+    pub name_bytes: usize,
+    /// Most dimensions of one tensor.
+    pub rank: usize,
+    /// Largest config.json, bytes.
+    pub config_bytes: u64,
+    /// Largest `*.safetensors.index.json`, bytes.
+    pub index_bytes: u64,
+    /// Most shards of one checkpoint.
+    pub shards: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 25_000_000,
+            tensors: 500_000,
+            name_bytes: 1024,
+            rank: 16,
+            config_bytes: 4 << 20,
+            index_bytes: 64 << 20,
+            shards: 10_000,
+        }
+    }
+}

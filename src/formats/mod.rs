@@ -1,0 +1,17 @@
+//! Decoders of the small files and byte ranges of a checkpoint.
+//!
+//! Nothing here does I/O: a decoder is given bytes and answers with a value, an error that carries its
+//! evidence, or the range that it needs next. Every length is checked against [`Limits`] before memory
+//! is taken for it.
+
+pub mod config;
+pub mod dtype;
+pub mod limits;
+pub mod safetensors;
+pub mod shards;
+
+pub use config::ModelConfig;
+pub use dtype::Dtype;
+pub use limits::Limits;
+pub use safetensors::{Header, HeaderError, TensorInfo};
+pub use shards::ShardIndex;

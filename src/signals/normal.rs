@@ -1,0 +1,42 @@
+//! The normal distribution: tails and the interval likelihood that the verdict needs, in logarithms.
+
+use std::f64::consts::{PI, SQRT_2};
+
+/// Upper tail probability of a standard normal, `P(Z > z)`.
+pub fn upper_tail(z: f64) -> f64 {
+    0.5 * libm::erfc(z / SQRT_2)
+}
+
+/// Natural logarithm of [`upper_tail`], also where the tail itself underflows.
+pub fn ln_upper_tail(z: f64) -> f64 {
+    if z < 30.0 {
+        upper_tail(z).ln()
+    } else {
+        // First terms of the asymptotic series, Abramowitz and Stegun 26.2.12; relative error below 1e-5 here.
+        -z * z / 2.0 - z.ln() - (2.0 * PI).ln() / 2.0 + (1.0 / (z * z)).mul_add(-1.0, 1.0).ln()
+    }
+}
+
+/// `ln(Phi(b) - Phi(a))` for `a < b`, stable in both tails.
+pub fn ln_interval(a: f64, b: f64) -> f64 {
+    // Work in the tail where both values are small.
+    let (lo, hi) = if a + b < 0.0 { (-b, -a) } else { (a, b) };
+    let (upper_lo, upper_hi) = (ln_upper_tail(lo), ln_upper_tail(hi));
+    upper_lo + (-((upper_hi - upper_lo).exp())).ln_1p()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_tails() {
+        assert!((upper_tail(1.959_963_985) - 0.025).abs() < 1e-9);
+        assert!((ln_upper_tail(5.0) - 2.866_515_72e-7_f64.ln()).abs() < 1e-6);
+        // Continuous where the series takes over.
+        assert!((ln_upper_tail(29.999) - ln_upper_tail(30.001)).abs() < 0.1);
+        assert!((ln_interval(-1.0, 1.0) - 0.682_689_492_f64.ln()).abs() < 1e-8);
+        assert!((ln_interval(40.0, 50.0) - ln_upper_tail(40.0)).abs() < 1e-9);
+        assert!((ln_interval(-50.0, -40.0) - ln_upper_tail(40.0)).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,82 @@
+//! Which rows of a tensor are read: a pure function of role and shape, never of file order, shard layout
+//! or dtype, so that two models are always compared at the same positions.
+
+use std::ops::Range;
+
+use super::roles::{Position, Role};
+
+/// Elements read of one matrix: enough for a usable column, 8 KB in 16-bit weights.
+const MATRIX_ELEMENTS: u64 = 4096;
+/// Most rows read of one matrix; tiny models would otherwise be read whole.
+const MATRIX_ROWS: u64 = 64;
+/// First token of each embedding block. Token ids below 128 are special tokens and bytes, little trained;
+/// the blocks spread over frequent and rare tokens. Blocks past the vocabulary are absent.
+const EMBEDDING_STARTS: [u64; 4] = [128, 512, 2048, 8192];
+/// Tokens in an embedding block.
+const EMBEDDING_ROWS: u64 = 64;
+
+/// Longest row that is read. Public models have at most 53,248 columns (the MLP of Llama 3.1 405B).
+pub const MAX_COLUMNS: u64 = 1 << 18;
+
+/// The rows to read of a tensor with this position and shape, in order. Empty when there is nothing
+/// usable.
+pub fn rows(position: Position, rows: u64, columns: u64) -> Vec<Range<u64>> {
+    if rows == 0 || columns < 2 || columns > MAX_COLUMNS {
+        return Vec::new();
+    }
+    match position.role {
+        role if role.is_norm() => std::iter::once(0..1).collect(),
+        Role::Embedding => EMBEDDING_STARTS
+            .iter()
+            .map(|&start| start..start + EMBEDDING_ROWS)
+            .filter(|block| block.end <= rows)
+            .collect(),
+        role => {
+            let wanted = (MATRIX_ELEMENTS / columns).clamp(1, MATRIX_ROWS).min(rows);
+            let block = if reads_tail(role) { rows - wanted..rows } else { 0..wanted };
+            std::iter::once(block).collect()
+        }
+    }
+}
+
+/// Whether the last rows are read instead of the first. Files written by transformers hold tensors in name
+/// order; these choices put blocks of neighbouring tensors, with the norm gain between them, into one range
+/// for the Llama and BERT names (`v` tail, attention norm, `down` head; `up` tail, MLP norm, `k` head).
+fn reads_tail(role: Role) -> bool {
+    matches!(role, Role::Value | Role::Up | Role::Output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signals::Layout;
+
+    fn at(role: Role) -> Position {
+        Position { layer: 0, role, layout: Layout::Linear }
+    }
+
+    #[test]
+    fn blocks_are_bounded_and_inside() {
+        for (r, c) in [(4096, 4096), (11008, 4096), (96, 96), (1, 2), (3, 100_000), (1_000_000, 64)] {
+            for role in [Role::Query, Role::Value, Role::Down] {
+                for block in rows(at(role), r, c) {
+                    assert!(block.start < block.end && block.end <= r);
+                    assert!((block.end - block.start) * c <= MATRIX_ELEMENTS.max(c));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn embedding_blocks_stay_when_the_vocabulary_grows() {
+        assert_eq!(rows(at(Role::Embedding), 1000, 96), [128..192, 512..576]);
+        assert_eq!(rows(at(Role::Embedding), 1100, 96), [128..192, 512..576]);
+        assert!(rows(at(Role::Embedding), 100, 96).is_empty());
+    }
+
+    #[test]
+    fn absurd_shapes_are_not_read() {
+        assert!(rows(at(Role::Query), 4, u64::MAX).is_empty());
+        assert!(rows(at(Role::Query), 0, 64).is_empty());
+    }
+}

@@ -1,0 +1,127 @@
+//! Count sketches: a few signed bytes that stand for thousands of weights.
+//!
+//! Every entry of a unit column is added, with a pseudo-random sign, to one of `D` buckets chosen by a hash
+//! of its key. For two models sketched with the same keys the inner product of the sketches estimates the
+//! inner product of the columns without bias, with variance about `1/D` (Charikar, Chen, Farach-Colton 2002;
+//! Weinberger et al. 2009, feature hashing). Only directions are kept: cosines are all that is asked later,
+//! so a sketch is scaled to its own largest entry and stored in bytes.
+
+/// A sketch being filled.
+pub struct Sketch<const D: usize> {
+    buckets: [f32; D],
+}
+
+impl<const D: usize> Default for Sketch<D> {
+    fn default() -> Self {
+        Self { buckets: [0.0; D] }
+    }
+}
+
+impl<const D: usize> Sketch<D> {
+    /// Adds a vector under `key`; entry `i` is hashed as `(key, i)`.
+    pub fn add(&mut self, key: u64, values: &[f32]) {
+        let base = mix(key);
+        for (i, v) in values.iter().enumerate() {
+            let h = mix(base.wrapping_add(i as u64));
+            let signed = if h >> 63 == 0 { *v } else { -*v };
+            self.buckets[(h % D as u64) as usize] += signed;
+        }
+    }
+
+    /// The buckets scaled to unit length; all zero stays zero.
+    pub fn unit(mut self) -> [f32; D] {
+        let norm = self.buckets.iter().map(|v| v * v).sum::<f32>().sqrt();
+        if norm > 0.0 {
+            self.buckets.iter_mut().for_each(|v| *v /= norm);
+        }
+        self.buckets
+    }
+
+    /// The buckets in bytes, the largest as 127.
+    pub fn quantise(self) -> [i8; D] {
+        quantise(&self.buckets)
+    }
+}
+
+/// Scales so that the largest entry is 127 and rounds. All zero stays zero.
+pub fn quantise<const D: usize>(values: &[f32; D]) -> [i8; D] {
+    let largest = values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    if largest <= 0.0 {
+        return [0; D];
+    }
+    std::array::from_fn(|i| (values[i] / largest * 127.0).round() as i8)
+}
+
+/// Cosine of two stored sketches, 0 when either is empty.
+pub fn cosine(a: &[i8], b: &[i8]) -> f64 {
+    let (mut ab, mut aa, mut bb) = (0i64, 0i64, 0i64);
+    for (x, y) in a.iter().zip(b) {
+        let (x, y) = (i64::from(*x), i64::from(*y));
+        ab += x * y;
+        aa += x * x;
+        bb += y * y;
+    }
+    if aa == 0 || bb == 0 { 0.0 } else { ab as f64 / ((aa as f64) * (bb as f64)).sqrt() }
+}
+
+/// A key from small numbers; different lists give different keys.
+pub fn key(parts: &[u64]) -> u64 {
+    parts.iter().fold(0x6875_6270_7269_6e74, |k, p| mix(k ^ p.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+pub fn mix(mut z: u64) -> u64 {
+    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(seed: u64, n: usize) -> Vec<f32> {
+        (0..n)
+            .map(|i| (mix(seed.wrapping_mul(977).wrapping_add(i as u64)) >> 32) as f32 / 2e9 - 1.0)
+            .collect()
+    }
+
+    #[test]
+    fn unrelated_cosines_have_the_stated_spread() {
+        // Standard deviation 1/sqrt(D) around 0.
+        let n = 400;
+        let values: Vec<f64> = (0..n)
+            .map(|s| {
+                let (mut a, mut b) = (Sketch::<64>::default(), Sketch::<64>::default());
+                a.add(7, &noise(2 * s, 2000));
+                b.add(7, &noise(2 * s + 1, 2000));
+                cosine(&a.quantise(), &b.quantise())
+            })
+            .collect();
+        let mean = values.iter().sum::<f64>() / n as f64;
+        let sd = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n as f64).sqrt();
+        assert!(mean.abs() < 0.02, "{mean}");
+        assert!((sd * 8.0 - 1.0).abs() < 0.12, "{sd}");
+    }
+
+    #[test]
+    fn the_cosine_of_related_vectors_is_kept() {
+        let a = noise(1, 5000);
+        let b: Vec<f32> = a.iter().zip(noise(2, 5000)).map(|(x, y)| x + 0.5 * y).collect();
+        let (mut sa, mut sb) = (Sketch::<1024>::default(), Sketch::<1024>::default());
+        sa.add(1, &a);
+        sb.add(1, &b);
+        let truth = 1.0 / 1.25f64.sqrt();
+        assert!((cosine(&sa.quantise(), &sb.quantise()) - truth).abs() < 0.03);
+    }
+
+    #[test]
+    fn other_keys_are_other_sketches() {
+        let a = noise(1, 5000);
+        let (mut sa, mut sb) = (Sketch::<1024>::default(), Sketch::<1024>::default());
+        sa.add(key(&[1, 2]), &a);
+        sb.add(key(&[2, 1]), &a);
+        assert!(cosine(&sa.quantise(), &sb.quantise()).abs() < 0.15);
+    }
+}
