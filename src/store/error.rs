@@ -1,0 +1,76 @@
+//! What can go wrong with a database, as meanings.
+
+use std::path::{Path, PathBuf};
+
+/// A database that cannot be used, or a file in it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The folder holds no manifest.
+    #[error("{} is not a hubprint database: it has no manifest.json", path.display())]
+    NotADatabase {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Made by another version.
+    #[error("{} has {what} version {found}; this hubprint reads version {supported}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Which version: of the format, or of the extraction.
+        what: &'static str,
+        /// What the file says.
+        found: u32,
+        /// What this program reads.
+        supported: u32,
+    },
+    /// A file does not hold what it should.
+    #[error("{} is damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// No index has been built, or its files are gone.
+    #[error("{} has no index", path.display())]
+    NoIndex {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl StoreError {
+    /// For `map_err` on file operations.
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+
+    /// For `map_err` on decoders.
+    pub(crate) fn damaged<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> Self + '_ {
+        move |what| Self::Damaged { path: path.to_owned(), what: what.to_string() }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NotADatabase { .. } => "give the folder that `hubprint crawl --db` wrote, or crawl first",
+            Self::Version { what: "index", .. } | Self::NoIndex { .. } => {
+                "build it with `hubprint index --db DIR`"
+            }
+            Self::Version { .. } => "crawl again with this version, or use the version that wrote it",
+            Self::Damaged { path, .. } if path.components().any(|c| c.as_os_str() == "index") => {
+                "rebuild it from the shards with `hubprint index --db DIR`"
+            }
+            Self::Damaged { .. } => "restore the file from a copy, or crawl into a new folder",
+            Self::Io { .. } => "check the path, the permissions and the free space",
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! One crawled repository.
+
+use serde::{Deserialize, Serialize};
+
+use crate::signals::Fingerprint;
+
+/// How an enumerated repository ended. Every repository has exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It has a fingerprint.
+    Indexed,
+    /// Its weights need an access grant that this token does not have.
+    Gated,
+    /// The Hub has disabled it.
+    Disabled,
+    /// It, its revision or a needed file is not there.
+    Missing,
+    /// Nothing that this version reads: no safetensors weights, or no tensor with a known role.
+    Unsupported,
+    /// Its files contradict themselves or the Hub.
+    Malformed,
+    /// The network or the Hub failed beyond the retry budget.
+    Unreachable,
+}
+
+impl Outcome {
+    /// Every outcome, the good one first.
+    pub const ALL: [Self; 7] = [
+        Self::Indexed,
+        Self::Gated,
+        Self::Disabled,
+        Self::Missing,
+        Self::Unsupported,
+        Self::Malformed,
+        Self::Unreachable,
+    ];
+
+    /// The name in reports and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Indexed => "indexed",
+            Self::Gated => "gated",
+            Self::Disabled => "disabled",
+            Self::Missing => "missing",
+            Self::Unsupported => "unsupported",
+            Self::Malformed => "malformed",
+            Self::Unreachable => "unreachable",
+        }
+    }
+
+    /// The outcome with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|o| o.name() == name)
+    }
+
+    /// Whether a later crawl of the same commit would end the same way. What may heal by itself (an access
+    /// grant, the network) is tried again.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Indexed | Self::Unsupported | Self::Malformed)
+    }
+
+    /// Whether the run should be reported as incomplete: the repository ought to have been readable.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Missing | Self::Malformed | Self::Unreachable)
+    }
+}
+
+/// One weight file of a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightFile {
+    /// Path in the repository.
+    pub path: String,
+    /// Bytes, where the file was opened.
+    pub size: Option<u64>,
+    /// SHA-256 of the content (the LFS object id), lower-case hex, where the Hub states it.
+    pub sha256: Option<String>,
+}
+
+/// One repository as crawled. Field by field the columns of a shard; see [`super::schema`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// `org/name` at the time of the crawl.
+    pub repo_id: String,
+    /// The Hub's immutable id; the key of a repository. The name, where the Hub gives none.
+    pub hub_id: String,
+    /// Commit that was read.
+    pub sha: Option<String>,
+    /// Creation on the Hub, milliseconds since 1970.
+    pub created_at: Option<i64>,
+    /// Head commit, milliseconds since 1970.
+    pub last_modified: Option<i64>,
+    /// When this row was made, milliseconds since 1970.
+    pub crawled_at: i64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, unless indexed.
+    pub reason: Option<String>,
+    /// `false`, `auto` or `manual`.
+    pub gated: String,
+    /// Downloads of the last 30 days.
+    pub downloads: Option<u64>,
+    /// Likes.
+    pub likes: Option<u64>,
+    /// Task tag.
+    pub pipeline_tag: Option<String>,
+    /// Library tag.
+    pub library_name: Option<String>,
+    /// From the `license:` tag.
+    pub license: Option<String>,
+    /// From the `base_model:` tags: what the card claims.
+    pub declared_bases: Vec<String>,
+    /// `model_type` of config.json.
+    pub model_type: Option<String>,
+    /// First of `architectures`.
+    pub architecture: Option<String>,
+    /// Quantisation method of config.json.
+    pub quantization: Option<String>,
+    /// Dtype of most sampled tensors.
+    pub dtype: Option<String>,
+    /// Stored elements of the opened weight files.
+    pub parameters: Option<u64>,
+    /// The weight files.
+    pub weight_files: Vec<WeightFile>,
+    /// Bytes of all weight files, as far as known.
+    pub bytes_in_repo: u64,
+    /// Bytes of response bodies read for this repository.
+    pub bytes_fetched: u64,
+    /// Digest over the SHA-256 of all weight files: equal content, whatever the names. Lower-case hex.
+    pub weights_digest: Option<String>,
+    /// Digest over the sampled bytes, independent of file layout. Lower-case hex.
+    pub sample_digest: Option<String>,
+    /// The fingerprint, if indexed.
+    pub fingerprint: Option<Fingerprint>,
+}

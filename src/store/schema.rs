@@ -1,0 +1,413 @@
+//! The columns of a shard, and rows to and from Arrow.
+//!
+//! | column | type | unit and meaning |
+//! |---|---|---|
+//! | repo_id, hub_id | string | name at crawl time; the Hub's immutable id |
+//! | sha | string? | commit |
+//! | created_at, last_modified, crawled_at | timestamp(ms, UTC) | crawled_at is never null |
+//! | outcome, reason | string, string? | see [`super::Outcome`]; reason is null when indexed |
+//! | gated | string | false, auto, manual |
+//! | downloads, likes | uint64? | |
+//! | pipeline_tag, library_name, license | string? | from the listing |
+//! | declared_bases | list<string> | `base_model:` tags |
+//! | model_type, architecture, quantization | string? | from config.json |
+//! | dtype, parameters | string?, uint64? | from the tensors |
+//! | weight_file_path, weight_file_size, weight_file_sha256 | lists of equal length | |
+//! | bytes_in_repo, bytes_fetched | uint64 | bytes |
+//! | weights_digest, sample_digest | string? | hex SHA-256 |
+//! | hidden_size, layers, vocabulary | uint32?, uint16?, uint32? | from the tensors |
+//! | resemblance | list<float32> | gains, residual, inner, embedding; empty without fingerprint |
+//! | cell_role .. cell_residual | lists of equal length n | see [`crate::signals::fingerprint::Cell`] |
+//! | cell_sketch | list<int8> | 32 n bytes |
+//! | vector | fixed_size_list<int8>[1024]? | retrieval vector |
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanBuilder, FixedSizeListBuilder, Int8Builder,
+    ListBuilder, PrimitiveArray, PrimitiveBuilder, RecordBatch, StringArray, StringBuilder,
+    TimestampMillisecondArray,
+};
+use arrow::datatypes::{
+    DataType, Field, Float32Type, Int8Type, Schema, TimeUnit, TimestampMillisecondType, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
+};
+
+use super::{Outcome, Row, StoreError, WeightFile};
+use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, Resemblance, VECTOR_DIMENSIONS};
+use crate::signals::{Fingerprint, Role};
+
+/// Rows to a batch whose columns are named and ordered as in the table above.
+pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let fingerprints = || rows.iter().map(|r| r.fingerprint.as_ref());
+    let cells = || rows.iter().map(|r| r.fingerprint.as_ref().map_or(&[][..], |f| f.cells.as_slice()));
+    let files = || rows.iter().map(|r| r.weight_files.as_slice());
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("repo_id", text(rows.iter().map(|r| Some(&r.repo_id)))),
+        ("hub_id", text(rows.iter().map(|r| Some(&r.hub_id)))),
+        ("sha", text(rows.iter().map(|r| r.sha.as_ref()))),
+        ("created_at", time(rows.iter().map(|r| r.created_at))),
+        ("last_modified", time(rows.iter().map(|r| r.last_modified))),
+        ("crawled_at", time(rows.iter().map(|r| Some(r.crawled_at)))),
+        ("outcome", text(rows.iter().map(|r| Some(r.outcome.name())))),
+        ("reason", text(rows.iter().map(|r| r.reason.as_ref()))),
+        ("gated", text(rows.iter().map(|r| Some(&r.gated)))),
+        ("downloads", numbers::<UInt64Type>(rows.iter().map(|r| r.downloads))),
+        ("likes", numbers::<UInt64Type>(rows.iter().map(|r| r.likes))),
+        ("pipeline_tag", text(rows.iter().map(|r| r.pipeline_tag.as_ref()))),
+        ("library_name", text(rows.iter().map(|r| r.library_name.as_ref()))),
+        ("license", text(rows.iter().map(|r| r.license.as_ref()))),
+        ("declared_bases", texts(rows.iter().map(|r| r.declared_bases.iter().map(|b| Some(b.as_str()))))),
+        ("model_type", text(rows.iter().map(|r| r.model_type.as_ref()))),
+        ("architecture", text(rows.iter().map(|r| r.architecture.as_ref()))),
+        ("quantization", text(rows.iter().map(|r| r.quantization.as_ref()))),
+        ("dtype", text(rows.iter().map(|r| r.dtype.as_ref()))),
+        ("parameters", numbers::<UInt64Type>(rows.iter().map(|r| r.parameters))),
+        ("weight_file_path", texts(files().map(|f| f.iter().map(|w| Some(w.path.as_str()))))),
+        ("weight_file_size", lists::<UInt64Type, _>(files().map(|f| f.iter().map(|w| w.size)))),
+        ("weight_file_sha256", texts(files().map(|f| f.iter().map(|w| w.sha256.as_deref())))),
+        ("bytes_in_repo", numbers::<UInt64Type>(rows.iter().map(|r| Some(r.bytes_in_repo)))),
+        ("bytes_fetched", numbers::<UInt64Type>(rows.iter().map(|r| Some(r.bytes_fetched)))),
+        ("weights_digest", text(rows.iter().map(|r| r.weights_digest.as_ref()))),
+        ("sample_digest", text(rows.iter().map(|r| r.sample_digest.as_ref()))),
+        ("hidden_size", numbers::<UInt32Type>(fingerprints().map(|f| Some(f?.hidden_size)))),
+        ("layers", numbers::<UInt16Type>(fingerprints().map(|f| Some(f?.layers)))),
+        ("vocabulary", numbers::<UInt32Type>(fingerprints().map(|f| f?.vocabulary))),
+        (
+            "resemblance",
+            lists::<Float32Type, _>(fingerprints().map(|f| {
+                f.into_iter().flat_map(|f| {
+                    let r = f.resemblance;
+                    [r.gains, r.residual, r.inner, r.embedding].map(Some)
+                })
+            })),
+        ),
+        ("cell_role", lists::<UInt8Type, _>(cells().map(|c| c.iter().map(|c| Some(c.role as u8))))),
+        ("cell_layer", lists::<UInt16Type, _>(cells().map(|c| c.iter().map(|c| Some(c.layer))))),
+        ("cell_start", lists::<UInt32Type, _>(cells().map(|c| c.iter().map(|c| Some(c.start))))),
+        ("cell_rows", lists::<UInt16Type, _>(cells().map(|c| c.iter().map(|c| Some(c.rows))))),
+        ("cell_dimension", lists::<UInt32Type, _>(cells().map(|c| c.iter().map(|c| Some(c.dimension))))),
+        ("cell_residual", flags(cells().map(|c| c.iter().map(|c| c.residual)))),
+        ("cell_sketch", lists::<Int8Type, _>(cells().map(|c| c.iter().flat_map(|c| c.sketch).map(Some)))),
+        ("vector", vectors(fingerprints().map(|f| Some(&f?.vector)))),
+    ];
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, array)| {
+            let required = matches!(*name, "repo_id" | "hub_id" | "crawled_at" | "outcome" | "gated")
+                || name.starts_with("bytes_");
+            Field::new(*name, array.data_type().clone(), !required)
+        })
+        .collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|(_, array)| array).collect())
+}
+
+/// The schema of every shard.
+pub fn schema() -> Result<Arc<Schema>, arrow::error::ArrowError> {
+    Ok(to_batch(&[])?.schema())
+}
+
+/// A batch back to rows. Columns are found by name; `path` is for errors.
+pub fn from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Row>, StoreError> {
+    let reader = Reader { batch, path };
+    (0..batch.num_rows()).map(|i| reader.row(i)).collect()
+}
+
+fn text<S: AsRef<str>>(values: impl Iterator<Item = Option<S>>) -> ArrayRef {
+    Arc::new(values.collect::<StringArray>())
+}
+
+fn time(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
+    Arc::new(values.collect::<TimestampMillisecondArray>().with_timezone("UTC"))
+}
+
+fn numbers<T: ArrowPrimitiveType>(values: impl Iterator<Item = Option<T::Native>>) -> ArrayRef {
+    let mut builder = PrimitiveBuilder::<T>::new();
+    values.for_each(|v| builder.append_option(v));
+    Arc::new(builder.finish())
+}
+
+fn texts<'a, I: Iterator<Item = Option<&'a str>>>(rows: impl Iterator<Item = I>) -> ArrayRef {
+    let mut builder = ListBuilder::new(StringBuilder::new());
+    for row in rows {
+        row.for_each(|v| builder.values().append_option(v));
+        builder.append(true);
+    }
+    Arc::new(builder.finish())
+}
+
+fn lists<T: ArrowPrimitiveType, I: Iterator<Item = Option<T::Native>>>(
+    rows: impl Iterator<Item = I>,
+) -> ArrayRef {
+    let mut builder = ListBuilder::new(PrimitiveBuilder::<T>::new());
+    for row in rows {
+        row.for_each(|v| builder.values().append_option(v));
+        builder.append(true);
+    }
+    Arc::new(builder.finish())
+}
+
+fn flags<I: Iterator<Item = bool>>(rows: impl Iterator<Item = I>) -> ArrayRef {
+    let mut builder = ListBuilder::new(BooleanBuilder::new());
+    for row in rows {
+        row.for_each(|v| builder.values().append_value(v));
+        builder.append(true);
+    }
+    Arc::new(builder.finish())
+}
+
+fn vectors<'a>(rows: impl Iterator<Item = Option<&'a [i8; VECTOR_DIMENSIONS]>>) -> ArrayRef {
+    let mut builder = FixedSizeListBuilder::new(Int8Builder::new(), VECTOR_DIMENSIONS as i32);
+    for row in rows {
+        match row {
+            Some(vector) => builder.values().append_slice(vector),
+            None => builder.values().append_nulls(VECTOR_DIMENSIONS),
+        }
+        builder.append(row.is_some());
+    }
+    Arc::new(builder.finish())
+}
+
+/// Typed access to one batch; a missing or differently typed column is a damaged file.
+struct Reader<'a> {
+    batch: &'a RecordBatch,
+    path: &'a Path,
+}
+
+impl Reader<'_> {
+    fn damaged(&self, what: String) -> StoreError {
+        StoreError::Damaged { path: self.path.to_owned(), what }
+    }
+
+    fn column(&self, name: &str, is_right: fn(&DataType) -> bool) -> Result<&ArrayRef, StoreError> {
+        let column = self
+            .batch
+            .column_by_name(name)
+            .ok_or_else(|| self.damaged(format!("column {name} is missing")))?;
+        if is_right(column.data_type()) {
+            Ok(column)
+        } else {
+            Err(self.damaged(format!("column {name} has type {}", column.data_type())))
+        }
+    }
+
+    fn text(&self, name: &str, i: usize) -> Result<Option<String>, StoreError> {
+        let column = self.column(name, |t| *t == DataType::Utf8)?.as_string::<i32>();
+        Ok(column.is_valid(i).then(|| column.value(i).to_owned()))
+    }
+
+    fn required(&self, name: &str, i: usize) -> Result<String, StoreError> {
+        self.text(name, i)?.ok_or_else(|| self.damaged(format!("column {name} is null in row {i}")))
+    }
+
+    fn number<T: ArrowPrimitiveType>(&self, name: &str, i: usize) -> Result<Option<T::Native>, StoreError> {
+        let column = self.column(name, |t| *t == T::DATA_TYPE)?.as_primitive::<T>();
+        Ok(column.is_valid(i).then(|| column.value(i)))
+    }
+
+    fn time(&self, name: &str, i: usize) -> Result<Option<i64>, StoreError> {
+        let column = self
+            .column(name, |t| matches!(t, DataType::Timestamp(TimeUnit::Millisecond, _)))?
+            .as_primitive::<TimestampMillisecondType>();
+        Ok(column.is_valid(i).then(|| column.value(i)))
+    }
+
+    fn list(&self, name: &str, i: usize) -> Result<ArrayRef, StoreError> {
+        let column = self.column(name, |t| matches!(t, DataType::List(_)))?.as_list::<i32>();
+        Ok(column.value(i))
+    }
+
+    fn texts(&self, name: &str, i: usize) -> Result<Vec<Option<String>>, StoreError> {
+        let list = self.list(name, i)?;
+        let list = list
+            .as_string_opt::<i32>()
+            .ok_or_else(|| self.damaged(format!("column {name} is no list of strings")))?;
+        Ok(list.iter().map(|v| v.map(str::to_owned)).collect())
+    }
+
+    fn numbers<T: ArrowPrimitiveType>(&self, name: &str, i: usize) -> Result<PrimitiveArray<T>, StoreError> {
+        let list = self.list(name, i)?;
+        list.as_primitive_opt::<T>()
+            .cloned()
+            .ok_or_else(|| self.damaged(format!("column {name} is no list of {}", T::DATA_TYPE)))
+    }
+
+    fn row(&self, i: usize) -> Result<Row, StoreError> {
+        let outcome = self.required("outcome", i)?;
+        let outcome = Outcome::from_name(&outcome)
+            .ok_or_else(|| self.damaged(format!("unknown outcome {outcome:?}")))?;
+        let paths = self.texts("weight_file_path", i)?;
+        let sizes = self.numbers::<UInt64Type>("weight_file_size", i)?;
+        let digests = self.texts("weight_file_sha256", i)?;
+        if paths.len() != sizes.len() || paths.len() != digests.len() {
+            return Err(self.damaged(format!("weight file lists of row {i} have different lengths")));
+        }
+        let weight_files = paths
+            .into_iter()
+            .zip(&sizes)
+            .zip(digests)
+            .map(|((path, size), sha256)| WeightFile { path: path.unwrap_or_default(), size, sha256 })
+            .collect();
+        Ok(Row {
+            repo_id: self.required("repo_id", i)?,
+            hub_id: self.required("hub_id", i)?,
+            sha: self.text("sha", i)?,
+            created_at: self.time("created_at", i)?,
+            last_modified: self.time("last_modified", i)?,
+            crawled_at: self.time("crawled_at", i)?.unwrap_or_default(),
+            outcome,
+            reason: self.text("reason", i)?,
+            gated: self.required("gated", i)?,
+            downloads: self.number::<UInt64Type>("downloads", i)?,
+            likes: self.number::<UInt64Type>("likes", i)?,
+            pipeline_tag: self.text("pipeline_tag", i)?,
+            library_name: self.text("library_name", i)?,
+            license: self.text("license", i)?,
+            declared_bases: self.texts("declared_bases", i)?.into_iter().flatten().collect(),
+            model_type: self.text("model_type", i)?,
+            architecture: self.text("architecture", i)?,
+            quantization: self.text("quantization", i)?,
+            dtype: self.text("dtype", i)?,
+            parameters: self.number::<UInt64Type>("parameters", i)?,
+            weight_files,
+            bytes_in_repo: self.number::<UInt64Type>("bytes_in_repo", i)?.unwrap_or_default(),
+            bytes_fetched: self.number::<UInt64Type>("bytes_fetched", i)?.unwrap_or_default(),
+            weights_digest: self.text("weights_digest", i)?,
+            sample_digest: self.text("sample_digest", i)?,
+            fingerprint: self.fingerprint(i)?,
+        })
+    }
+
+    fn fingerprint(&self, i: usize) -> Result<Option<Fingerprint>, StoreError> {
+        let (Some(hidden_size), Some(layers)) =
+            (self.number::<UInt32Type>("hidden_size", i)?, self.number::<UInt16Type>("layers", i)?)
+        else {
+            return Ok(None);
+        };
+        let resemblance = self.numbers::<Float32Type>("resemblance", i)?;
+        let &[gains, residual, inner, embedding] = resemblance.values().as_ref() else {
+            return Err(self.damaged(format!("row {i} has {} resemblances, not 4", resemblance.len())));
+        };
+        let vector = self
+            .column(
+                "vector",
+                |t| matches!(t, DataType::FixedSizeList(_, n) if *n as usize == VECTOR_DIMENSIONS),
+            )?
+            .as_fixed_size_list()
+            .value(i);
+        let vector = vector
+            .as_primitive_opt::<Int8Type>()
+            .and_then(|v| v.values().as_ref().first_chunk::<VECTOR_DIMENSIONS>().copied())
+            .ok_or_else(|| self.damaged(format!("the vector of row {i} is not {VECTOR_DIMENSIONS} bytes")))?;
+        Ok(Some(Fingerprint {
+            hidden_size,
+            layers,
+            vocabulary: self.number::<UInt32Type>("vocabulary", i)?,
+            cells: self.cells(i)?,
+            resemblance: Resemblance { gains, residual, inner, embedding },
+            vector,
+        }))
+    }
+
+    fn cells(&self, i: usize) -> Result<Vec<Cell>, StoreError> {
+        let roles = self.numbers::<UInt8Type>("cell_role", i)?;
+        let layers = self.numbers::<UInt16Type>("cell_layer", i)?;
+        let starts = self.numbers::<UInt32Type>("cell_start", i)?;
+        let rows = self.numbers::<UInt16Type>("cell_rows", i)?;
+        let dimensions = self.numbers::<UInt32Type>("cell_dimension", i)?;
+        let residual = self.list("cell_residual", i)?;
+        let residual = residual
+            .as_boolean_opt()
+            .ok_or_else(|| self.damaged("column cell_residual is no list of flags".into()))?;
+        let sketches = self.numbers::<Int8Type>("cell_sketch", i)?;
+        let (sketches, rest) = sketches.values().as_chunks::<CELL_DIMENSIONS>();
+        let n = roles.len();
+        let lengths =
+            [layers.len(), starts.len(), rows.len(), dimensions.len(), residual.len(), sketches.len()];
+        if lengths.iter().any(|l| *l != n) || !rest.is_empty() {
+            return Err(self.damaged(format!("cell lists of row {i} have different lengths")));
+        }
+        (0..n)
+            .map(|c| {
+                let code = roles.value(c);
+                Ok(Cell {
+                    layer: layers.value(c),
+                    role: Role::from_code(code)
+                        .ok_or_else(|| self.damaged(format!("unknown role {code}")))?,
+                    start: starts.value(c),
+                    rows: rows.value(c),
+                    dimension: dimensions.value(c),
+                    residual: residual.value(c),
+                    sketch: sketches[c],
+                })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// A row with every optional field set or, for `fingerprint: None`, unset.
+    pub(crate) fn row(name: &str, fingerprint: Option<Fingerprint>) -> Row {
+        let indexed = fingerprint.is_some();
+        let some = |s: &str| indexed.then(|| s.to_owned());
+        Row {
+            repo_id: format!("org/{name}"),
+            hub_id: format!("id-{name}"),
+            sha: some("c0ffee"),
+            created_at: indexed.then_some(1_700_000_000_000),
+            last_modified: None,
+            crawled_at: 1_800_000_000_000,
+            outcome: if indexed { Outcome::Indexed } else { Outcome::Gated },
+            reason: (!indexed).then(|| "no access".to_owned()),
+            gated: "false".into(),
+            downloads: indexed.then_some(7),
+            likes: None,
+            pipeline_tag: some("text-generation"),
+            library_name: None,
+            license: some("mit"),
+            declared_bases: if indexed { vec!["org/base".into()] } else { vec![] },
+            model_type: some("llama"),
+            architecture: some("LlamaForCausalLM"),
+            quantization: None,
+            dtype: some("BF16"),
+            parameters: indexed.then_some(1234),
+            weight_files: vec![WeightFile {
+                path: "model.safetensors".into(),
+                size: Some(9),
+                sha256: some("aa"),
+            }],
+            bytes_in_repo: 99,
+            bytes_fetched: 9,
+            weights_digest: some(&format!("w-{name}")),
+            sample_digest: some(&format!("s-{name}")),
+            fingerprint,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signals::fingerprint::testing::Model;
+
+    #[test]
+    fn rows_round_trip() {
+        let rows =
+            vec![testing::row("a", Some(Model::random(1, 3, 64).fingerprint())), testing::row("b", None)];
+        let batch = to_batch(&rows).unwrap();
+        assert_eq!(batch.schema(), schema().unwrap());
+        assert_eq!(from_batch(&batch, Path::new("x")).unwrap(), rows);
+    }
+
+    #[test]
+    fn a_missing_column_is_named() {
+        let batch = to_batch(&[testing::row("a", None)]).unwrap();
+        let fewer = batch.project(&[0, 1]).unwrap();
+        let error = from_batch(&fewer, Path::new("x")).unwrap_err().to_string();
+        assert!(error.contains("column outcome is missing"), "{error}");
+    }
+}

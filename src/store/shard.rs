@@ -1,0 +1,101 @@
+//! One Parquet shard: written once, never changed.
+
+use std::fs::File;
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+
+use super::manifest::{FORMAT_VERSION, ShardEntry};
+use super::{Row, StoreError, atomic, schema};
+use crate::signals::fingerprint::EXTRACTION_VERSION;
+
+/// Rows decoded at once. A row is about 10 KB, so a batch is some 10 MB.
+const BATCH_ROWS: usize = 1024;
+/// Key of the format version in the file metadata.
+const FORMAT_KEY: &str = "hubprint.format_version";
+/// Key of the extraction version in the file metadata.
+const EXTRACTION_KEY: &str = "hubprint.extraction_version";
+
+/// Writes rows as `folder/file`; the file is not part of the database until the manifest lists the entry.
+pub fn write(folder: &Path, file: &str, rows: &[Row]) -> Result<ShardEntry, StoreError> {
+    let path = folder.join(file);
+    let batch = schema::to_batch(rows).map_err(StoreError::damaged(&path))?;
+    let version = |key: &str, value: u32| KeyValue::new(key.to_owned(), value.to_string());
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(BATCH_ROWS))
+        .set_key_value_metadata(Some(vec![
+            version(FORMAT_KEY, FORMAT_VERSION),
+            version(EXTRACTION_KEY, EXTRACTION_VERSION),
+        ]))
+        .build();
+    atomic::write_with(&path, |out| {
+        let mut writer = ArrowWriter::try_new(out, batch.schema(), Some(properties))
+            .map_err(StoreError::damaged(&path))?;
+        writer.write(&batch).map_err(StoreError::damaged(&path))?;
+        writer.close().map_err(StoreError::damaged(&path))?;
+        Ok(())
+    })?;
+    let (bytes, sha256) = atomic::checksum(&path)?;
+    Ok(ShardEntry { file: file.to_owned(), rows: rows.len() as u64, bytes, sha256 })
+}
+
+/// All rows of a shard, batch by batch.
+pub fn read(
+    folder: &Path,
+    entry: &ShardEntry,
+) -> Result<impl Iterator<Item = Result<Vec<Row>, StoreError>>, StoreError> {
+    batches(folder, entry, None)
+}
+
+/// Some rows of a shard by their numbers (sorted, distinct), in that order.
+pub fn read_rows(folder: &Path, entry: &ShardEntry, rows: &[u32]) -> Result<Vec<Row>, StoreError> {
+    let mut selectors = Vec::with_capacity(2 * rows.len());
+    let mut next = 0;
+    for &row in rows {
+        let row = row as usize;
+        selectors.push(RowSelector::skip(row.saturating_sub(next)));
+        selectors.push(RowSelector::select(1));
+        next = row + 1;
+    }
+    let mut found = Vec::with_capacity(rows.len());
+    for batch in batches(folder, entry, Some(RowSelection::from(selectors)))? {
+        found.extend(batch?);
+    }
+    if found.len() == rows.len() {
+        Ok(found)
+    } else {
+        let what = format!("{} of {} rows asked for are there", found.len(), rows.len());
+        Err(StoreError::Damaged { path: folder.join(&entry.file), what })
+    }
+}
+
+fn batches(
+    folder: &Path,
+    entry: &ShardEntry,
+    selection: Option<RowSelection>,
+) -> Result<impl Iterator<Item = Result<Vec<Row>, StoreError>>, StoreError> {
+    let path = folder.join(&entry.file);
+    let file = File::open(&path).map_err(StoreError::io(&path))?;
+    let length = file.metadata().map_err(StoreError::io(&path))?.len();
+    if length != entry.bytes {
+        let what = format!("it has {length} bytes, the manifest says {}", entry.bytes);
+        return Err(StoreError::Damaged { path, what });
+    }
+    let mut builder = ParquetRecordBatchReaderBuilder::try_new(file)
+        .map_err(StoreError::damaged(&path))?
+        .with_batch_size(BATCH_ROWS);
+    if let Some(selection) = selection {
+        builder = builder.with_row_selection(selection);
+    }
+    let reader = builder.build().map_err(StoreError::damaged(&path))?;
+    Ok(reader.map(move |batch| {
+        let batch: RecordBatch = batch.map_err(StoreError::damaged(&path))?;
+        schema::from_batch(&batch, &path)
+    }))
+}
