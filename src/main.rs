@@ -1,1 +1,7 @@
-fn main() {}
+//! The `hubprint` command; see [`hubprint::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hubprint::cli::main()
+}

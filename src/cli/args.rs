@@ -1,0 +1,178 @@
+//! What may be typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Find which models of a Hugging Face Hub descend from which, from their weights.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100, propagate_version = true)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+    /// Say more on stderr; twice for every request. RUST_LOG overrides it
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(super) verbose: u8,
+    /// Form of the log lines on stderr
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub(super) log_format: LogFormat,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the stages that a pipeline file declares
+    Run(RunArgs),
+    /// Fingerprint the models of a Hub into a database
+    Crawl(CrawlArgs),
+    /// Build the search index of a database
+    Index(IndexArgs),
+    /// Find the relatives of models in a database
+    Scan(ScanArgs),
+    /// Compare two models, every signal side by side
+    Compare(CompareArgs),
+    /// The local Hub server
+    Hub {
+        #[command(subcommand)]
+        command: HubCommand,
+    },
+    /// Look into a database
+    Db {
+        #[command(subcommand)]
+        command: DbCommand,
+    },
+}
+
+/// Where the Hub is. Environment: HF_ENDPOINT, HF_TOKEN, HF_HOME and the token file, as in the Python client.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct HubArgs {
+    /// URL of the Hub [default: HF_ENDPOINT, else the public Hub]
+    #[arg(long, value_name = "URL")]
+    pub(super) hub: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArgs {
+    /// The pipeline file, e.g. pipelines/demo.toml
+    pub(super) pipeline: PathBuf,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CrawlArgs {
+    #[command(flatten)]
+    pub(super) hub: HubArgs,
+    /// Database folder; made when it does not exist
+    #[arg(long, value_name = "DIR")]
+    pub(super) db: PathBuf,
+    /// Crawl at most N repositories
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<usize>,
+    /// Crawl only this repository (org/name or org/name@revision); may be given several times
+    #[arg(long, value_name = "ID")]
+    pub(super) repo: Vec<String>,
+    /// Crawl only repositories of this owner
+    #[arg(long, value_name = "NAME")]
+    pub(super) author: Option<String>,
+    /// Crawl only repositories with this tag; may be given several times
+    #[arg(long, value_name = "TAG")]
+    pub(super) filter: Vec<String>,
+    /// Leave this repository out; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub(super) exclude: Vec<String>,
+    /// Print the run report as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct IndexArgs {
+    /// Database folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) db: PathBuf,
+    /// Print what was built as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ScanArgs {
+    /// Database folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) db: PathBuf,
+    /// Repository ids (org/name or org/name@revision), checkpoint folders, or cache snapshots
+    #[arg(required = true, value_name = "MODEL")]
+    pub(super) models: Vec<String>,
+    #[command(flatten)]
+    pub(super) hub: HubArgs,
+    /// Related models to print of each
+    #[arg(long, value_name = "K", default_value_t = 5)]
+    pub(super) top_k: usize,
+    /// Print one JSON object a query
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CompareArgs {
+    /// Repository id, checkpoint folder, or cache snapshot
+    pub(super) a: String,
+    /// The other one
+    pub(super) b: String,
+    #[command(flatten)]
+    pub(super) hub: HubArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum HubCommand {
+    /// Serve a folder of models as a Hugging Face Hub on this machine
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ServeArgs {
+    /// Folder with models/<org>/<name>/
+    pub(super) folder: PathBuf,
+    /// Port of the Hub; 0 takes a free one
+    #[arg(long, default_value_t = 0)]
+    pub(super) port: u16,
+    /// Port of the CDN; 0 takes a free one
+    #[arg(long, default_value_t = 0)]
+    pub(super) cdn_port: u16,
+    /// Settings file (TOML): limits, tokens, faults, behaviour
+    #[arg(long, value_name = "FILE")]
+    pub(super) settings: Option<PathBuf>,
+    /// One setting, e.g. limits.api=500; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DbCommand {
+    /// What a database holds
+    Info(InfoArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct InfoArgs {
+    /// Database folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) db: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}

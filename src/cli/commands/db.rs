@@ -1,0 +1,47 @@
+//! `hubprint db`
+
+use crate::cli::Done;
+use crate::cli::args::InfoArgs;
+use crate::cli::failure::Failure;
+use crate::cli::json::InfoJson;
+use crate::cli::printer::Printer;
+use crate::cli::tables;
+use crate::store::{Database, Outcome};
+
+pub(in crate::cli) fn info(args: &InfoArgs, printer: &Printer) -> Result<Done, Failure> {
+    let db = Database::open(&args.db)?;
+    let manifest = db.manifest();
+    let outcomes = db.outcomes()?;
+    let bytes: u64 = manifest.shards.iter().map(|s| s.bytes).sum();
+    let models: u64 = outcomes.values().sum();
+    let covered = manifest.index.as_ref().map_or(0, |i| i.shards);
+    let info = InfoJson {
+        models,
+        indexed: outcomes.get(&Outcome::Indexed).copied().unwrap_or(0),
+        outcomes: outcomes.iter().map(|(o, n)| (o.name(), *n)).collect(),
+        shards: manifest.shards.len(),
+        bytes,
+        bytes_per_model: bytes.checked_div(models),
+        format_version: manifest.format_version,
+        extraction_version: manifest.extraction_version,
+        has_index: manifest.index.is_some(),
+        shards_not_indexed: manifest.shards.len() - covered.min(manifest.shards.len()),
+    };
+    if args.json {
+        printer.json(&info)?;
+        return Ok(Done::All);
+    }
+    let by_outcome: Vec<String> = outcomes.iter().map(|(o, n)| format!("{n} {}", o.name())).collect();
+    let index = match (info.has_index, info.shards_not_indexed) {
+        (false, _) => "no index yet; build it with `hubprint index`".to_owned(),
+        (true, 0) => "the index covers all shards".to_owned(),
+        (true, n) => format!("the index is behind by {n} shards"),
+    };
+    printer.data(&format!(
+        "{models} models: {}\n{} shards, {}\n{index}",
+        by_outcome.join(", "),
+        info.shards,
+        tables::bytes(bytes)
+    ))?;
+    Ok(Done::All)
+}

@@ -1,0 +1,36 @@
+//! `hubprint hub serve`
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::Context;
+use serde_json::json;
+
+use super::crawl::stop_signal;
+use crate::cli::Done;
+use crate::cli::args::ServeArgs;
+use crate::cli::failure::Failure;
+use crate::cli::printer::Printer;
+use crate::server::{self, Settings};
+
+pub(in crate::cli) async fn serve(args: ServeArgs, printer: &Printer) -> Result<Done, Failure> {
+    let mut settings = match &args.settings {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            toml::from_str(&text).with_context(|| path.display().to_string())?
+        }
+        None => Settings::default(),
+    };
+    for assignment in &args.set {
+        settings.set(assignment).map_err(Failure::usage)?;
+    }
+    let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let running = server::start(&args.folder, loopback(args.port), loopback(args.cdn_port), settings)
+        .await
+        .map_err(Failure::usage)?;
+    // One line that a script can wait for.
+    printer.json(&json!({"hub": running.hub_url(), "cdn": running.cdn_url()}))?;
+    printer.talk(&format!("serving {}; use it with HF_ENDPOINT={}", args.folder.display(), running.hub_url()));
+    stop_signal().await?;
+    running.shutdown().await;
+    Ok(Done::All)
+}

@@ -1,0 +1,9 @@
+//! One file a command.
+
+pub(super) mod compare;
+pub(super) mod crawl;
+pub(super) mod db;
+pub(super) mod hub;
+pub(super) mod index;
+pub(super) mod run;
+pub(super) mod scan;

@@ -1,0 +1,91 @@
+//! The end of a command that failed as a whole: what happened, and what to do about it.
+
+use std::fmt;
+
+use crate::hub::HubError;
+use crate::pipeline::CrawlError;
+use crate::stages::model::LoadError;
+use crate::store::StoreError;
+
+/// An error with a hint for the user.
+#[derive(Debug)]
+pub(super) struct Failure {
+    error: anyhow::Error,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// Something that the user gave is wrong.
+    pub(super) fn usage(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { error: error.into(), hint: None }
+    }
+
+    /// Adds advice where the error has none.
+    pub(super) fn with_hint(mut self, hint: &str) -> Self {
+        self.hint.get_or_insert_with(|| hint.to_owned());
+        self
+    }
+
+    /// The advice.
+    pub(super) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// Whether the reader of stdout has gone.
+    pub(super) fn is_broken_pipe(&self) -> bool {
+        self.error
+            .chain()
+            .filter_map(|e| e.downcast_ref::<std::io::Error>())
+            .any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.error)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self { error, hint: None }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self { error: error.into(), hint: None }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let hint = Some(error.hint().to_owned());
+        Self { error: error.into(), hint }
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        let hint = error.hint().map(str::to_owned);
+        Self { error: error.into(), hint }
+    }
+}
+
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
+        let hint = error.hint().map(str::to_owned);
+        Self { error: error.into(), hint }
+    }
+}
+
+impl From<CrawlError> for Failure {
+    fn from(error: CrawlError) -> Self {
+        match error {
+            CrawlError::Store(error) => error.into(),
+            totals @ CrawlError::Totals { .. } => {
+                Self { error: totals.into(), hint: Some("this is a bug in hubprint; please report it".into()) }
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The tables that people read.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use crate::pipeline::RunReport;
+use crate::retrieval::Built;
+use crate::signals::Signal;
+use crate::signals::verdict::VerdictKind;
+use crate::stages::compare::Comparison;
+use crate::stages::model::Subject;
+use crate::stages::scan::Answer;
+use crate::store::Outcome;
+
+/// Width of tables where there is no terminal to ask.
+const WIDTH: u16 = 120;
+
+fn table(head: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    if table.width().is_none() {
+        table.set_width(WIDTH);
+    }
+    table.set_header(head.to_vec());
+    table
+}
+
+/// Bytes as a person says them.
+pub(super) fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} B"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.1} GB", n as f64 / 1e9),
+    }
+}
+
+/// verdict, why, and every signal.
+pub(super) fn compare(a: &Subject, b: &Subject, comparison: &Comparison) -> String {
+    let Comparison { evidence, verdict } = comparison;
+    let relation = verdict.relation.map(|r| format!(" ({})", r.name())).unwrap_or_default();
+    let mut out = format!("{}\n{}\n\n", a.name, b.name);
+    out += &format!("{}{relation}, score {:.3}, p {:.1e}\n", verdict.kind.name(), verdict.score, verdict.p_value);
+    out += &format!("{}\n", verdict.why);
+    let mut signals = table(&["signal", "", "value", "z", "blocks"]);
+    for (name, signal) in evidence.signals() {
+        match signal {
+            Signal::Present(effect) => signals.add_row([
+                name.to_owned(),
+                bar(effect.value),
+                format!("{:.4}", effect.value),
+                format!("{:.1}", effect.z()),
+                effect.cells.to_string(),
+            ]),
+            Signal::Absent(reason) => signals.add_row([name.to_owned(), format!("absent: {reason}")]),
+        };
+    }
+    for column in 2..5 {
+        if let Some(column) = signals.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    out += &format!("{signals}\n");
+    let facts = |s: &Subject| {
+        let (x, f) = (&s.extracted, &s.extracted.fingerprint);
+        [
+            x.config.architecture.clone().unwrap_or_else(|| "?".into()),
+            f.hidden_size.to_string(),
+            f.layers.to_string(),
+            f.vocabulary.map_or_else(|| "?".into(), |v| v.to_string()),
+            x.dtype.clone().unwrap_or_else(|| "?".into()),
+            format!("{} of {}", bytes(x.bytes_fetched), bytes(x.bytes_in_repo)),
+        ]
+    };
+    let mut shapes = table(&["", "architecture", "hidden", "layers", "vocabulary", "dtype", "read"]);
+    for (label, subject) in [("a", a), ("b", b)] {
+        shapes.add_row(std::iter::once(label.to_owned()).chain(facts(subject)));
+    }
+    out + &shapes.to_string()
+}
+
+/// Ten characters from 0 to 1.
+fn bar(value: f64) -> String {
+    let full = (value.clamp(0.0, 1.0) * 10.0).round() as usize;
+    "█".repeat(full) + &"·".repeat(10 - full)
+}
+
+/// One query's relatives.
+pub(super) fn scan(query: &Subject, answer: &Answer) -> String {
+    let searched = answer.searched;
+    if answer.candidates.is_empty() {
+        let nearest = answer.closest_rejected.as_ref().map_or_else(String::new, |c| {
+            let similarity = c.comparison.evidence.body_effect().unwrap_or(0.0);
+            format!("; nearest: {} ({}, similarity {similarity:.3})", c.row.repo_id, c.comparison.verdict.kind.name())
+        });
+        return format!("{}: no relative among {searched} distinct models{nearest}\n", query.name);
+    }
+    let mut rows = table(&["candidate", "relation", "score", "similarity", "evidence"]);
+    for candidate in &answer.candidates {
+        let Comparison { evidence, verdict } = &candidate.comparison;
+        let similarity = evidence.body_effect().map_or_else(|| "-".into(), |v| format!("{v:.4}"));
+        let copies = match candidate.copies.len() {
+            0 => String::new(),
+            1 => format!(" (= {})", candidate.copies[0]),
+            n => format!(" (= {} and {} more)", candidate.copies[0], n - 1),
+        };
+        rows.add_row([
+            format!("{}{copies}", candidate.row.repo_id),
+            verdict.relation.map_or("-", crate::signals::verdict::Relation::name).to_owned(),
+            format!("{:.3}", verdict.score),
+            similarity,
+            evidence_in_words(&candidate.comparison),
+        ]);
+    }
+    let more = answer.related - answer.candidates.len();
+    let more = if more > 0 { format!(" ({more} more with a larger --top-k)") } else { String::new() };
+    format!("{}: {} related among {searched} distinct models{more}\n{rows}\n", query.name, answer.related)
+}
+
+fn evidence_in_words(comparison: &Comparison) -> String {
+    if comparison.verdict.kind == VerdictKind::Identical {
+        return "same weight files".into();
+    }
+    let short = |name: &str| match name {
+        "norm_gains" => "gains",
+        "weight_blocks" => "weights",
+        "layer_map" => "layers",
+        _ => "embedding",
+    };
+    let same_depth = comparison.evidence.layers.0 == comparison.evidence.layers.1;
+    let words: Vec<String> = comparison
+        .evidence
+        .signals()
+        .into_iter()
+        .filter(|(name, _)| !(same_depth && *name == "layer_map"))
+        .filter_map(|(name, signal)| Some(format!("{} z {:.0}", short(name), signal.effect()?.z())))
+        .collect();
+    words.join(", ")
+}
+
+/// The run report.
+pub(super) fn crawl(report: &RunReport) -> String {
+    let mut out = format!("{} repositories:", report.models);
+    for outcome in Outcome::ALL {
+        if let Some(n) = report.outcomes.get(outcome.name()) {
+            out += &format!(" {n} {}", outcome.name());
+        }
+    }
+    if report.unchanged > 0 {
+        out += &format!(" {} unchanged", report.unchanged);
+    }
+    let share = 100.0 * report.bytes_fetched as f64 / report.bytes_in_repos.max(1) as f64;
+    let r = &report.requests;
+    out += &format!(
+        "\nread {} of {} of weights ({share:.1} %), {} received in all\n",
+        bytes(report.bytes_fetched),
+        bytes(report.bytes_in_repos),
+        bytes(report.bytes_received)
+    );
+    out += &format!("requests: {} api, {} resolvers, {} pages, {} cdn", r.api, r.resolvers, r.pages, r.cdn);
+    let t = &report.retries;
+    let retried = [
+        (t.rate_limited, "after 429"),
+        (t.server, "after server errors"),
+        (t.unreachable, "after connection failures"),
+        (t.stalled, "after timeouts"),
+        (t.cut_body, "after cut bodies"),
+        (report.expired_urls, "URLs resolved again"),
+        (report.ranges_ignored, "ranges ignored"),
+    ];
+    for (n, what) in retried.into_iter().filter(|(n, _)| *n > 0) {
+        out += &format!(", {n} {what}");
+    }
+    let memory = report.peak_memory_bytes.map_or_else(|| "unknown".into(), bytes);
+    out += &format!("\n{:.1} s, {memory} peak memory", report.seconds);
+    if report.rate_limit_wait_seconds > 0.0 {
+        out += &format!(", {:.1} s waited for rate limits", report.rate_limit_wait_seconds);
+    }
+    for failure in &report.failures {
+        out += &format!("\n  {} {}: {}", failure.outcome.name(), failure.repo, failure.reason);
+    }
+    out
+}
+
+/// What an index build did.
+pub(super) fn index(built: &Built) -> String {
+    let side = match built.side_list {
+        0 => "every node finds itself".to_owned(),
+        n => format!("{n} nodes on the exact side list"),
+    };
+    format!(
+        "index of {} models, {} distinct: {side}, recall@10 {:.3} against the exact scan, {}",
+        built.models,
+        built.nodes,
+        built.recall_at_10,
+        bytes(built.bytes)
+    )
+}

@@ -1,0 +1,13 @@
+//! The order of the stages: how they are wired, what they report, and the files that configure them.
+//!
+//! Nothing here prints or reads the environment; see [`crate::cli`] for that.
+
+pub mod crawl;
+pub mod progress;
+pub mod report;
+pub mod settings;
+
+pub use crawl::{CrawlError, CrawlSettings, crawl};
+pub use progress::Progress;
+pub use report::RunReport;
+pub use settings::Pipeline;

@@ -1,0 +1,168 @@
+//! Pipeline files: one TOML table a stage, and the database and the Hub that they work on.
+//!
+//! Relative paths are taken from the file's own folder. Unknown keys are refused.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::crawl::{CrawlSettings, FetchSettings};
+use crate::formats::Limits;
+use crate::retrieval::BuildSettings;
+use crate::stages::enumerate::EnumerateSettings;
+use crate::stages::plan::PlanSettings;
+use crate::stages::write::WriteSettings;
+
+/// A pipeline file. A stage runs when its table is present; `enumerate` stands for the crawl as a whole.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pipeline {
+    /// Where the fingerprints are.
+    pub database: DatabaseSettings,
+    /// Where the models are; the Hub of the environment by default.
+    #[serde(default)]
+    pub hub: HubChoice,
+    /// Which repositories to crawl.
+    pub enumerate: Option<EnumerateSettings>,
+    /// How much to read of each.
+    #[serde(default)]
+    pub plan: PlanSettings,
+    /// How many to read at once.
+    #[serde(default)]
+    pub fetch: FetchSettings,
+    /// How rows become shards.
+    #[serde(default)]
+    pub write: WriteSettings,
+    /// Build the index.
+    pub index: Option<BuildSettings>,
+    /// Scan models against the database.
+    pub scan: Option<ScanSettings>,
+}
+
+/// `[database]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseSettings {
+    /// The folder; made when it does not exist.
+    pub path: PathBuf,
+}
+
+/// `[hub]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HubChoice {
+    /// URL of the Hub. Default: `HF_ENDPOINT`, else the public Hub.
+    pub endpoint: Option<String>,
+    /// Serve this folder with the local Hub server for the length of the run, and use that.
+    pub serve: Option<PathBuf>,
+}
+
+/// `[scan]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScanSettings {
+    /// Repository ids or checkpoint folders.
+    pub models: Vec<String>,
+    /// Related models to print of each.
+    #[serde(default = "default_top_k")]
+    pub top_k: usize,
+}
+
+/// Related models that a scan prints by default.
+pub fn default_top_k() -> usize {
+    5
+}
+
+/// A pipeline file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// It cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no valid pipeline.
+    #[error("{}: {source}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// It says two things at once.
+    #[error("{}: [hub] has both endpoint and serve; give one", path.display())]
+    TwoHubs {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Pipeline {
+    /// Reads a pipeline file.
+    pub fn read(path: &Path) -> Result<Self, PipelineError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| PipelineError::Io { path: path.to_owned(), source })?;
+        let mut pipeline: Self = toml::from_str(&text)
+            .map_err(|source| PipelineError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+        if pipeline.hub.endpoint.is_some() && pipeline.hub.serve.is_some() {
+            return Err(PipelineError::TwoHubs { path: path.to_owned() });
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        pipeline.database.path = folder.join(&pipeline.database.path);
+        pipeline.hub.serve = pipeline.hub.serve.map(|serve| folder.join(serve));
+        Ok(pipeline)
+    }
+
+    /// The settings of the five crawl stages, if the file declares them.
+    pub fn crawl(&self) -> Option<CrawlSettings> {
+        Some(CrawlSettings {
+            enumerate: self.enumerate.clone()?,
+            plan: self.plan.clone(),
+            fetch: self.fetch.clone(),
+            write: self.write.clone(),
+            limits: Limits::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::atomic;
+
+    #[test]
+    fn every_shipped_pipeline_is_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+        let mut found = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "toml") {
+                Pipeline::read(&path).unwrap();
+                found += 1;
+            }
+        }
+        assert!(found >= 1);
+    }
+
+    #[test]
+    fn unknown_keys_and_two_hubs_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.toml");
+        let read = |text: &str| {
+            atomic::write(&path, text.as_bytes()).unwrap();
+            Pipeline::read(&path)
+        };
+        assert!(read("[database]\npath = 'db'").unwrap().crawl().is_none());
+        let error = read("[database]\npath = 'db'\n[enumerate]\nlimits = 3").unwrap_err().to_string();
+        assert!(error.contains("limits"), "{error}");
+        assert!(matches!(
+            read("[database]\npath = 'db'\n[hub]\nendpoint = 'http://x'\nserve = 'y'"),
+            Err(PipelineError::TwoHubs { .. })
+        ));
+        let relative = read("[database]\npath = 'db'").unwrap();
+        assert_eq!(relative.database.path, dir.path().join("db"));
+    }
+}

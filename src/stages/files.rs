@@ -1,0 +1,146 @@
+//! The two places that checkpoints are read from: a repository on the Hub and a local folder.
+
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::fetch::{Files, OpenFile, ReadError};
+use crate::hub::{Hub, RemoteFile, RepoId};
+
+/// Most files listed of a local folder.
+const MAX_FILES: usize = 100_000;
+
+/// A repository at one commit.
+pub struct HubFiles {
+    hub: Hub,
+    id: RepoId,
+    sha: String,
+    names: Vec<String>,
+}
+
+impl HubFiles {
+    /// `sha` is the full commit; `names` the repository's file names.
+    pub fn new(hub: Hub, id: RepoId, sha: String, names: Vec<String>) -> Self {
+        Self { hub, id, sha, names }
+    }
+}
+
+impl OpenFile for RemoteFile {
+    fn size(&self) -> u64 {
+        RemoteFile::size(self)
+    }
+
+    fn sha256(&self) -> Option<String> {
+        RemoteFile::sha256(self).map(str::to_owned)
+    }
+}
+
+impl Files for HubFiles {
+    type Open = RemoteFile;
+
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    async fn small(&self, path: &str, cap: u64) -> Result<Bytes, ReadError> {
+        Ok(self.hub.read_small(&self.id, &self.sha, path, cap).await?)
+    }
+
+    async fn open(&self, path: &str) -> Result<RemoteFile, ReadError> {
+        Ok(self.hub.open(&self.id, &self.sha, path).await?)
+    }
+
+    async fn range(&self, file: &RemoteFile, bytes: Range<u64>) -> Result<Bytes, ReadError> {
+        Ok(self.hub.read_range(file, bytes).await?)
+    }
+}
+
+/// A folder with a checkpoint: one saved by `save_pretrained`, a clone, or a snapshot of the Hugging Face cache
+/// (whose files are links to blobs).
+pub struct FolderFiles {
+    folder: PathBuf,
+    names: Vec<String>,
+}
+
+/// An open local file.
+pub struct LocalFile {
+    path: String,
+    file: Arc<File>,
+    size: u64,
+}
+
+impl FolderFiles {
+    /// Lists a folder. Only its top level: that is where the main model's weights are.
+    pub fn open(folder: &Path) -> Result<Self, ReadError> {
+        let io = |source| ReadError::Io { path: folder.display().to_string(), source };
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(io)?.take(MAX_FILES) {
+            let entry = entry.map_err(io)?;
+            // Links are followed: the cache's snapshots consist of them.
+            if entry.path().is_file()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(Self { folder: folder.to_owned(), names })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl OpenFile for LocalFile {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Unknown: a file's name in the cache claims a digest, but only reading the file proves it.
+    fn sha256(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Files for FolderFiles {
+    type Open = LocalFile;
+
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    async fn small(&self, path: &str, cap: u64) -> Result<Bytes, ReadError> {
+        let io = |source| ReadError::Io { path: self.folder.join(path).display().to_string(), source };
+        let file = File::open(self.folder.join(path)).map_err(io)?;
+        let size = file.metadata().map_err(io)?.len();
+        if size > cap {
+            return Err(ReadError::TooLarge { path: path.to_owned(), size, cap });
+        }
+        let mut content = Vec::new();
+        file.take(cap).read_to_end(&mut content).map_err(io)?;
+        Ok(content.into())
+    }
+
+    async fn open(&self, path: &str) -> Result<LocalFile, ReadError> {
+        let full = self.folder.join(path);
+        let io = |source| ReadError::Io { path: full.display().to_string(), source };
+        let file = File::open(&full).map_err(io)?;
+        let size = file.metadata().map_err(io)?.len();
+        Ok(LocalFile { path: full.display().to_string(), file: Arc::new(file), size })
+    }
+
+    async fn range(&self, file: &LocalFile, bytes: Range<u64>) -> Result<Bytes, ReadError> {
+        let io = |source| ReadError::Io { path: file.path.clone(), source };
+        let length = usize::try_from(bytes.end.saturating_sub(bytes.start)).unwrap_or(usize::MAX);
+        let mut content = vec![0; length];
+        file.file.read_exact_at(&mut content, bytes.start).map_err(io)?;
+        Ok(content.into())
+    }
+}

@@ -1,0 +1,17 @@
+//! The stages, one file each, in the order of the flow:
+//!
+//! `enumerate -> plan -> fetch -> extract -> write => index => scan | compare`
+//!
+//! [`plan`] and [`extract`] are pure; [`fetch`] does all reading through [`fetch::Files`], which [`files`]
+//! implements for the Hub and for local folders; [`model`] turns a command line's MODEL into a [`model::Subject`].
+
+pub mod compare;
+pub mod enumerate;
+pub mod extract;
+pub mod fetch;
+pub mod files;
+pub mod index;
+pub mod model;
+pub mod plan;
+pub mod scan;
+pub mod write;
