@@ -1,1 +1,63 @@
-//! Client side of the Hub protocol.
+//! Client side of the Hub protocol: everything that speaks HTTP to a Hugging Face Hub.
+//!
+//! ```text
+//!   list ─┐                        ┌─ rate ── meter ── governor    how fast
+//!   info ─┤                        ├─ retry                        how often
+//!   open ─┼── http (sends) ────────┼─ redirect                     how far
+//!  small ─┤                        ├─ status ── error              what it meant
+//!  range ─┘                        └─ usage                        what it cost
+//! ```
+//!
+//! | operation | request | counted by the Hub |
+//! |---|---|---|
+//! | [`Hub::list`] | `GET /api/models?...` | one per thousand models |
+//! | [`Hub::info`] | `GET /api/models/{id}` | one |
+//! | [`Hub::open`] | `HEAD /{id}/resolve/{rev}/{path}` | one |
+//! | [`Hub::read_range`] | `GET` on the signed CDN URL | none |
+//! | [`Hub::read_small`] | `GET /api/resolve-cache/...` | one |
+//!
+//! What holds everywhere:
+//! * the token goes to the endpoint's own origin and nowhere else, and is never shown;
+//! * signed URLs are never shown;
+//! * nothing is read without a bound, and no length is believed before the bytes have arrived;
+//! * the limits the Hub states are obeyed before they are reached;
+//! * an answer is either what was asked for, or an error that says in which way it was not.
+
+mod capability;
+mod client;
+mod entry;
+mod error;
+mod governor;
+mod http;
+mod id;
+mod info;
+mod listing;
+mod meter;
+mod range;
+mod rate;
+mod redirect;
+mod resolve;
+mod retry;
+mod routes;
+mod safe_url;
+mod settings;
+mod small;
+mod status;
+mod token;
+mod usage;
+
+pub use self::{
+    capability::Capabilities,
+    client::Hub,
+    entry::{BaseModel, Gated, Parameters, Rejected, RepoEntry},
+    error::{Cause, HubError, HubErrorKind, Missing, Phase, Refusal},
+    id::{InvalidId, MAX_PART_LEN, MAX_REVISION_LEN, RepoId, RepoRef},
+    listing::{Cursor, Direction, InvalidCursor, ListQuery, PAGE_SIZE, Page, SWEEP_FIELDS, Sort},
+    rate::Bucket,
+    resolve::RemoteFile,
+    retry::RetrySettings,
+    safe_url::SafeUrl,
+    settings::{HubSettings, Limits, PUBLIC_CDN_HOSTS, PUBLIC_ENDPOINT, Parallel, SettingsError, Timeouts},
+    token::{InvalidToken, Token},
+    usage::{Requests, Retries, Usage},
+};

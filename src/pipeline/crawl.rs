@@ -98,11 +98,12 @@ pub async fn crawl(
     let mut report = RunReport::default();
     let mut writer = Writer::new(db, &settings.write);
     let source = stream::unfold((receive, stop.clone()), |(mut receive, mut stop)| async move {
-        tokio::select! {
+        let one = tokio::select! {
             biased;
-            Ok(_) = stop.wait_for(|stop| *stop) => None,
-            one = receive.recv() => one.map(|one| (one, (receive, stop))),
-        }
+            true = stopped(&mut stop) => None,
+            one = receive.recv() => one,
+        };
+        one.map(|one| (one, (receive, stop)))
     });
     let mut ends = std::pin::pin!(
         source
@@ -148,6 +149,11 @@ pub async fn crawl(
             rows: report.rows_written,
         })
     }
+}
+
+/// Resolves to true when the run is asked to stop, to false when nobody can ask any more.
+async fn stopped(stop: &mut watch::Receiver<bool>) -> bool {
+    stop.wait_for(|stop| *stop).await.is_ok()
 }
 
 enum End {

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::hub::Usage;
-use crate::hub::usage::{Requests, Retries};
+use crate::hub::{Requests, Retries, Usage};
 use crate::store::Outcome;
 
 /// Most failures listed by name; all are rows of the database.

@@ -1,1 +1,232 @@
-//! The local Hub server.
+//! The local Hub: a folder of models, served as the Hugging Face Hub serves its own.
+//!
+//! Two uses. Tests and demos crawl it instead of the live Hub, with rate limits and faults as they
+//! like; and a company without a way out serves its own model store to the usual clients, which
+//! need nothing but `HF_ENDPOINT`.
+//!
+//! | part | file |
+//! |---|---|
+//! | a folder becomes models | `catalogue/` |
+//! | first origin, the hub: steps of every request, grammar of paths | `hub.rs`, `route.rs` |
+//! | its answers | `listing/`, `model.rs`, `tree.rs`, `resolve.rs`, `fields.rs` |
+//! | who may see what; every error in one table | `access.rs`, `refusal.rs` |
+//! | second origin, the CDN: signed addresses, ranges, streamed bodies | `cdn.rs`, `signing.rs`, `download.rs`, `range.rs`, `body.rs` |
+//! | quotas, faults, counts | `limits.rs`, `faults.rs`, `counters.rs` |
+//!
+//! What it never does: write to the folder, serve a file that the scan did not list, read a file
+//! into memory to send it, or speak Xet.
+
+mod access;
+mod body;
+mod catalogue;
+mod cdn;
+mod counters;
+mod download;
+mod faults;
+mod fields;
+mod hub;
+mod limits;
+mod listing;
+mod model;
+mod query;
+mod range;
+mod refusal;
+mod reply;
+mod resolve;
+mod route;
+mod settings;
+mod signing;
+mod text;
+mod tree;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::Response;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::catalogue::{Catalogue, DigestCache};
+use self::counters::Tally;
+use self::faults::Faults;
+use self::limits::Limiter;
+use self::signing::Signer;
+
+pub use self::catalogue::ScanError;
+pub use self::counters::{Counters, FaultCounts, PerBucket};
+pub use self::settings::{Behaviour, Limits, MultiRange, Settings, SettingsError};
+
+/// Settings that make requests fail; see [`Settings::faults`].
+pub use self::settings::Faults as FaultSettings;
+
+/// Time that connections get to finish when the server stops.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A setting makes no sense.
+    #[error("settings: {0}")]
+    Settings(#[from] SettingsError),
+    /// The folder cannot be served.
+    #[error("folder: {0}")]
+    Scan(#[from] ScanError),
+    /// A port is taken or forbidden.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The system has no random bytes to sign addresses with.
+    #[error("no random bytes: {0}")]
+    Entropy(#[from] rand::rngs::SysError),
+    /// The scan of the folder did not come to an end.
+    #[error("the scan ended early: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// What both origins know.
+pub(crate) struct Shared {
+    settings: Settings,
+    folder: PathBuf,
+    digests: DigestCache,
+    catalogue: RwLock<Arc<Catalogue>>,
+    limiter: Limiter,
+    faults: Faults,
+    signer: Signer,
+    tally: Arc<Tally>,
+    hub_url: String,
+    cdn_url: String,
+}
+
+impl Shared {
+    /// The present snapshot.
+    fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// 429 from in front of the hub, where nobody knows of quotas.
+    fn edge_429(&self) -> Response {
+        self.tally.add(|counters| counters.faults.too_many += 1);
+        reply::html(StatusCode::TOO_MANY_REQUESTS, "<html><body>Too many requests</body></html>\n".to_owned())
+    }
+
+    fn server_error(&self, status: StatusCode) -> Response {
+        self.tally.add(|counters| counters.faults.error_5xx += 1);
+        reply::html(status, format!("<html><body>{status}</body></html>\n"))
+    }
+}
+
+/// A server that answers. Dropping it stops it at once; [`Running::shutdown`] lets it finish.
+pub struct Running {
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    origins: Vec<JoinHandle<()>>,
+}
+
+/// Scans `dir` and serves it on two addresses; port 0 takes a free one.
+pub async fn start(
+    dir: &Path,
+    hub: SocketAddr,
+    cdn: SocketAddr,
+    settings: Settings,
+) -> Result<Running, ServerError> {
+    settings.check()?;
+    let (hub_listener, hub_url) = listen(hub).await?;
+    let (cdn_listener, cdn_url) = listen(cdn).await?;
+    let (folder, digests) = (dir.to_owned(), DigestCache::default());
+    let (digests, catalogue) = tokio::task::spawn_blocking({
+        let folder = folder.clone();
+        move || catalogue::scan(&folder, &digests).map(|catalogue| (digests, catalogue))
+    })
+    .await??;
+    let shared = Arc::new(Shared {
+        limiter: Limiter::new(settings.limits.clone()),
+        faults: Faults::new(settings.faults.clone()),
+        signer: Signer::new()?,
+        tally: Arc::default(),
+        catalogue: RwLock::new(Arc::new(catalogue)),
+        settings,
+        folder,
+        digests,
+        hub_url,
+        cdn_url,
+    });
+    let (stop, stopping) = watch::channel(false);
+    let hub_routes = Router::new().fallback(hub::serve).with_state(Arc::clone(&shared));
+    let cdn_routes = Router::new().fallback(cdn::serve).with_state(Arc::clone(&shared));
+    let origins =
+        vec![spawn(hub_listener, hub_routes, stopping.clone()), spawn(cdn_listener, cdn_routes, stopping)];
+    Ok(Running { shared, stop, origins })
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, String), ServerError> {
+    let at = |source| ServerError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(at)?;
+    let url = format!("http://{}", listener.local_addr().map_err(at)?);
+    Ok((listener, url))
+}
+
+fn spawn(listener: TcpListener, routes: Router, mut stopping: watch::Receiver<bool>) -> JoinHandle<()> {
+    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(async move {
+        let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
+        if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stopped).await {
+            tracing::error!(%error, "an origin of the local hub failed");
+        }
+    })
+}
+
+impl Running {
+    /// Origin of the hub, `http://127.0.0.1:8000`: what clients take as `HF_ENDPOINT`.
+    pub fn hub_url(&self) -> &str {
+        &self.shared.hub_url
+    }
+
+    /// Origin of the CDN.
+    pub fn cdn_url(&self) -> &str {
+        &self.shared.cdn_url
+    }
+
+    /// What has been done so far.
+    pub fn counters(&self) -> Counters {
+        self.shared.tally.read()
+    }
+
+    /// Reads the folder again. Requests under way keep the snapshot they started with.
+    pub async fn rescan(&self) -> Result<(), ServerError> {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || {
+            let catalogue = Arc::new(catalogue::scan(&shared.folder, &shared.digests)?);
+            *shared.catalogue.write().unwrap_or_else(PoisonError::into_inner) = catalogue;
+            Ok(())
+        })
+        .await?
+    }
+
+    /// Stops listening, gives answers under way two seconds, then ends.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        for origin in &mut self.origins {
+            // Past the deadline, dropping `self` ends what is left.
+            let _ = tokio::time::timeout_at(deadline, origin).await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for origin in &self.origins {
+            origin.abort();
+        }
+    }
+}

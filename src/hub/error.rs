@@ -1,0 +1,460 @@
+//! What can go wrong, by meaning.
+//!
+//! [`HubError`] is one box: the meaning ([`HubErrorKind`], with the numbers that prove it) and
+//! the circumstances every failure shares (which URL, how many attempts, how long, what the
+//! server said). Status codes become meanings in one place, [`super::status`]; nothing here looks
+//! at a response. URLs appear only as [`SafeUrl`].
+
+use std::{fmt, ops::Range, time::Duration};
+
+use super::{rate::Bucket, safe_url::SafeUrl};
+
+/// A failed operation on the Hub.
+#[derive(Debug)]
+pub struct HubError(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: HubErrorKind,
+    url: SafeUrl,
+    attempts: u32,
+    elapsed: Duration,
+    message: Option<String>,
+    request_id: Option<String>,
+}
+
+/// What the Hub says it has not got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// No such repository, or a private one.
+    Repo,
+    /// The repository has no such branch, tag or commit.
+    Revision,
+    /// The revision has no such file.
+    File,
+}
+
+/// Where a request stood still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// No connection.
+    Connect,
+    /// Connected, but no response headers.
+    Answer,
+    /// The body arrives too slowly, or not at all.
+    Body,
+}
+
+/// Why a redirect was not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The host is neither the endpoint nor a known CDN host.
+    UnknownHost,
+    /// The address is private or loopback, and the endpoint is not.
+    PrivateAddress,
+    /// From https to http, or to something that is not HTTP.
+    Scheme,
+    /// The URL carries user info.
+    UserInfo,
+    /// A redirect of the API or of the CDN may not leave its origin.
+    LeavesOrigin,
+}
+
+/// The meaning of a [`HubError`], with its evidence. All ranges are byte offsets in the file,
+/// end excluded.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum HubErrorKind {
+    /// The Hub has not got it.
+    NotFound {
+        /// What is missing.
+        what: Missing,
+    },
+    /// 401 without further reason. An anonymous caller gets this for a missing repository, too.
+    Unauthorized {
+        /// Whether a token was sent.
+        with_token: bool,
+    },
+    /// The owner of the repository has to grant access first.
+    Gated {
+        /// Whether a token was sent.
+        with_token: bool,
+    },
+    /// 403 for another reason than gating.
+    Forbidden {
+        /// Whether a token was sent.
+        with_token: bool,
+    },
+    /// The Hub has closed this repository.
+    Disabled,
+    /// 429, after all the waiting we were ready to do.
+    RateLimited {
+        /// Which limit.
+        bucket: Bucket,
+        /// Time until the window ends, as the last answer stated it.
+        reset: Option<Duration>,
+        /// Time spent waiting for windows in this operation.
+        waited: Duration,
+    },
+    /// The server failed or is overloaded (5xx, 408).
+    Server {
+        /// The status code.
+        status: u16,
+    },
+    /// The request is refused as such (another 4xx).
+    Rejected {
+        /// The status code.
+        status: u16,
+    },
+    /// A status that makes no sense as an answer to this request.
+    UnexpectedStatus {
+        /// The status code.
+        status: u16,
+    },
+    /// A ranged request got the whole file (200). Nothing of it was read.
+    RangeIgnored {
+        /// Bytes asked for.
+        asked: Range<u64>,
+        /// Length of the body the server wanted to send, if it said so.
+        stated: Option<u64>,
+    },
+    /// The `Content-Range` is missing, malformed, or not what was asked.
+    WrongRange {
+        /// Bytes asked for.
+        asked: Range<u64>,
+        /// Size of the file as the Hub stated it.
+        size: u64,
+        /// The header as received, cut to a printable length; `None` when it is missing.
+        got: Option<String>,
+    },
+    /// The caller asked for bytes beyond the end of the file. Nothing was sent.
+    OutOfFile {
+        /// Bytes asked for.
+        asked: Range<u64>,
+        /// Size of the file in bytes.
+        size: u64,
+    },
+    /// The file or the revision is not the one it was before.
+    Changed {
+        /// Which mark differs, e.g. `ETag`.
+        mark: &'static str,
+        /// Its value at first.
+        before: String,
+        /// Its value now.
+        now: String,
+    },
+    /// The body ended early.
+    Truncated {
+        /// Bytes received.
+        received: u64,
+        /// Bytes announced, if any were.
+        expected: Option<u64>,
+        /// The transport's own words.
+        source: Option<Cause>,
+    },
+    /// More bytes than the caller or the settings allow.
+    TooLarge {
+        /// The limit in bytes.
+        cap: u64,
+        /// The size the server stated, if it did.
+        stated: Option<u64>,
+    },
+    /// A redirect to a place we do not go.
+    ForeignRedirect {
+        /// Host named in `Location` or `Link`.
+        to: String,
+        /// Why it is refused.
+        why: Refusal,
+    },
+    /// More redirects in a row than allowed.
+    TooManyRedirects {
+        /// Redirects followed.
+        followed: u32,
+    },
+    /// An answer that cannot be understood.
+    Malformed {
+        /// Which part, e.g. `Link header`.
+        part: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The name does not resolve, nobody listens, TLS fails, the connection breaks.
+    Unreachable {
+        /// The transport's own words.
+        source: Cause,
+    },
+    /// A timeout.
+    Stalled {
+        /// Where it stood still.
+        phase: Phase,
+        /// The time allowed for that.
+        limit: Duration,
+        /// Body bytes received until then.
+        received: u64,
+    },
+    /// The signed URL is refused (403), and so was the fresh one.
+    Expired,
+    /// The settings forbid all requests.
+    Offline,
+    /// A path or revision that cannot be put into a URL. Nothing was sent.
+    Unaddressable {
+        /// `path` or `revision`.
+        what: &'static str,
+        /// The text, cut to a printable length.
+        text: String,
+    },
+}
+
+/// The error of a lower layer, kept whole for `source()`.
+pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+impl HubError {
+    pub(crate) fn new(url: impl Into<SafeUrl>, kind: HubErrorKind) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            url: url.into(),
+            attempts: 1,
+            elapsed: Duration::ZERO,
+            message: None,
+            request_id: None,
+        }))
+    }
+
+    /// Adds what the server said about it.
+    pub(crate) fn heard(mut self, message: Option<String>, request_id: Option<String>) -> Self {
+        self.0.message = message;
+        self.0.request_id = request_id;
+        self
+    }
+
+    /// Adds what the retries cost.
+    pub(crate) fn after(mut self, attempts: u32, elapsed: Duration, waited_for_rate: Duration) -> Self {
+        self.0.attempts = attempts;
+        self.0.elapsed = elapsed;
+        if let HubErrorKind::RateLimited { waited, .. } = &mut self.0.kind {
+            *waited = waited_for_rate;
+        }
+        self
+    }
+
+    /// What it means.
+    pub fn kind(&self) -> &HubErrorKind {
+        &self.0.kind
+    }
+
+    /// The last URL asked, with secrets masked.
+    pub fn url(&self) -> &SafeUrl {
+        &self.0.url
+    }
+
+    /// Attempts made, at least one.
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    /// Time since the operation began, waits included.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed
+    }
+
+    /// What the server said (`X-Error-Message`), cut to a printable length.
+    pub fn message(&self) -> Option<&str> {
+        self.0.message.as_deref()
+    }
+
+    /// The server's id of the failed request, for reports to its operators.
+    pub fn request_id(&self) -> Option<&str> {
+        self.0.request_id.as_deref()
+    }
+
+    /// Whether the fault lies with the repository or our rights in it, so that asking again
+    /// today is pointless, and the next repository may well work.
+    pub fn is_permanent(&self) -> bool {
+        !matches!(
+            self.0.kind,
+            HubErrorKind::RateLimited { .. }
+                | HubErrorKind::Server { .. }
+                | HubErrorKind::Unreachable { .. }
+                | HubErrorKind::Stalled { .. }
+                | HubErrorKind::Truncated { .. }
+                | HubErrorKind::Expired
+                | HubErrorKind::Offline
+        )
+    }
+
+    /// One line of advice to a person, where there is some.
+    pub fn hint(&self) -> Option<&'static str> {
+        use HubErrorKind as Kind;
+        Some(match &self.0.kind {
+            Kind::Unauthorized { with_token: false } => {
+                "the repository may be missing or private: check its name, or set HF_TOKEN"
+            }
+            Kind::Unauthorized { with_token: true } => {
+                "the token is not valid here: log in again with `hf auth login`"
+            }
+            Kind::Gated { with_token: false } => {
+                "set HF_TOKEN to a token of an account that was granted access"
+            }
+            Kind::Gated { with_token: true } => "ask for access on the model's page, then run again",
+            Kind::Forbidden { with_token: true } => "the token lacks the right to read this repository",
+            Kind::NotFound { what: Missing::Revision } => "leave out the revision to read the default branch",
+            Kind::RateLimited { .. } => {
+                "set HF_TOKEN for a higher limit, or run again when the window is over"
+            }
+            Kind::RangeIgnored { .. } => "this server cannot serve parts of files: use another HF_ENDPOINT",
+            Kind::ForeignRedirect { why: Refusal::UnknownHost, .. } => {
+                "if you trust this host, add it to the CDN hosts in the settings"
+            }
+            Kind::Unreachable { .. } => "check the network, HF_ENDPOINT and the proxy variables",
+            Kind::Offline => "unset HF_HUB_OFFLINE to allow requests",
+            Kind::Changed { .. } => "the repository changed while it was read: run again",
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for HubError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, url, attempts, elapsed, message, request_id } = &*self.0;
+        write!(f, "{kind}: {url}")?;
+        if *attempts > 1 {
+            write!(f, " (after {attempts} attempts in {:.1} s)", elapsed.as_secs_f64())?;
+        }
+        if let Some(message) = message {
+            write!(f, ": {message}")?;
+        }
+        if let Some(request_id) = request_id {
+            write!(f, " [request {request_id}]")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for HubError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0.kind {
+            HubErrorKind::Unreachable { source } | HubErrorKind::Truncated { source: Some(source), .. } => {
+                Some(source.as_ref())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Repo => "repository",
+            Self::Revision => "revision",
+            Self::File => "file",
+        })
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownHost => "the host is not known",
+            Self::PrivateAddress => "the address is private",
+            Self::Scheme => "the scheme is weaker or unknown",
+            Self::UserInfo => "it carries user info",
+            Self::LeavesOrigin => "it leaves the origin",
+        })
+    }
+}
+
+impl fmt::Display for HubErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound { what } => write!(f, "no such {what}"),
+            Self::Unauthorized { with_token: true } => f.write_str("the token is refused"),
+            Self::Unauthorized { with_token: false } => f.write_str("not readable without a token"),
+            Self::Gated { .. } => f.write_str("access must be granted by the owner"),
+            Self::Forbidden { .. } => f.write_str("access denied"),
+            Self::Disabled => f.write_str("the repository is disabled"),
+            Self::RateLimited { bucket, waited, .. } => {
+                write!(f, "rate limited ({}) even after waiting {:.0} s", bucket.name(), waited.as_secs_f64())
+            }
+            Self::Server { status } => write!(f, "the server failed with status {status}"),
+            Self::Rejected { status } => write!(f, "the request is rejected with status {status}"),
+            Self::UnexpectedStatus { status } => write!(f, "status {status} is no answer to this request"),
+            Self::RangeIgnored { asked, stated: Some(stated) } => {
+                write!(f, "asked for {} bytes, the server would send all {stated}", asked.end - asked.start)
+            }
+            Self::RangeIgnored { asked, stated: None } => {
+                write!(f, "asked for {} bytes, the server would send the whole file", asked.end - asked.start)
+            }
+            Self::WrongRange { asked, size, got } => {
+                let got = got.as_deref().unwrap_or("no Content-Range");
+                write!(
+                    f,
+                    "asked for bytes {}-{} of {size}, got {got:?}",
+                    asked.start,
+                    asked.end.saturating_sub(1)
+                )
+            }
+            Self::OutOfFile { asked, size } => {
+                write!(f, "bytes {}..{} are not in a file of {size} bytes", asked.start, asked.end)
+            }
+            Self::Changed { mark, before, now } => write!(f, "{mark} changed from {before:?} to {now:?}"),
+            Self::Truncated { received, expected: Some(expected), .. } => {
+                write!(f, "the body ended after {received} of {expected} bytes")
+            }
+            Self::Truncated { received, expected: None, .. } => {
+                write!(f, "the body broke off after {received} bytes")
+            }
+            Self::TooLarge { cap, stated: Some(stated) } => write!(f, "{stated} bytes, the limit is {cap}"),
+            Self::TooLarge { cap, stated: None } => write!(f, "more than the limit of {cap} bytes"),
+            Self::ForeignRedirect { to, why } => write!(f, "will not follow to {to}: {why}"),
+            Self::TooManyRedirects { followed } => write!(f, "gave up after {followed} redirects"),
+            Self::Malformed { part, detail } => write!(f, "malformed {part}: {detail}"),
+            Self::Unreachable { .. } => f.write_str("unreachable"),
+            Self::Stalled { phase: Phase::Connect, limit, .. } => write!(f, "no connection within {limit:?}"),
+            Self::Stalled { phase: Phase::Answer, limit, .. } => write!(f, "no answer within {limit:?}"),
+            Self::Stalled { phase: Phase::Body, limit, received } => {
+                write!(f, "the body stands still: too little in {limit:?} after {received} bytes")
+            }
+            Self::Expired => f.write_str("the signed URL is refused, and so was a fresh one"),
+            Self::Offline => f.write_str("offline by settings"),
+            Self::Unaddressable { what, text } => write!(f, "unusable {what} {text:?}"),
+        }
+    }
+}
+
+/// At most 200 printable characters of an outside text.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+
+    #[test]
+    fn shows_evidence_but_no_secret() {
+        let url = Url::parse("https://cdn.example/f?Signature=s3cret").unwrap();
+        let kind = HubErrorKind::RangeIgnored { asked: 0..8, stated: Some(99) };
+        let error = HubError::new(&url, kind).after(3, Duration::from_millis(4200), Duration::ZERO);
+        let error = error.heard(Some("sorry".into()), Some("Root=1".into()));
+        assert_eq!(
+            error.to_string(),
+            "asked for 8 bytes, the server would send all 99: https://cdn.example/f?Signature=*** \
+             (after 3 attempts in 4.2 s): sorry [request Root=1]"
+        );
+        assert!(!format!("{error:?}").contains("s3cret"));
+        assert!(error.hint().unwrap().contains("HF_ENDPOINT"));
+    }
+
+    #[test]
+    fn outside_text_is_bounded() {
+        assert_eq!(printable(b"a\x1b[31mb\n\xff"), "a[31mb\u{fffd}");
+        assert_eq!(printable(&[b'x'; 9999]).len(), 200);
+    }
+
+    #[test]
+    fn is_one_word() {
+        assert_eq!(size_of::<Result<(), HubError>>(), size_of::<usize>());
+    }
+}

@@ -1,0 +1,377 @@
+//! The only place that sends.
+//!
+//! [`Http::send`] is one attempt: it waits for a slot and for the rate limit, sends, and hands
+//! back the headers with the body unread. It never follows a redirect by itself and never
+//! retries. The token is attached here and only here, and only to the endpoint's own origin.
+//! Bodies are asked for unencoded, so that lengths and ranges mean what they say.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::{Bytes, BytesMut};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use reqwest::{
+    Method, StatusCode,
+    header::{
+        ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, LOCATION,
+        RANGE,
+    },
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use url::Url;
+
+use super::{
+    error::{HubError, HubErrorKind, Missing, Phase, Refusal, printable},
+    governor::Governor,
+    meter::Meter,
+    rate::{Bucket, RateLimit},
+    redirect::{self, Hop},
+    retry::Budget,
+    routes::Routes,
+    settings::{HubSettings, SettingsError, Timeouts},
+    status::{self, Asked},
+    usage::Counters,
+};
+
+/// Bodies of redirects up to this size are read, so that the connection can be used again.
+const SMALL_TALK: u64 = 8 * 1024;
+
+/// The connections of one client, with everything that restrains them.
+#[derive(Debug)]
+pub(crate) struct Http {
+    client: reqwest::Client,
+    settings: HubSettings,
+    routes: Routes,
+    api: Lane,
+    resolvers: Lane,
+    pages: Lane,
+    cdn: Lane,
+    usage: Counters,
+    seeds: Mutex<ChaCha8Rng>,
+}
+
+/// What restrains the requests of one bucket.
+#[derive(Debug)]
+struct Lane {
+    slots: Arc<Semaphore>,
+    governor: Arc<Governor>,
+}
+
+/// One request.
+#[derive(Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: &'a Url,
+    /// Bytes wanted, end excluded, never empty.
+    pub(crate) range: Option<Range<u64>>,
+    /// What a bare 404 means.
+    pub(crate) thing: Missing,
+}
+
+/// Response headers, and a body still to be read. Holds its slot until dropped.
+#[derive(Debug)]
+pub(crate) struct Answer<'h> {
+    http: &'h Http,
+    response: reqwest::Response,
+    url: Url,
+    asked: Asked,
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+/// Where a walk over redirects ended.
+#[derive(Debug)]
+pub(crate) enum Arrival<'h> {
+    /// An answer of the Hub that is no redirect; not necessarily a success.
+    Hub(Answer<'h>),
+    /// The Hub points at a CDN. Nothing was sent there yet.
+    Cdn {
+        /// The Hub's last answer, for its headers.
+        redirect: Answer<'h>,
+        /// The signed URL.
+        to: Url,
+    },
+}
+
+impl Http {
+    pub(crate) fn new(settings: HubSettings) -> Result<Self, SettingsError> {
+        settings.check()?;
+        let mut builder = reqwest::Client::builder()
+            .user_agent(&settings.user_agent)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never()) // every request passes the governor
+            .referer(false)
+            .connect_timeout(settings.timeouts.connect)
+            .pool_max_idle_per_host(settings.parallel.cdn.max(settings.parallel.resolvers));
+        if settings.is_loopback() {
+            builder = builder.no_proxy(); // a proxy elsewhere would look for the Hub on its own loopback
+        }
+        let client = builder.build().map_err(|source| SettingsError::Client { source })?;
+
+        let mut seeds = ChaCha8Rng::seed_from_u64(settings.seed.unwrap_or_else(process_seed));
+        let mut metered = |bucket: Bucket, slots| Lane {
+            slots: Arc::new(Semaphore::new(slots)),
+            governor: Governor::new(
+                bucket.name(),
+                Meter::new(Duration::from_millis(seeds.random_range(0..250))),
+            ),
+        };
+        Ok(Self {
+            client,
+            routes: Routes::new(&settings.endpoint),
+            api: metered(Bucket::Api, settings.parallel.api),
+            resolvers: metered(Bucket::Resolvers, settings.parallel.resolvers),
+            pages: metered(Bucket::Pages, settings.parallel.pages),
+            cdn: Lane {
+                slots: Arc::new(Semaphore::new(settings.parallel.cdn)),
+                governor: Governor::new(Bucket::Cdn.name(), Meter::unmetered()),
+            },
+            usage: Counters::default(),
+            seeds: Mutex::new(seeds),
+            settings,
+        })
+    }
+
+    pub(crate) fn settings(&self) -> &HubSettings {
+        &self.settings
+    }
+
+    pub(crate) fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    pub(crate) fn usage(&self) -> &Counters {
+        &self.usage
+    }
+
+    /// A fresh allowance of retries for one operation.
+    pub(crate) fn budget(&self) -> Budget {
+        let rng = self.seeds.lock().unwrap_or_else(PoisonError::into_inner).random();
+        Budget::new(self.settings.retry, ChaCha8Rng::seed_from_u64(rng))
+    }
+
+    /// Waits until the operation may try again after `error`; `Err` when it may not, with the
+    /// error as the operation's last word.
+    pub(crate) async fn again(&self, budget: &mut Budget, error: HubError) -> Result<(), HubError> {
+        let Some(pause) = budget.next(&error) else { return Err(budget.sum_up(error)) };
+        self.usage.retry(&error, pause);
+        if let HubErrorKind::RateLimited { bucket, reset: None, .. } = error.kind() {
+            self.lane(*bucket).governor.quiet(pause); // the others would be refused as well
+        }
+        tracing::debug!(pause_ms = pause.as_millis() as u64, "trying again after: {error}");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// One attempt. Any status is an `Ok`.
+    pub(crate) async fn send(&self, ask: Ask<'_>) -> Result<Answer<'_>, HubError> {
+        let url = ask.url;
+        if self.settings.offline {
+            return Err(HubError::new(url, HubErrorKind::Offline));
+        }
+        let bucket = self.routes.bucket(url);
+        let lane = self.lane(bucket);
+        let slot = Arc::clone(&lane.slots).acquire_owned().await.ok(); // never closed, so always `Some`
+        let (permit, waited) = lane.governor.admit().await;
+        self.usage.waited(waited);
+
+        let mut request = self.client.request(ask.method, url.clone()).header(ACCEPT_ENCODING, "identity");
+        if let Some(range) = &ask.range {
+            request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
+        }
+        let token = self.settings.token.as_ref().filter(|_| self.routes.is_hub(url));
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, token.header());
+        }
+        let asked = Asked { thing: ask.thing, with_token: token.is_some(), bucket };
+
+        self.usage.request(bucket);
+        let Timeouts { connect, answer, .. } = self.settings.timeouts;
+        match tokio::time::timeout(answer, request.send()).await {
+            Ok(Ok(response)) => {
+                let (status, headers) = (response.status(), response.headers());
+                let decisive = status != StatusCode::TOO_MANY_REQUESTS && !status.is_server_error();
+                permit.answered(self.limit_of(bucket, headers).as_ref(), decisive);
+                Ok(Answer { http: self, response, url: url.clone(), asked, _slot: slot })
+            }
+            Ok(Err(error)) => {
+                if error.is_connect() {
+                    permit.unsent();
+                }
+                let kind = if error.is_timeout() {
+                    HubErrorKind::Stalled { phase: Phase::Connect, limit: connect, received: 0 }
+                } else {
+                    HubErrorKind::Unreachable { source: Box::new(error.without_url()) }
+                };
+                Err(HubError::new(url, kind))
+            }
+            Err(_) => {
+                let kind = HubErrorKind::Stalled { phase: Phase::Answer, limit: answer, received: 0 };
+                Err(HubError::new(url, kind))
+            }
+        }
+    }
+
+    /// One attempt that follows redirects within the Hub, and stops before the first to a CDN.
+    pub(crate) async fn walk(
+        &self,
+        method: Method,
+        url: Url,
+        thing: Missing,
+    ) -> Result<Arrival<'_>, HubError> {
+        let mut url = url;
+        for _ in 0..=self.settings.limits.redirects {
+            let answer = self.send(Ask { method: method.clone(), url: &url, range: None, thing }).await?;
+            if !answer.is_redirect() {
+                return Ok(Arrival::Hub(answer));
+            }
+            let hop = redirect::judge(&self.settings, &url, answer.headers().get(LOCATION));
+            match hop.map_err(|kind| answer.error(kind))? {
+                Hop::Cdn(to) => return Ok(Arrival::Cdn { redirect: answer, to }),
+                Hop::Hub(to) => {
+                    answer.discard().await;
+                    url = to;
+                }
+            }
+        }
+        Err(HubError::new(&url, HubErrorKind::TooManyRedirects { followed: self.settings.limits.redirects }))
+    }
+
+    fn lane(&self, bucket: Bucket) -> &Lane {
+        match bucket {
+            Bucket::Api => &self.api,
+            Bucket::Resolvers => &self.resolvers,
+            Bucket::Pages => &self.pages,
+            Bucket::Cdn => &self.cdn,
+        }
+    }
+
+    /// The limit an answer states for its own bucket. Limits of other buckets in the same answer
+    /// go to their governors; a name we do not know can only mean our own.
+    fn limit_of(&self, own: Bucket, headers: &HeaderMap) -> Option<RateLimit> {
+        if own == Bucket::Cdn {
+            return None; // the CDN is not the Hub and cannot speak for its limits
+        }
+        let mut found = None;
+        for limit in RateLimit::all(headers) {
+            let named =
+                [Bucket::Api, Bucket::Resolvers, Bucket::Pages].into_iter().find(|b| b.name() == limit.name);
+            match named {
+                Some(other) if other != own => self.lane(other).governor.observe(&limit),
+                _ => found = Some(limit),
+            }
+        }
+        found
+    }
+}
+
+impl Answer<'_> {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// A header as text, if it is ASCII.
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
+        status::header(self.headers(), name)
+    }
+
+    /// The URL that was asked, after redirects.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    pub(crate) fn is_redirect(&self) -> bool {
+        matches!(self.status().as_u16(), 301 | 302 | 303 | 307 | 308)
+    }
+
+    /// `Content-Length`, which is a claim.
+    pub(crate) fn stated_length(&self) -> Option<u64> {
+        self.header(&CONTENT_LENGTH)?.trim().parse().ok()
+    }
+
+    /// An error about this answer.
+    pub(crate) fn error(&self, kind: HubErrorKind) -> HubError {
+        let (message, request_id) = status::words(self.headers());
+        HubError::new(&self.url, kind).heard(message, request_id)
+    }
+
+    /// The error this answer is, by its status.
+    pub(crate) fn failure(&self) -> HubError {
+        self.error(status::meaning(self.status(), self.headers(), self.asked))
+    }
+
+    /// A redirect that must not be followed from here.
+    pub(crate) fn leaves_origin(&self, to: &Url) -> HubError {
+        let to = to.host_str().unwrap_or_default().to_owned();
+        self.error(HubErrorKind::ForeignRedirect { to, why: Refusal::LeavesOrigin })
+    }
+
+    /// The whole body, at most `cap` bytes, whatever the headers claim.
+    pub(crate) async fn body(mut self, cap: u64) -> Result<Bytes, HubError> {
+        let stated = self.stated_length();
+        if stated.is_some_and(|stated| stated > cap) {
+            return Err(self.error(HubErrorKind::TooLarge { cap, stated }));
+        }
+        let mut body = BytesMut::new();
+        self.fill(&mut body, cap).await?;
+        Ok(body.freeze())
+    }
+
+    /// Appends the body to `sink` until it ends. What arrived before a failure stays in `sink`,
+    /// which never grows over `most` bytes.
+    pub(crate) async fn fill(&mut self, sink: &mut BytesMut, most: u64) -> Result<(), HubError> {
+        if let Some(coding) = self.headers().get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+            let detail = format!("{:?} although none was asked for", printable(coding.as_bytes()));
+            return Err(self.error(HubErrorKind::Malformed { part: "Content-Encoding header", detail }));
+        }
+        let Timeouts { progress, progress_bytes, .. } = self.http.settings.timeouts;
+        let (mut received, mut in_period) = (0, 0);
+        let mut period_ends = Instant::now() + progress;
+        loop {
+            let chunk = match tokio::time::timeout_at(period_ends.into(), self.response.chunk()).await {
+                Ok(Ok(Some(chunk))) => chunk,
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Err(error)) => {
+                    let (expected, source) =
+                        (self.stated_length(), Some(Box::new(error.without_url()).into()));
+                    return Err(self.error(HubErrorKind::Truncated { received, expected, source }));
+                }
+                Err(_) => {
+                    let kind = HubErrorKind::Stalled { phase: Phase::Body, limit: progress, received };
+                    return Err(self.error(kind));
+                }
+            };
+            self.http.usage.received(chunk.len());
+            received += chunk.len() as u64;
+            in_period += chunk.len() as u64;
+            if in_period >= progress_bytes {
+                (in_period, period_ends) = (0, Instant::now() + progress);
+            }
+            if (sink.len() + chunk.len()) as u64 > most {
+                return Err(self.error(HubErrorKind::TooLarge { cap: most, stated: self.stated_length() }));
+            }
+            sink.extend_from_slice(&chunk);
+        }
+    }
+
+    /// Reads a short body away, so that an HTTP/1 connection can be used again.
+    async fn discard(self) {
+        if self.stated_length().is_some_and(|length| length <= SMALL_TALK) {
+            // Nobody wants this body; if it breaks, the next request opens a new connection.
+            drop(self.body(SMALL_TALK).await);
+        }
+    }
+}
+
+/// A seed no other process has at this time.
+fn process_seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_nanos() as u64 ^ (u64::from(std::process::id()) << 32)
+}

@@ -1,0 +1,436 @@
+//! The list of models, page by page: `GET /api/models`.
+//!
+//! Pages are followed by the cursor in the `Link` header and by nothing else: they are never
+//! counted, and shorter pages than asked for are normal. Only the cursor is taken from the
+//! `Link`; the rest of the URL is ours, so a reply can neither lead the crawl elsewhere nor
+//! change what is asked. A page the server is too busy to build is asked for again in halves.
+//!
+//! The default order, oldest first by creation, is the one key that never changes: a crawl in any
+//! other order skips and repeats models while it runs.
+
+use std::fmt::Write as _;
+
+use futures_util::Stream;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Method, header::LINK};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeSeed, SeqAccess, Visitor},
+};
+use serde_json::Value;
+use url::Url;
+
+use super::{
+    client::Hub,
+    entry::{Rejected, RepoEntry},
+    error::{HubError, HubErrorKind, Missing, Refusal, printable},
+    http::{Answer, Arrival},
+};
+
+/// Models per page: what the Hub promises. More has been seen to work and is not relied on.
+pub const PAGE_SIZE: u32 = 1000;
+
+/// A busy server is not asked for smaller pages than this.
+const SMALLEST_PAGE: u32 = 10;
+
+/// Longest cursor kept, in bytes.
+const MAX_CURSOR: usize = 4096;
+
+/// Fields every crawl needs. Not among them are those that make a page ten times heavier
+/// (`cardData`, `model-index`, `widgetData`, `spaces`): licences and parents are in the tags.
+pub const SWEEP_FIELDS: [&str; 15] = [
+    "baseModels",
+    "config",
+    "createdAt",
+    "disabled",
+    "downloads",
+    "gated",
+    "lastModified",
+    "library_name",
+    "likes",
+    "pipeline_tag",
+    "private",
+    "safetensors",
+    "sha",
+    "siblings",
+    "tags",
+];
+
+const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Which models to list, and what of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Tags a model must all have, e.g. `safetensors`, `license:mit`, `base_model:org/name`.
+    pub filters: Vec<String>,
+    /// Only models of this owner.
+    pub author: Option<String>,
+    /// Only models whose name contains this.
+    pub search: Option<String>,
+    /// Fields wanted beside `_id` and `id`; one unknown name makes the Hub refuse the request.
+    pub expand: Vec<String>,
+    /// Order.
+    pub sort: Sort,
+    /// Direction of the order.
+    pub direction: Direction,
+    /// Models per page, 1 to [`PAGE_SIZE`]; values outside are moved to the nearest bound.
+    pub page_size: u32,
+    /// Where to go on; `None` starts at the beginning. Must come from a listing with the same
+    /// filters and order.
+    pub start: Option<Cursor>,
+}
+
+impl Default for ListQuery {
+    /// All models with [`SWEEP_FIELDS`], oldest first, in full pages.
+    fn default() -> Self {
+        Self {
+            filters: Vec::new(),
+            author: None,
+            search: None,
+            expand: SWEEP_FIELDS.map(str::to_owned).to_vec(),
+            sort: Sort::CreatedAt,
+            direction: Direction::Ascending,
+            page_size: PAGE_SIZE,
+            start: None,
+        }
+    }
+}
+
+/// What a list is ordered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// Creation: immutable, the key of a full sweep.
+    CreatedAt,
+    /// Date of the head commit: for increments, descending down to a watermark.
+    LastModified,
+    /// Downloads: for the most used models; changes while one reads.
+    Downloads,
+}
+
+/// Direction of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Smallest or oldest first.
+    Ascending,
+    /// Largest or newest first.
+    Descending,
+}
+
+/// Where a listing goes on. Opaque; serialisable, so that a crawl can be resumed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Cursor(String); // percent-encoded as received: decoding may turn '+' into a space
+
+/// A text that is no cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a list cursor")]
+pub struct InvalidCursor;
+
+impl TryFrom<String> for Cursor {
+    type Error = InvalidCursor;
+
+    fn try_from(text: String) -> Result<Self, InvalidCursor> {
+        let legal = |b: u8| b.is_ascii_graphic() && !matches!(b, b'&' | b'#' | b'"' | b'<' | b'>' | b'\'');
+        if text.is_empty() || text.len() > MAX_CURSOR || !text.bytes().all(legal) {
+            return Err(InvalidCursor);
+        }
+        Ok(Self(text))
+    }
+}
+
+impl From<Cursor> for String {
+    fn from(cursor: Cursor) -> Self {
+        cursor.0
+    }
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The models, in the order of the list.
+    pub repos: Vec<RepoEntry>,
+    /// Items that could not be named, by position in the page. Their number and that of `repos`
+    /// make up the whole page.
+    pub rejected: Vec<(usize, Rejected)>,
+    /// The cursor this page was read at; `None` for the first page.
+    pub cursor: Option<Cursor>,
+    /// Where the list goes on; `None` after the last page.
+    pub next: Option<Cursor>,
+}
+
+/// Where a listing stands.
+struct Listing {
+    hub: Hub,
+    query: ListQuery,
+    at: Option<Cursor>,
+    limit: u32,
+    done: bool,
+}
+
+impl Hub {
+    /// Lists models page by page, until the last page or the first error.
+    ///
+    /// Retries happen inside. After an error, a listing started at the last page's `next` goes on
+    /// where this one stopped.
+    ///
+    /// # Errors
+    /// [`HubErrorKind::Rejected`] for a query the Hub does not accept,
+    /// [`HubErrorKind::NotFound`] from a proxy without this route,
+    /// [`HubErrorKind::Malformed`] for a page or `Link` that cannot be understood,
+    /// [`HubErrorKind::ForeignRedirect`] for a `Link` to another origin, and those of the network.
+    pub fn list(&self, query: ListQuery) -> impl Stream<Item = Result<Page, HubError>> + Send + use<> {
+        let limit = query.page_size.clamp(1, PAGE_SIZE);
+        let listing = Listing { hub: self.clone(), at: query.start.clone(), query, limit, done: false };
+        futures_util::stream::try_unfold(listing, |mut listing| async move {
+            if listing.done {
+                return Ok(None);
+            }
+            let page = listing.page().await?;
+            listing.at.clone_from(&page.next);
+            listing.done = page.next.is_none();
+            Ok(Some((page, listing)))
+        })
+    }
+}
+
+impl Listing {
+    /// The page at the cursor, with retries.
+    async fn page(&mut self) -> Result<Page, HubError> {
+        let mut budget = self.hub.http.budget();
+        loop {
+            match self.page_once().await {
+                Ok(page) => {
+                    // The next page may be lighter again.
+                    self.limit = self.limit.saturating_mul(2).min(self.query.page_size.clamp(1, PAGE_SIZE));
+                    return Ok(page);
+                }
+                Err(error) => {
+                    if matches!(error.kind(), HubErrorKind::Server { .. } | HubErrorKind::Stalled { .. }) {
+                        self.limit = (self.limit / 2).max(SMALLEST_PAGE.min(self.limit));
+                    }
+                    self.hub.http.again(&mut budget, error).await?;
+                }
+            }
+        }
+    }
+
+    async fn page_once(&self) -> Result<Page, HubError> {
+        let http = &self.hub.http;
+        let limits = &http.settings().limits;
+        let url = http.routes().list(&self.query.text(self.limit, self.at.as_ref()))?;
+        let answer = match http.walk(Method::GET, url, Missing::Repo).await? {
+            Arrival::Hub(answer) => answer,
+            Arrival::Cdn { redirect, to } => return Err(redirect.leaves_origin(&to)),
+        };
+        if answer.status() != 200 {
+            return Err(answer.failure());
+        }
+        let next = self.next(&answer)?;
+        let url = answer.url().clone();
+        let body = answer.body(limits.page).await?;
+        let (repos, rejected) = Items { config_cap: limits.config }.read(&body).map_err(|error| {
+            HubError::new(&url, HubErrorKind::Malformed { part: "list page", detail: error.to_string() })
+        })?;
+        Ok(Page { repos, rejected, cursor: self.at.clone(), next })
+    }
+
+    /// The cursor of the next page, if there is one.
+    fn next(&self, answer: &Answer<'_>) -> Result<Option<Cursor>, HubError> {
+        let malformed =
+            |detail: String| answer.error(HubErrorKind::Malformed { part: "Link header", detail });
+        let Some(link) = answer.headers().get(LINK) else { return Ok(None) };
+        if link.len() > self.hub.settings().limits.link {
+            return Err(malformed(format!("{} bytes long", link.len())));
+        }
+        let Some(target) = link.to_str().ok().map(next_link) else {
+            return Err(malformed(printable(link.as_bytes())));
+        };
+        let Some(target) = target else { return Ok(None) };
+        let url = answer.url().join(target).map_err(|error| malformed(error.to_string()))?;
+        if !self.hub.http.routes().is_hub(&url) {
+            let to = url.host_str().unwrap_or_default().to_owned();
+            return Err(answer.error(HubErrorKind::ForeignRedirect { to, why: Refusal::LeavesOrigin }));
+        }
+        let cursor =
+            cursor_of(&url).ok_or_else(|| malformed("a next page without a usable cursor".to_owned()))?;
+        if self.at.as_ref() == Some(&cursor) {
+            return Err(malformed("the next page is this page".to_owned()));
+        }
+        Ok(Some(cursor))
+    }
+}
+
+impl ListQuery {
+    /// As a query text, in a fixed order.
+    fn text(&self, limit: u32, at: Option<&Cursor>) -> String {
+        let mut text = format!("limit={limit}");
+        let mut add = |name: &str, value: &str| {
+            let _ = write!(text, "&{name}={}", utf8_percent_encode(value, QUERY_VALUE));
+        };
+        add(
+            "sort",
+            match self.sort {
+                Sort::CreatedAt => "createdAt",
+                Sort::LastModified => "lastModified",
+                Sort::Downloads => "downloads",
+            },
+        );
+        add(
+            "direction",
+            match self.direction {
+                Direction::Ascending => "1",
+                Direction::Descending => "-1",
+            },
+        );
+        self.filters.iter().for_each(|tag| add("filter", tag));
+        self.author.iter().for_each(|author| add("author", author));
+        self.search.iter().for_each(|search| add("search", search));
+        self.expand.iter().for_each(|field| add("expand", field));
+        if let Some(Cursor(cursor)) = at {
+            let _ = write!(text, "&cursor={cursor}"); // encoded already
+        }
+        text
+    }
+}
+
+/// The target of `rel="next"` in a `Link` header.
+fn next_link(header: &str) -> Option<&str> {
+    let mut rest = header;
+    // `<target>; params, <target>; params`: targets hold no `<`, params here no `,<`.
+    while let Some((_, after)) = rest.split_once('<') {
+        let (target, params) = after.split_once('>')?;
+        let end = params.find('<').unwrap_or(params.len());
+        let is_next = params[..end].split([';', ',']).any(|param| {
+            let Some((name, value)) = param.split_once('=') else { return false };
+            let names = |rel: &str| rel.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"));
+            name.trim().eq_ignore_ascii_case("rel") && names(value.trim().trim_matches('"'))
+        });
+        if is_next {
+            return Some(target);
+        }
+        rest = &params[end..];
+    }
+    None
+}
+
+fn cursor_of(url: &Url) -> Option<Cursor> {
+    let cursor = url.query()?.split('&').find_map(|pair| pair.strip_prefix("cursor="))?;
+    Cursor::try_from(cursor.to_owned()).ok()
+}
+
+/// Reads a page item by item: beside the raw page, one item at a time is held as JSON.
+struct Items {
+    config_cap: usize,
+}
+
+type ReadItems = (Vec<RepoEntry>, Vec<(usize, Rejected)>);
+
+impl Items {
+    fn read(self, page: &[u8]) -> Result<ReadItems, serde_json::Error> {
+        let mut json = serde_json::Deserializer::from_slice(page);
+        let items = self.deserialize(&mut json)?;
+        json.end()?;
+        Ok(items)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Items {
+    type Value = ReadItems;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ReadItems, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Items {
+    type Value = ReadItems;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array of models")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<ReadItems, A::Error> {
+        let (mut repos, mut rejected) = (Vec::new(), Vec::new());
+        while let Some(item) = items.next_element::<Value>()? {
+            match RepoEntry::read(item, self.config_cap) {
+                Ok(repo) => repos.push(repo),
+                Err(why) => rejected.push((repos.len() + rejected.len(), why)),
+            }
+        }
+        Ok((repos, rejected))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn links() {
+        let next = "https://h/api/models?limit=2&cursor=abc%3D";
+        for header in [
+            format!("<{next}>; rel=\"next\""),
+            format!("<{next}>;rel=next"),
+            format!("<https://h/first>; rel=\"first\", <{next}>; title=\"a\"; rel=\"last next\""),
+            format!("<{next}>; REL=\"Next\", <https://h/x>; rel=\"prev\""),
+        ] {
+            assert_eq!(next_link(&header), Some(next), "{header}");
+        }
+        for header in ["", "<x>", "<x>; rel=\"prev\"", "<x; rel=next", "x; rel=next", "<x>; xrel=next"] {
+            assert_eq!(next_link(header), None, "{header}");
+        }
+    }
+
+    #[test]
+    fn cursors_stay_as_they_are() {
+        let url = Url::parse("https://h/api/models?limit=1&xcursor=no&cursor=a%2Bb+c/=%3D&z=1").unwrap();
+        let cursor = cursor_of(&url).unwrap();
+        assert_eq!(String::from(cursor.clone()), "a%2Bb+c/=%3D");
+        let text = ListQuery { expand: vec![], ..ListQuery::default() }.text(7, Some(&cursor));
+        assert_eq!(text, "limit=7&sort=createdAt&direction=1&cursor=a%2Bb+c/=%3D");
+        assert_eq!(cursor_of(&Url::parse("https://h/?cursor=").unwrap()), None);
+        for bad in ["", "a&limit=9", "a#b", "a b", "ä", &"x".repeat(5000)] {
+            assert_eq!(Cursor::try_from(bad.to_owned()), Err(InvalidCursor), "{bad}");
+        }
+    }
+
+    #[test]
+    fn queries() {
+        let query = ListQuery {
+            filters: vec!["safetensors".into(), "base_model:org/a b".into()],
+            author: Some("me&you".into()),
+            search: Some("ü".into()),
+            expand: vec!["sha".into(), "tags".into()],
+            sort: Sort::LastModified,
+            direction: Direction::Descending,
+            ..ListQuery::default()
+        };
+        assert_eq!(
+            query.text(1000, None),
+            "limit=1000&sort=lastModified&direction=-1&filter=safetensors&filter=base_model%3Aorg%2Fa%20b\
+             &author=me%26you&search=%C3%BC&expand=sha&expand=tags"
+        );
+    }
+
+    #[test]
+    fn nameless_items_are_reported_with_their_place() {
+        let page = br#"[{"_id":"1","id":"a/b"}, 7, {"_id":"2"}, {"_id":"3","id":"c","_id":"4"}]"#;
+        let (repos, rejected) = Items { config_cap: 0 }.read(page).unwrap();
+        assert_eq!(repos.iter().map(|repo| repo.object_id.as_str()).collect::<Vec<_>>(), ["1", "4"]);
+        assert_eq!(rejected.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [1, 2]);
+        for bad in ["", "{}", "[", "[1] x", &"[".repeat(1000)] {
+            assert!(Items { config_cap: 0 }.read(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_link_header_panics(header in "[<>;,=\"a-zA-Z ]{0,60}") {
+            if let Some(target) = next_link(&header) {
+                prop_assert!(header.contains(target));
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A model repository as the server knows it: plain data, filled in by the scan.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+/// One revision of one model; the folder holds no older ones.
+#[derive(Debug)]
+pub(crate) struct Repo {
+    /// `org/name`; models of the early days have no organisation.
+    pub(crate) id: String,
+    /// 24 hex digits; the first 8 are the creation time in seconds.
+    pub(crate) object_id: String,
+    /// Commit of `main`, 40 hex digits.
+    pub(crate) sha: String,
+    /// Milliseconds since 1970.
+    pub(crate) created: i64,
+    pub(crate) modified: i64,
+    pub(crate) gated: Gated,
+    pub(crate) disabled: bool,
+    pub(crate) private: bool,
+    pub(crate) downloads: u64,
+    pub(crate) likes: u64,
+    pub(crate) tags: Vec<String>,
+    pub(crate) pipeline_tag: Option<String>,
+    pub(crate) library_name: Option<String>,
+    pub(crate) bases: Option<Bases>,
+    /// Front matter of README.md.
+    pub(crate) card: Map<String, Value>,
+    /// What the list shows of config.json and tokenizer_config.json.
+    pub(crate) config: Option<Value>,
+    pub(crate) parameters: Option<Parameters>,
+    /// Sorted by path.
+    pub(crate) files: Vec<RepoFile>,
+    /// Path to git tree id.
+    pub(crate) folders: BTreeMap<String, String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct RepoFile {
+    pub(crate) path: String,
+    /// Where the bytes are; symbolic links are resolved.
+    pub(crate) location: PathBuf,
+    pub(crate) size: u64,
+    pub(crate) blob: Blob,
+}
+
+/// What git keeps of a file, and LFS if it keeps the content.
+#[derive(Debug, Clone)]
+pub(crate) struct Blob {
+    /// Git's sha1: of the content, or of the LFS pointer in its place.
+    pub(crate) oid: String,
+    pub(crate) lfs: Option<Lfs>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Lfs {
+    pub(crate) sha256: String,
+    /// Name of the content in the CDN: 64 hex digits that are not its sha256.
+    pub(crate) xet_hash: String,
+    pub(crate) pointer_size: u64,
+}
+
+/// Who may download.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Value")]
+pub(crate) enum Gated {
+    #[default]
+    No,
+    Auto,
+    Manual,
+}
+
+impl TryFrom<Value> for Gated {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        match value {
+            Value::Bool(false) => Ok(Self::No),
+            Value::String(text) if text == "auto" => Ok(Self::Auto),
+            Value::String(text) if text == "manual" => Ok(Self::Manual),
+            other => Err(format!("gated is false, \"auto\" or \"manual\", not {other}")),
+        }
+    }
+}
+
+impl Serialize for Gated {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::No => serializer.serialize_bool(false),
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Manual => serializer.serialize_str("manual"),
+        }
+    }
+}
+
+/// Models that this one was made from.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Bases {
+    pub(crate) relation: &'static str,
+    pub(crate) models: Vec<String>,
+}
+
+/// Stored elements of the safetensors files.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Parameters {
+    /// Per dtype.
+    pub(crate) parameters: BTreeMap<String, u64>,
+    pub(crate) total: u64,
+}
+
+impl Repo {
+    /// Empty for models without an organisation.
+    pub(crate) fn author(&self) -> &str {
+        self.id.split_once('/').map_or("", |(author, _)| author)
+    }
+
+    pub(crate) fn file(&self, path: &str) -> Option<&RepoFile> {
+        let at = self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok()?;
+        self.files.get(at)
+    }
+
+    /// Whether `revision` names the one revision there is: by branch, full or abbreviated sha.
+    pub(crate) fn has_revision(&self, revision: &str) -> bool {
+        matches!(revision, "main" | "refs/heads/main" | "HEAD")
+            || (revision.len() >= 7 && self.sha.starts_with(revision))
+    }
+
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.size).fold(0, u64::saturating_add)
+    }
+}
+
+impl RepoFile {
+    /// Names the content in resolve answers: sha256 under LFS, git's sha1 otherwise.
+    pub(crate) fn etag(&self) -> &str {
+        self.blob.lfs.as_ref().map_or(&self.blob.oid, |lfs| &lfs.sha256)
+    }
+}

@@ -1,0 +1,282 @@
+//! What the person who starts the server may choose.
+//!
+//! A TOML file and dotted `key=value` overrides share one set of names. Unknown names, shares
+//! outside 0..=1 and empty windows are errors: a misspelt setting must not serve silently.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A setting that cannot be used, in words for the person who wrote it.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// An override without `=`.
+    #[error("`{0}` is not of the form key=value")]
+    NotAssignment(String),
+    /// An unknown name or a value of the wrong type.
+    #[error("{0}")]
+    Toml(#[from] toml::de::Error),
+    /// The settings could not be written as TOML, so that one of them could be replaced.
+    #[error("{0}")]
+    Render(#[from] toml::ser::Error),
+    /// A value of the right type that makes no sense.
+    #[error("{name} = {value}: {reason}")]
+    Unusable {
+        /// Dotted name of the setting.
+        name: &'static str,
+        /// What it was set to.
+        value: String,
+        /// What would be accepted.
+        reason: &'static str,
+    },
+}
+
+/// Everything that can be set; the default is an unlimited, faultless Hub.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Life of a signed CDN address in seconds.
+    pub url_ttl_seconds: u64,
+    /// Rows that a page of the model list has at most, whatever the client asks for.
+    pub page_limit: usize,
+    /// Requests a window.
+    pub limits: Limits,
+    /// Access token to the gated and private repositories it may read; `"*"` stands for all.
+    pub tokens: BTreeMap<String, Vec<String>>,
+    /// Misbehaviour on purpose.
+    pub faults: Faults,
+    /// Points in which observations of the live Hub disagree.
+    pub behaviour: Behaviour,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            url_ttl_seconds: 3600,
+            page_limit: 1000,
+            limits: Limits::default(),
+            tokens: BTreeMap::from([("hf_reader".to_owned(), vec!["*".to_owned()])]),
+            faults: Faults::default(),
+            behaviour: Behaviour::default(),
+        }
+    }
+}
+
+/// Requests that one token, or one anonymous address, may send in a fixed window. 0 is no limit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// `/api/...`, apart from resolve-cache.
+    pub api: u64,
+    /// `/resolve/`, `/raw/` and `/api/resolve-cache/`.
+    pub resolvers: u64,
+    /// Everything else.
+    pub pages: u64,
+    /// Length of the window.
+    pub window_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { api: 0, resolvers: 0, pages: 0, window_seconds: 300 }
+    }
+}
+
+/// Shares of requests, 0 to 1, that go wrong; drawn from `seed` and the number of the request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Faults {
+    /// Answered 500, 502, 503 or 504.
+    pub error_5xx: f64,
+    /// CDN bodies that end before their Content-Length.
+    pub truncate: f64,
+    /// CDN requests with a Range that are answered 200 with the whole file.
+    pub ignore_range: f64,
+    /// CDN requests answered 403 as if the address had expired.
+    pub expire: f64,
+    /// Answered 429 by the "edge": no RateLimit header, no Retry-After.
+    pub too_many: f64,
+    /// Pages of the model list with more rows than this and `expand` are answered 504; 0 is never.
+    pub heavy_page: usize,
+    /// Delay before every answer.
+    pub latency_ms: u64,
+    /// Same seed, same order of requests, same faults.
+    pub seed: u64,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            error_5xx: 0.0,
+            truncate: 0.0,
+            ignore_range: 0.0,
+            expire: 0.0,
+            too_many: 0.0,
+            heavy_page: 0,
+            latency_ms: 0,
+            seed: 1,
+        }
+    }
+}
+
+/// Answer to a request for several ranges at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MultiRange {
+    /// 200 with the whole file, as object stores do.
+    Full,
+    /// 206 `multipart/byteranges`.
+    Multipart,
+}
+
+/// The points that nobody outside can settle; a crawler has to work under each of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Behaviour {
+    /// A resolve with a Range header gives an address that serves exactly this range.
+    pub pin_ranges: bool,
+    /// The resolve-cache path answers without the query string of the redirect.
+    pub bare_resolve_cache: bool,
+    /// Several ranges in one request.
+    pub multi_range: MultiRange,
+    /// `bytes=-N` is understood; otherwise the whole file is sent.
+    pub suffix_range: bool,
+    /// The resolve-cache request after a redirect counts in the resolvers bucket.
+    pub count_second_hop: bool,
+    /// A missing repository is 401 with `X-Error-Code: RepoNotFound` instead of a bare 401.
+    pub error_code_on_missing: bool,
+    /// Resolve answers 200 or 206 itself, as a caching proxy does.
+    pub direct_files: bool,
+    /// Xet hashes are announced. There is no Xet store behind them: clients that follow them fail.
+    pub xet: bool,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            pin_ranges: true,
+            bare_resolve_cache: true,
+            multi_range: MultiRange::Full,
+            suffix_range: true,
+            count_second_hop: true,
+            error_code_on_missing: false,
+            direct_files: false,
+            xet: false,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads a settings file; what it leaves out keeps its default.
+    pub fn from_toml(text: &str) -> Result<Self, SettingsError> {
+        let settings: Self = toml::from_str(text)?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Replaces one setting: `limits.api=5`, `behaviour.multi_range=multipart`. The value is read
+    /// as TOML, and as a plain string where it is not TOML.
+    pub fn set(&mut self, assignment: &str) -> Result<(), SettingsError> {
+        let (name, text) =
+            assignment.split_once('=').ok_or_else(|| SettingsError::NotAssignment(assignment.to_owned()))?;
+        let value = format!("v = {text}")
+            .parse::<toml::Table>()
+            .ok()
+            .and_then(|mut table| table.remove("v"))
+            .unwrap_or_else(|| toml::Value::String(text.to_owned()));
+        let mut all = toml::Table::try_from(&*self)?;
+        insert(&mut all, name.trim(), value);
+        let changed: Self = all.try_into()?;
+        changed.check()?;
+        *self = changed;
+        Ok(())
+    }
+
+    /// Refuses values that have the right type and no meaning.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        let shares = [
+            ("faults.error_5xx", self.faults.error_5xx),
+            ("faults.truncate", self.faults.truncate),
+            ("faults.ignore_range", self.faults.ignore_range),
+            ("faults.expire", self.faults.expire),
+            ("faults.too_many", self.faults.too_many),
+        ];
+        for (name, share) in shares {
+            if !(0.0..=1.0).contains(&share) {
+                let reason = "a share lies between 0 and 1";
+                return Err(SettingsError::Unusable { name, value: share.to_string(), reason });
+            }
+        }
+        let counts = [
+            ("page_limit", self.page_limit as u64),
+            ("limits.window_seconds", self.limits.window_seconds),
+            ("url_ttl_seconds", self.url_ttl_seconds),
+        ];
+        for (name, count) in counts {
+            if !(1..=1_000_000_000).contains(&count) {
+                let reason = "at least 1, at most 1000000000";
+                return Err(SettingsError::Unusable { name, value: count.to_string(), reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts `value` under a dotted name; what is on the way and no table is replaced by one, and the
+/// reader of the whole then says what is wrong with it.
+fn insert(table: &mut toml::Table, name: &str, value: toml::Value) {
+    match name.split_once('.') {
+        None => drop(table.insert(name.to_owned(), value)),
+        Some((head, rest)) => {
+            let inner = table.entry(head).or_insert_with(|| toml::Table::new().into());
+            if !inner.is_table() {
+                *inner = toml::Table::new().into();
+            }
+            if let Some(inner) = inner.as_table_mut() {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_valid_and_survives_toml() {
+        let settings = Settings::default();
+        settings.check().unwrap();
+        assert_eq!(Settings::from_toml(&toml::to_string(&settings).unwrap()).unwrap(), settings);
+    }
+
+    #[test]
+    fn dotted_overrides_reach_every_type() {
+        let mut settings = Settings::default();
+        for text in [
+            "page_limit=3",
+            "limits.api=5",
+            "faults.truncate=1",
+            "behaviour.pin_ranges=false",
+            "behaviour.multi_range=multipart",
+            "tokens.hf_x=[\"a/b\"]",
+        ] {
+            settings.set(text).unwrap();
+        }
+        assert_eq!((settings.page_limit, settings.limits.api), (3, 5));
+        assert!((settings.faults.truncate - 1.0).abs() < f64::EPSILON);
+        assert!(!settings.behaviour.pin_ranges);
+        assert_eq!(settings.behaviour.multi_range, MultiRange::Multipart);
+        assert_eq!(settings.tokens["hf_x"], ["a/b"]);
+        assert!(settings.tokens.contains_key("hf_reader"), "an override leaves the others alone");
+    }
+
+    #[test]
+    fn nonsense_is_refused_and_changes_nothing() {
+        let mut settings = Settings::default();
+        for text in ["limits.api", "limits.apis=5", "limits=5", "limits.api=many", "faults.expire=2", "page_limit=0"] {
+            assert!(settings.set(text).is_err(), "{text}");
+        }
+        assert_eq!(settings, Settings::default());
+    }
+}
