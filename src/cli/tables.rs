@@ -1,6 +1,6 @@
 //! The tables that people read.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
 use crate::pipeline::RunReport;
 use crate::retrieval::Built;
@@ -12,11 +12,13 @@ use crate::stages::scan::Answer;
 use crate::store::Outcome;
 
 /// Width of tables where there is no terminal to ask.
-const WIDTH: u16 = 120;
+const WIDTH: u16 = 130;
+/// One line under the head, none between rows.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
     if table.width().is_none() {
         table.set_width(WIDTH);
     }
@@ -41,25 +43,29 @@ pub(super) fn compare(a: &Subject, b: &Subject, comparison: &Comparison) -> Stri
     let mut out = format!("{}\n{}\n\n", a.name, b.name);
     out += &format!("{}{relation}, score {:.3}, p {:.1e}\n", verdict.kind.name(), verdict.score, verdict.p_value);
     out += &format!("{}\n", verdict.why);
-    let mut signals = table(&["signal", "", "value", "z", "blocks"]);
+    let mut signals = table(&["signal", "value", "", "z", "blocks", ""]);
     for (name, signal) in evidence.signals() {
         match signal {
             Signal::Present(effect) => signals.add_row([
                 name.to_owned(),
-                bar(effect.value),
                 format!("{:.4}", effect.value),
+                bar(effect.value),
                 format!("{:.1}", effect.z()),
                 effect.cells.to_string(),
+                String::new(),
             ]),
-            Signal::Absent(reason) => signals.add_row([name.to_owned(), format!("absent: {reason}")]),
+            Signal::Absent(reason) => {
+                let absent = "absent".to_owned();
+                signals.add_row([name.to_owned(), absent, String::new(), String::new(), String::new(), reason.clone()])
+            }
         };
     }
-    for column in 2..5 {
+    for column in [1, 3, 4] {
         if let Some(column) = signals.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    out += &format!("{signals}\n");
+    out += &format!("{signals}\n\n");
     let facts = |s: &Subject| {
         let (x, f) = (&s.extracted, &s.extracted.fingerprint);
         [

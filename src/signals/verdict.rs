@@ -184,7 +184,7 @@ fn sources(evidence: &Evidence) -> Vec<Source> {
     // The layer map repeats the blocks where the depths are equal; it is a source only where they are not.
     let body = match evidence.weight_blocks.effect() {
         Some(effect) => Some(("weight blocks", effect)),
-        None => evidence.layer_map.effect().map(|effect| ("layer map", effect)),
+        None => evidence.layer_map.effect().map(|effect| ("mapped layers", effect)),
     };
     [
         body.map(|(name, effect)| Source { name, survives: BODY_SURVIVES, effect }),
