@@ -83,9 +83,10 @@ impl From<CrawlError> for Failure {
     fn from(error: CrawlError) -> Self {
         match error {
             CrawlError::Store(error) => error.into(),
-            totals @ CrawlError::Totals { .. } => {
-                Self { error: totals.into(), hint: Some("this is a bug in hubprint; please report it".into()) }
-            }
+            totals @ CrawlError::Totals { .. } => Self {
+                error: totals.into(),
+                hint: Some("this is a bug in hubprint; please report it".into()),
+            },
         }
     }
 }

@@ -122,7 +122,9 @@ pub(super) fn verdict(comparison: &Comparison) -> VerdictJson {
                 n: Some(effect.cells),
                 reason: None,
             },
-            Signal::Absent(reason) => SignalJson { value: None, z: None, n: None, reason: Some(reason.clone()) },
+            Signal::Absent(reason) => {
+                SignalJson { value: None, z: None, n: None, reason: Some(reason.clone()) }
+            }
         };
         (name, json)
     });
@@ -138,7 +140,12 @@ pub(super) fn verdict(comparison: &Comparison) -> VerdictJson {
     }
 }
 
-pub(super) fn compare<'a>(a: &'a Subject, b: &'a Subject, comparison: &Comparison, seconds: f64) -> CompareJson<'a> {
+pub(super) fn compare<'a>(
+    a: &'a Subject,
+    b: &'a Subject,
+    comparison: &Comparison,
+    seconds: f64,
+) -> CompareJson<'a> {
     let bytes_fetched = a.extracted.bytes_fetched + b.extracted.bytes_fetched;
     CompareJson { a: &a.name, b: &b.name, verdict: verdict(comparison), bytes_fetched, seconds }
 }

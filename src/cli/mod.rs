@@ -37,7 +37,9 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            printer.failure(&Failure::from(anyhow::Error::from(error).context("cannot start the async runtime")));
+            printer.failure(&Failure::from(
+                anyhow::Error::from(error).context("cannot start the async runtime"),
+            ));
             return ExitCode::from(2);
         }
     };

@@ -23,7 +23,12 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Begins to show. `unit` names the items, e.g. `models`.
-    pub(super) fn start(printer: &Printer, label: &'static str, unit: &'static str, progress: &Arc<Progress>) -> Self {
+    pub(super) fn start(
+        printer: &Printer,
+        label: &'static str,
+        unit: &'static str,
+        progress: &Arc<Progress>,
+    ) -> Self {
         let (stop, stopped) = mpsc::channel();
         let progress = Arc::clone(progress);
         let thread = if printer.is_terminal() {
@@ -50,7 +55,8 @@ fn goes_on(stopped: &mpsc::Receiver<()>, pause: Duration) -> bool {
 
 fn draw(label: &'static str, unit: &'static str, progress: &Progress, stopped: &mpsc::Receiver<()>) {
     let bar = ProgressBar::new(0).with_message(label).with_prefix(unit);
-    let style = |template| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        |template| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let open = style("{msg} {spinner} {pos} of {len} or more {prefix}, {per_sec}, {elapsed}");
     let closed = style("{msg} [{bar:30}] {pos}/{len} {prefix}, {per_sec}, ETA {eta}").progress_chars("=> ");
     bar.set_style(open);

@@ -41,7 +41,12 @@ pub(super) fn compare(a: &Subject, b: &Subject, comparison: &Comparison) -> Stri
     let Comparison { evidence, verdict } = comparison;
     let relation = verdict.relation.map(|r| format!(" ({})", r.name())).unwrap_or_default();
     let mut out = format!("{}\n{}\n\n", a.name, b.name);
-    out += &format!("{}{relation}, score {:.3}, p {:.1e}\n", verdict.kind.name(), verdict.score, verdict.p_value);
+    out += &format!(
+        "{}{relation}, score {:.3}, p {:.1e}\n",
+        verdict.kind.name(),
+        verdict.score,
+        verdict.p_value
+    );
     out += &format!("{}\n", verdict.why);
     let mut signals = table(&["signal", "value", "", "z", "blocks", ""]);
     for (name, signal) in evidence.signals() {
@@ -56,7 +61,14 @@ pub(super) fn compare(a: &Subject, b: &Subject, comparison: &Comparison) -> Stri
             ]),
             Signal::Absent(reason) => {
                 let absent = "absent".to_owned();
-                signals.add_row([name.to_owned(), absent, String::new(), String::new(), String::new(), reason.clone()])
+                signals.add_row([
+                    name.to_owned(),
+                    absent,
+                    String::new(),
+                    String::new(),
+                    String::new(),
+                    reason.clone(),
+                ])
             }
         };
     }
@@ -96,7 +108,11 @@ pub(super) fn scan(query: &Subject, answer: &Answer) -> String {
     if answer.candidates.is_empty() {
         let nearest = answer.closest_rejected.as_ref().map_or_else(String::new, |c| {
             let similarity = c.comparison.evidence.body_effect().unwrap_or(0.0);
-            format!("; nearest: {} ({}, similarity {similarity:.3})", c.row.repo_id, c.comparison.verdict.kind.name())
+            format!(
+                "; nearest: {} ({}, similarity {similarity:.3})",
+                c.row.repo_id,
+                c.comparison.verdict.kind.name()
+            )
         });
         return format!("{}: no relative among {searched} distinct models{nearest}\n", query.name);
     }

@@ -64,7 +64,9 @@ pub enum CrawlError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Rows and outcomes do not add up: a bug.
-    #[error("the totals do not add up: {models} repositories, {ended} outcomes, {unchanged} unchanged, {rows} rows")]
+    #[error(
+        "the totals do not add up: {models} repositories, {ended} outcomes, {unchanged} unchanged, {rows} rows"
+    )]
     Totals {
         /// Repositories enumerated.
         models: u64,
@@ -92,7 +94,8 @@ pub async fn crawl(
     let (send, receive) = mpsc::channel(QUEUE);
     let listing = tokio::spawn({
         let (hub, settings) = (hub.clone(), settings.enumerate.clone());
-        async move { enumerate::enumerate(&hub, &settings, send).await }.instrument(tracing::info_span!("enumerate"))
+        async move { enumerate::enumerate(&hub, &settings, send).await }
+            .instrument(tracing::info_span!("enumerate"))
     });
 
     let mut report = RunReport::default();
@@ -161,12 +164,20 @@ enum End {
     Row(Box<Row>),
 }
 
-async fn read_one(hub: &Hub, one: Enumerated, known: &HashMap<String, Known>, settings: &CrawlSettings) -> End {
+async fn read_one(
+    hub: &Hub,
+    one: Enumerated,
+    known: &HashMap<String, Known>,
+    settings: &CrawlSettings,
+) -> End {
     let row = match one {
-        Enumerated::Failed { name, error } => write::bare_row(&name, outcome_of_hub_error(&error), error.to_string()),
+        Enumerated::Failed { name, error } => {
+            write::bare_row(&name, outcome_of_hub_error(&error), error.to_string())
+        }
         Enumerated::Rejected { name, reason } => write::bare_row(&name, Outcome::Malformed, reason),
         Enumerated::Found(entry) => {
-            let same = known.get(&entry.object_id).is_some_and(|k| k.outcome.is_final() && k.sha == entry.sha);
+            let same =
+                known.get(&entry.object_id).is_some_and(|k| k.outcome.is_final() && k.sha == entry.sha);
             if same && entry.sha.is_some() {
                 return End::Unchanged;
             }

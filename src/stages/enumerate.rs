@@ -50,7 +50,11 @@ pub enum Enumerated {
 
 /// Sends every repository into `out` until there are no more, the limit is reached, or the receiver is gone. An
 /// error means that the listing itself broke off; what was sent before is good.
-pub async fn enumerate(hub: &Hub, settings: &EnumerateSettings, out: mpsc::Sender<Enumerated>) -> Result<(), HubError> {
+pub async fn enumerate(
+    hub: &Hub,
+    settings: &EnumerateSettings,
+    out: mpsc::Sender<Enumerated>,
+) -> Result<(), HubError> {
     let limit = settings.limit.unwrap_or(usize::MAX);
     if settings.repos.is_empty() {
         list(hub, settings, limit, out).await

@@ -36,7 +36,11 @@ pub trait Files: Send + Sync {
     /// Opens a weight file.
     fn open(&self, path: &str) -> impl Future<Output = Result<Self::Open, ReadError>> + Send;
     /// Exactly these bytes of it.
-    fn range(&self, file: &Self::Open, bytes: Range<u64>) -> impl Future<Output = Result<Bytes, ReadError>> + Send;
+    fn range(
+        &self,
+        file: &Self::Open,
+        bytes: Range<u64>,
+    ) -> impl Future<Output = Result<Bytes, ReadError>> + Send;
 }
 
 /// Why a checkpoint could not be read.
@@ -125,7 +129,11 @@ pub struct Fetched {
 }
 
 /// Reads one checkpoint: config, headers, then the sampled ranges.
-pub async fn fetch<F: Files>(files: &F, settings: &PlanSettings, limits: &Limits) -> Result<Fetched, ReadError> {
+pub async fn fetch<F: Files>(
+    files: &F,
+    settings: &PlanSettings,
+    limits: &Limits,
+) -> Result<Fetched, ReadError> {
     let mut fetched = 0;
     let weights = plan::weights(files.names())?;
     let config = match files.names().iter().any(|n| n == "config.json") {
@@ -137,7 +145,10 @@ pub async fn fetch<F: Files>(files: &F, settings: &PlanSettings, limits: &Limits
         false => ModelConfig::default(),
     };
     let (paths, to_open, index) = match weights {
-        Weights::Files(paths) => (paths.clone(), paths, None),
+        Weights::Files(paths) => {
+            let to_open = plan::thin(&paths, std::iter::empty(), settings);
+            (paths, to_open, None)
+        }
         Weights::Index(path) => {
             let json = files.small(&path, limits.index_bytes).await?;
             fetched += json.len() as u64;
@@ -160,7 +171,9 @@ pub async fn fetch<F: Files>(files: &F, settings: &PlanSettings, limits: &Limits
     let pieces: Vec<(usize, Range<u64>, Bytes)> = stream::iter(plan.fetches.iter().cloned())
         .map(|fetch| {
             let file = &opened[fetch.file];
-            async move { Ok::<_, ReadError>((fetch.file, fetch.bytes.clone(), files.range(file, fetch.bytes).await?)) }
+            async move {
+                Ok::<_, ReadError>((fetch.file, fetch.bytes.clone(), files.range(file, fetch.bytes).await?))
+            }
         })
         .buffer_unordered(PARALLEL_RANGES)
         .try_collect()
@@ -192,8 +205,9 @@ pub async fn fetch<F: Files>(files: &F, settings: &PlanSettings, limits: &Limits
 
 /// The part of the fetched pieces that an ask lies in.
 fn slice(pieces: &[(usize, Range<u64>, Bytes)], ask: &Ask) -> Option<Bytes> {
-    let (_, range, bytes) =
-        pieces.iter().find(|(f, r, _)| *f == ask.file && r.start <= ask.bytes.start && ask.bytes.end <= r.end)?;
+    let (_, range, bytes) = pieces
+        .iter()
+        .find(|(f, r, _)| *f == ask.file && r.start <= ask.bytes.start && ask.bytes.end <= r.end)?;
     let at = |offset: u64| usize::try_from(offset - range.start).ok();
     let (start, end) = (at(ask.bytes.start)?, at(ask.bytes.end)?);
     (end <= bytes.len()).then(|| bytes.slice(start..end))
@@ -238,7 +252,9 @@ pub fn outcome_of_hub_error(error: &HubError) -> Outcome {
         E::NotFound { .. } | E::Unauthorized { with_token: false } => Outcome::Missing,
         E::Gated { .. } | E::Unauthorized { .. } | E::Forbidden { .. } => Outcome::Gated,
         E::Disabled => Outcome::Disabled,
-        E::OutOfFile { .. } | E::TooLarge { .. } | E::Malformed { .. } | E::Unaddressable { .. } => Outcome::Malformed,
+        E::OutOfFile { .. } | E::TooLarge { .. } | E::Malformed { .. } | E::Unaddressable { .. } => {
+            Outcome::Malformed
+        }
         _ => Outcome::Unreachable,
     }
 }

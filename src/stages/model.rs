@@ -55,7 +55,9 @@ impl LoadError {
     /// One line of advice, where there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Argument { .. } => Some("give org/name, org/name@revision, or the path of a checkpoint folder"),
+            Self::Argument { .. } => {
+                Some("give org/name, org/name@revision, or the path of a checkpoint folder")
+            }
             Self::Read(ReadError::Hub(error)) => error.hint(),
             Self::Read(ReadError::Header { .. }) => {
                 Some("the file is damaged or was not downloaded completely; fetch it again")
@@ -119,11 +121,21 @@ pub async fn load(text: &str, hub: &Hub, settings: &LoadSettings) -> Result<Subj
     }
 }
 
-async fn from_hub(text: &str, repo: &RepoRef, hub: &Hub, settings: &LoadSettings) -> Result<Subject, LoadError> {
+async fn from_hub(
+    text: &str,
+    repo: &RepoRef,
+    hub: &Hub,
+    settings: &LoadSettings,
+) -> Result<Subject, LoadError> {
     let entry = hub.info(&repo.id, repo.revision.as_deref()).await?;
     let sha = entry.sha.clone().or_else(|| repo.revision.clone()).unwrap_or_else(|| "main".into());
     let files = HubFiles::new(hub.clone(), entry.id.clone(), sha.clone(), entry.siblings.unwrap_or_default());
-    Ok(Subject { name: text.to_owned(), sha: Some(sha), extracted: read(&files, settings).await?, folder: None })
+    Ok(Subject {
+        name: text.to_owned(),
+        sha: Some(sha),
+        extracted: read(&files, settings).await?,
+        folder: None,
+    })
 }
 
 async fn from_folder(text: &str, folder: &Path, settings: &LoadSettings) -> Result<Subject, LoadError> {

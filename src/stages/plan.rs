@@ -62,7 +62,9 @@ pub enum PlanError {
         example: String,
     },
     /// The index names a file that the repository does not have.
-    #[error("the index names {shard:?}, which the repository does not have ({missing} of {shards} shards are missing)")]
+    #[error(
+        "the index names {shard:?}, which the repository does not have ({missing} of {shards} shards are missing)"
+    )]
     MissingShards {
         /// The first one.
         shard: String,
@@ -103,33 +105,42 @@ pub fn weights(files: &[String]) -> Result<Weights, PlanError> {
 
 /// Chooses the shards to open: all, or the ones with embedding and final norm and an even spread of the rest.
 /// `files` are the repository's file names.
-pub fn shards(index: &ShardIndex, files: &[String], settings: &PlanSettings) -> Result<Vec<String>, PlanError> {
+pub fn shards(
+    index: &ShardIndex,
+    files: &[String],
+    settings: &PlanSettings,
+) -> Result<Vec<String>, PlanError> {
     let all = index.shards();
     let present: BTreeSet<&str> = files.iter().map(String::as_str).collect();
     let missing: Vec<&String> = all.iter().filter(|s| !present.contains(s.as_str())).collect();
     if let Some(shard) = missing.first() {
-        return Err(PlanError::MissingShards { shard: (*shard).clone(), missing: missing.len(), shards: all.len() });
+        return Err(PlanError::MissingShards {
+            shard: (*shard).clone(),
+            missing: missing.len(),
+            shards: all.len(),
+        });
     }
+    let ends = index.weight_map.iter().filter_map(|(tensor, shard)| {
+        let role = roles::position(tensor)?.role;
+        matches!(role, Role::Embedding | Role::FinalNorm).then(|| shard.clone())
+    });
+    Ok(thin(&all, ends, settings))
+}
+
+/// At most `max_shards` of the files: the first ones of `preferred`, then an even spread of the rest.
+pub fn thin(all: &[String], preferred: impl Iterator<Item = String>, settings: &PlanSettings) -> Vec<String> {
     let most = settings.max_shards.max(1);
     if all.len() <= most {
-        return Ok(all);
+        return all.to_vec();
     }
     let mut chosen: BTreeSet<String> = BTreeSet::new();
-    for (tensor, shard) in &index.weight_map {
-        if matches!(roles::position(tensor), Some(p) if matches!(p.role, Role::Embedding | Role::FinalNorm)) {
-            chosen.insert(shard.clone());
-        }
-    }
-    while chosen.len() > most {
-        chosen.pop_last();
-    }
-    for i in spread(all.len()) {
-        if chosen.len() >= most {
+    for file in preferred.chain(spread(all.len()).map(|i| all[i].clone())) {
+        if chosen.len() == most {
             break;
         }
-        chosen.insert(all[i].clone());
+        chosen.insert(file);
     }
-    Ok(chosen.into_iter().collect())
+    chosen.into_iter().collect()
 }
 
 /// The number of layers that tensor names tell of.
@@ -183,7 +194,8 @@ pub fn sample(headers: &[Header], settings: &PlanSettings) -> Result<SamplePlan,
     let candidates = candidates(headers);
     if candidates.is_empty() {
         let tensors = headers.iter().map(|h| h.tensors.len()).sum();
-        let example = headers.iter().flat_map(|h| &h.tensors).next().map(|t| t.name.clone()).unwrap_or_default();
+        let example =
+            headers.iter().flat_map(|h| &h.tensors).next().map(|t| t.name.clone()).unwrap_or_default();
         return Err(PlanError::NoRoles { tensors, example });
     }
     let of = |wanted: fn(Role) -> bool| candidates.iter().filter(move |c| wanted(c.position.role));
@@ -226,7 +238,8 @@ fn candidates(headers: &[Header]) -> Vec<Ask> {
     for (file, header) in headers.iter().enumerate() {
         for tensor in &header.tensors {
             let Some(position) = roles::position(&tensor.name) else { continue };
-            let Some((dtype, size)) = tensor.dtype.and_then(|d| Some((d, d.decodable_bytes()? as u64))) else {
+            let Some((dtype, size)) = tensor.dtype.and_then(|d| Some((d, d.decodable_bytes()? as u64)))
+            else {
                 continue;
             };
             let (rows, columns) = tensor.matrix();
@@ -234,7 +247,14 @@ fn candidates(headers: &[Header]) -> Vec<Ask> {
                 // Inside the tensor, whose end the decoder has checked: cannot overflow.
                 let at = |row: u64| tensor.bytes.start + row * columns * size;
                 let bytes = at(block.start)..at(block.end);
-                asks.push(Ask { file, position, start: block.start, columns: columns as usize, dtype, bytes });
+                asks.push(Ask {
+                    file,
+                    position,
+                    start: block.start,
+                    columns: columns as usize,
+                    dtype,
+                    bytes,
+                });
             }
         }
     }
@@ -261,8 +281,10 @@ impl Chosen<'_> {
         }
         self.asks.push(ask.clone());
         let covering = fetches(&self.asks, self.settings.gap_bytes);
-        let cost =
-            Cost { ranges: covering.len(), bytes: covering.iter().map(|f| f.bytes.end - f.bytes.start).sum() };
+        let cost = Cost {
+            ranges: covering.len(),
+            bytes: covering.iter().map(|f| f.bytes.end - f.bytes.start).sum(),
+        };
         let more_ranges = cost.ranges > self.cost.ranges;
         if cost.bytes > self.settings.max_bytes || (more_ranges && cost.ranges > max_ranges) {
             self.asks.pop();
@@ -302,7 +324,9 @@ pub fn coalesce(asks: &[Range<u64>], gap: u64) -> Vec<Range<u64>> {
 /// `0..n` in an order whose every prefix is spread evenly: bit-reversed counting.
 fn spread(n: usize) -> impl Iterator<Item = usize> {
     let bits = usize::BITS - n.saturating_sub(1).leading_zeros();
-    (0..1usize << bits).map(move |i| if bits == 0 { 0 } else { i.reverse_bits() >> (usize::BITS - bits) }).filter(move |i| *i < n)
+    (0..1usize << bits)
+        .map(move |i| if bits == 0 { 0 } else { i.reverse_bits() >> (usize::BITS - bits) })
+        .filter(move |i| *i < n)
 }
 
 /// At most `n` evenly spaced items, the first among them. Depends on the count alone, so that two models of one
@@ -359,7 +383,8 @@ mod tests {
                 let tensors = chunk
                     .into_iter()
                     .map(|(name, shape)| {
-                        weight_map.insert(name.clone(), format!("model-{:05}-of-{shards:05}.safetensors", i + 1));
+                        weight_map
+                            .insert(name.clone(), format!("model-{:05}-of-{shards:05}.safetensors", i + 1));
                         let bytes = at..at + shape.iter().product::<u64>() * 2;
                         at = bytes.end;
                         TensorInfo { name, dtype: Some(Dtype::Bf16), shape, bytes }
@@ -434,8 +459,10 @@ mod tests {
             pick(&["model.safetensors.index.json", "model-00001-of-00001.safetensors"]),
             Ok(Weights::Index("model.safetensors.index.json".into()))
         );
-        assert_eq!(pick(&["x-00002-of-00002.safetensors", "x-00001-of-00002.safetensors"]),
-            files(&["x-00001-of-00002.safetensors", "x-00002-of-00002.safetensors"]));
+        assert_eq!(
+            pick(&["x-00002-of-00002.safetensors", "x-00001-of-00002.safetensors"]),
+            files(&["x-00001-of-00002.safetensors", "x-00002-of-00002.safetensors"])
+        );
         assert_eq!(
             pick(&["config.json", "pytorch_model.bin"]),
             Err(PlanError::NoWeights { found: Some("pytorch_model.bin".into()) })
@@ -459,9 +486,17 @@ mod tests {
 
     #[test]
     fn unknown_names_are_refused_with_an_example() {
-        let tensor = TensorInfo { name: "down_blocks.0.weight".into(), dtype: Some(Dtype::F16), shape: vec![4, 4], bytes: 8..40 };
+        let tensor = TensorInfo {
+            name: "down_blocks.0.weight".into(),
+            dtype: Some(Dtype::F16),
+            shape: vec![4, 4],
+            bytes: 8..40,
+        };
         let header = Header { tensors: vec![tensor], metadata: BTreeMap::new(), len: 8 };
-        assert!(matches!(sample(&[header], &PlanSettings::default()), Err(PlanError::NoRoles { tensors: 1, .. })));
+        assert!(matches!(
+            sample(&[header], &PlanSettings::default()),
+            Err(PlanError::NoRoles { tensors: 1, .. })
+        ));
     }
 
     proptest! {

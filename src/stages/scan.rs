@@ -66,8 +66,12 @@ impl Scanner {
     pub fn scan(&self, query: &Subject, top_k: usize) -> Result<Answer, StoreError> {
         let _span = tracing::info_span!("scan").entered();
         let proposals = (top_k.saturating_mul(PROPOSALS_PER_ANSWER)).max(LEAST_PROPOSALS);
-        let mut nodes: Vec<u32> =
-            self.index.nearest(&query.extracted.fingerprint.vector, proposals).into_iter().map(|hit| hit.0).collect();
+        let mut nodes: Vec<u32> = self
+            .index
+            .nearest(&query.extracted.fingerprint.vector, proposals)
+            .into_iter()
+            .map(|hit| hit.0)
+            .collect();
         let content = [Some(&query.extracted.sample_digest), query.extracted.weights_digest.as_ref()];
         for node in content.into_iter().flatten().filter_map(|d| self.index.postings().node_of_content(d)) {
             if !nodes.contains(&node) {

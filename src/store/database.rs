@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::manifest::{IndexEntry, Manifest};
+use super::schema::Key;
 use super::{Outcome, Row, StoreError, atomic, shard};
 
 /// Where a row lies.
@@ -88,19 +89,33 @@ impl Database {
     /// Calls `visit` for the live row of every repository: the last one written.
     pub fn for_each_live(&self, mut visit: impl FnMut(RowRef, Row)) -> Result<(), StoreError> {
         let live = self.live()?;
-        self.for_each(|at, row| {
-            if live.get(&row.hub_id).is_some_and(|k| k.at == at) {
-                visit(at, row);
+        for (shard, entry) in self.manifest.shards.iter().enumerate() {
+            let mut number = 0;
+            for batch in shard::read(&self.folder, entry)? {
+                for row in batch? {
+                    let at = RowRef { shard: shard as u32, row: number };
+                    number += 1;
+                    if live.get(&row.hub_id).is_some_and(|k| k.at == at) {
+                        visit(at, row);
+                    }
+                }
             }
-        })
+        }
+        Ok(())
     }
 
     /// The live row of every repository, by its immutable id, without fingerprints.
     pub fn live(&self) -> Result<HashMap<String, Known>, StoreError> {
         let mut live = HashMap::new();
-        self.for_each(|at, row| {
-            live.insert(row.hub_id, Known { sha: row.sha, outcome: row.outcome, at });
-        })?;
+        for (shard, entry) in self.manifest.shards.iter().enumerate() {
+            let mut row = 0;
+            for batch in shard::read_keys(&self.folder, entry)? {
+                for Key { hub_id, sha, outcome } in batch? {
+                    live.insert(hub_id, Known { sha, outcome, at: RowRef { shard: shard as u32, row } });
+                    row += 1;
+                }
+            }
+        }
         Ok(live)
     }
 
@@ -132,19 +147,6 @@ impl Database {
             }
         }
         Ok(places.iter().filter_map(|place| found.get(place).cloned()).collect())
-    }
-
-    fn for_each(&self, mut visit: impl FnMut(RowRef, Row)) -> Result<(), StoreError> {
-        for (number, entry) in self.manifest.shards.iter().enumerate() {
-            let mut row_number = 0;
-            for batch in shard::read(&self.folder, entry)? {
-                for row in batch? {
-                    visit(RowRef { shard: number as u32, row: row_number }, row);
-                    row_number += 1;
-                }
-            }
-        }
-        Ok(())
     }
 }
 

@@ -114,6 +114,33 @@ pub fn from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Row>, StoreErr
     (0..batch.num_rows()).map(|i| reader.row(i)).collect()
 }
 
+/// The columns of a [`Key`].
+pub const KEY_COLUMNS: [&str; 3] = ["hub_id", "sha", "outcome"];
+
+/// What tells whether a repository must be crawled again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The Hub's immutable id.
+    pub hub_id: String,
+    /// Commit that was read.
+    pub sha: Option<String>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// A batch of [`KEY_COLUMNS`] to keys; `path` is for errors.
+pub fn keys_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Key>, StoreError> {
+    let reader = Reader { batch, path };
+    let key = |i| {
+        Ok(Key {
+            hub_id: reader.required("hub_id", i)?,
+            sha: reader.text("sha", i)?,
+            outcome: reader.outcome(i)?,
+        })
+    };
+    (0..batch.num_rows()).map(key).collect()
+}
+
 fn text<S: AsRef<str>>(values: impl Iterator<Item = Option<S>>) -> ArrayRef {
     Arc::new(values.collect::<StringArray>())
 }
@@ -233,10 +260,12 @@ impl Reader<'_> {
             .ok_or_else(|| self.damaged(format!("column {name} is no list of {}", T::DATA_TYPE)))
     }
 
+    fn outcome(&self, i: usize) -> Result<Outcome, StoreError> {
+        let name = self.required("outcome", i)?;
+        Outcome::from_name(&name).ok_or_else(|| self.damaged(format!("unknown outcome {name:?}")))
+    }
+
     fn row(&self, i: usize) -> Result<Row, StoreError> {
-        let outcome = self.required("outcome", i)?;
-        let outcome = Outcome::from_name(&outcome)
-            .ok_or_else(|| self.damaged(format!("unknown outcome {outcome:?}")))?;
         let paths = self.texts("weight_file_path", i)?;
         let sizes = self.numbers::<UInt64Type>("weight_file_size", i)?;
         let digests = self.texts("weight_file_sha256", i)?;
@@ -256,7 +285,7 @@ impl Reader<'_> {
             created_at: self.time("created_at", i)?,
             last_modified: self.time("last_modified", i)?,
             crawled_at: self.time("crawled_at", i)?.unwrap_or_default(),
-            outcome,
+            outcome: self.outcome(i)?,
             reason: self.text("reason", i)?,
             gated: self.required("gated", i)?,
             downloads: self.number::<UInt64Type>("downloads", i)?,

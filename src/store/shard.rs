@@ -1,17 +1,18 @@
 //! One Parquet shard: written once, never changed.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use super::manifest::{FORMAT_VERSION, ShardEntry};
-use super::{Row, StoreError, atomic, schema};
+use super::schema::{self, Key};
+use super::{Row, StoreError, atomic};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 
 /// Rows decoded at once. A row is about 10 KB, so a batch is some 10 MB.
@@ -50,7 +51,19 @@ pub fn read(
     folder: &Path,
     entry: &ShardEntry,
 ) -> Result<impl Iterator<Item = Result<Vec<Row>, StoreError>>, StoreError> {
-    batches(folder, entry, None)
+    let opened = open(folder, entry)?;
+    opened.batches(None, schema::from_batch)
+}
+
+/// The keys of all rows, batch by batch; their columns alone are read.
+pub fn read_keys(
+    folder: &Path,
+    entry: &ShardEntry,
+) -> Result<impl Iterator<Item = Result<Vec<Key>, StoreError>>, StoreError> {
+    let mut opened = open(folder, entry)?;
+    let mask = ProjectionMask::columns(opened.builder.parquet_schema(), schema::KEY_COLUMNS);
+    opened.builder = opened.builder.with_projection(mask);
+    opened.batches(None, schema::keys_from_batch)
 }
 
 /// Some rows of a shard by their numbers (sorted, distinct), in that order.
@@ -64,7 +77,7 @@ pub fn read_rows(folder: &Path, entry: &ShardEntry, rows: &[u32]) -> Result<Vec<
         next = row + 1;
     }
     let mut found = Vec::with_capacity(rows.len());
-    for batch in batches(folder, entry, Some(RowSelection::from(selectors)))? {
+    for batch in open(folder, entry)?.batches(Some(RowSelection::from(selectors)), schema::from_batch)? {
         found.extend(batch?);
     }
     if found.len() == rows.len() {
@@ -75,11 +88,12 @@ pub fn read_rows(folder: &Path, entry: &ShardEntry, rows: &[u32]) -> Result<Vec<
     }
 }
 
-fn batches(
-    folder: &Path,
-    entry: &ShardEntry,
-    selection: Option<RowSelection>,
-) -> Result<impl Iterator<Item = Result<Vec<Row>, StoreError>>, StoreError> {
+struct Opened {
+    path: PathBuf,
+    builder: ParquetRecordBatchReaderBuilder<File>,
+}
+
+fn open(folder: &Path, entry: &ShardEntry) -> Result<Opened, StoreError> {
     let path = folder.join(&entry.file);
     let file = File::open(&path).map_err(StoreError::io(&path))?;
     let length = file.metadata().map_err(StoreError::io(&path))?.len();
@@ -87,15 +101,22 @@ fn batches(
         let what = format!("it has {length} bytes, the manifest says {}", entry.bytes);
         return Err(StoreError::Damaged { path, what });
     }
-    let mut builder = ParquetRecordBatchReaderBuilder::try_new(file)
-        .map_err(StoreError::damaged(&path))?
-        .with_batch_size(BATCH_ROWS);
-    if let Some(selection) = selection {
-        builder = builder.with_row_selection(selection);
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(StoreError::damaged(&path))?;
+    Ok(Opened { builder: builder.with_batch_size(BATCH_ROWS), path })
+}
+
+impl Opened {
+    fn batches<T>(
+        self,
+        selection: Option<RowSelection>,
+        decode: fn(&RecordBatch, &Path) -> Result<Vec<T>, StoreError>,
+    ) -> Result<impl Iterator<Item = Result<Vec<T>, StoreError>>, StoreError> {
+        let Self { path, builder } = self;
+        let builder = match selection {
+            Some(selection) => builder.with_row_selection(selection),
+            None => builder,
+        };
+        let reader = builder.build().map_err(StoreError::damaged(&path))?;
+        Ok(reader.map(move |batch| decode(&batch.map_err(StoreError::damaged(&path))?, &path)))
     }
-    let reader = builder.build().map_err(StoreError::damaged(&path))?;
-    Ok(reader.map(move |batch| {
-        let batch: RecordBatch = batch.map_err(StoreError::damaged(&path))?;
-        schema::from_batch(&batch, &path)
-    }))
 }

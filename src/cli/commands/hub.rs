@@ -29,7 +29,11 @@ pub(in crate::cli) async fn serve(args: ServeArgs, printer: &Printer) -> Result<
         .map_err(Failure::usage)?;
     // One line that a script can wait for.
     printer.json(&json!({"hub": running.hub_url(), "cdn": running.cdn_url()}))?;
-    printer.talk(&format!("serving {}; use it with HF_ENDPOINT={}", args.folder.display(), running.hub_url()));
+    printer.talk(&format!(
+        "serving {}; use it with HF_ENDPOINT={}",
+        args.folder.display(),
+        running.hub_url()
+    ));
     stop_signal().await?;
     running.shutdown().await;
     Ok(Done::All)

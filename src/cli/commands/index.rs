@@ -24,7 +24,11 @@ pub(in crate::cli) fn run(args: &IndexArgs, printer: &Printer) -> Result<Done, F
 }
 
 /// Builds with a progress bar.
-pub(in crate::cli) fn index_with(db: &Path, settings: &BuildSettings, printer: &Printer) -> Result<Built, Failure> {
+pub(in crate::cli) fn index_with(
+    db: &Path,
+    settings: &BuildSettings,
+    printer: &Printer,
+) -> Result<Built, Failure> {
     let mut db = Database::open(db)?;
     let progress = Arc::new(Progress::default());
     let _watch = Watch::start(printer, "index", "nodes", &progress);

@@ -21,7 +21,8 @@ pub(in crate::cli) async fn run(args: RunArgs, printer: &Printer) -> Result<Done
     let served = match &pipeline.hub.serve {
         Some(folder) => {
             let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            let served = server::start(folder, any, any, server::Settings::default()).await.map_err(Failure::usage)?;
+            let served =
+                server::start(folder, any, any, server::Settings::default()).await.map_err(Failure::usage)?;
             printer.talk(&format!("serving {} at {}", folder.display(), served.hub_url()));
             Some(served)
         }

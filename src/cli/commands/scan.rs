@@ -27,7 +27,11 @@ pub(in crate::cli) async fn run(args: ScanArgs, printer: &Printer) -> Result<Don
             Err(failure) => {
                 failed += 1;
                 if args.json {
-                    printer.json(&ScanErrorJson { query: name, error: failure.to_string(), hint: failure.hint() })?;
+                    printer.json(&ScanErrorJson {
+                        query: name,
+                        error: failure.to_string(),
+                        hint: failure.hint(),
+                    })?;
                 }
                 printer.talk(&format!("{name}:"));
                 printer.failure(&failure);
@@ -46,7 +50,9 @@ pub(in crate::cli) fn open(db: Database, printer: &Printer) -> Result<Scanner, F
     let folder = db.folder().display().to_string();
     let scanner = Scanner::open(db)?;
     if scanner.is_stale() {
-        printer.talk(&format!("note: {folder} has newer rows than its index; run `hubprint index --db {folder}`"));
+        printer.talk(&format!(
+            "note: {folder} has newer rows than its index; run `hubprint index --db {folder}`"
+        ));
     }
     Ok(scanner)
 }

@@ -65,7 +65,8 @@ impl Evidence<'_> {
     }
 
     pub(super) fn library_name(&self) -> Option<String> {
-        let derived = || LIBRARIES.iter().find(|(file, _)| self.has(file)).map(|(_, name)| (*name).to_owned());
+        let derived =
+            || LIBRARIES.iter().find(|(file, _)| self.has(file)).map(|(_, name)| (*name).to_owned());
         self.overrides.library_name.clone().or_else(|| self.card_text("library_name")).or_else(derived)
     }
 
@@ -85,9 +86,8 @@ impl Evidence<'_> {
         }
         let stated = self.card_text("base_model_relation");
         let known = ["adapter", "merge", "quantized", "finetune"];
-        let quantized = || {
-            self.has_suffix(".gguf") || self.config.is_some_and(|c| !c["quantization_config"].is_null())
-        };
+        let quantized =
+            || self.has_suffix(".gguf") || self.config.is_some_and(|c| !c["quantization_config"].is_null());
         let relation = match known.into_iter().find(|known| stated.as_deref() == Some(known)) {
             Some(relation) => relation,
             None if self.has("adapter_config.json") => "adapter",
@@ -165,8 +165,16 @@ mod tests {
         assert_eq!(
             evidence.tags(),
             [
-                "transformers", "safetensors", "llama", "text-generation", "x", "base_model:org/base",
-                "base_model:finetune:org/base", "license:mit", "extra", "region:us",
+                "transformers",
+                "safetensors",
+                "llama",
+                "text-generation",
+                "x",
+                "base_model:org/base",
+                "base_model:finetune:org/base",
+                "license:mit",
+                "extra",
+                "region:us",
             ]
         );
         let subset = config_subset(Some(&config), Some(&json!({"eos_token": "</s>", "other": 1}))).unwrap();
