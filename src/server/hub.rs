@@ -100,12 +100,7 @@ impl Ask<'_> {
     }
 }
 
-async fn dispatch(
-    ask: &Ask<'_>,
-    route: &Route<'_>,
-    method: &Method,
-    body: Body,
-) -> Result<Response, Refusal> {
+async fn dispatch(ask: &Ask<'_>, route: &Route<'_>, method: &Method, body: Body) -> Result<Response, Refusal> {
     let reading = matches!(*method, Method::GET | Method::HEAD);
     let route = match route {
         Route::Unknown(_) => return Err(Refusal::UnknownRoute),

@@ -274,9 +274,7 @@ mod tests {
     #[test]
     fn nonsense_is_refused_and_changes_nothing() {
         let mut settings = Settings::default();
-        for text in
-            ["limits.api", "limits.apis=5", "limits=5", "limits.api=many", "faults.expire=2", "page_limit=0"]
-        {
+        for text in ["limits.api", "limits.apis=5", "limits=5", "limits.api=many", "faults.expire=2", "page_limit=0"] {
             assert!(settings.set(text).is_err(), "{text}");
         }
         assert_eq!(settings, Settings::default());

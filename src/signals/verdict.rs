@@ -41,8 +41,10 @@ const BODY_SURVIVES: f64 = 0.98;
 const GAINS_SURVIVE: f64 = 0.95;
 /// The same for embedding rows by token id: vocabularies are extended, trimmed, rebuilt.
 const EMBEDDING_SURVIVES: f64 = 0.5;
-/// Cosine above which sampled values are equal up to a cast: bf16 keeps 1 - 1e-6, byte sketches resolve 1e-4.
-const EQUAL: f64 = 0.9999;
+/// Cosine from which on blocks are untouched: byte sketches of equal values, cast to 16 bits, reach .9999.
+const UNTOUCHED: f64 = 0.9999;
+/// Cosine from which on a whole model is a copy: rounding to 8 bits a row keeps .9999, to 4 bits .98 to .997.
+const COPY: f64 = 0.999;
 
 /// What the evidence amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +86,8 @@ impl VerdictKind {
 pub enum Relation {
     /// Equal content.
     Identical,
-    /// Equal up to a cast or a re-save.
-    Cast,
+    /// Equal up to a cast, a re-save or rounding to 8 bits.
+    Copy,
     /// All matrices moved a little and evenly, gains not at all.
     Quantised,
     /// Some matrices equal, others not, gains equal.
@@ -103,7 +105,7 @@ impl Relation {
     pub fn name(self) -> &'static str {
         match self {
             Self::Identical => "identical",
-            Self::Cast => "cast or re-save",
+            Self::Copy => "copy or cast",
             Self::Quantised => "quantised",
             Self::PartialFineTune => "LoRA or partial fine-tune",
             Self::FineTune => "fine-tune or sibling",
@@ -219,29 +221,25 @@ fn relation(evidence: &Evidence) -> Relation {
     if evidence.layers.0 != evidence.layers.1 {
         return Relation::DepthChanged;
     }
-    let value = |signal: &super::Signal| signal.effect().map(|e| e.value);
-    let equal = |signal: &super::Signal| value(signal).is_none_or(|v| v >= EQUAL);
-    let matrices: Vec<f64> = evidence.roles.values().copied().collect();
-    let untouched = matrices.iter().filter(|v| **v >= EQUAL).count();
     if matches!(evidence.vocabularies, (Some(a), Some(b)) if a != b) {
         return Relation::VocabularyChanged;
     }
-    if equal(&evidence.norm_gains) && !matrices.is_empty() {
-        if untouched == matrices.len() {
-            return if equal(&evidence.embedding) { Relation::Cast } else { Relation::PartialFineTune };
-        }
-        if untouched > 0 {
-            return Relation::PartialFineTune;
-        }
-        // Rounding moves every role by about the same small angle; training does not.
-        let angle = |v: &f64| (1.0 - v).max(0.0).sqrt();
-        let (small, large) =
-            matrices.iter().map(angle).fold((f64::MAX, 0.0f64), |(s, l), a| (s.min(a), l.max(a)));
-        if large < 0.2 && large < 2.0 * small {
-            return Relation::Quantised;
-        }
+    let at_least = |signal: &super::Signal, bound| signal.effect().is_none_or(|e| e.value >= bound);
+    let matrices: Vec<f64> = evidence.roles.values().copied().collect();
+    let lowest = matrices.iter().copied().fold(f64::INFINITY, f64::min);
+    let highest = matrices.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if lowest >= COPY && at_least(&evidence.norm_gains, COPY) && at_least(&evidence.embedding, COPY) {
+        return Relation::Copy;
     }
-    Relation::FineTune
+    if matrices.is_empty() || !at_least(&evidence.norm_gains, UNTOUCHED) {
+        return Relation::FineTune;
+    }
+    if highest >= UNTOUCHED {
+        return Relation::PartialFineTune;
+    }
+    // Rounding moves every role by about the same small angle; training does not.
+    let angle = |cosine: f64| (1.0 - cosine).max(0.0).sqrt();
+    if angle(lowest) < 0.2 && angle(lowest) < 2.0 * angle(highest) { Relation::Quantised } else { Relation::FineTune }
 }
 
 fn explain(

@@ -437,6 +437,6 @@ mod tests {
         let batch = to_batch(&[testing::row("a", None)]).unwrap();
         let fewer = batch.project(&[0, 1]).unwrap();
         let error = from_batch(&fewer, Path::new("x")).unwrap_err().to_string();
-        assert!(error.contains("column outcome is missing"), "{error}");
+        assert!(error.contains("is missing"), "{error}");
     }
 }
