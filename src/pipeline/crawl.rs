@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
 use super::progress::Progress;
-use super::report::{RunReport, peak_memory_bytes};
+use super::report::{RunReport, in_full, peak_memory_bytes};
 use crate::formats::Limits;
 use crate::hub::{Hub, RepoEntry};
 use crate::stages::enumerate::{self, EnumerateSettings, Enumerated};
@@ -134,11 +134,14 @@ pub async fn crawl(
     progress.close();
     report.rows_written = writer.finish()?;
     report.interrupted = *stop.borrow();
-    report.error = match listing.await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
+    match listing.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            report.hint = error.hint();
+            report.error = Some(in_full(&error));
+        }
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    };
+    }
     report.add_usage(&hub.usage());
     report.seconds = begun.elapsed().as_secs_f64();
     report.peak_memory_bytes = peak_memory_bytes();
@@ -172,7 +175,7 @@ async fn read_one(
 ) -> End {
     let row = match one {
         Enumerated::Failed { name, error } => {
-            write::bare_row(&name, outcome_of_hub_error(&error), error.to_string())
+            write::bare_row(&name, outcome_of_hub_error(&error), in_full(&error))
         }
         Enumerated::Rejected { name, reason } => write::bare_row(&name, Outcome::Malformed, reason),
         Enumerated::Found(entry) => {
@@ -202,7 +205,7 @@ async fn read_repo(hub: &Hub, entry: RepoEntry, settings: &CrawlSettings) -> Row
     } else {
         match hub.info(&entry.id, None).await {
             Ok(entry) => entry,
-            Err(error) => return write::failed_row(&entry, outcome_of_hub_error(&error), error.to_string()),
+            Err(error) => return write::failed_row(&entry, outcome_of_hub_error(&error), in_full(&error)),
         }
     };
     let Some(sha) = entry.sha.clone() else {
@@ -219,7 +222,7 @@ async fn read_repo(hub: &Hub, entry: RepoEntry, settings: &CrawlSettings) -> Row
                 LoadError::Fingerprint(_) => Outcome::Unsupported,
                 LoadError::Argument { .. } | LoadError::NoSnapshot { .. } => Outcome::Malformed,
             };
-            write::failed_row(&entry, outcome, error.to_string())
+            write::failed_row(&entry, outcome, in_full(&error))
         }
     }
 }

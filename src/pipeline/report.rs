@@ -47,6 +47,8 @@ pub struct RunReport {
     pub interrupted: bool,
     /// Why the listing broke off, if it did.
     pub error: Option<String>,
+    /// What can be done about it.
+    pub hint: Option<&'static str>,
 }
 
 /// One repository that has no fingerprint.
@@ -86,6 +88,23 @@ impl RunReport {
         let ended: u64 = self.outcomes.values().sum();
         ended == self.rows_written && ended + self.unchanged == self.models
     }
+}
+
+/// An error with its causes, in one line. Only the Hub's own words and addresses, never a secret: see
+/// [`crate::hub::SafeUrl`].
+pub fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        // Some errors repeat their cause in their own words.
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = cause.source();
+    }
+    text
 }
 
 /// Largest resident size of this process so far, bytes.

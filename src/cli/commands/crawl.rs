@@ -71,8 +71,11 @@ pub(in crate::cli) async fn crawl_with(
 pub(in crate::cli) fn ended(report: &RunReport, settings: &CrawlSettings) -> Result<Done, Failure> {
     if let Some(error) = &report.error {
         let context = format!("the listing broke off after {} repositories: {error}", report.models);
-        let failure = Failure::from(anyhow::anyhow!(context));
-        return Err(failure.with_hint("what was crawled is kept; run the same command again to go on"));
+        let hint = match report.models {
+            0 => report.hint.unwrap_or("is the Hub up? check --hub, HF_ENDPOINT and the network"),
+            _ => "what was crawled is kept; run the same command again to go on",
+        };
+        return Err(Failure::from(anyhow::anyhow!(context)).with_hint(hint));
     }
     let asked_by_name = !settings.enumerate.repos.is_empty();
     let failed = |outcome: Outcome| {
