@@ -139,8 +139,8 @@ impl RepoEntry {
         let declared = fields.take("baseModels", base_models);
         Ok(Self {
             sha: fields.take("sha", |v| text(v).filter(|sha| is_commit_sha(sha))),
-            created_at: fields.take("createdAt", date),
-            last_modified: fields.take("lastModified", date),
+            created_at: fields.take("createdAt", |v| date(&v)),
+            last_modified: fields.take("lastModified", |v| date(&v)),
             private: fields.take("private", |v| v.as_bool()),
             gated: fields.take("gated", gated),
             disabled: fields.take("disabled", |v| v.as_bool()),
@@ -149,7 +149,7 @@ impl RepoEntry {
             downloads: fields.take("downloads", |v| v.as_u64()),
             likes: fields.take("likes", |v| v.as_u64()),
             siblings: fields.take("siblings", siblings),
-            safetensors: fields.take("safetensors", parameters),
+            safetensors: fields.take("safetensors", |v| parameters(&v)),
             config: fields.take("config", |v| (v.is_object() && weight(&v) <= config_cap).then_some(v)),
             base_models: declared.unwrap_or_else(|| parents_in_tags(&tags)),
             tags,
@@ -192,7 +192,7 @@ fn texts(value: Value) -> Option<Vec<String>> {
     }
 }
 
-fn date(value: Value) -> Option<DateTime<Utc>> {
+fn date(value: &Value) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(value.as_str()?).ok().map(|date| date.to_utc())
 }
 
@@ -210,7 +210,7 @@ fn siblings(value: Value) -> Option<Vec<String>> {
     items.into_iter().map(|mut item| text(item.get_mut("rfilename")?.take())).collect()
 }
 
-fn parameters(value: Value) -> Option<Parameters> {
+fn parameters(value: &Value) -> Option<Parameters> {
     let total = value.get("total").and_then(Value::as_u64);
     let by_dtype = match value.get("parameters") {
         None | Some(Value::Null) => BTreeMap::new(),

@@ -23,7 +23,7 @@ use url::Url;
 use super::{
     client::Hub,
     entry::{Rejected, RepoEntry},
-    error::{HubError, HubErrorKind, Missing, Refusal, printable},
+    error::{HubError, HubErrorKind, Missing, Phase, Refusal, printable},
     http::{Answer, Arrival},
 };
 
@@ -205,7 +205,7 @@ impl Listing {
                     return Ok(page);
                 }
                 Err(error) => {
-                    if matches!(error.kind(), HubErrorKind::Server { .. } | HubErrorKind::Stalled { .. }) {
+                    if is_overload(error.kind()) {
                         self.limit = (self.limit / 2).max(SMALLEST_PAGE.min(self.limit));
                     }
                     self.hub.http.again(&mut budget, error).await?;
@@ -290,6 +290,15 @@ impl ListQuery {
             let _ = write!(text, "&cursor={cursor}"); // encoded already
         }
         text
+    }
+}
+
+/// Whether a smaller page may succeed.
+fn is_overload(kind: &HubErrorKind) -> bool {
+    match kind {
+        HubErrorKind::Server { .. } => true,
+        HubErrorKind::Stalled { phase, .. } => *phase != Phase::Connect,
+        _ => false,
     }
 }
 

@@ -32,7 +32,7 @@ const SPARE: u64 = 100;
 const ROUNDING: Duration = Duration::from_secs(1);
 
 /// Length of a window when the server does not state it.
-const USUAL_WINDOW: Duration = Duration::from_secs(300);
+const USUAL_WINDOW: Duration = Duration::from_mins(5);
 
 /// The state of one bucket.
 #[derive(Debug)]

@@ -173,7 +173,7 @@ mod tests {
             remaining: 2997,
             resets_in: Duration::from_secs(258),
             quota: Some(3000),
-            window: Some(Duration::from_secs(300)),
+            window: Some(Duration::from_mins(5)),
         };
         assert_eq!(parsed, [expected]);
     }

@@ -223,19 +223,18 @@ fn sha256(etag: &str) -> Option<&str> {
 fn life(url: &Url, date: Option<&str>) -> Option<Duration> {
     let parameter =
         |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
-    let expires = match parameter("Expires").and_then(|epoch| epoch.parse::<i64>().ok()) {
-        Some(epoch) => epoch,
-        None => {
-            let signed = NaiveDateTime::parse_from_str(&parameter("X-Amz-Date")?, "%Y%m%dT%H%M%SZ").ok()?;
-            signed.and_utc().timestamp().checked_add(parameter("X-Amz-Expires")?.parse().ok()?)?
-        }
+    let expires = if let Some(epoch) = parameter("Expires").and_then(|epoch| epoch.parse::<i64>().ok()) {
+        epoch
+    } else {
+        let signed = NaiveDateTime::parse_from_str(&parameter("X-Amz-Date")?, "%Y%m%dT%H%M%SZ").ok()?;
+        signed.and_utc().timestamp().checked_add(parameter("X-Amz-Expires")?.parse().ok()?)?
     };
     let now = date
         .and_then(|date| DateTime::parse_from_rfc2822(date).ok())
         .map_or_else(chrono::Utc::now, Into::into);
     let left = u64::try_from(expires.saturating_sub(now.timestamp())).unwrap_or(0);
     let left = Duration::from_secs(left.min(7 * 24 * 3600));
-    Some(left - EARLY.min(left / 10))
+    Some(left.saturating_sub(EARLY.min(left / 10)))
 }
 
 impl RemoteFile {

@@ -35,7 +35,7 @@ impl Default for RetrySettings {
             base: Duration::from_secs(1),
             cap: Duration::from_secs(30),
             rate_waits: 12,
-            longest_wait: Duration::from_secs(900),
+            longest_wait: Duration::from_mins(15),
         }
     }
 }

@@ -67,7 +67,7 @@ impl Routes {
 
     /// Whether a URL on the Hub belongs to this repository, rather than to the one it was renamed
     /// to.
-    pub(crate) fn is_of(&self, url: &Url, id: &RepoId) -> bool {
+    pub(crate) fn is_of(url: &Url, id: &RepoId) -> bool {
         url.path().contains(&format!("/{id}/"))
     }
 

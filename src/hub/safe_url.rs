@@ -4,7 +4,7 @@
 //! Masking works by an allow-list of parameter names: a parameter nobody has vouched for is
 //! secret.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use url::Url;
 
@@ -34,7 +34,7 @@ impl From<&Url> for SafeUrl {
         }
         shown.push_str(url.host_str().unwrap_or_default());
         if let Some(port) = url.port() {
-            shown.push_str(&format!(":{port}"));
+            let _ = write!(shown, ":{port}"); // a String takes all writes
         }
         shown.push_str(url.path());
         for (n, pair) in

@@ -79,7 +79,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            answer: Duration::from_secs(60), // a heavy list page takes its time
+            answer: Duration::from_mins(1), // a heavy list page takes its time
             progress: Duration::from_secs(20),
             progress_bytes: 16 * 1024,
         }

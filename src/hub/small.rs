@@ -14,6 +14,7 @@ use super::{
     error::{HubError, HubErrorKind, Missing},
     http::{Arrival, Ask},
     id::{RepoId, is_commit_sha},
+    routes::Routes,
 };
 
 /// A body, and where on the Hub it came from; `None` for the CDN.
@@ -51,7 +52,7 @@ impl Hub {
                 Ok(Fetched { body, hub_url }) => {
                     if direct && known.is_none() {
                         self.learn_resolve_cache(true);
-                    } else if fell_back && hub_url.is_some_and(|url| routes.is_of(&url, id)) {
+                    } else if fell_back && hub_url.is_some_and(|url| Routes::is_of(&url, id)) {
                         self.learn_resolve_cache(false);
                     }
                     return Ok(body);

@@ -42,7 +42,8 @@ impl Download<'_> {
         };
         match asked {
             Asked::Unsatisfiable => {
-                let mut answer = reply::text(StatusCode::RANGE_NOT_SATISFIABLE, "Requested range not satisfiable");
+                let mut answer =
+                    reply::text(StatusCode::RANGE_NOT_SATISFIABLE, "Requested range not satisfiable");
                 reply::put(answer.headers_mut(), "content-range", format!("bytes */{size}"));
                 reply::put(answer.headers_mut(), "accept-ranges", "bytes");
                 Ok(answer)
@@ -102,9 +103,8 @@ fn multipart(parts: &[Range<u64>], size: u64, content_type: &str) -> Vec<Piece> 
     let mut pieces = Vec::with_capacity(2 * parts.len() + 1);
     for part in parts {
         let stated = content_range(part, size);
-        let head = format!(
-            "\r\n--{BOUNDARY}\r\nContent-Type: {content_type}\r\nContent-Range: {stated}\r\n\r\n"
-        );
+        let head =
+            format!("\r\n--{BOUNDARY}\r\nContent-Type: {content_type}\r\nContent-Range: {stated}\r\n\r\n");
         pieces.extend([Piece::Text(head.into()), Piece::File(part.clone())]);
     }
     pieces.push(Piece::Text(format!("\r\n--{BOUNDARY}--\r\n").into()));

@@ -15,6 +15,8 @@ use super::settings;
 /// What goes wrong with one request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Fate {
+    /// Counts the requests of both origins from 0.
+    pub(crate) number: u64,
     pub(crate) error: Option<StatusCode>,
     pub(crate) too_many: bool,
     pub(crate) expire: bool,
@@ -55,6 +57,7 @@ impl Faults {
         let which = rng.random_range(0..ERRORS.len());
         let kept = rng.random::<f64>();
         Fate {
+            number,
             error: error.then_some(ERRORS[which]),
             too_many,
             expire,

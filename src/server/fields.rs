@@ -11,25 +11,75 @@ use super::text::timestamp;
 
 /// What `expand` takes on the list; its own error message is this list.
 const EXPAND: [&str; 30] = [
-    "author", "baseModels", "cardData", "config", "createdAt", "disabled", "downloads", "downloadsAllTime",
-    "evalResults", "gated", "inference", "inferenceProviderMapping", "lastModified", "library_name", "likes",
-    "mask_token", "model-index", "pipeline_tag", "private", "safetensors", "sha", "siblings", "spaces", "tags",
-    "transformersInfo", "trendingScore", "widgetData", "gguf", "resourceGroup", "xetEnabled",
+    "author",
+    "baseModels",
+    "cardData",
+    "config",
+    "createdAt",
+    "disabled",
+    "downloads",
+    "downloadsAllTime",
+    "evalResults",
+    "gated",
+    "inference",
+    "inferenceProviderMapping",
+    "lastModified",
+    "library_name",
+    "likes",
+    "mask_token",
+    "model-index",
+    "pipeline_tag",
+    "private",
+    "safetensors",
+    "sha",
+    "siblings",
+    "spaces",
+    "tags",
+    "transformersInfo",
+    "trendingScore",
+    "widgetData",
+    "gguf",
+    "resourceGroup",
+    "xetEnabled",
 ];
 /// What it takes in addition on a single model.
 const EXPAND_SINGLE: [&str; 2] = ["childrenModelCount", "usedStorage"];
 
 /// Fields of an item of the list without `expand`.
 pub(crate) const LISTED: [&str; 9] = [
-    "likes", "trendingScore", "private", "downloads", "tags", "pipeline_tag", "library_name", "createdAt", "modelId",
+    "likes",
+    "trendingScore",
+    "private",
+    "downloads",
+    "tags",
+    "pipeline_tag",
+    "library_name",
+    "createdAt",
+    "modelId",
 ];
 /// What `full=true` adds.
 pub(crate) const FULL: [&str; 5] = ["author", "gated", "lastModified", "sha", "siblings"];
 /// Fields of a single model without `expand`. `baseModels` and `childrenModelCount` are not among
 /// them: a typed client in use cannot decode them.
 pub(crate) const SINGLE: [&str; 19] = [
-    "modelId", "author", "private", "disabled", "gated", "sha", "lastModified", "createdAt", "pipeline_tag",
-    "library_name", "tags", "downloads", "likes", "cardData", "config", "siblings", "spaces", "safetensors",
+    "modelId",
+    "author",
+    "private",
+    "disabled",
+    "gated",
+    "sha",
+    "lastModified",
+    "createdAt",
+    "pipeline_tag",
+    "library_name",
+    "tags",
+    "downloads",
+    "likes",
+    "cardData",
+    "config",
+    "siblings",
+    "spaces",
+    "safetensors",
     "usedStorage",
 ];
 
@@ -152,12 +202,16 @@ mod tests {
     fn expand_names() {
         let names = ["sha", "tags", "sha"];
         assert_eq!(check(names.into_iter(), Scope::List).unwrap(), ["sha", "tags"]);
-        for (name, list, single) in [("usedStorage", false, true), ("_id", false, false), ("cardData.license", false, false)] {
+        for (name, list, single) in
+            [("usedStorage", false, true), ("_id", false, false), ("cardData.license", false, false)]
+        {
             assert_eq!(check([name].into_iter(), Scope::List).is_ok(), list, "{name}");
             assert_eq!(check([name].into_iter(), Scope::Single).is_ok(), single, "{name}");
         }
         let error = check(["x"].into_iter(), Scope::List).unwrap_err().to_string();
-        assert!(error.starts_with("✖ Invalid option: expected one of \"author\"|\"baseModels\"|\"cardData\""));
+        assert!(
+            error.starts_with("✖ Invalid option: expected one of \"author\"|\"baseModels\"|\"cardData\"")
+        );
         assert!(error.ends_with("|\"xetEnabled\""));
     }
 }

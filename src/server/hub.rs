@@ -74,7 +74,7 @@ pub(crate) async fn serve(
     let headers = answer.headers_mut();
     quota.write(headers);
     put(headers, "x-powered-by", "huggingface-moon");
-    put(headers, "x-request-id", format!("Root=1-{:08x}-{:024x}", now(), quota.seen));
+    put(headers, "x-request-id", format!("Root=1-{:08x}-{:024x}", now(), fate.number));
     put(headers, "access-control-expose-headers", EXPOSED);
     if parts.method == Method::HEAD { without_body(answer) } else { answer }
 }
@@ -100,7 +100,12 @@ impl Ask<'_> {
     }
 }
 
-async fn dispatch(ask: &Ask<'_>, route: &Route<'_>, method: &Method, body: Body) -> Result<Response, Refusal> {
+async fn dispatch(
+    ask: &Ask<'_>,
+    route: &Route<'_>,
+    method: &Method,
+    body: Body,
+) -> Result<Response, Refusal> {
     let reading = matches!(*method, Method::GET | Method::HEAD);
     let route = match route {
         Route::Unknown(_) => return Err(Refusal::UnknownRoute),

@@ -53,10 +53,7 @@ impl Quota {
         let name = self.bucket.name();
         let rows = [
             ("ratelimit", format!("\"{name}\";r={};t={}", self.left, self.reset)),
-            (
-                "ratelimit-policy",
-                format!("\"fixed window\";\"{name}\";q={};w={}", self.limit, self.window),
-            ),
+            ("ratelimit-policy", format!("\"fixed window\";\"{name}\";q={};w={}", self.limit, self.window)),
         ];
         for (header, text) in rows {
             if let Ok(value) = HeaderValue::try_from(text) {

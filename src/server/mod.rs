@@ -140,8 +140,8 @@ pub async fn start(
     settings: Settings,
 ) -> Result<Running, ServerError> {
     settings.check()?;
-    let (hub_listener, hub_url) = listen(hub).await?;
-    let (cdn_listener, cdn_url) = listen(cdn).await?;
+    let (hub_listener, hub_url) = listen(hub, &settings).await?;
+    let (cdn_listener, cdn_url) = listen(cdn, &settings).await?;
     let (folder, digests) = (dir.to_owned(), DigestCache::default());
     let (digests, catalogue) = tokio::task::spawn_blocking({
         let folder = folder.clone();
@@ -168,10 +168,15 @@ pub async fn start(
     Ok(Running { shared, stop, origins })
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, String), ServerError> {
+/// Opens a port and says by which address clients reach it.
+async fn listen(address: SocketAddr, settings: &Settings) -> Result<(TcpListener, String), ServerError> {
     let at = |source| ServerError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(at)?;
-    let url = format!("http://{}", listener.local_addr().map_err(at)?);
+    let bound = listener.local_addr().map_err(at)?;
+    let url = match &settings.public_host {
+        None => format!("http://{bound}"),
+        Some(host) => format!("http://{host}:{}", bound.port()),
+    };
     Ok((listener, url))
 }
 

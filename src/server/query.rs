@@ -37,7 +37,9 @@ impl Query {
     /// Rows on a page: what was asked, within 1 and `max`.
     pub(crate) fn limit(&self, max: usize) -> Result<usize, Refusal> {
         match self.number("limit")? {
-            Some(0) => Err(Refusal::BadRequest("✖ Too small: expected number to be >=1\n  → at limit".to_owned())),
+            Some(0) => {
+                Err(Refusal::BadRequest("✖ Too small: expected number to be >=1\n  → at limit".to_owned()))
+            }
             asked => Ok(asked.unwrap_or(max).min(max)),
         }
     }

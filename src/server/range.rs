@@ -70,7 +70,9 @@ mod tests {
             assert_eq!(parse(header, 10, true), Asked::Unsatisfiable, "{header}");
         }
         assert_eq!(parse("bytes=0-0", 0, true), Asked::Unsatisfiable);
-        for header in ["", "bytes=", "bytes=-", "bytes=4-2", "bytes=+1-2", "lines=1-2", "bytes=1-2-3", "bytes=a-b"] {
+        for header in
+            ["", "bytes=", "bytes=-", "bytes=4-2", "bytes=+1-2", "lines=1-2", "bytes=1-2-3", "bytes=a-b"]
+        {
             assert_eq!(parse(header, 10, true), Asked::Whole, "{header}");
         }
         assert_eq!(parse("bytes=-3", 10, false), Asked::Whole);

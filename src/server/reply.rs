@@ -62,8 +62,10 @@ pub(crate) fn next_page(headers: &mut HeaderMap, origin: &str, path: &str, kept_
 /// ASCII only: the name in full is escaped, the plain one stands in for old clients.
 pub(crate) fn disposition(path: &str) -> String {
     let name = path.rsplit('/').next().unwrap_or(path);
-    let plain: String =
-        name.chars().map(|c| if c.is_ascii_graphic() && !"\"\\".contains(c) || c == ' ' { c } else { '?' }).collect();
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii_graphic() && !"\"\\".contains(c) || c == ' ' { c } else { '?' })
+        .collect();
     format!("inline; filename*=UTF-8''{}; filename=\"{plain}\";", escape_path(name))
 }
 
@@ -73,7 +75,11 @@ pub(crate) fn content_type(path: &str) -> &'static str {
         ["json", "jsonl", "md", "txt", "py", "yaml", "yml", "jinja", "model", "merges", "gitattributes"];
     let path = Path::new(path);
     let suffix = path.extension().or(path.file_name()).and_then(|suffix| suffix.to_str()).unwrap_or("");
-    if TEXT.contains(&suffix.trim_start_matches('.')) { "text/plain; charset=utf-8" } else { "application/octet-stream" }
+    if TEXT.contains(&suffix.trim_start_matches('.')) {
+        "text/plain; charset=utf-8"
+    } else {
+        "application/octet-stream"
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,12 @@ use super::reply::{self, put};
 use super::text::{escape, escape_path, is_hex};
 
 /// `GET /{id}/resolve/{rev}/{path}`
-pub(crate) async fn resolve(ask: &Ask<'_>, repo: &Repo, revision: &str, path: &str) -> Result<Response, Refusal> {
+pub(crate) async fn resolve(
+    ask: &Ask<'_>,
+    repo: &Repo,
+    revision: &str,
+    path: &str,
+) -> Result<Response, Refusal> {
     let file = open(ask, repo, revision, path)?;
     let mut answer = if ask.shared.settings.behaviour.direct_files {
         download(ask, file).await?
@@ -32,12 +37,19 @@ pub(crate) async fn resolve(ask: &Ask<'_>, repo: &Repo, revision: &str, path: &s
 }
 
 /// `GET /api/resolve-cache/models/{id}/{sha}/{path}`
-pub(crate) async fn resolve_cache(ask: &Ask<'_>, repo: &Repo, sha: &str, path: &str) -> Result<Response, Refusal> {
+pub(crate) async fn resolve_cache(
+    ask: &Ask<'_>,
+    repo: &Repo,
+    sha: &str,
+    path: &str,
+) -> Result<Response, Refusal> {
     if !is_hex(sha, 40) {
         return Err(Refusal::BadRequest("Invalid commit: a full sha is needed".to_owned()));
     }
     let file = open(ask, repo, sha, path)?;
-    if !ask.shared.settings.behaviour.bare_resolve_cache && ask.query.get("etag") != Some(&quoted(file.etag())) {
+    if !ask.shared.settings.behaviour.bare_resolve_cache
+        && ask.query.get("etag") != Some(&quoted(file.etag()))
+    {
         return Err(Refusal::Forbidden);
     }
     let mut answer = match file.blob.lfs {
@@ -73,7 +85,9 @@ fn open<'r>(ask: &Ask<'_>, repo: &'r Repo, revision: &str, path: &str) -> Result
 async fn download(ask: &Ask<'_>, file: &RepoFile) -> Result<Response, Refusal> {
     let shared = ask.shared;
     let behaviour = &shared.settings.behaviour;
-    Download { file, etag: file.etag(), behaviour, tally: &shared.tally, truncate: None }.answer(ask.headers).await
+    Download { file, etag: file.etag(), behaviour, tally: &shared.tally, truncate: None }
+        .answer(ask.headers)
+        .await
 }
 
 /// Relative, and with the etag in the query, as the Hub writes it.
@@ -111,7 +125,8 @@ fn to_cdn(ask: &Ask<'_>, repo: &Repo, file: &RepoFile) -> Response {
     put(headers, "vary", "Origin, Accept");
     put(headers, "content-disposition", reply::disposition(&file.path));
     if shared.settings.behaviour.xet {
-        let token = format!("{}/api/models/{}/xet-read-token/{}", shared.hub_url, escape_path(&repo.id), repo.sha);
+        let token =
+            format!("{}/api/models/{}/xet-read-token/{}", shared.hub_url, escape_path(&repo.id), repo.sha);
         put(headers, "x-xet-hash", &lfs.xet_hash);
         put(headers, "link", format!("<{token}>; rel=\"xet-auth\""));
     }

@@ -66,14 +66,20 @@ impl Route<'_> {
             Self::List => Bucket::Api,
             Self::Unknown(bucket) => *bucket,
             Self::Repo(route) => match route.action {
-                Action::Resolve { .. } | Action::ResolveCache { .. } | Action::Raw { .. } => Bucket::Resolvers,
+                Action::Resolve { .. } | Action::ResolveCache { .. } | Action::Raw { .. } => {
+                    Bucket::Resolvers
+                }
                 _ => Bucket::Api,
             },
         }
     }
 }
 
-fn repo<'a>(prefix: &'static str, rest: &'a str, action: fn(&[String]) -> Option<Action>) -> Option<RepoRoute<'a>> {
+fn repo<'a>(
+    prefix: &'static str,
+    rest: &'a str,
+    action: fn(&[String]) -> Option<Action>,
+) -> Option<RepoRoute<'a>> {
     let segments: Vec<String> = rest.split('/').map(unescape).collect::<Option<_>>()?;
     let one = segments.get(1).is_none_or(|second| VERBS.contains(&second.as_str()) || second.is_empty());
     let length = if one { 1 } else { 2 };
@@ -140,7 +146,10 @@ mod tests {
 
     #[test]
     fn ids_have_one_or_two_segments() {
-        assert_eq!(found("/a/b/resolve/main/x/y.json"), ("a/b".into(), file("main", "x/y.json"), "/resolve/main/x/y.json"));
+        assert_eq!(
+            found("/a/b/resolve/main/x/y.json"),
+            ("a/b".into(), file("main", "x/y.json"), "/resolve/main/x/y.json")
+        );
         assert_eq!(found("/gpt2/resolve/main/x"), ("gpt2".into(), file("main", "x"), "/resolve/main/x"));
         assert_eq!(found("/api/models/a/b"), ("a/b".into(), Action::Info { revision: None }, ""));
         assert_eq!(found("/api/models/gpt2"), ("gpt2".into(), Action::Info { revision: None }, ""));
@@ -161,7 +170,11 @@ mod tests {
         for path in ["/api/models/a/b/tree/main", "/api/models/a/b/tree/main/"] {
             assert_eq!(found(path).1, tree("main", ""), "{path}");
         }
-        for path in ["/api/models/a/b/tree/main/d/e", "/api/models/a/b/tree/main/d%2Fe", "/api/models/a/b/tree/main/d/e/"] {
+        for path in [
+            "/api/models/a/b/tree/main/d/e",
+            "/api/models/a/b/tree/main/d%2Fe",
+            "/api/models/a/b/tree/main/d/e/",
+        ] {
             assert_eq!(found(path).1, tree("main", "d/e"), "{path}");
         }
     }

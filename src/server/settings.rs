@@ -35,13 +35,17 @@ pub enum SettingsError {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
+    /// Host name or address under which clients reach the server, if it is not the one it listens
+    /// on; links and CDN addresses are made with it.
+    pub public_host: Option<String>,
     /// Life of a signed CDN address in seconds.
     pub url_ttl_seconds: u64,
     /// Rows that a page of the model list has at most, whatever the client asks for.
     pub page_limit: usize,
     /// Requests a window.
     pub limits: Limits,
-    /// Access token to the gated and private repositories it may read; `"*"` stands for all.
+    /// Access token to the gated and private repositories it may read; `"*"` stands for all. There
+    /// is none by default, as a token that everybody knows protects nothing.
     pub tokens: BTreeMap<String, Vec<String>>,
     /// Misbehaviour on purpose.
     pub faults: Faults,
@@ -52,10 +56,11 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            public_host: None,
             url_ttl_seconds: 3600,
             page_limit: 1000,
             limits: Limits::default(),
-            tokens: BTreeMap::from([("hf_reader".to_owned(), vec!["*".to_owned()])]),
+            tokens: BTreeMap::new(),
             faults: Faults::default(),
             behaviour: Behaviour::default(),
         }
@@ -259,7 +264,9 @@ mod tests {
             "faults.truncate=1",
             "behaviour.pin_ranges=false",
             "behaviour.multi_range=multipart",
+            "tokens.hf_reader=[\"*\"]",
             "tokens.hf_x=[\"a/b\"]",
+            "public_host=hub.internal",
         ] {
             settings.set(text).unwrap();
         }
@@ -267,14 +274,17 @@ mod tests {
         assert!((settings.faults.truncate - 1.0).abs() < f64::EPSILON);
         assert!(!settings.behaviour.pin_ranges);
         assert_eq!(settings.behaviour.multi_range, MultiRange::Multipart);
+        assert_eq!(settings.public_host.as_deref(), Some("hub.internal"));
         assert_eq!(settings.tokens["hf_x"], ["a/b"]);
-        assert!(settings.tokens.contains_key("hf_reader"), "an override leaves the others alone");
+        assert_eq!(settings.tokens["hf_reader"], ["*"], "an override leaves the others alone");
     }
 
     #[test]
     fn nonsense_is_refused_and_changes_nothing() {
         let mut settings = Settings::default();
-        for text in ["limits.api", "limits.apis=5", "limits=5", "limits.api=many", "faults.expire=2", "page_limit=0"] {
+        for text in
+            ["limits.api", "limits.apis=5", "limits=5", "limits.api=many", "faults.expire=2", "page_limit=0"]
+        {
             assert!(settings.set(text).is_err(), "{text}");
         }
         assert_eq!(settings, Settings::default());

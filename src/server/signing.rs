@@ -50,13 +50,18 @@ impl Signer {
             "Statement": [{ "Resource": format!("{origin}{path}*"), "Condition": condition }]
         });
         let policy = cloudfront(&STANDARD.encode(policy.to_string()));
-        let signed =
-            format!("{path}?X-Xet-Cas-Uid=public&user_id=public&Expires={expires}&Policy={policy}");
+        let signed = format!("{path}?X-Xet-Cas-Uid=public&user_id=public&Expires={expires}&Policy={policy}");
         format!("{signed}&Signature={}&Key-Pair-Id={KEY_PAIR}", self.signature(&signed))
     }
 
     /// Checks path and query as they arrived, at the time `now`, together with the Range header.
-    pub(crate) fn verify(&self, path: &str, query: &str, now: u64, range: Option<&str>) -> Result<(), Denied> {
+    pub(crate) fn verify(
+        &self,
+        path: &str,
+        query: &str,
+        now: u64,
+        range: Option<&str>,
+    ) -> Result<(), Denied> {
         let (covered, tail) = query.split_once("&Signature=").ok_or(Denied::Signature)?;
         let signature = self.signature(&format!("{path}?{covered}"));
         if tail != format!("{signature}&Key-Pair-Id={KEY_PAIR}") {

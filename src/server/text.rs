@@ -66,7 +66,10 @@ mod tests {
     fn spellings() {
         assert_eq!(hex(&[0, 0xaf]), "00af");
         assert!(is_hex("00af", 4) && !is_hex("00AF", 4) && !is_hex("00a", 4));
-        assert_eq!(parse_timestamp("2022-03-02T23:29:04.000Z").map(timestamp).unwrap(), "2022-03-02T23:29:04.000Z");
+        assert_eq!(
+            parse_timestamp("2022-03-02T23:29:04.000Z").map(timestamp).unwrap(),
+            "2022-03-02T23:29:04.000Z"
+        );
         assert_eq!(parse_timestamp("yesterday"), None);
         assert_eq!(escape_path("docs/naïve file+1.txt"), "docs/na%C3%AFve%20file%2B1.txt");
         assert_eq!(unescape("na%C3%AFve%20file%2B1").unwrap(), "naïve file+1");

@@ -36,7 +36,9 @@ pub(crate) fn tree(ask: &Ask<'_>, repo: &Repo, revision: &str, path: &str) -> Re
     let limit = ask.query.limit(if expand { PAGE_EXPANDED } else { PAGE })?;
     let after = match ask.query.get("cursor") {
         None => None,
-        Some(text) => Some(cursor_path(text).ok_or_else(|| Refusal::BadRequest("Invalid cursor".to_owned()))?),
+        Some(text) => {
+            Some(cursor_path(text).ok_or_else(|| Refusal::BadRequest("Invalid cursor".to_owned()))?)
+        }
     };
     let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
     let recursive = ask.query.flag("recursive");
@@ -76,7 +78,9 @@ pub(crate) async fn paths_info(
     let body = to_bytes(body, MAX_BODY).await.map_err(|_| Refusal::TooLarge)?;
     let asked = PathsAsked::parse(ask.headers, &body)?;
     if asked.paths.len() > MAX_PATHS {
-        return Err(Refusal::BadRequest(format!("✖ Too big: expected array to have <={MAX_PATHS} items\n  → at paths")));
+        return Err(Refusal::BadRequest(format!(
+            "✖ Too big: expected array to have <={MAX_PATHS} items\n  → at paths"
+        )));
     }
     let entries = Entries { repo, expand: asked.expand, xet: ask.shared.settings.behaviour.xet };
     let found: Value = asked.paths.iter().filter_map(|path| entries.entry(path.trim_matches('/'))).collect();
@@ -107,8 +111,8 @@ impl PathsAsked {
 
         let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
         if kind.starts_with("application/json") {
-            let Json { paths, expand } =
-                serde_json::from_slice(body).map_err(|error| Refusal::BadRequest(format!("Invalid body: {error}")))?;
+            let Json { paths, expand } = serde_json::from_slice(body)
+                .map_err(|error| Refusal::BadRequest(format!("Invalid body: {error}")))?;
             let paths = match paths {
                 OneOrMany::One(path) => vec![path],
                 OneOrMany::Many(paths) => paths,
@@ -132,7 +136,9 @@ impl Entries<'_> {
     fn entry(&self, path: &str) -> Option<Value> {
         let mut entry = match self.repo.file(path) {
             Some(file) => self.file(file),
-            None => json!({ "type": "directory", "oid": self.repo.folders.get(path)?, "size": 0, "path": path }),
+            None => {
+                json!({ "type": "directory", "oid": self.repo.folders.get(path)?, "size": 0, "path": path })
+            }
         };
         if self.expand {
             entry["lastCommit"] = last_commit(self.repo);
@@ -141,8 +147,7 @@ impl Entries<'_> {
     }
 
     fn file(&self, file: &RepoFile) -> Value {
-        let mut entry =
-            json!({ "type": "file", "oid": file.blob.oid, "size": file.size, "path": file.path });
+        let mut entry = json!({ "type": "file", "oid": file.blob.oid, "size": file.size, "path": file.path });
         if let Some(lfs) = &file.blob.lfs {
             entry["lfs"] = json!({ "oid": lfs.sha256, "size": file.size, "pointerSize": lfs.pointer_size });
             if self.xet {

@@ -239,7 +239,11 @@ fn relation(evidence: &Evidence) -> Relation {
     }
     // Rounding moves every role by about the same small angle; training does not.
     let angle = |cosine: f64| (1.0 - cosine).max(0.0).sqrt();
-    if angle(lowest) < 0.2 && angle(lowest) < 2.0 * angle(highest) { Relation::Quantised } else { Relation::FineTune }
+    if angle(lowest) < 0.2 && angle(lowest) < 2.0 * angle(highest) {
+        Relation::Quantised
+    } else {
+        Relation::FineTune
+    }
 }
 
 fn explain(

@@ -16,7 +16,7 @@ pub(in crate::cli) async fn serve(args: ServeArgs, printer: &Printer) -> Result<
     let mut settings = match &args.settings {
         Some(path) => {
             let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            toml::from_str(&text).with_context(|| path.display().to_string())?
+            Settings::from_toml(&text).with_context(|| path.display().to_string())?
         }
         None => Settings::default(),
     };

@@ -83,10 +83,7 @@ fn scalar(text: &str) -> Value {
 
 /// The text up to the closing quote, if it is quoted.
 fn unquote(text: &str) -> &str {
-    ['"', '\'']
-        .into_iter()
-        .find_map(|quote| text.strip_prefix(quote)?.split(quote).next())
-        .unwrap_or(text)
+    ['"', '\''].into_iter().find_map(|quote| text.strip_prefix(quote)?.split(quote).next()).unwrap_or(text)
 }
 
 #[cfg(test)]

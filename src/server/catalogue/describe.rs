@@ -54,7 +54,8 @@ impl Evidence<'_> {
     }
 
     pub(super) fn library_name(&self) -> Option<String> {
-        let derived = || LIBRARIES.iter().find(|(file, _)| self.has(file)).map(|(_, name)| (*name).to_owned());
+        let derived =
+            || LIBRARIES.iter().find(|(file, _)| self.has(file)).map(|(_, name)| (*name).to_owned());
         self.overrides.library_name.clone().or_else(|| self.card_text("library_name")).or_else(derived)
     }
 
@@ -70,9 +71,8 @@ impl Evidence<'_> {
         }
         let stated = self.card_text("base_model_relation");
         let known = ["adapter", "merge", "quantized", "finetune"];
-        let quantized = || {
-            self.has_suffix(".gguf") || self.config.is_some_and(|c| !c["quantization_config"].is_null())
-        };
+        let quantized =
+            || self.has_suffix(".gguf") || self.config.is_some_and(|c| !c["quantization_config"].is_null());
         let relation = match known.into_iter().find(|known| stated.as_deref() == Some(known)) {
             Some(relation) => relation,
             None if self.has("adapter_config.json") => "adapter",
@@ -143,15 +143,25 @@ mod tests {
     #[test]
     fn tags_of_a_fine_tune() {
         let files = files(&["README.md", "config.json", "model.safetensors"]);
-        let card = front_matter("---\nlicense: mit\nbase_model: org/base\ntags: [x, safetensors]\npipeline_tag: fill-mask\n---\n");
+        let card = front_matter(
+            "---\nlicense: mit\nbase_model: org/base\ntags: [x, safetensors]\npipeline_tag: fill-mask\n---\n",
+        );
         let config = json!({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8});
         let overrides = ModelOverrides { tags: vec!["extra".to_owned()], ..ModelOverrides::default() };
         let evidence = Evidence { files: &files, card: &card, config: Some(&config), overrides: &overrides };
         assert_eq!(
             evidence.tags(),
             [
-                "transformers", "safetensors", "llama", "fill-mask", "x", "base_model:org/base",
-                "base_model:finetune:org/base", "license:mit", "extra", "region:us",
+                "transformers",
+                "safetensors",
+                "llama",
+                "fill-mask",
+                "x",
+                "base_model:org/base",
+                "base_model:finetune:org/base",
+                "license:mit",
+                "extra",
+                "region:us",
             ]
         );
         let subset = config_subset(Some(&config), Some(&json!({"eos_token": "</s>", "other": 1}))).unwrap();

@@ -19,8 +19,7 @@ use super::walk::Found;
 use crate::server::text::{hex, is_hex};
 
 /// Suffixes that git leaves to LFS on the Hub.
-const LFS_SUFFIXES: [&str; 9] =
-    ["safetensors", "bin", "gguf", "onnx", "pt", "h5", "msgpack", "pth", "ckpt"];
+const LFS_SUFFIXES: [&str; 9] = ["safetensors", "bin", "gguf", "onnx", "pt", "h5", "msgpack", "pth", "ckpt"];
 /// Larger files go to LFS whatever their name.
 const LFS_SIZE: u64 = 10_000_000;
 

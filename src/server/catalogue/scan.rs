@@ -129,7 +129,8 @@ fn snapshot(cached: &Path) -> Option<(PathBuf, String)> {
     let named = |sha: String| is_hex(&sha, 40).then(|| (snapshots.join(&sha), sha));
     let main = fs::read_to_string(cached.join("refs/main")).ok().and_then(|sha| named(sha.trim().to_owned()));
     main.filter(|(folder, _)| folder.is_dir()).or_else(|| {
-        let names = fs::read_dir(&snapshots).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names =
+            fs::read_dir(&snapshots).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         names.filter_map(named).max_by_key(|(folder, _)| folder.metadata().and_then(|m| m.modified()).ok())
     })
 }
@@ -193,8 +194,9 @@ fn read(root: &Path, source: &Source, digests: &DigestCache) -> Result<Repo, Sca
 fn json_or_default<T: DeserializeOwned + Default>(path: &Path) -> Result<T, ScanError> {
     let mut text = String::new();
     match File::open(path).and_then(|file| file.take(MAX_TEXT).read_to_string(&mut text)) {
-        Ok(_) => serde_json::from_str(&text)
-            .map_err(|source| ScanError::Json { path: path.to_owned(), source }),
+        Ok(_) => {
+            serde_json::from_str(&text).map_err(|source| ScanError::Json { path: path.to_owned(), source })
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
         Err(source) => Err(ScanError::Io { path: path.to_owned(), source }),
     }
@@ -245,11 +247,14 @@ fn folder_ids(files: &[RepoFile]) -> BTreeMap<String, String> {
         let nested = ids.iter().filter_map(|(path, oid)| Some((child(path)?, "40000", oid.as_str())));
         // Git sorts a folder as if its name ended in a slash.
         let mut entries: Vec<_> = plain.chain(nested).collect();
-        entries.sort_by_key(|(name, mode, _)| if *mode == "40000" { format!("{name}/") } else { name.clone() });
+        entries
+            .sort_by_key(|(name, mode, _)| if *mode == "40000" { format!("{name}/") } else { name.clone() });
         let mut body = Vec::new();
         for (name, mode, oid) in entries {
             body.extend_from_slice(format!("{mode} {name}\0").as_bytes());
-            body.extend((0..oid.len() / 2).filter_map(|i| u8::from_str_radix(oid.get(2 * i..2 * i + 2)?, 16).ok()));
+            body.extend(
+                (0..oid.len() / 2).filter_map(|i| u8::from_str_radix(oid.get(2 * i..2 * i + 2)?, 16).ok()),
+            );
         }
         let id = Sha1::new().chain_update(format!("tree {}\0", body.len())).chain_update(&body).finalize();
         ids.insert(folder.to_owned(), hex(&id));

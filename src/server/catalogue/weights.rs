@@ -155,7 +155,11 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            assert_eq!(parameters(&[written(dir.path(), "model.safetensors", length, header)]), None, "case {i}");
+            assert_eq!(
+                parameters(&[written(dir.path(), "model.safetensors", length, header)]),
+                None,
+                "case {i}"
+            );
         }
     }
 }

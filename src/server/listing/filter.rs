@@ -31,7 +31,9 @@ impl<'a> Filter<'a> {
             pipeline_tag: query.get("pipeline_tag"),
             gated: query.get("gated").map(|text| text == "true"),
             parameters: query.get("num_parameters").map(parameter_range).transpose()?,
-            impossible: ["apps", "inference", "inference_provider"].iter().any(|name| query.get(name).is_some()),
+            impossible: ["apps", "inference", "inference_provider"]
+                .iter()
+                .any(|name| query.get(name).is_some()),
         })
     }
 
