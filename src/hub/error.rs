@@ -32,6 +32,8 @@ pub enum Missing {
     Revision,
     /// The revision has no such file.
     File,
+    /// The endpoint does not list models, as a caching proxy does not.
+    List,
 }
 
 /// Where a request stood still.
@@ -298,6 +300,7 @@ impl HubError {
             Kind::Gated { with_token: true } => "ask for access on the model's page, then run again",
             Kind::Forbidden { with_token: true } => "the token lacks the right to read this repository",
             Kind::NotFound { what: Missing::Revision } => "leave out the revision to read the default branch",
+            Kind::NotFound { what: Missing::List } => "name the models to read, or use another HF_ENDPOINT",
             Kind::RateLimited { .. } => {
                 "set HF_TOKEN for a higher limit, or run again when the window is over"
             }
@@ -347,6 +350,7 @@ impl fmt::Display for Missing {
             Self::Repo => "repository",
             Self::Revision => "revision",
             Self::File => "file",
+            Self::List => "list of models",
         })
     }
 }

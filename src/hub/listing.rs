@@ -218,12 +218,15 @@ impl Listing {
         let http = &self.hub.http;
         let limits = &http.settings().limits;
         let url = http.routes().list(&self.query.text(self.limit, self.at.as_ref()))?;
-        let answer = match http.walk(Method::GET, url, Missing::Repo).await? {
+        let answer = match http.walk(Method::GET, url, Missing::List).await? {
             Arrival::Hub(answer) => answer,
             Arrival::Cdn { redirect, to } => return Err(redirect.leaves_origin(&to)),
         };
-        if answer.status() != 200 {
-            return Err(answer.failure());
+        match answer.status().as_u16() {
+            200 => {}
+            // A proxy's reason may speak of a repository, but none was asked for.
+            404 => return Err(answer.error(HubErrorKind::NotFound { what: Missing::List })),
+            _ => return Err(answer.failure()),
         }
         let next = self.next(&answer)?;
         let url = answer.url().clone();

@@ -179,6 +179,10 @@ async fn a_refused_query_is_not_repeated() {
     let error = pages(&client(&origin), ListQuery::default()).await.unwrap_err();
     assert!(matches!(error.kind(), Kind::Rejected { status: 400 }), "{error}");
     assert_eq!((error.attempts(), error.message()), (1, Some("Invalid sort parameter")));
+
+    let proxy = Origin::start(|_, _| Reply::new(404).with("x-error-code", "RepoNotFound")).await;
+    let error = pages(&client(&proxy), ListQuery::default()).await.unwrap_err();
+    assert!(matches!(error.kind(), Kind::NotFound { what: Missing::List }), "{error}");
 }
 
 // ---------------------------------------------------------------- info
