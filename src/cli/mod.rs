@@ -18,7 +18,6 @@ use clap::Parser;
 
 use args::{Args, Command, DbCommand, HubCommand};
 use failure::Failure;
-use printer::Printer;
 
 /// How a command ended without failing as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,37 +32,36 @@ enum Done {
 pub fn main() -> ExitCode {
     let args = Args::parse();
     logging::init(args.verbose, args.log_format);
-    let printer = Printer::default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            printer.failure(&Failure::from(
+            printer::failure(&Failure::from(
                 anyhow::Error::from(error).context("cannot start the async runtime"),
             ));
             return ExitCode::from(2);
         }
     };
-    match runtime.block_on(run(args.command, &printer)) {
+    match runtime.block_on(run(args.command)) {
         Ok(Done::All) => ExitCode::SUCCESS,
         Ok(Done::Partly) => ExitCode::from(1),
         // The reader of our output has gone, as `head` does: nothing is wrong.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            printer.failure(&failure);
+            printer::failure(&failure);
             ExitCode::from(2)
         }
     }
 }
 
-async fn run(command: Command, printer: &Printer) -> Result<Done, Failure> {
+async fn run(command: Command) -> Result<Done, Failure> {
     match command {
-        Command::Run(args) => commands::run::run(args, printer).await,
-        Command::Crawl(args) => commands::crawl::run(args, printer).await,
-        Command::Index(args) => commands::index::run(&args, printer),
-        Command::Scan(args) => commands::scan::run(args, printer).await,
-        Command::Compare(args) => commands::compare::run(args, printer).await,
-        Command::Hub { command: HubCommand::Serve(args) } => commands::hub::serve(args, printer).await,
-        Command::Db { command: DbCommand::Info(args) } => commands::db::info(&args, printer),
+        Command::Run(args) => commands::run::run(args).await,
+        Command::Crawl(args) => commands::crawl::run(args).await,
+        Command::Index(args) => commands::index::run(&args),
+        Command::Scan(args) => commands::scan::run(args).await,
+        Command::Compare(args) => commands::compare::run(args).await,
+        Command::Hub { command: HubCommand::Serve(args) } => commands::hub::serve(args).await,
+        Command::Db { command: DbCommand::Info(args) } => commands::db::info(&args),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::printer::Printer;
+use super::printer;
 use crate::pipeline::Progress;
 
 /// How often the bar is drawn.
@@ -23,15 +23,10 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Begins to show. `unit` names the items, e.g. `models`.
-    pub(super) fn start(
-        printer: &Printer,
-        label: &'static str,
-        unit: &'static str,
-        progress: &Arc<Progress>,
-    ) -> Self {
+    pub(super) fn start(label: &'static str, unit: &'static str, progress: &Arc<Progress>) -> Self {
         let (stop, stopped) = mpsc::channel();
         let progress = Arc::clone(progress);
-        let thread = if printer.is_terminal() {
+        let thread = if printer::is_terminal() {
             std::thread::spawn(move || draw(label, unit, &progress, &stopped))
         } else {
             std::thread::spawn(move || write_lines(label, unit, &progress, &stopped))
@@ -85,6 +80,6 @@ fn write_lines(label: &str, unit: &str, progress: &Progress, stopped: &mpsc::Rec
         } else {
             String::new()
         };
-        Printer.talk(&format!("{label}: {done} of {total}{more} {unit}, {rate:.1} a second{eta}"));
+        printer::talk(&format!("{label}: {done} of {total}{more} {unit}, {rate:.1} a second{eta}"));
     }
 }

@@ -188,10 +188,8 @@ async fn read_one(
             read_repo(hub, *entry, settings).instrument(span).await
         }
     };
-    match &row.reason {
-        Some(reason) => tracing::info!(repo = %row.repo_id, outcome = row.outcome.name(), "{reason}"),
-        None => tracing::debug!(repo = %row.repo_id, bytes = row.bytes_fetched, "indexed"),
-    }
+    let reason = row.reason.as_deref().unwrap_or_default();
+    tracing::info!(repo = %row.repo_id, outcome = row.outcome.name(), bytes = row.bytes_fetched, reason, "read");
     End::Row(Box::new(row))
 }
 

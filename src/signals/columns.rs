@@ -72,7 +72,7 @@ impl Columns {
 
     /// Number of columns.
     pub fn len(&self) -> usize {
-        if self.d == 0 { 0 } else { self.data.len() / self.d }
+        self.data.len().checked_div(self.d).unwrap_or(0)
     }
 
     /// Whether there are none.

@@ -336,7 +336,9 @@ pub(crate) mod testing {
                 .enumerate()
                 .map(|(new, &old)| {
                     let mut blocks = self.layers[old].clone();
-                    blocks.iter_mut().for_each(|b| b.position.layer = new as u16);
+                    for block in &mut blocks {
+                        block.position.layer = new as u16;
+                    }
                     blocks
                 })
                 .collect();

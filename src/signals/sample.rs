@@ -21,7 +21,7 @@ pub const MAX_COLUMNS: u64 = 1 << 18;
 /// The rows to read of a tensor with this position and shape, in order. Empty when there is nothing
 /// usable.
 pub fn rows(position: Position, rows: u64, columns: u64) -> Vec<Range<u64>> {
-    if rows == 0 || columns < 2 || columns > MAX_COLUMNS {
+    if rows == 0 || !(2..=MAX_COLUMNS).contains(&columns) {
         return Vec::new();
     }
     match position.role {

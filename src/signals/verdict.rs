@@ -264,7 +264,7 @@ fn explain(
             );
             if relation == Some(Relation::DepthChanged) {
                 text.push_str(&format!(
-                    " Layers {} of {} match {}.",
+                    " {} layers against {}, matched {}.",
                     evidence.layers.0,
                     evidence.layers.1,
                     LayerMap(evidence)

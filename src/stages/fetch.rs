@@ -136,13 +136,12 @@ pub async fn fetch<F: Files>(
 ) -> Result<Fetched, ReadError> {
     let mut fetched = 0;
     let weights = plan::weights(files.names())?;
-    let config = match files.names().iter().any(|n| n == "config.json") {
-        true => {
-            let json = files.small("config.json", limits.config_bytes).await?;
-            fetched += json.len() as u64;
-            ModelConfig::parse(&json).map_err(ReadError::Config)?
-        }
-        false => ModelConfig::default(),
+    let config = if files.names().iter().any(|n| n == "config.json") {
+        let json = files.small("config.json", limits.config_bytes).await?;
+        fetched += json.len() as u64;
+        ModelConfig::parse(&json).map_err(ReadError::Config)?
+    } else {
+        ModelConfig::default()
     };
     let (paths, to_open, index) = match weights {
         Weights::Files(paths) => {

@@ -1,4 +1,10 @@
 //! Integration tests: the command line, the Hub client and the local Hub server over real HTTP on loopback.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on must fail; clippy's own exemption covers only #[test] functions"
+)]
 
 mod hub;
 mod server;

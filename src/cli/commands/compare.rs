@@ -4,12 +4,11 @@ use std::time::Instant;
 
 use crate::cli::args::CompareArgs;
 use crate::cli::failure::Failure;
-use crate::cli::printer::Printer;
-use crate::cli::{Done, environment, json, tables};
+use crate::cli::{Done, environment, json, printer, tables};
 use crate::stages::compare::compare;
 use crate::stages::model;
 
-pub(in crate::cli) async fn run(args: CompareArgs, printer: &Printer) -> Result<Done, Failure> {
+pub(in crate::cli) async fn run(args: CompareArgs) -> Result<Done, Failure> {
     let begun = Instant::now();
     let hub = environment::hub(args.hub.hub.as_deref())?;
     let settings = environment::load_settings();
@@ -19,9 +18,9 @@ pub(in crate::cli) async fn run(args: CompareArgs, printer: &Printer) -> Result<
     )?;
     let comparison = compare(&a, &b)?;
     if args.json {
-        printer.json(&json::compare(&a, &b, &comparison, begun.elapsed().as_secs_f64()))?;
+        printer::json(&json::compare(&a, &b, &comparison, begun.elapsed().as_secs_f64()))?;
     } else {
-        printer.data(&tables::compare(&a, &b, &comparison))?;
+        printer::data(&tables::compare(&a, &b, &comparison))?;
     }
     Ok(Done::All)
 }

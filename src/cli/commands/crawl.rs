@@ -8,15 +8,14 @@ use tokio::sync::watch;
 
 use crate::cli::args::CrawlArgs;
 use crate::cli::failure::Failure;
-use crate::cli::printer::Printer;
 use crate::cli::progress::Watch;
-use crate::cli::{Done, environment, tables};
+use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
 use crate::pipeline::{CrawlSettings, Progress, RunReport, crawl};
 use crate::stages::enumerate::EnumerateSettings;
 use crate::store::{Database, Outcome};
 
-pub(in crate::cli) async fn run(args: CrawlArgs, printer: &Printer) -> Result<Done, Failure> {
+pub(in crate::cli) async fn run(args: CrawlArgs) -> Result<Done, Failure> {
     let hub = environment::hub(args.hub.hub.as_deref())?;
     let settings = CrawlSettings {
         enumerate: EnumerateSettings {
@@ -29,11 +28,11 @@ pub(in crate::cli) async fn run(args: CrawlArgs, printer: &Printer) -> Result<Do
         },
         ..CrawlSettings::default()
     };
-    let report = crawl_with(&hub, &args.db, &settings, printer).await?;
+    let report = crawl_with(&hub, &args.db, &settings).await?;
     if args.json {
-        printer.json(&report)?;
+        printer::json(&report)?;
     } else {
-        printer.data(&tables::crawl(&report))?;
+        printer::data(&tables::crawl(&report))?;
     }
     ended(&report, &settings)
 }
@@ -43,13 +42,12 @@ pub(in crate::cli) async fn crawl_with(
     hub: &Hub,
     db: &Path,
     settings: &CrawlSettings,
-    printer: &Printer,
 ) -> Result<RunReport, Failure> {
     let mut db = Database::open_or_create(db)?;
     let (stop, stopped) = watch::channel(false);
     let signals = tokio::spawn(async move {
         if stop_signal().await.is_ok() {
-            Printer.talk("stopping: repositories under way are finished; interrupt again to stop at once");
+            printer::talk("stopping: repositories under way are finished; interrupt again to stop at once");
             let _ = stop.send(true);
             // The second one ends the process as if we had not been listening.
             let _ = stop_signal().await;
@@ -57,7 +55,7 @@ pub(in crate::cli) async fn crawl_with(
         }
     });
     let progress = Arc::new(Progress::default());
-    let watch = Watch::start(printer, "crawl", "models", &progress);
+    let watch = Watch::start("crawl", "models", &progress);
     let report = crawl(hub, &mut db, settings, &progress, stopped).await;
     drop(watch);
     signals.abort();

@@ -1,14 +1,13 @@
 //! `hubprint db`
 
-use crate::cli::Done;
 use crate::cli::args::InfoArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json::InfoJson;
-use crate::cli::printer::Printer;
 use crate::cli::tables;
+use crate::cli::{Done, printer};
 use crate::store::{Database, Outcome};
 
-pub(in crate::cli) fn info(args: &InfoArgs, printer: &Printer) -> Result<Done, Failure> {
+pub(in crate::cli) fn info(args: &InfoArgs) -> Result<Done, Failure> {
     let db = Database::open(&args.db)?;
     let manifest = db.manifest();
     let outcomes = db.outcomes()?;
@@ -28,7 +27,7 @@ pub(in crate::cli) fn info(args: &InfoArgs, printer: &Printer) -> Result<Done, F
         shards_not_indexed: manifest.shards.len() - covered.min(manifest.shards.len()),
     };
     if args.json {
-        printer.json(&info)?;
+        printer::json(&info)?;
         return Ok(Done::All);
     }
     let by_outcome: Vec<String> = outcomes.iter().map(|(o, n)| format!("{n} {}", o.name())).collect();
@@ -37,7 +36,7 @@ pub(in crate::cli) fn info(args: &InfoArgs, printer: &Printer) -> Result<Done, F
         (true, 0) => "the index covers all shards".to_owned(),
         (true, n) => format!("the index is behind by {n} shards"),
     };
-    printer.data(&format!(
+    printer::data(&format!(
         "{models} models: {}\n{} shards, {}\n{index}",
         by_outcome.join(", "),
         info.shards,

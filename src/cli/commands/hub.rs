@@ -6,13 +6,12 @@ use anyhow::Context;
 use serde_json::json;
 
 use super::crawl::stop_signal;
-use crate::cli::Done;
 use crate::cli::args::ServeArgs;
 use crate::cli::failure::Failure;
-use crate::cli::printer::Printer;
+use crate::cli::{Done, printer};
 use crate::server::{self, Settings};
 
-pub(in crate::cli) async fn serve(args: ServeArgs, printer: &Printer) -> Result<Done, Failure> {
+pub(in crate::cli) async fn serve(args: ServeArgs) -> Result<Done, Failure> {
     let mut settings = match &args.settings {
         Some(path) => {
             let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
@@ -28,8 +27,8 @@ pub(in crate::cli) async fn serve(args: ServeArgs, printer: &Printer) -> Result<
         .await
         .map_err(Failure::usage)?;
     // One line that a script can wait for.
-    printer.json(&json!({"hub": running.hub_url(), "cdn": running.cdn_url()}))?;
-    printer.talk(&format!(
+    printer::json(&json!({"hub": running.hub_url(), "cdn": running.cdn_url()}))?;
+    printer::talk(&format!(
         "serving {}; use it with HF_ENDPOINT={}",
         args.folder.display(),
         running.hub_url()

@@ -9,69 +9,68 @@ use super::scan::{open, scan_one};
 use crate::cli::args::RunArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json::{self, RunJson, ScanErrorJson};
-use crate::cli::printer::Printer;
-use crate::cli::{Done, environment, tables};
+use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
 use crate::pipeline::Pipeline;
 use crate::server;
 use crate::store::Database;
 
-pub(in crate::cli) async fn run(args: RunArgs, printer: &Printer) -> Result<Done, Failure> {
+pub(in crate::cli) async fn run(args: RunArgs) -> Result<Done, Failure> {
     let pipeline = Pipeline::read(&args.pipeline).map_err(Failure::usage)?;
     let served = match &pipeline.hub.serve {
         Some(folder) => {
             let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             let served =
                 server::start(folder, any, any, server::Settings::default()).await.map_err(Failure::usage)?;
-            printer.talk(&format!("serving {} at {}", folder.display(), served.hub_url()));
+            printer::talk(&format!("serving {} at {}", folder.display(), served.hub_url()));
             Some(served)
         }
         None => None,
     };
     let endpoint = served.as_ref().map(server::Running::hub_url).or(pipeline.hub.endpoint.as_deref());
     let hub = environment::hub(endpoint)?;
-    let result = stages(&pipeline, &hub, args.json, printer).await;
+    let result = stages(&pipeline, &hub, args.json).await;
     if let Some(served) = served {
         served.shutdown().await;
     }
     result
 }
 
-async fn stages(pipeline: &Pipeline, hub: &Hub, as_json: bool, printer: &Printer) -> Result<Done, Failure> {
+async fn stages(pipeline: &Pipeline, hub: &Hub, as_json: bool) -> Result<Done, Failure> {
     let path = &pipeline.database.path;
     let mut all = RunJson::default();
     let mut done = Done::All;
     if let Some(settings) = pipeline.crawl() {
-        let report = crawl_with(hub, path, &settings, printer).await?;
+        let report = crawl_with(hub, path, &settings).await?;
         if !as_json {
-            printer.data(&format!("{}\n", tables::crawl(&report)))?;
+            printer::data(&format!("{}\n", tables::crawl(&report)))?;
         }
         done = ended(&report, &settings)?;
         all.crawl = Some(report);
     }
     if let Some(settings) = &pipeline.index {
-        let built = index_with(path, settings, printer)?;
+        let built = index_with(path, settings)?;
         if !as_json {
-            printer.data(&format!("{}\n", tables::index(&built)))?;
+            printer::data(&format!("{}\n", tables::index(&built)))?;
         }
         all.index = Some(built);
     }
     if let Some(settings) = &pipeline.scan {
-        let scanner = open(Database::open(path)?, printer)?;
+        let scanner = open(Database::open(path)?)?;
         let load = environment::load_settings();
         for name in &settings.models {
             let begun = Instant::now();
             let line = match scan_one(&scanner, name, hub, &load, settings.top_k).await {
                 Ok((query, answer)) => {
                     if !as_json {
-                        printer.data(&tables::scan(&query, &answer))?;
+                        printer::data(&tables::scan(&query, &answer))?;
                     }
                     serde_json::to_value(json::scan(&query, &answer, begun.elapsed().as_secs_f64()))
                 }
                 Err(failure) => {
                     done = Done::Partly;
-                    printer.talk(&format!("{name}:"));
-                    printer.failure(&failure);
+                    printer::talk(&format!("{name}:"));
+                    printer::failure(&failure);
                     let error = failure.to_string();
                     serde_json::to_value(ScanErrorJson { query: name, error, hint: failure.hint() })
                 }
@@ -80,7 +79,7 @@ async fn stages(pipeline: &Pipeline, hub: &Hub, as_json: bool, printer: &Printer
         }
     }
     if as_json {
-        printer.json(&all)?;
+        printer::json(&all)?;
     }
     Ok(done)
 }

@@ -5,15 +5,14 @@ use std::time::Instant;
 use crate::cli::args::ScanArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json::{self, ScanErrorJson};
-use crate::cli::printer::Printer;
-use crate::cli::{Done, environment, tables};
+use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
 use crate::stages::model::{self, LoadSettings, Subject};
 use crate::stages::scan::{Answer, Scanner};
 use crate::store::Database;
 
-pub(in crate::cli) async fn run(args: ScanArgs, printer: &Printer) -> Result<Done, Failure> {
-    let scanner = open(Database::open(&args.db)?, printer)?;
+pub(in crate::cli) async fn run(args: ScanArgs) -> Result<Done, Failure> {
+    let scanner = open(Database::open(&args.db)?)?;
     let hub = environment::hub(args.hub.hub.as_deref())?;
     let settings = environment::load_settings();
     let mut failed = 0;
@@ -21,20 +20,20 @@ pub(in crate::cli) async fn run(args: ScanArgs, printer: &Printer) -> Result<Don
         let begun = Instant::now();
         match scan_one(&scanner, name, &hub, &settings, args.top_k).await {
             Ok((query, answer)) if args.json => {
-                printer.json(&json::scan(&query, &answer, begun.elapsed().as_secs_f64()))?;
+                printer::json(&json::scan(&query, &answer, begun.elapsed().as_secs_f64()))?;
             }
-            Ok((query, answer)) => printer.data(&tables::scan(&query, &answer))?,
+            Ok((query, answer)) => printer::data(&tables::scan(&query, &answer))?,
             Err(failure) => {
                 failed += 1;
                 if args.json {
-                    printer.json(&ScanErrorJson {
+                    printer::json(&ScanErrorJson {
                         query: name,
                         error: failure.to_string(),
                         hint: failure.hint(),
                     })?;
                 }
-                printer.talk(&format!("{name}:"));
-                printer.failure(&failure);
+                printer::talk(&format!("{name}:"));
+                printer::failure(&failure);
             }
         }
     }
@@ -46,11 +45,11 @@ pub(in crate::cli) async fn run(args: ScanArgs, printer: &Printer) -> Result<Don
 }
 
 /// Opens the index, and says when it is behind its database.
-pub(in crate::cli) fn open(db: Database, printer: &Printer) -> Result<Scanner, Failure> {
+pub(in crate::cli) fn open(db: Database) -> Result<Scanner, Failure> {
     let folder = db.folder().display().to_string();
     let scanner = Scanner::open(db)?;
     if scanner.is_stale() {
-        printer.talk(&format!(
+        printer::talk(&format!(
             "note: {folder} has newer rows than its index; run `hubprint index --db {folder}`"
         ));
     }
