@@ -30,9 +30,6 @@ use super::{
 /// Models per page: what the Hub promises. More has been seen to work and is not relied on.
 pub const PAGE_SIZE: u32 = 1000;
 
-/// A busy server is not asked for smaller pages than this.
-const SMALLEST_PAGE: u32 = 10;
-
 /// Longest cursor kept, in bytes.
 const MAX_CURSOR: usize = 4096;
 
@@ -205,8 +202,12 @@ impl Listing {
                     return Ok(page);
                 }
                 Err(error) => {
-                    if is_overload(error.kind()) {
-                        self.limit = (self.limit / 2).max(SMALLEST_PAGE.min(self.limit));
+                    let smaller = (self.limit / 2).max(1);
+                    if is_overload(error.kind()) && smaller < self.limit {
+                        // A smaller page is another question: it has a budget of its own. A thousand halves
+                        // ten times, so this ends.
+                        self.limit = smaller;
+                        budget = self.hub.http.budget();
                     }
                     self.hub.http.again(&mut budget, error).await?;
                 }

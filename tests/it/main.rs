@@ -6,5 +6,15 @@
     reason = "a test that cannot go on must fail; clippy's own exemption covers only #[test] functions"
 )]
 
+mod architecture;
+mod compare;
+mod enumerate;
+mod extract;
+mod fetch;
 mod hub;
+mod index;
+mod run;
+mod scan;
 mod server;
+mod support;
+mod write;

@@ -1,0 +1,185 @@
+//! index: built from the shards, refused when it is missing, old or damaged, and built again.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::support::{Cli, Hub, Models, files_below, nobody, read, write};
+
+/// Three tiny models, crawled; two of them have one content.
+fn crawled() -> (Models, Hub, Cli) {
+    let mut models = Models::new();
+    models.add_tiny("a/one", 1);
+    models.add_tiny("a/two", 2);
+    models.add_tiny("b/one", 1);
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &[]);
+    (models, hub, cli)
+}
+
+fn manifest(cli: &Cli) -> Value {
+    serde_json::from_slice(&read(&cli.db().join("manifest.json"))).unwrap()
+}
+
+/// The folder of the index in use.
+fn index_folder(cli: &Cli) -> PathBuf {
+    cli.db().join(manifest(cli)["index"]["folder"].as_str().unwrap())
+}
+
+const SCAN: [&str; 5] = ["scan", "--db", "DB", "--json", "a/two"];
+
+#[test]
+fn an_index_counts_models_and_contents() {
+    let (_models, _hub, cli) = crawled();
+    let built = cli.expect(0, &["index", "--db", "DB", "--json"]).json();
+    assert_eq!((&built["models"], &built["nodes"]), (&json!(3), &json!(2)));
+    assert_eq!(built["recall_at_10"], 1.0);
+    let info = cli.expect(0, &["db", "info", "--db", "DB", "--json"]).json();
+    assert_eq!((&info["has_index"], &info["shards_not_indexed"]), (&json!(true), &json!(0)));
+    assert_eq!(cli.expect(0, &SCAN).json()["searched"], 2);
+}
+
+#[test]
+fn building_again_replaces_the_index() {
+    let (_models, _hub, cli) = crawled();
+    cli.expect(0, &["index", "--db", "DB"]);
+    let first = index_folder(&cli);
+    cli.expect(0, &["index", "--db", "DB"]);
+    assert_ne!(index_folder(&cli), first);
+    let left: Vec<_> = fs::read_dir(cli.db().join("index")).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(left, [index_folder(&cli)], "the old one is gone");
+}
+
+#[test]
+fn an_index_behind_its_database_says_so() {
+    let (mut models, hub, cli) = crawled();
+    cli.expect(0, &["index", "--db", "DB"]);
+    assert!(!cli.expect(0, &SCAN).stderr.contains("newer rows"));
+    models.add_tiny("c/new", 3);
+    hub.rescan();
+    cli.crawl(0, &[]);
+    let info = || cli.expect(0, &["db", "info", "--db", "DB", "--json"]).json();
+    assert_eq!(info()["shards_not_indexed"], 1);
+    cli.expect(0, &SCAN).says(&["newer rows than its index", "hubprint index"]);
+    cli.expect(0, &["index", "--db", "DB"]);
+    assert_eq!(info()["shards_not_indexed"], 0);
+    assert_eq!(cli.expect(0, &["scan", "--db", "DB", "--json", "c/new"]).json()["related"], 1);
+}
+
+#[test]
+fn an_empty_database_has_an_empty_index() {
+    let models = Models::new();
+    fs::create_dir(models.path().join("models")).unwrap();
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    assert_eq!(cli.crawl(0, &[])["models"], 0);
+    assert_eq!(cli.expect(0, &["index", "--db", "DB", "--json"]).json()["nodes"], 0);
+    let mut other = Models::new();
+    let folder = other.add_tiny("a/one", 1).display().to_string();
+    let answer = cli.expect(0, &["scan", "--db", "DB", "--json", &folder]).json();
+    assert_eq!((&answer["searched"], &answer["candidates"]), (&json!(0), &json!([])));
+}
+
+#[test]
+fn a_scan_without_an_index_says_how_to_build_one() {
+    let (_models, _hub, cli) = crawled();
+    cli.expect(2, &SCAN).says(&["error: ", "has no index", "hint: build it with `hubprint index"]);
+}
+
+#[test]
+fn an_index_of_another_version_is_refused_and_can_be_built_again() {
+    let (_models, _hub, cli) = crawled();
+    cli.expect(0, &["index", "--db", "DB"]);
+    let path = index_folder(&cli).join("index.json");
+    let mut metadata: Value = serde_json::from_slice(&read(&path)).unwrap();
+    metadata["index_version"] = json!(99);
+    write(&path, metadata.to_string());
+    cli.expect(2, &SCAN).says(&["error: ", "index version 99", "hint: build it with `hubprint index"]);
+    cli.expect(0, &["index", "--db", "DB"]);
+    cli.expect(0, &SCAN);
+}
+
+#[test]
+fn every_damaged_index_file_is_noticed() {
+    let (_models, _hub, cli) = crawled();
+    cli.expect(0, &["index", "--db", "DB"]);
+    let files = files_below(&index_folder(&cli));
+    assert!(files.len() >= 3, "{files:?}");
+    for path in files {
+        let good = read(&path);
+        let mut flipped = good.clone();
+        flipped[good.len() / 2] ^= 1;
+        for bad in [&flipped[..], &good[..good.len() - 1], &[]] {
+            write(&path, bad);
+            // A flipped bit in the numbers of index.json may leave a valid file: what it says of the others
+            // is then wrong, or nothing that matters has changed.
+            let ended = cli.run(&SCAN);
+            if path.ends_with("index.json") && bad.len() == good.len() && ended.code == Some(0) {
+                continue;
+            }
+            assert_eq!(ended.code, Some(2), "{}: {ended:?}", path.display());
+            ended.says(&["error: ", "hint: ", "hubprint index"]);
+        }
+        fs::remove_file(&path).unwrap();
+        let ended = cli.expect(2, &SCAN);
+        ended.says(&["error: ", "hint: "]);
+        write(&path, &good);
+    }
+    cli.expect(0, &SCAN);
+}
+
+#[test]
+fn a_damaged_shard_is_named() {
+    let (_models, _hub, cli) = crawled();
+    cli.expect(0, &["index", "--db", "DB"]);
+    let path = cli.db().join("shards/000000.parquet");
+    let good = read(&path);
+    write(&path, &good[..good.len() / 2]);
+    for command in
+        [&SCAN[..], &["index", "--db", "DB"], &["crawl", "--db", "DB"], &["db", "info", "--db", "DB"]]
+    {
+        cli.expect(2, command).says(&["error: ", "000000.parquet is damaged", "hint: restore the file"]);
+    }
+}
+
+#[test]
+fn a_database_of_a_newer_format_is_refused_by_every_command_and_left_alone() {
+    let (_models, _hub, cli) = crawled();
+    let path = cli.db().join("manifest.json");
+    for (key, what) in
+        [("format_version", "format version 99"), ("extraction_version", "extraction version 99")]
+    {
+        let good = read(&path);
+        let mut newer = manifest(&cli);
+        newer[key] = json!(99);
+        write(&path, newer.to_string());
+        let before = read(&path);
+        for command in
+            [&SCAN[..], &["index", "--db", "DB"], &["crawl", "--db", "DB"], &["db", "info", "--db", "DB"]]
+        {
+            cli.expect(2, command).says(&["error: ", what, "hint: crawl again with this version"]);
+        }
+        assert_eq!(read(&path), before);
+        write(&path, good);
+    }
+}
+
+#[test]
+fn a_folder_that_is_no_database_is_refused_and_left_alone() {
+    let cli = Cli::new(&nobody());
+    for command in [&SCAN[..], &["index", "--db", "DB"], &["db", "info", "--db", "DB"]] {
+        cli.expect(2, command).says(&["error: ", "is not a hubprint database", "hint: "]);
+        assert!(!cli.db().exists(), "nothing is made by reading");
+    }
+    write(&cli.db().join("thesis.txt"), "precious");
+    for command in
+        [&SCAN[..], &["index", "--db", "DB"], &["crawl", "--db", "DB"], &["db", "info", "--db", "DB"]]
+    {
+        cli.expect(2, command).says(&["error: ", "is not a hubprint database", "hint: "]);
+    }
+    assert_eq!(files_below(&cli.db()), [cli.db().join("thesis.txt")]);
+    write(&cli.home().join("file"), "x");
+    cli.expect(2, &["crawl", "--db", "file"]).says(&["error: ", "hint: "]);
+}

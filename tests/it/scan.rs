@@ -1,0 +1,153 @@
+//! scan: the held-back demo models find their relatives, and nothing else.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::{Value, json};
+
+use crate::support::{Cli, Hub, Models, demo, demo_hub, keys, nobody, write};
+
+/// Repositories that an answer calls related: candidates and their copies.
+fn found(answer: &Value) -> BTreeSet<&str> {
+    let candidates = answer["candidates"].as_array().unwrap();
+    candidates
+        .iter()
+        .flat_map(|c| std::iter::once(&c["repo_id"]).chain(c["copies"].as_array().unwrap()))
+        .map(|name| name.as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn held_back_models_find_exactly_their_relatives() {
+    let demo = demo();
+    let rows = demo.cli.rows();
+    let indexed: Vec<&str> =
+        rows.values().filter(|row| row.fingerprint.is_some()).map(|row| row.repo_id.as_str()).collect();
+    let held_out: Vec<&str> = demo.truth.held_out.iter().map(String::as_str).collect();
+    let args = [&["scan", "--db", "DB", "--top-k", "100", "--json"], &*held_out].concat();
+    let answers = demo.cli.expect(0, &args).lines();
+    assert_eq!(answers.len(), held_out.len());
+    let mut independent = 0;
+    for (query, answer) in held_out.iter().zip(&answers) {
+        assert_eq!(answer["query"], *query, "answers come in the order of the arguments");
+        let expected: BTreeSet<&str> =
+            indexed.iter().copied().filter(|id| demo.truth.related(query, id)).collect();
+        assert_eq!(found(answer), expected, "{query}");
+        assert_eq!(answer["related"], answer["candidates"].as_array().unwrap().len());
+        independent += usize::from(expected.is_empty());
+    }
+    assert!(independent > 0 && independent < held_out.len(), "{independent} independent ones");
+}
+
+#[test]
+fn answers_have_the_documented_keys_and_order() {
+    let demo = demo();
+    let query = demo.truth.held_out[0].as_str();
+    let answer = demo.cli.expect(0, &["scan", "--db", "DB", "--top-k", "2", "--json", query]).json();
+    let mut top = keys(&answer);
+    top.sort_unstable();
+    let expected =
+        ["bytes_fetched", "candidates", "closest_rejected", "query", "related", "searched", "seconds", "sha"];
+    assert_eq!(top, expected);
+    assert_eq!(answer["sha"].as_str().unwrap().len(), 40);
+    assert!(answer["bytes_fetched"].as_u64().unwrap() > 0);
+
+    let candidates = answer["candidates"].as_array().unwrap();
+    assert_eq!(candidates.len(), 2, "as many as asked for");
+    assert!(answer["related"].as_u64().unwrap() > 2, "and the number of all");
+    for candidate in candidates.iter().chain([&answer["closest_rejected"]]) {
+        let mut found = keys(candidate);
+        found.sort_unstable();
+        let expected = [
+            "copies",
+            "created_at",
+            "declared_bases",
+            "layer_map",
+            "license",
+            "p_value",
+            "related",
+            "relation",
+            "repo_id",
+            "score",
+            "sha",
+            "signals",
+            "similarity",
+            "verdict",
+            "why",
+        ];
+        assert_eq!(found, expected);
+    }
+    let similarity = |i: usize| candidates[i]["similarity"].as_f64().unwrap();
+    assert!(similarity(0) + 1e-3 >= similarity(1), "best first");
+    assert_ne!(answer["closest_rejected"]["related"], true);
+
+    let table = demo.cli.expect(0, &["scan", "--db", "DB", query]).stdout;
+    let first = candidates[0]["repo_id"].as_str().unwrap();
+    assert!(table.contains(first) && table.contains("distinct models"), "{table}");
+}
+
+#[test]
+fn equal_content_is_identical_and_the_oldest_copy_comes_first() {
+    let demo = demo();
+    let folder = demo_hub().join("models/mirrorhub/python-llama").display().to_string();
+    for query in ["mirrorhub/python-llama", &folder] {
+        let answer = demo.cli.expect(0, &["scan", "--db", "DB", "--json", query]).json();
+        let best = &answer["candidates"][0];
+        assert_eq!(best["verdict"], "identical", "{best}");
+        assert_eq!(best["repo_id"], "lumenworks/stdlib-llama-500k");
+        assert_eq!(best["copies"], json!(["mirrorhub/python-llama"]));
+    }
+}
+
+#[test]
+fn one_wrong_model_costs_only_itself() {
+    let demo = demo();
+    let good = demo.truth.held_out[0].as_str();
+    let args = ["scan", "--db", "DB", "--json", "no/such", good, "./nowhere"];
+    let ended = demo.cli.expect(1, &args);
+    let lines = ended.lines();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(keys(&lines[0]), ["error", "hint", "query"]);
+    assert_eq!((&lines[0]["query"], &lines[2]["query"]), (&json!("no/such"), &json!("./nowhere")));
+    assert!(lines[0]["hint"].is_string() && !lines[2]["error"].as_str().unwrap().is_empty());
+    assert_eq!(lines[1]["query"], good);
+    assert!(lines[1]["candidates"][0].is_object());
+    ended.says(&["no/such:", "error: ", "hint: "]);
+}
+
+#[test]
+fn nothing_but_wrong_models_is_a_failure() {
+    let demo = demo();
+    let ended = demo.cli.expect(2, &["scan", "--db", "DB", "--json", "no/such", "a/b/c"]);
+    ended.says(&["none of 2 models could be scanned"]);
+    assert_eq!(ended.lines().len(), 2, "each of them still has its line");
+}
+
+#[test]
+fn offline_models_come_from_the_cache() {
+    let mut models = Models::new();
+    models.add_tiny("a/base", 1);
+    models.add_tiny("a/other", 2);
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &[]);
+    cli.expect(0, &["index", "--db", "DB"]);
+    drop(hub);
+
+    let cached = cli.home().join("hf/hub/models--a--base");
+    fs::create_dir_all(cached.join("snapshots/abc")).unwrap();
+    write(&cached.join("refs/main"), "abc");
+    for name in ["config.json", "model.safetensors"] {
+        fs::create_dir_all(cached.join("blobs")).unwrap();
+        fs::copy(models.folder("a/base").join(name), cached.join("blobs").join(name)).unwrap();
+        symlink(format!("../../blobs/{name}"), cached.join("snapshots/abc").join(name)).unwrap();
+    }
+    let home = cli.home().join("hf").display().to_string();
+    let cli = cli.with("HF_HOME", &home).with("HF_HUB_OFFLINE", "1").with("HF_ENDPOINT", &nobody());
+    let answer = cli.expect(0, &["scan", "--db", "DB", "--json", "a/base"]).json();
+    assert_eq!(answer["candidates"][0]["repo_id"], "a/base");
+    assert_eq!(answer["candidates"][0]["verdict"], "identical");
+    cli.expect(2, &["scan", "--db", "DB", "a/other"]).says(&["error: ", "models--a--other"]);
+    cli.expect(2, &["crawl", "--db", "DB"]).says(&["error: ", "hint: unset HF_HUB_OFFLINE"]);
+}

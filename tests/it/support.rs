@@ -1,0 +1,381 @@
+//! What the tests share: folders of models, a Hub that serves them, and the command line.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use hubprint::server::{self, Counters, Running, Settings};
+use hubprint::store::{Database, Row};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use safetensors::tensor::{Dtype, TensorView, serialize};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A command that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The trained models that ship with the project.
+pub(crate) fn demo_hub() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/demo-hub")
+}
+
+/// `truth.json` of the demo models.
+#[derive(Deserialize)]
+pub(crate) struct Truth {
+    pub(crate) held_out: Vec<String>,
+    pub(crate) pairs: Vec<Pair>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Pair {
+    pub(crate) a: String,
+    pub(crate) b: String,
+    pub(crate) related: bool,
+    pub(crate) relation: String,
+}
+
+impl Truth {
+    pub(crate) fn read() -> Self {
+        serde_json::from_slice(&fs::read(demo_hub().join("truth.json")).unwrap()).unwrap()
+    }
+
+    pub(crate) fn related(&self, x: &str, y: &str) -> bool {
+        let pair = |p: &&Pair| (p.a == x && p.b == y) || (p.a == y && p.b == x);
+        self.pairs.iter().find(pair).unwrap_or_else(|| panic!("no truth about {x} and {y}")).related
+    }
+}
+
+/// A folder that goes away.
+pub(crate) fn temp() -> TempDir {
+    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// Writes a file, in place of the one that is there.
+pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    File::create(path).unwrap().write_all(content.as_ref()).unwrap();
+}
+
+/// The content of a file.
+pub(crate) fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every file below a folder.
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files_below(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+/// A folder of models that a Hub can serve.
+pub(crate) struct Models {
+    dir: TempDir,
+    created: u32,
+}
+
+impl Models {
+    pub(crate) fn new() -> Self {
+        Self { dir: temp(), created: 0 }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where a model lies.
+    pub(crate) fn folder(&self, id: &str) -> PathBuf {
+        self.path().join("models").join(id)
+    }
+
+    /// A model of these files. Each is created a day after the one before, so listings have one order.
+    pub(crate) fn add(&mut self, id: &str, files: &[(&str, &[u8])]) -> PathBuf {
+        let folder = self.folder(id);
+        for (name, content) in files {
+            write(&folder.join(name), content);
+        }
+        self.describe(id, &json!({}));
+        folder
+    }
+
+    /// A tiny model with random weights.
+    pub(crate) fn add_tiny(&mut self, id: &str, seed: u64) -> PathBuf {
+        self.add(id, &[("config.json", TINY_CONFIG.as_bytes()), ("model.safetensors", &tiny(seed))])
+    }
+
+    /// Facts of a model that are not in its files: `gated`, `disabled`, `tags` ...
+    pub(crate) fn describe(&mut self, id: &str, facts: &Value) {
+        let path = self.folder(id).join(".hub.json");
+        let mut all: Value = fs::read(&path).map_or_else(
+            |_| {
+                self.created += 1;
+                let (month, day) = (1 + self.created / 28 % 12, 1 + self.created % 28);
+                let year = 2020 + self.created / (28 * 12);
+                json!({"createdAt": format!("{year}-{month:02}-{day:02}T00:00:00.000Z"), "lastModified": "2025-06-01T00:00:00.000Z"})
+            },
+            |text| serde_json::from_slice(&text).unwrap(),
+        );
+        for (key, value) in facts.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        write(&path, all.to_string());
+    }
+}
+
+pub(crate) const TINY_CONFIG: &str =
+    r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama","hidden_size":64,"num_hidden_layers":2}"#;
+
+/// A Llama of two layers and hidden size 64 with random weights.
+pub(crate) fn tiny(seed: u64) -> Vec<u8> {
+    tiny_with(seed, |_, _| {})
+}
+
+/// The same, with a chance to change a tensor's values.
+pub(crate) fn tiny_with(seed: u64, change: impl Fn(&str, &mut [f32])) -> Vec<u8> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut tensors: Vec<(String, Vec<usize>)> =
+        vec![("model.embed_tokens.weight".into(), vec![320, 64]), ("model.norm.weight".into(), vec![64])];
+    for layer in 0..2 {
+        for (name, shape) in [
+            ("self_attn.q_proj", vec![64, 64]),
+            ("self_attn.o_proj", vec![64, 64]),
+            ("mlp.up_proj", vec![128, 64]),
+            ("mlp.down_proj", vec![64, 128]),
+            ("input_layernorm", vec![64]),
+            ("post_attention_layernorm", vec![64]),
+        ] {
+            tensors.push((format!("model.layers.{layer}.{name}.weight"), shape));
+        }
+    }
+    let data: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|(name, shape)| {
+            let mut values: Vec<f32> =
+                (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect();
+            change(&name, &mut values);
+            (name, shape, values.into_iter().flat_map(f32::to_le_bytes).collect())
+        })
+        .collect();
+    let views = data.iter().map(|(name, shape, bytes)| {
+        (name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    serialize(views, None).unwrap()
+}
+
+/// A Hub on this machine, in this process.
+pub(crate) struct Hub {
+    running: Option<Running>,
+    runtime: Option<tokio::runtime::Runtime>,
+    url: String,
+}
+
+impl Hub {
+    /// Serves a folder; `settings` are assignments such as `limits.api=5`.
+    pub(crate) fn serve(folder: &Path, settings: &[&str]) -> Self {
+        let mut all = Settings::default();
+        for assignment in settings {
+            all.set(assignment).unwrap();
+        }
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let running = runtime.block_on(server::start(folder, any, any, all)).unwrap();
+        let url = running.hub_url().to_owned();
+        Self { running: Some(running), runtime: Some(runtime), url }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.running.as_ref().unwrap().counters()
+    }
+
+    /// Reads the folder again.
+    pub(crate) fn rescan(&self) {
+        self.runtime.as_ref().unwrap().block_on(self.running.as_ref().unwrap().rescan()).unwrap();
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let runtime = self.runtime.take().unwrap();
+        runtime.block_on(async { drop(self.running.take()) });
+        runtime.shutdown_background();
+    }
+}
+
+/// An address where nothing listens.
+pub(crate) fn nobody() -> String {
+    // Bound and released: the system hands such a port out again only after it has been round.
+    let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    format!("http://127.0.0.1:{port}")
+}
+
+/// The command line, in an environment of its own.
+pub(crate) struct Cli {
+    home: TempDir,
+    vars: BTreeMap<String, String>,
+}
+
+/// Sends a signal to a command, `-TERM` or `-INT`.
+pub(crate) fn send(child: &Child, signal: &str) {
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Cli {
+    /// With `HF_ENDPOINT` and nothing else.
+    pub(crate) fn new(endpoint: &str) -> Self {
+        Self { home: temp(), vars: BTreeMap::new() }.with("HF_ENDPOINT", endpoint)
+    }
+
+    /// With one more variable.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.vars.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// A place for a database.
+    pub(crate) fn db(&self) -> PathBuf {
+        self.home.path().join("db")
+    }
+
+    /// A place for other files; the working directory of the commands.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The command, not yet started. `DB` stands for the database of this environment.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let db = self.db().display().to_string();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hubprint"));
+        command.env_clear().envs(&self.vars).env("HOME", self.home.path()).current_dir(self.home.path());
+        command.args(args.iter().map(|arg| if *arg == "DB" { db.as_str() } else { arg }));
+        command
+    }
+
+    /// Runs a command to its end. No command may panic.
+    pub(crate) fn run(&self, args: &[&str]) -> Ended {
+        let output = assert_cmd::Command::from_std(self.command(args)).timeout(PATIENCE).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let ended =
+            Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
+        assert!(!ended.stderr.contains("panicked"), "{args:?}: {ended:?}");
+        ended
+    }
+
+    /// Runs a command that must end with this exit code.
+    pub(crate) fn expect(&self, code: i32, args: &[&str]) -> Ended {
+        let ended = self.run(args);
+        assert_eq!(ended.code, Some(code), "{args:?}\n{}\n{}", ended.stdout, ended.stderr);
+        ended
+    }
+
+    /// `crawl --json` with these further arguments, and its report.
+    pub(crate) fn crawl(&self, code: i32, args: &[&str]) -> Value {
+        self.expect(code, &[&["crawl", "--db", "DB", "--json"], args].concat()).json()
+    }
+
+    /// The live rows of the database, by name.
+    pub(crate) fn rows(&self) -> BTreeMap<String, Row> {
+        rows(&self.db())
+    }
+}
+
+impl Ended {
+    /// The one JSON object on stdout.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// JSON Lines.
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        let line = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        self.stdout.lines().map(line).collect()
+    }
+
+    /// Asserts that stderr has every one of these words.
+    pub(crate) fn says(&self, words: &[&str]) -> &Self {
+        for word in words {
+            assert!(self.stderr.contains(word), "no {word:?} in:\n{}", self.stderr);
+        }
+        self
+    }
+}
+
+/// The live rows of a database, by name: one a repository.
+pub(crate) fn rows(db: &Path) -> BTreeMap<String, Row> {
+    let mut rows = BTreeMap::new();
+    Database::open(db)
+        .unwrap()
+        .for_each_live(|_, row| {
+            let again = rows.insert(row.repo_id.clone(), row);
+            assert!(again.is_none(), "two rows of one repository: {again:?}");
+        })
+        .unwrap();
+    rows
+}
+
+/// Asserts that a crawl report accounts for every repository, and agrees with the rows.
+pub(crate) fn assert_adds_up(report: &Value, rows: &BTreeMap<String, Row>) {
+    let outcomes = report["outcomes"].as_object().unwrap();
+    let ended: u64 = outcomes.values().map(|n| n.as_u64().unwrap()).sum();
+    assert_eq!(ended + report["unchanged"].as_u64().unwrap(), report["models"].as_u64().unwrap(), "{report}");
+    assert_eq!(report["rows_written"], ended, "{report}");
+    for (name, row) in rows {
+        assert_eq!(row.reason.is_none(), row.fingerprint.is_some(), "{name}: {row:?}");
+        assert_eq!(row.outcome.name() == "indexed", row.fingerprint.is_some(), "{name}: {row:?}");
+        assert!(row.reason.as_ref().is_none_or(|reason| !reason.is_empty()), "{name}: an empty reason");
+    }
+}
+
+/// The keys of a JSON object.
+pub(crate) fn keys(object: &Value) -> Vec<&str> {
+    object.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// All demo models but the held-back ones, crawled and indexed, and the Hub that serves them all.
+pub(crate) struct Demo {
+    _hub: Hub,
+    pub(crate) cli: Cli,
+    pub(crate) truth: Truth,
+    pub(crate) report: Value,
+}
+
+/// Made once for the tests that run at the same time, and again if need be.
+pub(crate) fn demo() -> Arc<Demo> {
+    static DEMO: Mutex<Weak<Demo>> = Mutex::new(Weak::new());
+    let mut shared = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(demo) = shared.upgrade() {
+        return demo;
+    }
+    let truth = Truth::read();
+    let hub = Hub::serve(&demo_hub(), &[]);
+    let cli = Cli::new(hub.url());
+    let held_out: Vec<&str> = truth.held_out.iter().flat_map(|id| ["--exclude", id]).collect();
+    let report = cli.crawl(1, &held_out);
+    cli.expect(0, &["index", "--db", "DB"]);
+    let demo = Arc::new(Demo { _hub: hub, cli, truth, report });
+    *shared = Arc::downgrade(&demo);
+    demo
+}
