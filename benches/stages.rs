@@ -1,8 +1,8 @@
 //! One group a stage: plan, extract, write, index, scan, compare.
 //!
 //! Every input is made from a seed, and every bench first proves that what it times is right: its input comes out
-//! of a `LazyLock` that ends in assertions. So `cargo bench -- scan` makes nothing but what scan needs, and a wrong
-//! answer is a panic, not a good time.
+//! of a `LazyLock` that ends in assertions. So `cargo bench --bench stages -- scan` makes nothing but what scan
+//! needs, and a wrong answer is a panic, not a good time.
 //!
 //! Models are made without their weights. A header of the wanted shape is planned, and only the bytes that the plan
 //! asks for are drawn: a 7B model costs 6 MB here, as it does in a crawl.
@@ -59,8 +59,8 @@ const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/demo-hub");
 fn main() {
     let mut criterion = Criterion::default()
         .sample_size(20)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
         .nresamples(10_000)
         .configure_from_args();
     plan_stage(&mut criterion);

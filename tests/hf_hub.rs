@@ -39,7 +39,8 @@ struct Hub {
 }
 
 impl Hub {
-    async fn start(settings: Settings) -> Self {
+    async fn start(mut settings: Settings) -> Self {
+        settings.tokens.insert(READER.to_owned(), vec!["*".to_owned()]);
         let folder = tempfile::tempdir().unwrap();
         fill(folder.path());
         let free = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -1,11 +1,12 @@
 //! Progress of long work: a bar on a terminal, a log line now and then otherwise.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::printer;
 use crate::pipeline::Progress;
@@ -50,10 +51,14 @@ fn goes_on(stopped: &mpsc::Receiver<()>, pause: Duration) -> bool {
 
 fn draw(label: &'static str, unit: &'static str, progress: &Progress, stopped: &mpsc::Receiver<()>) {
     let bar = ProgressBar::new(0).with_message(label).with_prefix(unit);
-    let style =
-        |template| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    let open = style("{msg} {spinner} {pos} of {len} or more {prefix}, {per_sec}, {elapsed}");
-    let closed = style("{msg} [{bar:30}] {pos}/{len} {prefix}, {per_sec}, ETA {eta}").progress_chars("=> ");
+    let style = |template| {
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        style.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+            let _ = write!(out, "{:.1} a second", state.per_sec());
+        })
+    };
+    let open = style("{msg} {spinner} {pos} of {len} or more {prefix}, {rate}, {elapsed}");
+    let closed = style("{msg} [{bar:30}] {pos}/{len} {prefix}, {rate}, {eta} left").progress_chars("=> ");
     bar.set_style(open);
     let mut is_closed = false;
     while goes_on(stopped, DRAW) {

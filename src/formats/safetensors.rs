@@ -243,8 +243,9 @@ impl<'de> Deserialize<'de> for RawHeader {
                         let tensor = map.next_value()?;
                         header.tensors.push((key.clone(), tensor));
                     }
-                    if !seen.insert(key) {
-                        return Err(de::Error::custom("a key occurs twice"));
+                    if !seen.insert(key.clone()) {
+                        let shown: String = key.chars().take(80).collect();
+                        return Err(de::Error::custom(format_args!("key {shown:?} occurs twice")));
                     }
                 }
                 Ok(header)

@@ -12,4 +12,7 @@ pub struct Capabilities {
     /// Small files can be read at `/api/resolve-cache/...` without asking `/resolve/` first,
     /// which saves one counted request in two. A caching proxy may not know this route.
     pub resolve_cache: Option<bool>,
+    /// A ranged request was answered with exactly that range. From then on, a whole file in answer to one is a
+    /// fault worth another try; before, it is what the server does.
+    pub ranges: Option<bool>,
 }

@@ -62,6 +62,10 @@ impl Hub {
         *self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn learn_ranges(&self) {
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner).ranges = Some(true);
+    }
+
     pub(crate) fn learn_resolve_cache(&self, works: bool) {
         self.learnt.lock().unwrap_or_else(PoisonError::into_inner).resolve_cache = Some(works);
     }

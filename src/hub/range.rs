@@ -58,12 +58,21 @@ impl Hub {
             let rest = range.start + body.len() as u64..range.end;
             match self.read_once(file, &place, &rest, &mut body, length).await {
                 Ok(()) => return Ok(body.freeze()),
-                Err(Failure::Refused(error)) if renewed => {
-                    return Err(budget.sum_up(HubError::new(error.url().clone(), HubErrorKind::Expired)));
-                }
-                Err(Failure::Refused(_)) => {
+                Err(Failure::Refused(error)) => {
+                    // The first refusal is a URL that has expired; a fresh one that is refused is a failure.
+                    if renewed {
+                        let expired = HubError::new(error.url().clone(), HubErrorKind::Expired);
+                        self.http.again(&mut budget, expired).await?;
+                    }
                     renewed = true;
                     place = self.renew(file, &place).await?;
+                }
+                Err(Failure::Other { error, .. })
+                    if matches!(error.kind(), HubErrorKind::RangeIgnored { .. })
+                        && self.capabilities().ranges != Some(true) =>
+                {
+                    // Not one range was ever served here: asking again would not change that.
+                    return Err(budget.sum_up(error));
                 }
                 Err(Failure::Other { error, resumable }) => {
                     if !resumable {
@@ -102,6 +111,7 @@ impl Hub {
             _ => return Err(before_body(answer.failure())),
         }
         verify(&answer, rest, file).map_err(before_body)?;
+        self.learn_ranges();
         let resumable = answer.header(&ETAG).is_some_and(is_strong);
         match answer.fill(body, length).await {
             Err(error) => Err(Failure::Other { error, resumable }),

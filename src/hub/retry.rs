@@ -109,7 +109,9 @@ fn retry(kind: &HubErrorKind) -> Retry {
         HubErrorKind::Server { status: 408 | 500 | 502 | 503 | 504 }
         | HubErrorKind::Unreachable { .. }
         | HubErrorKind::Stalled { .. }
-        | HubErrorKind::Truncated { .. } => Retry::Ordinary,
+        | HubErrorKind::Truncated { .. }
+        | HubErrorKind::Expired
+        | HubErrorKind::RangeIgnored { .. } => Retry::Ordinary,
         _ => Retry::Never,
     }
 }

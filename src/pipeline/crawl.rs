@@ -5,6 +5,7 @@
 //! bytes, and at most one shard's rows are pending. A full queue holds back the stage before it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt};
@@ -86,16 +87,20 @@ pub async fn crawl(
     hub: &Hub,
     db: &mut Database,
     settings: &CrawlSettings,
-    progress: &Progress,
+    progress: &Arc<Progress>,
     stop: watch::Receiver<bool>,
 ) -> Result<RunReport, CrawlError> {
     let begun = Instant::now();
     let known = db.live()?;
     let (send, receive) = mpsc::channel(QUEUE);
     let listing = tokio::spawn({
-        let (hub, settings) = (hub.clone(), settings.enumerate.clone());
-        async move { enumerate::enumerate(&hub, &settings, send).await }
-            .instrument(tracing::info_span!("enumerate"))
+        let (hub, settings, progress) = (hub.clone(), settings.enumerate.clone(), Arc::clone(progress));
+        async move {
+            let listed = enumerate::enumerate(&hub, &settings, send, || progress.found()).await;
+            progress.close();
+            listed
+        }
+        .instrument(tracing::info_span!("enumerate"))
     });
 
     let mut report = RunReport::default();
@@ -110,10 +115,7 @@ pub async fn crawl(
     });
     let mut ends = std::pin::pin!(
         source
-            .map(|one| {
-                progress.found();
-                read_one(hub, one, &known, settings)
-            })
+            .map(|one| read_one(hub, one, &known, settings))
             .buffer_unordered(settings.fetch.repos_in_flight.max(1))
     );
     while let Some(end) = ends.next().await {
@@ -131,7 +133,6 @@ pub async fn crawl(
         }
         progress.tick();
     }
-    progress.close();
     report.rows_written = writer.finish()?;
     report.interrupted = *stop.borrow();
     match listing.await {
@@ -217,6 +218,7 @@ async fn read_repo(hub: &Hub, entry: RepoEntry, settings: &CrawlSettings) -> Row
         Err(error) => {
             let outcome = match &error {
                 LoadError::Read(error) => fetch::ReadError::outcome(error),
+                LoadError::Hub(error) => outcome_of_hub_error(error),
                 LoadError::Fingerprint(_) => Outcome::Unsupported,
                 LoadError::Argument { .. } | LoadError::NoSnapshot { .. } => Outcome::Malformed,
             };

@@ -117,8 +117,8 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (b8, b_rest) = b.as_chunks::<8>();
     let mut lanes = [0.0f32; 8];
     for (x, y) in a8.iter().zip(b8) {
-        for i in 0..8 {
-            lanes[i] += x[i] * y[i];
+        for (lane, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
+            *lane += x * y;
         }
     }
     lanes.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>()

@@ -196,7 +196,7 @@ fn sources(evidence: &Evidence) -> Vec<Source> {
             effect,
         }),
         evidence.embedding.effect().map(|effect| Source {
-            name: "embedding",
+            name: "embedding rows",
             survives: EMBEDDING_SURVIVES,
             effect,
         }),

@@ -48,18 +48,21 @@ pub enum Enumerated {
     },
 }
 
-/// Sends every repository into `out` until there are no more, the limit is reached, or the receiver is gone. An
-/// error means that the listing itself broke off; what was sent before is good.
+/// Sends every repository into `out` until there are no more, the limit is reached, or the receiver is gone, and
+/// calls `found` for each before it is sent. An error means that the listing itself broke off; what was sent
+/// before is good.
 pub async fn enumerate(
     hub: &Hub,
     settings: &EnumerateSettings,
     out: mpsc::Sender<Enumerated>,
+    found: impl Fn() + Send,
 ) -> Result<(), HubError> {
     let limit = settings.limit.unwrap_or(usize::MAX);
     if settings.repos.is_empty() {
-        list(hub, settings, limit, out).await
+        list(hub, settings, limit, out, found).await
     } else {
         for name in settings.repos.iter().take(limit) {
+            found();
             if out.send(describe(hub, name).await).await.is_err() {
                 break;
             }
@@ -84,6 +87,7 @@ async fn list(
     settings: &EnumerateSettings,
     limit: usize,
     out: mpsc::Sender<Enumerated>,
+    found: impl Fn() + Send,
 ) -> Result<(), HubError> {
     let exclude: HashSet<&str> = settings.exclude.iter().map(String::as_str).collect();
     let default = ListQuery::default();
@@ -97,16 +101,20 @@ async fn list(
     let (mut sent, mut number) = (0, 0);
     while let Some(page) = pages.try_next().await? {
         number += 1;
-        let found = page.repos.into_iter().map(|entry| Enumerated::Found(Box::new(entry)));
+        let described = page.repos.into_iter().map(|entry| Enumerated::Found(Box::new(entry)));
         let rejected = page.rejected.into_iter().map(|(place, reason)| Enumerated::Rejected {
             name: format!("(entry {place} of page {number})"),
             reason: reason.to_string(),
         });
-        for one in found.chain(rejected) {
+        for one in described.chain(rejected) {
             if matches!(&one, Enumerated::Found(entry) if exclude.contains(entry.id.as_str())) {
                 continue;
             }
-            if sent == limit || out.send(one).await.is_err() {
+            if sent == limit {
+                return Ok(());
+            }
+            found();
+            if out.send(one).await.is_err() {
                 return Ok(());
             }
             sent += 1;

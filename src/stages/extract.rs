@@ -36,6 +36,7 @@ pub struct Extracted {
 
 /// Decodes and sketches.
 pub fn extract(fetched: Fetched) -> Result<Extracted, FingerprintError> {
+    let _span = tracing::info_span!("extract").entered();
     let mut blocks = fetched.blocks;
     blocks.sort_by_key(|(ask, _)| (ask.position.role, ask.position.layer, ask.start));
     let sample_digest = digest(&blocks);

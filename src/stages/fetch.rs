@@ -46,9 +46,14 @@ pub trait Files: Send + Sync {
 /// Why a checkpoint could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The Hub's answer, or none.
-    #[error(transparent)]
-    Hub(#[from] HubError),
+    /// The Hub's answer about a file, or none.
+    #[error("{path}: {source}")]
+    Hub {
+        /// The file.
+        path: String,
+        /// What the Hub said.
+        source: HubError,
+    },
     /// A local file.
     #[error("{path}: {source}")]
     Io {
@@ -95,7 +100,7 @@ impl ReadError {
     /// The outcome of a repository that ended with this error.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Hub(error) => outcome_of_hub_error(error),
+            Self::Hub { source, .. } => outcome_of_hub_error(source),
             Self::Io { .. } => Outcome::Unreachable,
             Self::Plan(PlanError::NoWeights { .. } | PlanError::NoRoles { .. }) => Outcome::Unsupported,
             Self::TooLarge { .. }
@@ -166,7 +171,7 @@ pub async fn fetch<F: Files>(
         opened.push(file);
         headers.push(header);
     }
-    let plan = plan::sample(&headers, settings)?;
+    let plan = tracing::info_span!("plan").in_scope(|| plan::sample(&headers, settings))?;
     let pieces: Vec<(usize, Range<u64>, Bytes)> = stream::iter(plan.fetches.iter().cloned())
         .map(|fetch| {
             let file = &opened[fetch.file];

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::fetch::{Files, OpenFile, ReadError};
-use crate::hub::{Hub, RemoteFile, RepoId};
+use crate::hub::{Hub, HubError, RemoteFile, RepoId};
 
 /// Most files listed of a local folder.
 const MAX_FILES: usize = 100_000;
@@ -28,6 +28,12 @@ impl HubFiles {
     pub fn new(hub: Hub, id: RepoId, sha: String, names: Vec<String>) -> Self {
         Self { hub, id, sha, names }
     }
+}
+
+/// Names the file: the address of the CDN does not.
+fn about(path: &str) -> impl FnOnce(HubError) -> ReadError {
+    let path = path.to_owned();
+    move |source| ReadError::Hub { path, source }
 }
 
 impl OpenFile for RemoteFile {
@@ -48,15 +54,15 @@ impl Files for HubFiles {
     }
 
     async fn small(&self, path: &str, cap: u64) -> Result<Bytes, ReadError> {
-        Ok(self.hub.read_small(&self.id, &self.sha, path, cap).await?)
+        self.hub.read_small(&self.id, &self.sha, path, cap).await.map_err(about(path))
     }
 
     async fn open(&self, path: &str) -> Result<RemoteFile, ReadError> {
-        Ok(self.hub.open(&self.id, &self.sha, path).await?)
+        self.hub.open(&self.id, &self.sha, path).await.map_err(about(path))
     }
 
     async fn range(&self, file: &RemoteFile, bytes: Range<u64>) -> Result<Bytes, ReadError> {
-        Ok(self.hub.read_range(file, bytes).await?)
+        self.hub.read_range(file, bytes).await.map_err(about(file.path()))
     }
 }
 

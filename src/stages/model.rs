@@ -37,18 +37,15 @@ pub enum LoadError {
         /// The folder.
         path: PathBuf,
     },
+    /// The Hub did not describe the repository.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// The checkpoint could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// Its weights tell nothing.
     #[error(transparent)]
     Fingerprint(#[from] FingerprintError),
-}
-
-impl From<HubError> for LoadError {
-    fn from(error: HubError) -> Self {
-        Self::Read(ReadError::Hub(error))
-    }
 }
 
 impl LoadError {
@@ -58,7 +55,7 @@ impl LoadError {
             Self::Argument { .. } => {
                 Some("give org/name, org/name@revision, or the path of a checkpoint folder")
             }
-            Self::Read(ReadError::Hub(error)) => error.hint(),
+            Self::Hub(error) | Self::Read(ReadError::Hub { source: error, .. }) => error.hint(),
             Self::Read(ReadError::Header { .. }) => {
                 Some("the file is damaged or was not downloaded completely; fetch it again")
             }
