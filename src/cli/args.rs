@@ -145,7 +145,7 @@ pub(super) enum HubCommand {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
-    /// Folder with models/<org>/<name>/
+    /// Folder with models/ORG/NAME/
     pub(super) folder: PathBuf,
     /// Port of the Hub; 0 takes a free one
     #[arg(long, default_value_t = 0)]

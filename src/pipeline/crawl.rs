@@ -1,6 +1,6 @@
 //! enumerate -> plan -> fetch -> extract -> write, with bounded queues between them.
 //!
-//! Memory is bounded by settings, not by the Hub: at most [`QUEUE`] descriptions wait, at most
+//! Memory is bounded by settings, not by the Hub: at most `QUEUE` descriptions wait, at most
 //! `repos_in_flight` repositories are read at once, each holding at most its header limit and its plan's
 //! bytes, and at most one shard's rows are pending. A full queue holds back the stage before it.
 

@@ -9,17 +9,17 @@
 //! | gated | string | false, auto, manual |
 //! | downloads, likes | uint64? | |
 //! | pipeline_tag, library_name, license | string? | from the listing |
-//! | declared_bases | list<string> | `base_model:` tags |
+//! | declared_bases | `list<string>` | `base_model:` tags |
 //! | model_type, architecture, quantization | string? | from config.json |
 //! | dtype, parameters | string?, uint64? | from the tensors |
 //! | weight_file_path, weight_file_size, weight_file_sha256 | lists of equal length | |
 //! | bytes_in_repo, bytes_fetched | uint64 | bytes |
 //! | weights_digest, sample_digest | string? | hex SHA-256 |
 //! | hidden_size, layers, vocabulary | uint32?, uint16?, uint32? | from the tensors |
-//! | resemblance | list<float32> | gains, residual, inner, embedding; empty without fingerprint |
+//! | resemblance | `list<float32>` | gains, residual, inner, embedding; empty without fingerprint |
 //! | cell_role .. cell_residual | lists of equal length n | see [`crate::signals::fingerprint::Cell`] |
-//! | cell_sketch | list<int8> | 32 n bytes |
-//! | vector | fixed_size_list<int8>[1024]? | retrieval vector |
+//! | cell_sketch | `list<int8>` | 32 n bytes |
+//! | vector | `fixed_size_list<int8>[1024]?` | retrieval vector |
 
 use std::path::Path;
 use std::sync::Arc;
