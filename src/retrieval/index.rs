@@ -81,7 +81,8 @@ pub struct Built {
 pub struct Index {
     graph: Option<Graph>,
     postings: Postings,
-    side: Vec<(u32, Vector)>,
+    side_nodes: Vec<u32>,
+    side_vectors: Vec<Vector>,
     ef_search: usize,
     nodes: usize,
 }
@@ -165,8 +166,9 @@ impl Index {
         }
         let postings = Postings::load(&folder.join(POSTINGS))?;
         let graph = if metadata.nodes == 0 { None } else { Some(Graph::load(&folder)?) };
-        let side = load_side_list(db, &postings, &metadata.side_list)?;
-        Ok(Self { graph, postings, side, ef_search: metadata.settings.ef_search, nodes: metadata.nodes })
+        let (side_nodes, side_vectors) = load_side_list(db, &postings, &metadata.side_list)?;
+        let ef_search = metadata.settings.ef_search;
+        Ok(Self { graph, postings, side_nodes, side_vectors, ef_search, nodes: metadata.nodes })
     }
 
     /// Number of distinct contents.
@@ -182,8 +184,8 @@ impl Index {
     /// The nearest `k` nodes of the graph and the side list together, nearest first.
     pub fn nearest(&self, query: &Vector, k: usize) -> Vec<Hit> {
         let mut hits = self.graph.as_ref().map_or_else(Vec::new, |g| g.nearest(query, k, self.ef_search));
-        let side: Vec<Vector> = self.side.iter().map(|(_, v)| *v).collect();
-        hits.extend(exact::nearest(&side, query, k).into_iter().map(|(i, d)| (self.side[i as usize].0, d)));
+        let side = exact::nearest(&self.side_vectors, query, k);
+        hits.extend(side.into_iter().map(|(i, distance)| (self.side_nodes[i as usize], distance)));
         exact::sort(&mut hits);
         hits.dedup_by_key(|hit| hit.0);
         hits.truncate(k);
@@ -214,7 +216,7 @@ fn load_side_list(
     db: &Database,
     postings: &Postings,
     nodes: &[u32],
-) -> Result<Vec<(u32, Vector)>, StoreError> {
+) -> Result<(Vec<u32>, Vec<Vector>), StoreError> {
     let places: Vec<_> =
         nodes.iter().filter_map(|n| postings.of_node(*n).next()).map(|p| (p.node, p.at)).collect();
     let rows = db.rows(&places.iter().map(|p| p.1).collect::<Vec<_>>())?;
@@ -222,7 +224,7 @@ fn load_side_list(
         .into_iter()
         .zip(rows)
         .filter_map(|((node, _), row)| Some((node, row.fingerprint?.vector)))
-        .collect())
+        .unzip())
 }
 
 fn read_metadata(folder: &Path) -> Result<Metadata, StoreError> {

@@ -97,11 +97,6 @@ impl FolderFiles {
         names.sort();
         Ok(Self { folder: folder.to_owned(), names })
     }
-
-    /// The folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
 }
 
 impl OpenFile for LocalFile {

@@ -103,11 +103,6 @@ pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|(_, array)| array).collect())
 }
 
-/// The schema of every shard.
-pub fn schema() -> Result<Arc<Schema>, arrow::error::ArrowError> {
-    Ok(to_batch(&[])?.schema())
-}
-
 /// A batch back to rows. Columns are found by name; `path` is for errors.
 pub fn from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Row>, StoreError> {
     let reader = Reader { batch, path };
@@ -428,7 +423,7 @@ mod tests {
         let rows =
             vec![testing::row("a", Some(Model::random(1, 3, 64).fingerprint())), testing::row("b", None)];
         let batch = to_batch(&rows).unwrap();
-        assert_eq!(batch.schema(), schema().unwrap());
+        assert_eq!(batch.schema(), to_batch(&[]).unwrap().schema());
         assert_eq!(from_batch(&batch, Path::new("x")).unwrap(), rows);
     }
 
