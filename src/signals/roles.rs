@@ -1,12 +1,17 @@
-//! The role map: which tensor is what, from its name alone.
+//! The role map: which tensor is what, from its name and, where names are shared, from shapes.
 //!
 //! One table for all families. A name that no row matches has no role and is never read; so an unknown
-//! architecture yields an absent signal, not a wrong one. Patterns are anchored at both ends: the
-//! vision tower of a multimodal model has `...layers.0.self_attn.q_proj` too, under another prefix.
+//! architecture yields an absent signal, not a wrong one.
 
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::LazyLock;
 
-use regex::Regex;
+use table::{FAMILIES, Family, WRAPPERS};
 
 /// What a tensor does in its layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,7 +27,7 @@ pub enum Role {
     Qkv = 3,
     /// Attention output projection.
     Output = 4,
-    /// Gate of a gated MLP.
+    /// Gate of a gated MLP: what goes through the activation function.
     Gate = 5,
     /// First MLP matrix.
     Up = 6,
@@ -30,7 +35,19 @@ pub enum Role {
     GateUp = 7,
     /// Second MLP matrix.
     Down = 8,
-    /// Norm at the attention block.
+    /// Query projection of cross attention.
+    CrossQuery = 9,
+    /// Key projection of cross attention.
+    CrossKey = 10,
+    /// Value projection of cross attention.
+    CrossValue = 11,
+    /// Output projection of cross attention.
+    CrossOutput = 12,
+    /// First matrix of a state space or linear attention block.
+    SsmIn = 13,
+    /// Last matrix of a state space or linear attention block.
+    SsmOut = 14,
+    /// Norm at the attention, state space or linear attention block.
     AttentionNorm = 16,
     /// Norm at the MLP block.
     MlpNorm = 17,
@@ -42,13 +59,21 @@ pub enum Role {
     FinalNorm = 20,
     /// Norm behind the embedding; stored as layer 0.
     EmbeddingNorm = 21,
+    /// Norm at the cross attention block.
+    CrossNorm = 22,
+    /// Norm behind the attention where [`Role::MlpNorm`] stands in front of the MLP.
+    PostAttentionNorm = 23,
     /// Token embedding; stored as layer 0.
     Embedding = 32,
+    /// First half of a low-rank query projection.
+    QueryLatent = 48,
+    /// First half of a low-rank key and value projection.
+    KvLatent = 49,
 }
 
 impl Role {
-    /// Every role, matrices first.
-    pub const ALL: [Self; 16] = [
+    /// Every role, in the order of their codes.
+    pub const ALL: [Self; 26] = [
         Self::Query,
         Self::Key,
         Self::Value,
@@ -58,13 +83,23 @@ impl Role {
         Self::Up,
         Self::GateUp,
         Self::Down,
+        Self::CrossQuery,
+        Self::CrossKey,
+        Self::CrossValue,
+        Self::CrossOutput,
+        Self::SsmIn,
+        Self::SsmOut,
         Self::AttentionNorm,
         Self::MlpNorm,
         Self::PreMlpNorm,
         Self::PostMlpNorm,
         Self::FinalNorm,
         Self::EmbeddingNorm,
+        Self::CrossNorm,
+        Self::PostAttentionNorm,
         Self::Embedding,
+        Self::QueryLatent,
+        Self::KvLatent,
     ];
 
     /// The role with this number in the database.
@@ -79,7 +114,36 @@ impl Role {
 
     /// Whether this is one of a layer's matrices.
     pub fn is_matrix(self) -> bool {
-        (self as u8) < 16
+        !self.is_norm() && self != Self::Embedding
+    }
+
+    /// Whether this matrix takes in the residual stream, of its own stack or of the encoder.
+    fn reads_residual(self) -> bool {
+        !matches!(self, Self::Output | Self::Down | Self::CrossOutput | Self::SsmOut) && self.is_matrix()
+    }
+
+    /// The norm whose output is what this matrix takes in, so that its gain can be moved into the matrix's
+    /// columns; `None` where there is none. `has` tells which norms are in the stack.
+    ///
+    /// Which side of a block its norm stands on is not in its name. Two rules settle it for every known
+    /// family: a stack whose norms stand in front of the blocks needs one more behind the last layer, and a
+    /// layer whose norms all stand behind the blocks has no norm named for the input of its attention. One norm
+    /// serves both blocks where they run in parallel.
+    pub fn norm_before(self, has: impl Fn(Self) -> bool) -> Option<Self> {
+        // Keys and values of cross attention are fed from the other stack.
+        let reads = self.reads_residual() && !matches!(self, Self::CrossKey | Self::CrossValue);
+        if !reads || !has(Self::FinalNorm) {
+            return None;
+        }
+        let candidates: &[Self] = match self {
+            Self::CrossQuery => &[Self::CrossNorm, Self::AttentionNorm],
+            Self::Gate | Self::Up | Self::GateUp if has(Self::AttentionNorm) => {
+                &[Self::PreMlpNorm, Self::MlpNorm, Self::AttentionNorm]
+            }
+            Self::Gate | Self::Up | Self::GateUp => &[Self::PreMlpNorm],
+            _ => &[Self::AttentionNorm],
+        };
+        candidates.iter().copied().find(|norm| has(*norm))
     }
 
     /// Short name for reports.
@@ -94,22 +158,44 @@ impl Role {
             Self::Up => "up",
             Self::GateUp => "gate_up",
             Self::Down => "down",
+            Self::CrossQuery => "cross_q",
+            Self::CrossKey => "cross_k",
+            Self::CrossValue => "cross_v",
+            Self::CrossOutput => "cross_o",
+            Self::SsmIn => "ssm_in",
+            Self::SsmOut => "ssm_out",
             Self::AttentionNorm => "attention_norm",
             Self::MlpNorm => "mlp_norm",
             Self::PreMlpNorm => "pre_mlp_norm",
             Self::PostMlpNorm => "post_mlp_norm",
             Self::FinalNorm => "final_norm",
             Self::EmbeddingNorm => "embedding_norm",
+            Self::CrossNorm => "cross_norm",
+            Self::PostAttentionNorm => "post_attention_norm",
             Self::Embedding => "embedding",
+            Self::QueryLatent => "q_latent",
+            Self::KvLatent => "kv_latent",
         }
     }
+}
+
+/// Which of a model's stacks of layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Stack {
+    /// The only one, or the decoder where there is an encoder too.
+    Main = 0,
+    /// The encoder in front of a decoder.
+    Encoder = 1,
 }
 
 /// How a matrix is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
-    /// `torch.nn.Linear`: rows are outputs, a row runs over the inputs.
+    /// `torch.nn.Linear`: rows are outputs, a row runs over the inputs. Fused parts follow one another.
     Linear,
+    /// The same, but the parts of a fused matrix alternate head by head.
+    Interleaved,
     /// GPT-2's `Conv1D`: rows are inputs, a row runs over the outputs.
     Conv1d,
 }
@@ -117,8 +203,12 @@ pub enum Layout {
 /// Where a tensor sits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
+    /// Which stack of layers.
+    pub stack: Stack,
     /// Layer number; 0 for tensors outside the layers.
     pub layer: u16,
+    /// Which expert of the layer, or [`Position::SHARED`]; 0 where one tensor holds all of them.
+    pub expert: Option<u16>,
     /// What it does.
     pub role: Role,
     /// How it is stored.
@@ -126,251 +216,207 @@ pub struct Position {
 }
 
 impl Position {
+    /// The expert that sees every token (one tensor holds all of them where there are several).
+    pub const SHARED: u16 = u16::MAX;
+
+    /// A plain tensor of the main stack.
+    pub fn main(role: Role, layer: u16) -> Self {
+        Self { stack: Stack::Main, layer, expert: None, role, layout: Layout::Linear }
+    }
+
     /// Whether a stored row runs over the residual (hidden) dimension, so that rows of all layers
-    /// share one permutation symmetry.
+    /// share one permutation symmetry. Keys and values of cross attention run over that of the encoder, which
+    /// is the same where both share an embedding; it is the cautious answer where they do not.
     pub fn row_is_residual(self) -> bool {
-        match self.role {
-            Role::Query | Role::Key | Role::Value | Role::Qkv | Role::Gate | Role::Up | Role::GateUp => {
-                self.layout == Layout::Linear
+        !self.role.is_matrix() || self.role.reads_residual() == (self.layout != Layout::Conv1d)
+    }
+
+    /// Rows and columns of the tensor as a matrix, the first dimension against the others. Of a tensor that
+    /// holds all experts, those of the first one, with which it begins.
+    pub fn matrix(self, shape: &[u64]) -> (u64, u64) {
+        match (shape, self.expert) {
+            ([_, rows, columns], Some(_)) => (*rows, *columns),
+            ([], _) => (1, 1),
+            ([n], _) => (1, *n),
+            // Saturating: [0, 2^40, 2^40] is a legal, empty shape.
+            ([rows, rest @ ..], _) => (*rows, rest.iter().fold(1, |product, n| n.saturating_mul(product))),
+        }
+    }
+
+    /// What the rows of this matrix are. A fused matrix whose parts follow one another is as good as its parts;
+    /// any other is one part. `query_rows` is the width of the query, which is the number of columns of the
+    /// layer's output projection; without it a fused attention matrix stays whole.
+    pub fn parts(self, rows: u64, query_rows: Option<u64>) -> Vec<(Role, Range<u64>)> {
+        match (self.role, self.layout, query_rows) {
+            (Role::GateUp, Layout::Linear, _) if rows.is_multiple_of(2) => {
+                vec![(Role::Gate, 0..rows / 2), (Role::Up, rows / 2..rows)]
             }
-            Role::Output | Role::Down => self.layout == Layout::Conv1d,
-            _ => true,
+            (Role::Qkv, Layout::Linear, Some(q)) if q < rows && (rows - q).is_multiple_of(2) => {
+                let k = q + (rows - q) / 2;
+                vec![(Role::Query, 0..q), (Role::Key, q..k), (Role::Value, k..rows)]
+            }
+            _ => vec![(self.role, 0..rows)],
         }
     }
 }
 
-struct Family {
-    /// What stands before the layer number.
-    layers: &'static str,
-    layout: Layout,
-    /// What follows the layer number.
-    inside: &'static [(&'static str, Role)],
-    /// Whole names outside the layers.
-    outside: &'static [(&'static str, Role)],
-}
-
-use Role::{
-    AttentionNorm, Down, Embedding, EmbeddingNorm, FinalNorm, Gate, GateUp, Key, MlpNorm, Output,
-    PostMlpNorm, PreMlpNorm, Qkv, Query, Up, Value,
-};
-
-/// The table. Dots are literal; `layers` ends where the layer number begins.
-const FAMILIES: &[Family] = &[
-    // Llama, Mistral, Qwen, Gemma, Phi-3 and what follows their naming; the prefix of multimodal wrappers.
-    Family {
-        layers: r"(?:language_model\.)?(?:model\.)?(?:language_model\.)?layers\.",
-        layout: Layout::Linear,
-        inside: &[
-            ("self_attn.q_proj.weight", Query),
-            ("self_attn.k_proj.weight", Key),
-            ("self_attn.v_proj.weight", Value),
-            ("self_attn.qkv_proj.weight", Qkv),
-            ("self_attn.o_proj.weight", Output),
-            ("mlp.gate_proj.weight", Gate),
-            ("mlp.up_proj.weight", Up),
-            ("mlp.gate_up_proj.weight", GateUp),
-            ("mlp.down_proj.weight", Down),
-            ("input_layernorm.weight", AttentionNorm),
-            ("post_attention_layernorm.weight", MlpNorm),
-            ("pre_feedforward_layernorm.weight", PreMlpNorm),
-            ("post_feedforward_layernorm.weight", PostMlpNorm),
-        ],
-        outside: &[
-            (r"(?:language_model\.)?(?:model\.)?(?:language_model\.)?embed_tokens.weight", Embedding),
-            (r"(?:language_model\.)?(?:model\.)?(?:language_model\.)?norm.weight", FinalNorm),
-        ],
-    },
-    // BERT, RoBERTa, ELECTRA and kin; `gamma` is the TensorFlow name of early checkpoints.
-    Family {
-        layers: r"(?:(?:bert|roberta|electra|camembert|model)\.)?encoder\.layer\.",
-        layout: Layout::Linear,
-        inside: &[
-            ("attention.self.query.weight", Query),
-            ("attention.self.key.weight", Key),
-            ("attention.self.value.weight", Value),
-            ("attention.output.dense.weight", Output),
-            ("intermediate.dense.weight", Up),
-            ("output.dense.weight", Down),
-            ("attention.output.LayerNorm.weight", AttentionNorm),
-            ("attention.output.LayerNorm.gamma", AttentionNorm),
-            ("output.LayerNorm.weight", MlpNorm),
-            ("output.LayerNorm.gamma", MlpNorm),
-        ],
-        outside: &[
-            (r"(?:(?:bert|roberta|electra|camembert|model)\.)?embeddings.word_embeddings.weight", Embedding),
-            (
-                r"(?:(?:bert|roberta|electra|camembert|model)\.)?embeddings.LayerNorm.(?:weight|gamma)",
-                EmbeddingNorm,
-            ),
-        ],
-    },
-    // DistilBERT.
-    Family {
-        layers: r"(?:distilbert\.)?transformer\.layer\.",
-        layout: Layout::Linear,
-        inside: &[
-            ("attention.q_lin.weight", Query),
-            ("attention.k_lin.weight", Key),
-            ("attention.v_lin.weight", Value),
-            ("attention.out_lin.weight", Output),
-            ("ffn.lin1.weight", Up),
-            ("ffn.lin2.weight", Down),
-            ("sa_layer_norm.weight", AttentionNorm),
-            ("output_layer_norm.weight", MlpNorm),
-        ],
-        // Its embedding names are BERT's under another prefix.
-        outside: &[
-            (r"distilbert\.embeddings.word_embeddings.weight", Embedding),
-            (r"distilbert\.embeddings.LayerNorm.weight", EmbeddingNorm),
-        ],
-    },
-    // GPT-2.
-    Family {
-        layers: r"(?:transformer\.)?h\.",
-        layout: Layout::Conv1d,
-        inside: &[
-            ("attn.c_attn.weight", Qkv),
-            ("attn.c_proj.weight", Output),
-            ("mlp.c_fc.weight", Up),
-            ("mlp.c_proj.weight", Down),
-            ("ln_1.weight", AttentionNorm),
-            ("ln_2.weight", MlpNorm),
-        ],
-        outside: &[
-            (r"(?:transformer\.)?wte.weight", Embedding),
-            (r"(?:transformer\.)?ln_f.weight", FinalNorm),
-        ],
-    },
-    // GPT-NeoX and Pythia.
-    Family {
-        layers: r"(?:gpt_neox\.)?layers\.",
-        layout: Layout::Linear,
-        inside: &[
-            ("attention.query_key_value.weight", Qkv),
-            ("attention.dense.weight", Output),
-            ("mlp.dense_h_to_4h.weight", Up),
-            ("mlp.dense_4h_to_h.weight", Down),
-            ("input_layernorm.weight", AttentionNorm),
-            ("post_attention_layernorm.weight", MlpNorm),
-        ],
-        outside: &[
-            (r"(?:gpt_neox\.)?embed_in.weight", Embedding),
-            (r"(?:gpt_neox\.)?final_layer_norm.weight", FinalNorm),
-        ],
-    },
-    // OPT.
-    Family {
-        layers: r"(?:model\.)?decoder\.layers\.",
-        layout: Layout::Linear,
-        inside: &[
-            ("self_attn.q_proj.weight", Query),
-            ("self_attn.k_proj.weight", Key),
-            ("self_attn.v_proj.weight", Value),
-            ("self_attn.out_proj.weight", Output),
-            ("fc1.weight", Up),
-            ("fc2.weight", Down),
-            ("self_attn_layer_norm.weight", AttentionNorm),
-            ("final_layer_norm.weight", MlpNorm),
-        ],
-        outside: &[
-            (r"(?:model\.)?decoder\.embed_tokens.weight", Embedding),
-            (r"(?:model\.)?decoder\.final_layer_norm.weight", FinalNorm),
-        ],
-    },
-];
-
-struct Rule {
-    pattern: Regex,
+/// What a name in the table says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Entry {
+    stack: Stack,
     role: Role,
     layout: Layout,
+    expert: Option<u16>,
 }
 
-/// A literal suffix becomes a pattern: only its dots mean something to a regular expression.
-fn literal_dots(text: &str) -> String {
-    text.replace(r"\.", ".").replace('.', r"\.")
-}
-
-static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
-    let mut rules = Vec::new();
+/// What may follow the layer number, for each text in front of it.
+static INSIDE: LazyLock<HashMap<String, HashMap<String, Entry>>> = LazyLock::new(|| {
+    let mut heads: HashMap<String, HashMap<String, Entry>> = HashMap::new();
     for family in FAMILIES {
-        let inside = family.inside.iter().map(|(suffix, role)| {
-            (format!(r"^{}(\d{{1,4}})\.{}$", family.layers, literal_dots(suffix)), *role)
-        });
-        let outside = family.outside.iter().map(|(name, role)| (format!("^{}$", literal_dots(name)), *role));
-        for (pattern, role) in inside.chain(outside) {
-            #[expect(clippy::expect_used, reason = "constant patterns; the test below compiles all of them")]
-            let pattern = Regex::new(&pattern).expect("the role table holds valid patterns");
-            rules.push(Rule { pattern, role, layout: family.layout });
+        let names: HashMap<String, Entry> = family.entries(family.inside).collect();
+        for root in family.roots {
+            heads.entry(format!("{root}{}", family.layers)).or_default().extend(names.clone());
         }
     }
-    rules
+    heads
 });
 
-/// The position of the tensor with this name, or `None` when no family knows it.
-pub fn position(name: &str) -> Option<Position> {
-    // A cheap look first: headers hold many biases, scales and buffers.
-    if !(name.ends_with(".weight") || name.ends_with(".gamma")) {
-        return None;
+/// Whole names outside the layers.
+static OUTSIDE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {
+    let names = FAMILIES.iter().flat_map(|family| {
+        let rooted = |(name, entry)| family.roots.iter().map(move |root| (format!("{root}{name}"), entry));
+        family.entries(family.outside).flat_map(rooted)
+    });
+    names.collect()
+});
+
+impl Family {
+    fn entries(&self, names: &'static [(&str, Role)]) -> impl Iterator<Item = (String, Entry)> {
+        names.iter().flat_map(move |&(name, role)| {
+            let layout = match self.layout {
+                Layout::Interleaved if role != Role::Qkv => Layout::Linear,
+                _ if !role.is_matrix() => Layout::Linear,
+                layout => layout,
+            };
+            let expert = if name.contains("shared_expert") {
+                Some(Position::SHARED)
+            } else {
+                (self.stacked || name.contains('#')).then_some(0)
+            };
+            let entry = Entry { stack: self.stack, role, layout, expert };
+            self.ends.iter().map(move |end| (format!("{name}{end}"), entry))
+        })
     }
-    RULES.iter().find_map(|rule| {
-        let captures = rule.pattern.captures(name)?;
-        let layer = captures.get(1).map_or(Some(0), |number| number.as_str().parse().ok())?;
-        Some(Position { layer, role: rule.role, layout: rule.layout })
+}
+
+/// The position of the tensor with this name, or `None` when no family knows it.
+///
+/// Names alone do not tell everything; [`positions`] does better where the shapes are known.
+pub fn position(name: &str) -> Option<Position> {
+    let mut name = name;
+    while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
+        name = rest;
+    }
+    let (entry, layer, expert) = match split_at_number(name) {
+        Some((head, layer, inside)) => {
+            let names = INSIDE.get(head)?;
+            match inside.split_once(".experts.").and_then(|(block, rest)| Some((block, number(rest)?))) {
+                Some((block, (expert, rest))) => {
+                    (names.get(&format!("{block}.experts.#.{rest}"))?, layer, Some(expert))
+                }
+                None => (names.get(inside)?, layer, None),
+            }
+        }
+        None => (OUTSIDE.get(name)?, 0, None),
+    };
+    let Entry { stack, role, layout, expert: fixed } = *entry;
+    Some(Position { stack, layer, expert: expert.or(fixed), role, layout })
+}
+
+/// Text before the first component that is a number, the number, and the text behind it.
+fn split_at_number(name: &str) -> Option<(&str, u16, &str)> {
+    let dots = name.match_indices('.').map(|(dot, _)| dot);
+    dots.filter(|dot| name.as_bytes().get(dot + 1).is_some_and(u8::is_ascii_digit)).find_map(|dot| {
+        let (layer, inside) = number(&name[dot + 1..])?;
+        Some((&name[..dot], layer, inside))
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The number of up to four digits with which the text begins, and what follows the dot behind it.
+fn number(text: &str) -> Option<(u16, &str)> {
+    let (digits, rest) = text.split_once('.')?;
+    let is_number = digits.len() <= 4 && digits.bytes().all(|b| b.is_ascii_digit());
+    Some((digits.parse().ok().filter(|_| is_number)?, rest))
+}
 
-    fn at(name: &str) -> Option<(u16, Role)> {
-        position(name).map(|p| (p.layer, p.role))
-    }
+/// The positions of a checkpoint's tensors, from names and shapes. What names leave open is settled by looking
+/// at all of them, and whatever stays open has no role:
+///
+/// - GPT-2 and GPT-Neo share names but not the layout, and so do families with all experts in one tensor: the
+///   side that has the width of the norms is the residual one.
+/// - The bare towers of CLIP, ViT and wav2vec 2.0 share some names with BART and BERT, but neither norms nor
+///   embeddings: a stack without them, or without attention, is not a language model.
+/// - Two tensors can claim one position (a tied embedding stored twice): the first by name has it.
+pub fn positions<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [u64])>) -> Vec<Option<Position>> {
+    let tensors: Vec<(&str, &[u64])> = tensors.into_iter().collect();
+    let mut found: Vec<Option<Position>> = tensors.iter().map(|(name, _)| position(name)).collect();
+    settle_layout(&tensors, &mut found);
+    drop_fragments(&mut found);
+    drop_duplicates(&tensors, &mut found);
+    found
+}
 
-    #[test]
-    fn the_three_layouts_of_the_demo() {
-        assert_eq!(at("model.layers.12.self_attn.q_proj.weight"), Some((12, Query)));
-        assert_eq!(at("model.embed_tokens.weight"), Some((0, Embedding)));
-        assert_eq!(at("model.norm.weight"), Some((0, FinalNorm)));
-        assert_eq!(at("bert.encoder.layer.3.attention.output.LayerNorm.weight"), Some((3, AttentionNorm)));
-        assert_eq!(at("bert.encoder.layer.3.output.LayerNorm.gamma"), Some((3, MlpNorm)));
-        assert_eq!(at("embeddings.word_embeddings.weight"), Some((0, Embedding)));
-        assert_eq!(at("transformer.h.0.attn.c_attn.weight"), Some((0, Qkv)));
-        assert_eq!(at("wte.weight"), Some((0, Embedding)));
-        assert_eq!(at("model.language_model.layers.0.mlp.down_proj.weight"), Some((0, Down)));
-    }
-
-    #[test]
-    fn look_alikes_have_no_role() {
-        for name in [
-            "vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight",
-            "model.visual.blocks.0.norm1.weight",
-            "model.layers.0.self_attn.q_proj.bias",
-            "model.layers.0.self_attn.q_proj.weight_scale",
-            "model.layers.0.mlp.experts.3.up_proj.weight",
-            "model.layers.99999.mlp.up_proj.weight",
-            "xmodel.layers.0.mlp.up_proj.weight",
-            "model.embed_tokensXweight",
-            "encoder.block.0.layer.0.SelfAttention.q.weight",
-            "lm_head.weight",
-        ] {
-            assert_eq!(at(name), None, "{name}");
+/// Decides between `Linear` and `Conv1d` where the table says `Conv1d`.
+fn settle_layout(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
+    let known = || tensors.iter().zip(found.iter()).filter_map(|((_, shape), p)| Some((shape, (*p)?)));
+    let hidden = known().find(|(_, p)| p.role == Role::AttentionNorm).map(|(shape, p)| p.matrix(shape).1);
+    let witness = known()
+        .filter(|(_, p)| p.layout == Layout::Conv1d && p.role.reads_residual())
+        .map(|(shape, p)| (p.role, p.matrix(shape)))
+        .find(|(_, (rows, columns))| rows != columns);
+    let layout = witness.and_then(|(_, (rows, columns))| match hidden {
+        Some(d) if d == columns => Some(Layout::Linear),
+        Some(d) if d == rows => Some(Layout::Conv1d),
+        _ => None,
+    });
+    // GPT-BigCode with many key heads alternates the parts of its fused matrix, Qwen 1 does not.
+    let gated = known().any(|(_, p)| p.role == Role::Gate);
+    for ((_, shape), slot) in tensors.iter().zip(found) {
+        let Some(p) = slot.as_mut().filter(|p| p.layout == Layout::Conv1d) else { continue };
+        let (rows, columns) = p.matrix(shape);
+        match layout {
+            Some(Layout::Linear) if p.role == Role::Qkv && rows == 3 * columns && !gated => {
+                p.layout = Layout::Interleaved;
+            }
+            Some(layout) => p.layout = layout,
+            None => *slot = None,
         }
     }
+}
 
-    #[test]
-    fn conv1d_rows_run_over_the_other_side() {
-        let residual = |name: &str| position(name).unwrap().row_is_residual();
-        assert!(residual("model.layers.0.self_attn.q_proj.weight"));
-        assert!(!residual("model.layers.0.mlp.down_proj.weight"));
-        assert!(!residual("h.0.attn.c_attn.weight"));
-        assert!(residual("h.0.mlp.c_proj.weight"));
-    }
-
-    #[test]
-    fn role_codes_are_unique_and_round_trip() {
-        for role in Role::ALL {
-            assert_eq!(Role::from_code(role as u8), Some(role));
+/// Takes the roles from stacks that have no attention, or neither norms nor an embedding.
+fn drop_fragments(found: &mut [Option<Position>]) {
+    for stack in [Stack::Main, Stack::Encoder] {
+        let has =
+            |wanted: fn(Role) -> bool| found.iter().flatten().any(|p| p.stack == stack && wanted(p.role));
+        let whole = has(|role| matches!(role, Role::Output | Role::SsmOut))
+            && has(|role| matches!(role, Role::AttentionNorm | Role::MlpNorm | Role::Embedding));
+        if !whole {
+            found.iter_mut().filter(|p| p.is_some_and(|p| p.stack == stack)).for_each(|p| *p = None);
         }
     }
+}
+
+/// Leaves each position to one tensor.
+fn drop_duplicates(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
+    let mut owners = HashMap::with_capacity(found.len());
+    for (i, p) in found.iter().enumerate() {
+        let Some(p) = p else { continue };
+        let owner = owners.entry((p.stack, p.layer, p.expert, p.role)).or_insert(i);
+        if tensors[i].0 < tensors[*owner].0 {
+            *owner = i;
+        }
+    }
+    let keep: BTreeSet<usize> = owners.into_values().collect();
+    found.iter_mut().enumerate().filter(|(i, _)| !keep.contains(i)).for_each(|(_, p)| *p = None);
 }
