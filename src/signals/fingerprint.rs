@@ -263,7 +263,6 @@ pub(crate) mod testing {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::signals::Layout;
 
     /// Weights of a made-up Llama: Gaussian matrices with some shared outlier dimensions, gains with a
     /// depth trend, as real models have them.
@@ -287,7 +286,7 @@ pub(crate) mod testing {
         scale: &[f32],
     ) -> Block {
         let values = (0..rows * columns).map(|i| gaussian(rng) * scale[i % columns]).collect();
-        Block { position: Position { layer, role, layout: Layout::Linear }, start: 0, columns, values }
+        Block { position: Position::main(role, layer), start: 0, columns, values }
     }
 
     impl Model {
@@ -305,8 +304,12 @@ pub(crate) mod testing {
                 for role in [Role::AttentionNorm, Role::MlpNorm] {
                     // Gains of neighbouring layers resemble each other.
                     let values = base.iter().map(|b| 1.0 + b + 0.1 * gaussian(rng)).collect();
-                    let position = Position { layer, role, layout: Layout::Linear };
-                    blocks.push(Block { position, start: 0, columns: d, values });
+                    blocks.push(Block {
+                        position: Position::main(role, layer),
+                        start: 0,
+                        columns: d,
+                        values,
+                    });
                 }
                 blocks
             };

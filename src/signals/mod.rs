@@ -1,7 +1,7 @@
 //! From sampled weights to evidence: pure functions, no I/O.
 //!
 //! ```text
-//! roles      tensor name            -> (layer, role, layout)
+//! roles      tensor names, shapes   -> (stack, layer, expert, role, layout)
 //! sample     tensor shape           -> which rows are read, the same for every model
 //! columns    sampled rows           -> centred unit columns, and how much they resemble each other
 //! sketch     columns                -> a few signed bytes whose inner products estimate correlations
@@ -22,5 +22,5 @@ pub mod verdict;
 
 pub use evidence::{Evidence, Signal};
 pub use fingerprint::Fingerprint;
-pub use roles::{Layout, Position, Role};
+pub use roles::{Layout, Position, Role, Stack};
 pub use verdict::{Verdict, VerdictKind};

@@ -41,18 +41,18 @@ pub fn rows(position: Position, rows: u64, columns: u64) -> Vec<Range<u64>> {
 
 /// Whether the last rows are read instead of the first. Files written by transformers hold tensors in name
 /// order; these choices put blocks of neighbouring tensors, with the norm gain between them, into one range
-/// for the Llama and BERT names (`v` tail, attention norm, `down` head; `up` tail, MLP norm, `k` head).
+/// for the Llama and BERT names (`v` tail, attention norm, `down` head; `up` tail, MLP norm, `k` head) and for
+/// cross attention in BART's.
 fn reads_tail(role: Role) -> bool {
-    matches!(role, Role::Value | Role::Up | Role::Output)
+    matches!(role, Role::Value | Role::Up | Role::Output | Role::CrossValue | Role::CrossOutput)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signals::Layout;
 
     fn at(role: Role) -> Position {
-        Position { layer: 0, role, layout: Layout::Linear }
+        Position::main(role, 0)
     }
 
     #[test]

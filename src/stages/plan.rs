@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::formats::{Dtype, Header, ShardIndex};
-use crate::signals::roles::{self, Position, Role};
+use crate::signals::roles::{self, Position, Role, Stack};
 use crate::signals::sample;
 
 /// How much of one checkpoint may be read. The defaults keep a 7B model (32 layers, hidden size 4096, 16-bit)
@@ -145,7 +145,8 @@ pub fn thin(all: &[String], preferred: impl Iterator<Item = String>, settings: &
 
 /// The number of layers that tensor names tell of.
 pub fn layers<'a>(names: impl Iterator<Item = &'a str>) -> u16 {
-    names.filter_map(roles::position).filter(|p| p.role.is_matrix()).map(|p| p.layer + 1).max().unwrap_or(0)
+    let matrices = names.filter_map(roles::position).filter(|p| p.stack == Stack::Main && p.role.is_matrix());
+    matrices.map(|p| p.layer + 1).max().unwrap_or(0)
 }
 
 /// One block of rows to read.
@@ -224,7 +225,9 @@ pub fn sample(headers: &[Header], settings: &PlanSettings) -> Result<SamplePlan,
     let vocabulary = headers
         .iter()
         .flat_map(|h| &h.tensors)
-        .find(|t| matches!(roles::position(&t.name), Some(p) if p.role == Role::Embedding))
+        .find(|t| {
+            roles::position(&t.name).is_some_and(|p| p.stack == Stack::Main && p.role == Role::Embedding)
+        })
         .and_then(|t| u32::try_from(t.matrix().0).ok());
     let mut asks = chosen.asks;
     asks.sort_by_key(|a| (a.file, a.bytes.start));
@@ -234,28 +237,23 @@ pub fn sample(headers: &[Header], settings: &PlanSettings) -> Result<SamplePlan,
 
 /// Every block that could be read, in file order.
 fn candidates(headers: &[Header]) -> Vec<Ask> {
+    let tensors = || headers.iter().enumerate().flat_map(|(i, h)| h.tensors.iter().map(move |t| (i, t)));
+    let positions = roles::positions(tensors().map(|(_, t)| (t.name.as_str(), t.shape.as_slice())));
     let mut asks = Vec::new();
-    for (file, header) in headers.iter().enumerate() {
-        for tensor in &header.tensors {
-            let Some(position) = roles::position(&tensor.name) else { continue };
-            let Some((dtype, size)) = tensor.dtype.and_then(|d| Some((d, d.decodable_bytes()? as u64)))
-            else {
-                continue;
-            };
-            let (rows, columns) = tensor.matrix();
-            for block in sample::rows(position, rows, columns) {
-                // Inside the tensor, whose end the decoder has checked: cannot overflow.
-                let at = |row: u64| tensor.bytes.start + row * columns * size;
-                let bytes = at(block.start)..at(block.end);
-                asks.push(Ask {
-                    file,
-                    position,
-                    start: block.start,
-                    columns: columns as usize,
-                    dtype,
-                    bytes,
-                });
-            }
+    for ((file, tensor), position) in tensors().zip(positions) {
+        // A cell of the database is named by role and layer: encoders and experts have no place there yet.
+        let Some(position) = position.filter(|p| p.stack == Stack::Main && p.expert.is_none()) else {
+            continue;
+        };
+        let Some((dtype, size)) = tensor.dtype.and_then(|d| Some((d, d.decodable_bytes()? as u64))) else {
+            continue;
+        };
+        let (rows, columns) = position.matrix(&tensor.shape);
+        for block in sample::rows(position, rows, columns) {
+            // Inside the tensor, whose end the decoder has checked: cannot overflow.
+            let at = |row: u64| tensor.bytes.start + row * columns * size;
+            let bytes = at(block.start)..at(block.end);
+            asks.push(Ask { file, position, start: block.start, columns: columns as usize, dtype, bytes });
         }
     }
     asks

@@ -146,7 +146,9 @@ hand+meta-llama = embedding final_norm | 0-2: v o gate up down attention_norm ml
 
 /// The map of an architecture in the notation of [`EXPECTED`].
 fn describe(tensors: &[Tensor]) -> String {
-    let mut layers: BTreeMap<(Stack, u16), BTreeMap<(Role, bool), (Layout, Vec<u16>)>> = BTreeMap::new();
+    // By role, and whether it is that of a shared expert: the layout and the numbers of the experts.
+    type Roles = BTreeMap<(Role, bool), (Layout, Vec<u16>)>;
+    let mut layers: BTreeMap<(Stack, u16), Roles> = BTreeMap::new();
     let mut outside = BTreeMap::new();
     for (tensor, p) in placed(tensors) {
         if matches!(p.role, FinalNorm | Embedding | Role::EmbeddingNorm) {
@@ -207,7 +209,9 @@ fn describe(tensors: &[Tensor]) -> String {
 fn sorted(description: &str) -> Vec<Vec<&str>> {
     let mut parts: Vec<Vec<&str>> =
         description.split('|').map(|part| part.split_whitespace().collect()).collect();
-    parts.iter_mut().for_each(|part| part.sort_unstable());
+    for part in &mut parts {
+        part.sort_unstable();
+    }
     parts
 }
 
