@@ -354,8 +354,8 @@ fn number(text: &str) -> Option<(u16, &str)> {
 ///
 /// - GPT-2 and GPT-Neo share names but not the layout, and so do families with all experts in one tensor: the
 ///   side that has the width of the norms is the residual one.
-/// - The bare towers of CLIP, ViT and wav2vec 2.0 share some names with BART and BERT, but neither norms nor
-///   embeddings: a stack without them, or without attention, is not a language model.
+/// - The bare towers of CLIP, ViT and wav2vec 2.0 share some names with BART and BERT, but never those of
+///   attention and norms together: a stack without them is no language model unless it has a token embedding.
 /// - Two tensors can claim one position (a tied embedding stored twice): the first by name has it.
 pub fn positions<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [u64])>) -> Vec<Option<Position>> {
     let tensors: Vec<(&str, &[u64])> = tensors.into_iter().collect();
@@ -385,7 +385,7 @@ fn settle_layout(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
         let Some(p) = slot.as_mut().filter(|p| p.layout == Layout::Conv1d) else { continue };
         let (rows, columns) = p.matrix(shape);
         match layout {
-            Some(Layout::Linear) if p.role == Role::Qkv && rows == 3 * columns && !gated => {
+            Some(Layout::Linear) if p.role == Role::Qkv && columns.checked_mul(3) == Some(rows) && !gated => {
                 p.layout = Layout::Interleaved;
             }
             Some(layout) => p.layout = layout,
@@ -394,13 +394,13 @@ fn settle_layout(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
     }
 }
 
-/// Takes the roles from stacks that have no attention, or neither norms nor an embedding.
+/// Takes the roles from stacks that have neither an embedding nor attention with norms.
 fn drop_fragments(found: &mut [Option<Position>]) {
     for stack in [Stack::Main, Stack::Encoder] {
         let has =
-            |wanted: fn(Role) -> bool| found.iter().flatten().any(|p| p.stack == stack && wanted(p.role));
-        let whole = has(|role| matches!(role, Role::Output | Role::SsmOut))
-            && has(|role| matches!(role, Role::AttentionNorm | Role::MlpNorm | Role::Embedding));
+            |roles: &[Role]| found.iter().flatten().any(|p| p.stack == stack && roles.contains(&p.role));
+        let whole = has(&[Role::Embedding])
+            || has(&[Role::Output, Role::SsmOut]) && has(&[Role::AttentionNorm, Role::MlpNorm]);
         if !whole {
             found.iter_mut().filter(|p| p.is_some_and(|p| p.stack == stack)).for_each(|p| *p = None);
         }
