@@ -1,5 +1,5 @@
-//! The role map against what transformers writes for 104 architectures in 121 variants, and 11 layouts recorded by hand.
-//! See data/make_role_fixtures.py.
+//! The role map against what transformers writes for 104 architectures in 121 variants, and against 11 layouts
+//! recorded by hand. See data/make_role_fixtures.py.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
