@@ -11,7 +11,7 @@ pub mod safetensors;
 pub mod shards;
 pub mod tokenizer;
 
-pub use config::ModelConfig;
+pub use config::{ModelConfig, Positions, Quantization};
 pub use dtype::Dtype;
 pub use limits::Limits;
 pub use safetensors::{Header, HeaderError, TensorInfo};
