@@ -27,7 +27,7 @@ use settings::Settings;
 use vocabulary::Tokens;
 
 pub use files::{TOKENIZER_FILES, TokenizerFiles, files_to_read};
-pub use structure::{Component, Merges, Structure};
+pub use structure::{Component, Merges, Structure, leading_bytes};
 pub use vocabulary::{Token, TokenFault, TokenKind, Vocabulary};
 
 /// How a tokenizer cuts a word.

@@ -49,8 +49,8 @@ impl MergeHasher {
     }
 }
 
-/// The first 8 bytes of a digest as a number.
-fn leading_bytes(digest: &[u8; 32]) -> u64 {
+/// The first 8 bytes of a digest as a number: enough to compare by.
+pub fn leading_bytes(digest: &[u8; 32]) -> u64 {
     digest.iter().take(8).fold(0, |n, byte| n << 8 | u64::from(*byte))
 }
 
