@@ -17,6 +17,12 @@ pub struct Limits {
     pub index_bytes: u64,
     /// Most shards of one checkpoint.
     pub shards: usize,
+    /// Largest file of a tokenizer, bytes. The 33 MB of a vocabulary of 256,000 are the largest in wide use.
+    pub tokenizer_bytes: u64,
+    /// Most tokens of a vocabulary, and the first id that is refused. Public ones end near 1,000,000.
+    pub tokens: usize,
+    /// Longest token, bytes. SentencePiece allows itself 512, added tokens are now and then longer.
+    pub token_bytes: usize,
 }
 
 impl Default for Limits {
@@ -29,6 +35,9 @@ impl Default for Limits {
             config_bytes: 4 << 20,
             index_bytes: 64 << 20,
             shards: 10_000,
+            tokenizer_bytes: 64 << 20,
+            tokens: 2_000_000,
+            token_bytes: 4096,
         }
     }
 }

@@ -9,9 +9,11 @@ pub mod dtype;
 pub mod limits;
 pub mod safetensors;
 pub mod shards;
+pub mod tokenizer;
 
-pub use config::ModelConfig;
+pub use config::{ModelConfig, Positions, Quantization};
 pub use dtype::Dtype;
 pub use limits::Limits;
 pub use safetensors::{Header, HeaderError, TensorInfo};
 pub use shards::ShardIndex;
+pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFiles};

@@ -1,26 +1,47 @@
 //! From sampled weights to evidence: pure functions, no I/O.
 //!
 //! ```text
-//! roles      tensor names, shapes   -> (stack, layer, expert, role, layout)
-//! sample     tensor shape           -> which rows are read, the same for every model
-//! columns    sampled rows           -> centred unit columns, and how much they resemble each other
-//! sketch     columns                -> a few signed bytes whose inner products estimate correlations
-//! fingerprint all sketches of a model, what the database stores
-//! evidence   two fingerprints       -> effect and z per signal
-//! verdict    evidence               -> related or not, how sure, why
+//! roles       tensor name            -> (layer, role, layout)
+//! sample      tensor shape           -> which rows are read, the same for every model
+//! samples     the rows read, decoded
+//! columns     a row                  -> a centred unit column; how much columns resemble each other
+//! fingerprint samples                -> sketches of a few signed bytes: what the database stores
+//! stored      two fingerprints       -> evidence, estimated from sketches
+//! sampled     two models' samples    -> evidence, exactly, also with hidden dimensions moved (align)
+//! verdict     evidence               -> related or not, how sure, why
 //! ```
 
 pub mod columns;
 pub mod evidence;
 pub mod fingerprint;
 pub mod layer_map;
+pub mod minhash;
+pub mod named;
 pub mod normal;
+pub mod profile;
 pub mod roles;
 pub mod sample;
+pub mod sampled;
+pub mod samples;
+pub mod screen;
 pub mod sketch;
+pub mod stored;
+pub mod tokenizer;
+pub mod tokens;
 pub mod verdict;
+
+mod align;
+mod delta;
+mod matched;
+mod matching;
+mod relation;
+mod reuse;
+#[cfg(test)]
+pub(crate) mod testing;
+mod units;
 
 pub use evidence::{Evidence, Signal};
 pub use fingerprint::Fingerprint;
-pub use roles::{Layout, Position, Role, Stack};
+pub use roles::{Layout, Position, Role};
+pub use samples::Samples;
 pub use verdict::{Verdict, VerdictKind};

@@ -125,7 +125,7 @@ pub fn indexed_row(entry: &RepoEntry, extracted: Extracted) -> Row {
         reason: None,
         model_type: extracted.config.model_type,
         architecture: extracted.config.architecture,
-        quantization: extracted.config.quantization,
+        quantization: extracted.config.quantization.and_then(|q| q.method),
         dtype: extracted.dtype,
         parameters: Some(extracted.parameters),
         weight_files: extracted.files,
