@@ -195,9 +195,12 @@ mod tests {
                 .collect()
         }
 
+        fn about(&self) -> Value {
+            serde_json::from_str(&self.header.metadata["golden"]).unwrap()
+        }
+
         fn facts(&self) -> Facts {
-            let config: Value = serde_json::from_str(&self.header.metadata["config"]).unwrap();
-            Facts::parse(&serde_json::json!({ "quantization_config": config }))
+            Facts::parse(&serde_json::json!({ "quantization_config": self.about()["config"] }))
         }
 
         fn bytes(&self, tensor: &TensorInfo) -> &'static [u8] {
@@ -237,8 +240,9 @@ mod tests {
             let reference = self.header.tensors.iter().find(|t| t.name == "reference").unwrap();
             assert_eq!(reference.shape[1], packing.columns);
             let expected = reference.dtype.unwrap().decode(self.bytes(reference)).unwrap();
-            let first: usize = self.header.metadata["first_row"].parse().unwrap();
-            let tolerance: f32 = self.header.metadata["tolerance"].parse().unwrap();
+            let about = self.about();
+            let first = about["first_row"].as_u64().unwrap() as usize;
+            let tolerance = about["tolerance"].as_f64().unwrap() as f32;
             assert!(expected.iter().any(|v| *v != 0.0));
             for (i, (found, expected)) in all[first * columns..].iter().zip(&expected).enumerate() {
                 assert!((found - expected).abs() <= tolerance * expected.abs(), "{i}: {found} {expected}");
