@@ -7,6 +7,7 @@
 pub mod config;
 pub mod dtype;
 pub mod limits;
+pub mod packed;
 pub mod safetensors;
 pub mod shards;
 pub mod tokenizer;
