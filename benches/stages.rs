@@ -21,22 +21,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput};
 use half::bf16;
+use hubprint::formats::packed::{Facts, States};
 use hubprint::formats::safetensors::{Decoded, try_decode};
-use hubprint::formats::{Header, Limits, ModelConfig};
+use hubprint::formats::{Header, Limits};
 use hubprint::hub::{Hub, HubSettings, PUBLIC_ENDPOINT};
 use hubprint::retrieval::distance::Vector;
 use hubprint::retrieval::{BuildSettings, Index, exact};
-use hubprint::signals::evidence::{self, Evidence};
+use hubprint::signals::evidence::Evidence;
 use hubprint::signals::verdict::{self, Context, VerdictKind};
-use hubprint::signals::{Fingerprint, Role, sketch};
-use hubprint::stages::compare::compare;
+use hubprint::signals::{Fingerprint, Role, sketch, stored};
+use hubprint::stages::compare::{Comparison, Effort, compare};
 use hubprint::stages::extract::{Extracted, extract};
-use hubprint::stages::fetch::{Fetched, fetch};
+use hubprint::stages::fetch::{self, Fetched};
 use hubprint::stages::files::FolderFiles;
 use hubprint::stages::index::index;
 use hubprint::stages::model::{LoadSettings, Subject, load};
 use hubprint::stages::plan::{Ask, PlanSettings, SamplePlan, coalesce, sample};
 use hubprint::stages::scan::Scanner;
+use hubprint::stages::tokenizer::Tokenizers;
 use hubprint::stages::write::{WriteSettings, Writer, bare_row};
 use hubprint::store::{Database, Outcome, Row};
 use rand::{Rng, SeedableRng};
@@ -86,7 +88,7 @@ fn plan_stage(criterion: &mut Criterion) {
         plan
     });
     let ranges = LazyLock::new(|| {
-        let ranges: Vec<Range<u64>> = plan.asks.iter().map(|ask| ask.bytes.clone()).collect();
+        let ranges: Vec<Range<u64>> = plan.asks.iter().map(|ask| place(ask).clone()).collect();
         let merged = coalesce(&ranges, PlanSettings::default().gap_bytes);
         assert_eq!(merged, plan.fetches.iter().map(|f| f.bytes.clone()).collect::<Vec<_>>());
         ranges
@@ -100,7 +102,7 @@ fn plan_stage(criterion: &mut Criterion) {
     group.bench_function("sample of a 7B Llama", |b| {
         LazyLock::force(&plan);
         let headers = std::slice::from_ref(&*header);
-        b.iter(|| sample(black_box(headers), &PlanSettings::default()).unwrap());
+        b.iter(|| planned(black_box(headers)));
     });
     group.bench_function("coalesce", |b| {
         b.iter(|| coalesce(black_box(&ranges), PlanSettings::default().gap_bytes));
@@ -111,22 +113,32 @@ fn plan_stage(criterion: &mut Criterion) {
 fn extract_stage(criterion: &mut Criterion) {
     let seven_b: LazyLock<Fetched> = LazyLock::new(|| {
         let fetched = SEVEN_B.fetched(&SEVEN_B.plan(), Weights::base(1));
-        let fingerprint = checked_extract(&fetched).fingerprint;
+        let fingerprint = fingerprint(&checked_extract(&fetched));
         assert_eq!((fingerprint.hidden_size, fingerprint.layers), (4096, 32));
         fetched
     });
     let demo: LazyLock<Fetched> = LazyLock::new(|| {
         let files = FolderFiles::open(&demo_model("lumenworks/stdlib-llama-500k")).unwrap();
-        let fetched = block_on(fetch(&files, &PlanSettings::default(), &Limits::default())).unwrap();
-        let extracted = checked_extract(&fetched);
-        assert_eq!(extracted.config.layers, Some(u64::from(extracted.fingerprint.layers)));
+        let (plan, limits) = (PlanSettings::default(), Limits::default());
+        let fetched = block_on(async {
+            let metadata = fetch::metadata(&files, &limits, &Tokenizers::default()).await.unwrap();
+            let opened = fetch::open(&files, &plan, &limits).await.unwrap();
+            let fetched = fetch::fetch(&files, opened, &metadata, &plan, &limits).await.unwrap();
+            assert_eq!(metadata.config.layers, Some(u64::from(fetched.layers)));
+            fetched
+        });
+        checked_extract(&fetched);
         fetched
     });
 
     let mut group = criterion.benchmark_group("extract");
     let mut bench = |name: &str, fetched: &LazyLock<Fetched>| {
         group.bench_function(name, |b| {
-            b.iter_batched(|| again(fetched), |fetched| extract(fetched).unwrap(), BatchSize::LargeInput);
+            b.iter_batched(
+                || again(fetched),
+                |fetched| fingerprint(&extract(fetched, None)),
+                BatchSize::LargeInput,
+            );
         });
     };
     bench("7B Llama", &seven_b);
@@ -192,7 +204,7 @@ fn scan_stage(criterion: &mut Criterion) {
     let relatives = LazyLock::new(|| {
         let [a, b] = pair_of_7b();
         let (kind, unrelated) = (judge(&a, &b).1, judge(&a, &other_7b()).1);
-        assert_eq!((kind, unrelated), (VerdictKind::Derived, VerdictKind::Independent));
+        assert_eq!((kind, unrelated), (VerdictKind::Derived, VerdictKind::NoWeightEvidence));
         [a, b]
     });
 
@@ -217,7 +229,7 @@ fn compare_stage(criterion: &mut Criterion) {
         let plan = SEVEN_B.plan();
         let [a, b] =
             [Weights::base(1), Weights::child(1, 2, 0.9)].map(|weights| SEVEN_B.folder(&plan, weights));
-        let verdict = compare(&subject(&a), &subject(&b)).unwrap().verdict;
+        let verdict = both(&subject(&a), &subject(&b)).verdict;
         assert_eq!(verdict.kind, VerdictKind::Derived, "{}", verdict.why);
         [a, b]
     });
@@ -226,21 +238,25 @@ fn compare_stage(criterion: &mut Criterion) {
         let [base, cast, other] =
             ["lumenworks/stdlib-llama-500k", "compactzoo/stdlib-llama-500k-bf16", "orchardml/pyllama-500k"]
                 .map(|id| subject_at(&demo_model(id)));
-        assert_eq!(compare(&base, &cast).unwrap().verdict.kind, VerdictKind::Derived);
-        assert_eq!(compare(&base, &other).unwrap().verdict.kind, VerdictKind::Independent);
+        assert_eq!(both(&base, &cast).verdict.kind, VerdictKind::Derived);
+        assert_eq!(both(&base, &other).verdict.kind, VerdictKind::Independent);
         [base, cast]
     });
 
     let mut group = criterion.benchmark_group("compare");
-    group.bench_function("two 7B models", |b| b.iter(|| compare(&subjects[0], &subjects[1]).unwrap()));
+    group.bench_function("two 7B models", |b| b.iter(|| both(&subjects[0], &subjects[1])));
     if has_demo() {
-        group.bench_function("two demo models", |b| b.iter(|| compare(&demo[0], &demo[1]).unwrap()));
+        group.bench_function("two demo models", |b| b.iter(|| both(&demo[0], &demo[1])));
     }
     group.sample_size(10);
     group.bench_function("two 7B folders, read and judged", |b| {
-        b.iter(|| compare(&subject(&folders[0]), &subject(&folders[1])).unwrap());
+        b.iter(|| both(&subject(&folders[0]), &subject(&folders[1])));
     });
     group.finish();
+}
+
+fn both(a: &Subject, b: &Subject) -> Comparison {
+    compare(a, b, Effort::Enough).unwrap()
 }
 
 /// The shape of a Llama.
@@ -276,15 +292,15 @@ impl Weights {
 
     /// The values of one block, in bf16: gains around 1, matrices and embeddings around 0.
     fn bytes(self, ask: &Ask) -> Bytes {
-        let place = [ask.position.role as u64, u64::from(ask.position.layer), ask.start];
+        let at = [ask.position.role as u64, u64::from(ask.position.layer), ask.start];
         let stream = |owner: [u64; 2]| {
-            let seed = sketch::key(&[owner[0], owner[1], place[0], place[1], place[2]]);
+            let seed = sketch::key(&[owner[0], owner[1], at[0], at[1], at[2]]);
             ChaCha8Rng::seed_from_u64(seed)
         };
         let (mut base, mut own) = (stream([self.family, 0]), stream([self.family, self.member]));
         let noise = (1.0 - self.correlation * self.correlation).sqrt();
         let (middle, spread) = if ask.position.role.is_norm() { (1.0, 0.1) } else { (0.0, 0.02) };
-        let count = (ask.bytes.end - ask.bytes.start) / 2;
+        let count = (place(ask).end - place(ask).start) / 2;
         let value = |_| {
             let x = self.correlation * normal(&mut base) + noise * normal(&mut own);
             bf16::from_f32(middle + spread * x).to_le_bytes()
@@ -347,28 +363,28 @@ impl Shape {
     }
 
     fn plan(&self) -> SamplePlan {
-        sample(&[self.header()], &PlanSettings::default()).unwrap()
+        planned(&[self.header()])
     }
 
     /// What fetch would hand to extract.
     fn fetched(&self, plan: &SamplePlan, weights: Weights) -> Fetched {
-        let blocks: Vec<(Ask, Bytes)> =
-            plan.asks.iter().map(|ask| (ask.clone(), weights.bytes(ask))).collect();
+        let blocks: Vec<(Ask, Vec<Bytes>)> =
+            plan.asks.iter().map(|ask| (ask.clone(), vec![weights.bytes(ask)])).collect();
         let size = self.file_head().1;
         Fetched {
-            config: ModelConfig::default(),
+            unreadable: BTreeMap::new(),
             files: Vec::new(),
             layers: self.layers as u16,
             vocabulary: plan.vocabulary,
             parameters: size / 2,
-            bytes_fetched: blocks.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
+            bytes_fetched: blocks.iter().flat_map(|(_, pieces)| pieces).map(|bytes| bytes.len() as u64).sum(),
             bytes_in_repo: size,
             blocks,
         }
     }
 
     fn extracted(&self, plan: &SamplePlan, weights: Weights) -> Extracted {
-        extract(self.fetched(plan, weights)).unwrap()
+        extract(self.fetched(plan, weights), None)
     }
 
     /// A checkpoint folder of full length in which only the blocks of the plan are filled; the rest is a hole.
@@ -379,10 +395,24 @@ impl Shape {
         file.set_len(size).unwrap();
         file.write_all_at(&head, 0).unwrap();
         for ask in &plan.asks {
-            file.write_all_at(&weights.bytes(ask), ask.bytes.start).unwrap();
+            file.write_all_at(&weights.bytes(ask), place(ask).start).unwrap();
         }
         folder
     }
+}
+
+/// The canonical plan of plain weights.
+fn planned(headers: &[Header]) -> SamplePlan {
+    sample(headers, &Facts::default(), &States::new(), &PlanSettings::default(), &[]).unwrap()
+}
+
+/// Where the bytes of a plain block are.
+fn place(ask: &Ask) -> &Range<u64> {
+    &ask.pieces[0].bytes
+}
+
+fn fingerprint(extracted: &Extracted) -> Fingerprint {
+    Fingerprint::new(&extracted.samples).unwrap()
 }
 
 fn decoded(bytes: &[u8], size: u64) -> Header {
@@ -410,7 +440,8 @@ static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
             // From casts to long further training.
             let correlation = 1.0 - 0.4 * (member as f32 / MEMBERS as f32);
             let extracted = SMALL.extracted(&plan, Weights::child(family, member, correlation));
-            row(&format!("family-{family}/{member}"), extracted.sample_digest, extracted.fingerprint)
+            let fingerprint = fingerprint(&extracted);
+            row(&format!("family-{family}/{member}"), extracted.sample_digest, fingerprint)
         })
         .collect();
     let count = rows.len();
@@ -423,9 +454,13 @@ static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
     assert!(built.recall_at_10 > 0.95 && built.side_list < 20, "{built:?}");
 
     let wanted = Weights::child(PLANTED, MEMBERS, PLANTED_CORRELATION);
-    let query = SMALL.extracted(&plan, wanted).fingerprint;
+    let query = fingerprint(&SMALL.extracted(&plan, wanted));
     let subject = subject(&SMALL.folder(&plan, wanted));
-    assert_eq!(subject.extracted.fingerprint, query, "a folder and its blocks have one fingerprint");
+    assert_eq!(
+        fingerprint(subject.weights.as_ref().unwrap()),
+        query,
+        "a folder and its blocks have one fingerprint"
+    );
     Library { folder, vectors, query, subject }
 });
 
@@ -462,36 +497,39 @@ fn write(folder: &Path, rows: Vec<Row>) -> u64 {
 /// A base and its fine-tune.
 fn pair_of_7b() -> [Fingerprint; 2] {
     let plan = SEVEN_B.plan();
-    [Weights::base(1), Weights::child(1, 2, 0.9)].map(|weights| SEVEN_B.extracted(&plan, weights).fingerprint)
+    [Weights::base(1), Weights::child(1, 2, 0.9)]
+        .map(|weights| fingerprint(&SEVEN_B.extracted(&plan, weights)))
 }
 
 fn other_7b() -> Fingerprint {
-    SEVEN_B.extracted(&SEVEN_B.plan(), Weights::base(2)).fingerprint
+    fingerprint(&SEVEN_B.extracted(&SEVEN_B.plan(), Weights::base(2)))
 }
 
 fn judge(a: &Fingerprint, b: &Fingerprint) -> (Evidence, VerdictKind) {
-    let evidence = evidence::compare(a, b);
-    let kind = verdict::judge(&evidence, Context { same_content: Some(false), searched: 2000 }).kind;
+    let evidence = stored::compare(a, b);
+    let context = Context { same_content: Some(false), searched: 2000, ..Context::default() };
+    let kind = verdict::judge(&evidence, context).kind;
     (evidence, kind)
 }
 
 /// Extracts after checking that every block became cells, whatever the order of arrival.
 fn checked_extract(fetched: &Fetched) -> Extracted {
-    let extracted = extract(again(fetched)).unwrap();
+    let extracted = extract(again(fetched), None);
+    let cells_made = fingerprint(&extracted).cells.len();
     // Embedding blocks of 64 rows are cut into four cells.
-    let cells = |(ask, _): &(Ask, Bytes)| if ask.position.role == Role::Embedding { 4 } else { 1 };
-    assert_eq!(extracted.fingerprint.cells.len(), fetched.blocks.iter().map(cells).sum::<usize>());
+    let cells = |(ask, _): &(Ask, Vec<Bytes>)| if ask.position.role == Role::Embedding { 4 } else { 1 };
+    assert_eq!(cells_made, fetched.blocks.iter().map(cells).sum::<usize>());
     let mut turned = again(fetched);
     turned.blocks.reverse();
-    let turned = extract(turned).unwrap();
+    let turned = extract(turned, None);
     assert_eq!(turned.sample_digest, extracted.sample_digest);
-    assert_eq!(turned.fingerprint, extracted.fingerprint);
+    assert_eq!(fingerprint(&turned), fingerprint(&extracted));
     extracted
 }
 
 fn again(fetched: &Fetched) -> Fetched {
     Fetched {
-        config: fetched.config.clone(),
+        unreadable: fetched.unreadable.clone(),
         files: fetched.files.clone(),
         blocks: fetched.blocks.clone(),
         layers: fetched.layers,

@@ -40,6 +40,8 @@ pub(super) enum Command {
     Scan(ScanArgs),
     /// Compare two models, every signal side by side
     Compare(CompareArgs),
+    /// Judge a list of pairs with known answers
+    Eval(EvalArgs),
     /// The local Hub server
     Hub {
         #[command(subcommand)]
@@ -126,10 +128,39 @@ pub(super) struct ScanArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CompareArgs {
-    /// Repository id, checkpoint folder, or cache snapshot
+    /// Repository id (org/name or org/name@revision), checkpoint folder, cache snapshot, or .safetensors file
     pub(super) a: String,
     /// The other one
     pub(super) b: String,
+    #[command(flatten)]
+    pub(super) hub: HubArgs,
+    /// Another suspected parent of A beside B; may be given several times. Tells the share of each in a merge
+    #[arg(long, value_name = "MODEL", conflicts_with = "screen")]
+    pub(super) with: Vec<String>,
+    /// Look at config and tokenizer only; reads no weights and claims no descent
+    #[arg(long, conflicts_with_all = ["explain", "full"])]
+    pub(super) screen: bool,
+    /// Make every test, and print all figures and the layer map
+    #[arg(long)]
+    pub(super) explain: bool,
+    /// Read the tensors of two local checkpoints whole and hold the sampled figures against them
+    #[arg(long)]
+    pub(super) full: bool,
+    /// Tab-separated lines without bars or frames
+    #[arg(long, conflicts_with = "json")]
+    pub(super) plain: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct EvalArgs {
+    /// TSV or JSON with a, b, related (1 or 0) and relation, e.g. data/benchmarks/llama7b-21.tsv
+    pub(super) pairs: PathBuf,
+    /// Folder in which the models lie under their names
+    #[arg(long, value_name = "DIR", conflicts_with = "hub")]
+    pub(super) root: Option<PathBuf>,
     #[command(flatten)]
     pub(super) hub: HubArgs,
     /// Print one JSON object

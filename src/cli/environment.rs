@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use crate::hub::{Hub, HubSettings};
+use crate::stages::cache::Cache;
 use crate::stages::model::LoadSettings;
+use crate::stages::plan::PlanSettings;
 
 use super::failure::Failure;
 
@@ -21,9 +23,25 @@ pub(super) fn hub(endpoint: Option<&str>) -> Result<Hub, Failure> {
     Hub::new(settings).map_err(Failure::usage)
 }
 
-/// How models of the command line are read.
+/// How models of the command line are read. Samples are kept below `XDG_CACHE_HOME`, or `~/.cache`; an empty
+/// `HUBPRINT_CACHE` turns that off, any other is the folder.
 pub(super) fn load_settings() -> LoadSettings {
-    LoadSettings { cache: cache(var), ..LoadSettings::default() }
+    LoadSettings {
+        cache: cache(var),
+        plan: PlanSettings::detailed(),
+        samples: samples(|name| std::env::var(name).ok()).map(Cache::new),
+        ..LoadSettings::default()
+    }
+}
+
+fn samples(var: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    if let Some(folder) = var("HUBPRINT_CACHE") {
+        (!folder.is_empty()).then(|| folder.into())
+    } else {
+        let set = |name: &str| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
+        Some(base.join("hubprint/samples"))
+    }
 }
 
 /// Where the Hugging Face tools keep downloaded models.
@@ -40,6 +58,17 @@ fn cache(var: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn samples_are_kept_where_caches_are() {
+        let with = |set: &[(&str, &str)]| {
+            samples(|name| set.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
+        };
+        assert_eq!(with(&[("HOME", "/h")]), Some("/h/.cache/hubprint/samples".into()));
+        assert_eq!(with(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/c")]), Some("/c/hubprint/samples".into()));
+        assert_eq!(with(&[("HOME", "/h"), ("HUBPRINT_CACHE", "/k")]), Some("/k".into()));
+        assert_eq!(with(&[("HOME", "/h"), ("HUBPRINT_CACHE", "")]), None);
+    }
 
     #[test]
     fn the_cache_is_where_the_python_client_has_it() {

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::hub::HubError;
 use crate::pipeline::CrawlError;
 use crate::stages::model::LoadError;
+use crate::stages::scan::ScanError;
 use crate::store::StoreError;
 
 /// An error with a hint for the user.
@@ -62,6 +63,15 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let hint = Some(error.hint().to_owned());
         Self { error: error.into(), hint }
+    }
+}
+
+impl From<ScanError> for Failure {
+    fn from(error: ScanError) -> Self {
+        match error {
+            ScanError::Store(error) => error.into(),
+            other => Self { error: other.into(), hint: None },
+        }
     }
 }
 

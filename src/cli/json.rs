@@ -8,18 +8,59 @@ use serde::Serialize;
 use crate::pipeline::RunReport;
 use crate::retrieval::Built;
 use crate::signals::Signal;
+use crate::signals::evidence::Tests;
+use crate::signals::named::{Named, Significance};
+use crate::signals::screen::{Difference, Screening};
+use crate::signals::verdict::Relation;
 use crate::stages::compare::Comparison;
+use crate::stages::eval::{Evaluation, Merit};
+use crate::stages::full::Whole;
 use crate::stages::model::Subject;
 use crate::stages::scan::{Answer, Candidate};
 
-/// One signal: `value` is the mean matched correlation (-1 to 1), `z` its distance from 0 in standard
-/// deviations of independent models, `n` the blocks compared; or `reason` why it is absent.
+/// One test: `value` is a mean matched correlation (-1 to 1) or a share of matches (0 to 1), `z` its distance
+/// from 0 in standard deviations of independent models, `n` what was compared; or `reason` why it is absent.
 #[derive(Debug, Serialize)]
-pub(super) struct SignalJson {
+struct TestJson {
     value: Option<f64>,
     z: Option<f64>,
     n: Option<usize>,
     reason: Option<String>,
+}
+
+/// One of the eight named signals; `z` where it has a null distribution, `error` where it is an estimate.
+#[derive(Debug, Serialize)]
+struct SignalJson {
+    value: Option<f64>,
+    n: Option<usize>,
+    z: Option<f64>,
+    error: Option<f64>,
+    reason: Option<String>,
+}
+
+/// What config and tokenizer say; never a claim of descent.
+#[derive(Debug, Serialize)]
+pub(super) struct ScreeningJson {
+    tier: &'static str,
+    score: Option<f64>,
+    fields_compared: usize,
+    differing: Vec<DifferenceJson>,
+    text: String,
+}
+
+#[derive(Debug, Serialize)]
+struct DifferenceJson {
+    field: &'static str,
+    a: String,
+    b: String,
+}
+
+/// The tests after hidden dimensions were brought into correspondence.
+#[derive(Debug, Serialize)]
+struct RealignedJson {
+    by: &'static str,
+    dimensions: TestJson,
+    tests: BTreeMap<&'static str, TestJson>,
 }
 
 /// The verdict of one pair, as `compare` and each scan candidate have it.
@@ -28,12 +69,37 @@ pub(super) struct VerdictJson {
     verdict: &'static str,
     related: Option<bool>,
     relation: Option<&'static str>,
+    direction: &'static str,
     score: f64,
     p_value: f64,
     why: String,
+    screening: ScreeningJson,
     signals: BTreeMap<&'static str, SignalJson>,
+    tests: BTreeMap<&'static str, TestJson>,
+    /// Empty unless the tensors in place left the question open.
+    realigned: Vec<RealignedJson>,
+    /// Ways of descent that could not be looked for.
+    not_ruled_out: Vec<&'static str>,
+    /// Mean correlation of each kind of matrix.
+    roles: BTreeMap<&'static str, f64>,
+    /// Blocks of equal values, of those that both have.
+    equal_blocks: usize,
+    common_blocks: usize,
+    /// Rank of the difference, where blocks were read in detail, and the rows that bound it.
+    delta_rank: Option<usize>,
+    delta_rows: Option<usize>,
     /// (layer of a, layer of b, z) of the best order-keeping match.
     layer_map: Vec<(u16, u16, f64)>,
+    /// With `--with`: the shares of b and of the others in a.
+    merge: Option<MergeJson>,
+}
+
+/// The shares of suspected parents, in the order given; or `reason` why there are none.
+#[derive(Debug, Serialize)]
+struct MergeJson {
+    shares: Option<Vec<f64>>,
+    unexplained: Option<f64>,
+    reason: Option<String>,
 }
 
 /// `compare --json`.
@@ -43,8 +109,32 @@ pub(super) struct CompareJson<'a> {
     b: &'a str,
     #[serde(flatten)]
     verdict: VerdictJson,
+    /// What of the weights of each could not be read, and why.
+    not_read: [Vec<String>; 2],
+    /// With `--full`: whole tensors, by role.
+    whole: Option<BTreeMap<&'static str, WholeJson>>,
     bytes_fetched: u64,
     seconds: f64,
+}
+
+/// One role: mean correlation of all rows, the sampled one, and how far that may lie off.
+#[derive(Debug, Serialize)]
+struct WholeJson {
+    rows: u64,
+    mean: f64,
+    sampled: Option<f64>,
+    error: f64,
+    agrees: bool,
+}
+
+/// `compare --screen --json`.
+#[derive(Debug, Serialize)]
+pub(super) struct ScreenJson<'a> {
+    pub(super) a: &'a str,
+    pub(super) b: &'a str,
+    pub(super) screening: ScreeningJson,
+    pub(super) bytes_fetched: u64,
+    pub(super) seconds: f64,
 }
 
 /// One line of `scan --json`.
@@ -112,31 +202,79 @@ pub(super) struct RunJson {
     pub(super) scan: Vec<serde_json::Value>,
 }
 
+fn test(signal: &Signal) -> TestJson {
+    match signal {
+        Signal::Present(effect) => {
+            TestJson { value: Some(effect.value), z: Some(effect.z()), n: Some(effect.cells), reason: None }
+        }
+        Signal::Absent(reason) => TestJson { value: None, z: None, n: None, reason: Some(reason.clone()) },
+    }
+}
+
+fn tests(tests: &Tests) -> BTreeMap<&'static str, TestJson> {
+    tests.signals().into_iter().map(|(name, signal)| (name, test(signal))).collect()
+}
+
+fn named(named: &Named) -> SignalJson {
+    match &named.value {
+        Err(reason) => {
+            SignalJson { value: None, n: None, z: None, error: None, reason: Some(reason.clone()) }
+        }
+        Ok(value) => SignalJson {
+            value: Some(value.value),
+            n: Some(value.n),
+            z: value.significance.and_then(Significance::z),
+            error: value.significance.and_then(Significance::error),
+            reason: None,
+        },
+    }
+}
+
+pub(super) fn screening(screening: &Screening) -> ScreeningJson {
+    let difference = |d: &Difference| DifferenceJson { field: d.field, a: d.a.clone(), b: d.b.clone() };
+    ScreeningJson {
+        tier: screening.tier.name(),
+        score: screening.score,
+        fields_compared: screening.compared,
+        differing: screening.differing.iter().map(difference).collect(),
+        text: screening.text.clone(),
+    }
+}
+
 pub(super) fn verdict(comparison: &Comparison) -> VerdictJson {
-    let Comparison { evidence, verdict } = comparison;
-    let signals = evidence.signals().into_iter().map(|(name, signal)| {
-        let json = match signal {
-            Signal::Present(effect) => SignalJson {
-                value: Some(effect.value),
-                z: Some(effect.z()),
-                n: Some(effect.cells),
-                reason: None,
-            },
-            Signal::Absent(reason) => {
-                SignalJson { value: None, z: None, n: None, reason: Some(reason.clone()) }
-            }
-        };
-        (name, json)
+    let Comparison { evidence, verdict, screening: screened, named: signals, merge } = comparison;
+    let realigned = evidence.realigned.iter().map(|r| RealignedJson {
+        by: r.by.name(),
+        dimensions: test(&r.dimensions),
+        tests: tests(&r.tests),
     });
     VerdictJson {
         verdict: verdict.kind.name(),
         related: verdict.kind.related(),
-        relation: verdict.relation.map(crate::signals::verdict::Relation::name),
+        relation: verdict.relation.map(Relation::name),
+        direction: verdict.direction.name(),
         score: verdict.score,
         p_value: verdict.p_value,
         why: verdict.why.clone(),
-        signals: signals.collect(),
-        layer_map: evidence.matched_layers.clone(),
+        screening: screening(screened),
+        signals: signals.iter().map(|signal| (signal.name, named(signal))).collect(),
+        tests: tests(&evidence.in_place),
+        realigned: realigned.collect(),
+        not_ruled_out: evidence.open.iter().map(|open| open.name()).collect(),
+        roles: evidence.in_place.roles.clone(),
+        equal_blocks: evidence.reuse.equal,
+        common_blocks: evidence.reuse.of,
+        delta_rank: evidence.delta.map(|d| d.rank),
+        delta_rows: evidence.delta.map(|d| d.rows),
+        layer_map: evidence.in_place.matched_layers.clone(),
+        merge: merge.as_ref().map(|merge| match merge {
+            Ok(found) => MergeJson {
+                shares: Some(found.shares.clone()),
+                unexplained: Some(found.unexplained),
+                reason: None,
+            },
+            Err(reason) => MergeJson { shares: None, unexplained: None, reason: Some(reason.clone()) },
+        }),
     }
 }
 
@@ -144,10 +282,72 @@ pub(super) fn compare<'a>(
     a: &'a Subject,
     b: &'a Subject,
     comparison: &Comparison,
+    whole: Option<&[Whole]>,
     seconds: f64,
 ) -> CompareJson<'a> {
-    let bytes_fetched = a.extracted.bytes_fetched + b.extracted.bytes_fetched;
-    CompareJson { a: &a.name, b: &b.name, verdict: verdict(comparison), bytes_fetched, seconds }
+    let role = |w: &Whole| {
+        let Whole { rows, mean, sampled, error, .. } = *w;
+        (w.role.name(), WholeJson { rows, mean, sampled, error, agrees: w.agrees() })
+    };
+    let whole = whole.map(|all| all.iter().map(role).collect());
+    let not_read = [a, b].map(|s| match &s.weights {
+        Ok(weights) => weights.unreadable.clone(),
+        Err(error) => vec![error.to_string()],
+    });
+    let bytes_fetched = a.bytes_fetched() + b.bytes_fetched();
+    CompareJson {
+        a: &a.name,
+        b: &b.name,
+        verdict: verdict(comparison),
+        not_read,
+        whole,
+        bytes_fetched,
+        seconds,
+    }
+}
+
+/// `eval --json`.
+#[derive(Debug, Serialize)]
+pub(super) struct EvalJson<'a> {
+    merit: Merit,
+    models: usize,
+    bytes: u64,
+    reading_seconds: f64,
+    comparing_seconds: f64,
+    unavailable: BTreeMap<&'a str, &'a str>,
+    pairs: Vec<EvalPairJson<'a>>,
+}
+
+/// One pair of a list; `error` where a model could not be read.
+#[derive(Debug, Serialize)]
+struct EvalPairJson<'a> {
+    a: &'a str,
+    b: &'a str,
+    expected: bool,
+    expected_relation: &'a str,
+    error: Option<&'a str>,
+    #[serde(flatten)]
+    verdict: Option<VerdictJson>,
+}
+
+pub(super) fn evaluation(found: &Evaluation) -> EvalJson<'_> {
+    let pairs = found.judged.iter().map(|judged| EvalPairJson {
+        a: &judged.pair.a,
+        b: &judged.pair.b,
+        expected: judged.pair.related,
+        expected_relation: &judged.pair.relation,
+        error: judged.result.as_ref().err().map(String::as_str),
+        verdict: judged.result.as_ref().ok().map(verdict),
+    });
+    EvalJson {
+        merit: found.merit(),
+        models: found.models,
+        bytes: found.bytes,
+        reading_seconds: found.reading.as_secs_f64(),
+        comparing_seconds: found.comparing.as_secs_f64(),
+        unavailable: found.unavailable.iter().map(|m| (m.name.as_str(), m.reason.as_str())).collect(),
+        pairs: pairs.collect(),
+    }
 }
 
 pub(super) fn scan<'a>(query: &'a Subject, answer: &'a Answer, seconds: f64) -> ScanJson<'a> {
@@ -158,7 +358,7 @@ pub(super) fn scan<'a>(query: &'a Subject, answer: &'a Answer, seconds: f64) -> 
         related: answer.related,
         candidates: answer.candidates.iter().map(candidate).collect(),
         closest_rejected: answer.closest_rejected.as_ref().map(candidate),
-        bytes_fetched: query.extracted.bytes_fetched,
+        bytes_fetched: query.bytes_fetched(),
         seconds,
     }
 }

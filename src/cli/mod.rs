@@ -4,7 +4,9 @@
 
 mod args;
 mod commands;
+mod comparison;
 mod environment;
+mod evaluation;
 mod failure;
 mod json;
 mod logging;
@@ -60,6 +62,7 @@ async fn run(command: Command) -> Result<Done, Failure> {
         Command::Index(args) => commands::index::run(&args),
         Command::Scan(args) => commands::scan::run(args).await,
         Command::Compare(args) => commands::compare::run(args).await,
+        Command::Eval(args) => commands::eval::run(args).await,
         Command::Hub { command: HubCommand::Serve(args) } => commands::hub::serve(args).await,
         Command::Db { command: DbCommand::Info(args) } => commands::db::info(&args),
     }

@@ -1,10 +1,9 @@
 //! The tables that people read.
 
-use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 
 use crate::pipeline::RunReport;
 use crate::retrieval::Built;
-use crate::signals::Signal;
 use crate::signals::verdict::VerdictKind;
 use crate::stages::compare::Comparison;
 use crate::stages::model::Subject;
@@ -16,7 +15,8 @@ const WIDTH: u16 = 130;
 /// One line under the head, none between rows.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
-fn table(head: &[&str]) -> Table {
+/// A table with this head, as wide as the terminal.
+pub(super) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
     if table.width().is_none() {
@@ -36,72 +36,6 @@ pub(super) fn bytes(n: u64) -> String {
     }
 }
 
-/// verdict, why, and every signal.
-pub(super) fn compare(a: &Subject, b: &Subject, comparison: &Comparison) -> String {
-    let Comparison { evidence, verdict } = comparison;
-    let relation = verdict.relation.map(|r| format!(" ({})", r.name())).unwrap_or_default();
-    let mut out = format!("{}\n{}\n\n", a.name, b.name);
-    out += &format!(
-        "{}{relation}, score {:.3}, p {:.1e}\n",
-        verdict.kind.name(),
-        verdict.score,
-        verdict.p_value
-    );
-    out += &format!("{}\n", verdict.why);
-    let mut signals = table(&["signal", "value", "", "z", "blocks", ""]);
-    for (name, signal) in evidence.signals() {
-        match signal {
-            Signal::Present(effect) => signals.add_row([
-                name.to_owned(),
-                format!("{:.4}", effect.value),
-                bar(effect.value),
-                format!("{:.1}", effect.z()),
-                effect.cells.to_string(),
-                String::new(),
-            ]),
-            Signal::Absent(reason) => {
-                let absent = "absent".to_owned();
-                signals.add_row([
-                    name.to_owned(),
-                    absent,
-                    String::new(),
-                    String::new(),
-                    String::new(),
-                    reason.clone(),
-                ])
-            }
-        };
-    }
-    for column in [1, 3, 4] {
-        if let Some(column) = signals.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    out += &format!("{signals}\n\n");
-    let facts = |s: &Subject| {
-        let (x, f) = (&s.extracted, &s.extracted.fingerprint);
-        [
-            x.config.architecture.clone().unwrap_or_else(|| "?".into()),
-            f.hidden_size.to_string(),
-            f.layers.to_string(),
-            f.vocabulary.map_or_else(|| "?".into(), |v| v.to_string()),
-            x.dtype.clone().unwrap_or_else(|| "?".into()),
-            format!("{} of {}", bytes(x.bytes_fetched), bytes(x.bytes_in_repo)),
-        ]
-    };
-    let mut shapes = table(&["", "architecture", "hidden", "layers", "vocabulary", "dtype", "read"]);
-    for (label, subject) in [("a", a), ("b", b)] {
-        shapes.add_row(std::iter::once(label.to_owned()).chain(facts(subject)));
-    }
-    out + &shapes.to_string()
-}
-
-/// Ten characters from 0 to 1.
-fn bar(value: f64) -> String {
-    let full = (value.clamp(0.0, 1.0) * 10.0).round() as usize;
-    "█".repeat(full) + &"·".repeat(10 - full)
-}
-
 /// One query's relatives.
 pub(super) fn scan(query: &Subject, answer: &Answer) -> String {
     let searched = answer.searched;
@@ -116,9 +50,9 @@ pub(super) fn scan(query: &Subject, answer: &Answer) -> String {
         });
         return format!("{}: no relative among {searched} distinct models{nearest}\n", query.name);
     }
-    let mut rows = table(&["candidate", "relation", "score", "similarity", "evidence"]);
+    let mut rows = table(&["candidate", "metadata", "relation", "score", "similarity", "evidence"]);
     for candidate in &answer.candidates {
-        let Comparison { evidence, verdict } = &candidate.comparison;
+        let Comparison { evidence, verdict, .. } = &candidate.comparison;
         let similarity = evidence.body_effect().map_or_else(|| "-".into(), |v| format!("{v:.4}"));
         let copies = match candidate.copies.len() {
             0 => String::new(),
@@ -127,6 +61,7 @@ pub(super) fn scan(query: &Subject, answer: &Answer) -> String {
         };
         rows.add_row([
             format!("{}{copies}", candidate.row.repo_id),
+            candidate.comparison.screening.tier.name().to_owned(),
             verdict.relation.map_or("-", crate::signals::verdict::Relation::name).to_owned(),
             format!("{:.3}", verdict.score),
             similarity,
@@ -148,10 +83,9 @@ fn evidence_in_words(comparison: &Comparison) -> String {
         "layer_map" => "layers",
         _ => "embedding",
     };
-    let same_depth = comparison.evidence.layers.0 == comparison.evidence.layers.1;
-    let words: Vec<String> = comparison
-        .evidence
-        .signals()
+    let same_depth = comparison.evidence.a.layers == comparison.evidence.b.layers;
+    let signals = comparison.evidence.in_place.signals();
+    let words: Vec<String> = signals
         .into_iter()
         .filter(|(name, _)| !(same_depth && *name == "layer_map"))
         .filter_map(|(name, signal)| Some(format!("{} z {:.0}", short(name), signal.effect()?.z())))

@@ -1,10 +1,11 @@
 //! `config.json`: the facts that planning, screening and comparing need.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// What a checkpoint's config.json says of its shape. Self-reported: shapes that matter are taken from the
 /// tensors; this is metadata evidence and a help in planning.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
     /// `model_type`, e.g. `llama`.
     pub model_type: Option<String>,
@@ -51,7 +52,7 @@ pub struct ModelConfig {
 }
 
 /// How positions enter a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Positions {
     /// A trained table.
     Learned,
@@ -80,7 +81,7 @@ impl Positions {
 }
 
 /// `quantization_config`, in the words of its several dialects.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quantization {
     /// `quant_method`, e.g. `gptq`.
     pub method: Option<String>,
@@ -135,9 +136,9 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A string, cut to what a report can show.
+/// A string, cut to what a report can show; control characters would reach the terminal.
 fn text(value: &Value) -> Option<String> {
-    Some(value.as_str()?.chars().take(200).collect())
+    Some(value.as_str()?.chars().filter(|c| !c.is_control()).take(200).collect())
 }
 
 impl ModelConfig {
@@ -262,6 +263,8 @@ fn quantization(config: &Map<String, Value>) -> Quantization {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parse(json: &str) -> ModelConfig {
@@ -347,5 +350,61 @@ mod tests {
         assert_eq!((bart.encoder_layers, bart.decoder_layers), (Some(12), Some(6)));
         let mixtral = parse(r#"{"model_type":"mixtral","num_local_experts":8,"num_experts_per_tok":2}"#);
         assert_eq!((mixtral.experts, mixtral.experts_per_token), (Some(8), Some(2)));
+    }
+
+    /// JSON of any shape under keys that mean something, and now and then no JSON at all.
+    fn json_like() -> impl Strategy<Value = String> {
+        let key = prop::sample::select(vec![
+            "model_type",
+            "architectures",
+            "hidden_size",
+            "num_attention_heads",
+            "head_dim",
+            "rope_theta",
+            "rope_parameters",
+            "full_attention",
+            "position_embedding_type",
+            "attn_config",
+            "alibi",
+            "quantization_config",
+            "config_groups",
+            "group_0",
+            "weights",
+            "group_size",
+            "text_config",
+        ]);
+        let leaf = prop_oneof![
+            Just("null".to_owned()),
+            any::<bool>().prop_map(|b| b.to_string()),
+            any::<i128>().prop_map(|n| n.to_string()),
+            any::<f64>().prop_map(|x| format!("{x:e}")),
+            any::<String>().prop_map(|text| Value::from(text).to_string()),
+        ];
+        leaf.prop_recursive(4, 40, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(","))),
+                prop::collection::vec((key.clone(), inner), 0..6).prop_map(|members| {
+                    let members: Vec<_> = members.iter().map(|(k, v)| format!("{k:?}:{v}")).collect();
+                    format!("{{{}}}", members.join(","))
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = ModelConfig::parse(&bytes);
+        }
+
+        #[test]
+        fn json_of_any_shape_never_panics(json in json_like()) {
+            if let Ok(config) = ModelConfig::parse(json.as_bytes()) {
+                let _ = (config.key_heads(), config.head_width());
+                for text in [config.model_type, config.architecture].into_iter().flatten() {
+                    prop_assert!(text.chars().count() <= 200 && !text.chars().any(char::is_control), "{text:?}");
+                }
+            }
+        }
     }
 }

@@ -68,6 +68,11 @@ impl Dtype {
         }
     }
 
+    /// Whether an element is a number by itself, in no need of a scale.
+    pub fn is_plain_float(self) -> bool {
+        matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::Bf16)
+    }
+
     /// The name that the header uses (`OTHER` for undecodable types).
     pub fn name(self) -> &'static str {
         match self {

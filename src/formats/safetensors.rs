@@ -98,13 +98,13 @@ pub enum HeaderError {
     #[error("the header is not valid: {0}")]
     Json(#[from] serde_json::Error),
     /// A tensor whose shape and dtype do not give its byte count, or overflow.
-    #[error("tensor {name:?}: shape {shape:?} of {dtype} does not fill bytes {begin}..{end}")]
+    #[error("tensor {name:?}: shape {shape:?} of {dtype:?} does not fill bytes {begin}..{end}")]
     Shape {
         /// The tensor.
         name: String,
         /// Its shape.
         shape: Vec<u64>,
-        /// Its dtype as written.
+        /// Its dtype as written, cut to what a report can show.
         dtype: String,
         /// First byte, in the data section.
         begin: u64,
@@ -194,7 +194,8 @@ fn check(raw: RawHeader, len: u64, file_size: u64, limits: &Limits) -> Result<He
                 .is_some_and(|bits| bits % 8 == 0 && end.checked_sub(begin) == Some(bits / 8)),
         };
         if !fits {
-            return Err(HeaderError::Shape { name, shape: t.shape, dtype: t.dtype, begin, end });
+            let dtype = t.dtype.chars().take(80).collect();
+            return Err(HeaderError::Shape { name, shape: t.shape, dtype, begin, end });
         }
         if begin != expected {
             return Err(HeaderError::Layout { name, begin, expected });

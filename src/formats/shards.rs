@@ -93,6 +93,10 @@ impl ShardIndex {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Component, Path};
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -122,5 +126,29 @@ mod tests {
         let limits = Limits::default();
         assert!(matches!(ShardIndex::parse(br#"{"weight_map":{}}"#, &limits), Err(ShardIndexError::Empty)));
         assert!(matches!(ShardIndex::parse(b"[1,2]", &limits), Err(ShardIndexError::Json(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = ShardIndex::parse(&bytes, &Limits::default());
+        }
+
+        #[test]
+        fn never_panics_on_json_like_input(json in r#"\{("(metadata|weight_map|x)":(\{("(a|total_size)":("[a./]{0,4}"|-?[0-9]{1,30}|\[\]),?){0,3}\}|\[\]|null),?){0,3}\}"#) {
+            let _ = ShardIndex::parse(json.as_bytes(), &Limits::default());
+        }
+
+        #[test]
+        fn an_accepted_shard_stays_in_its_folder(names in prop::collection::vec(r"[ab./\\~\x00]{0,6}", 1..4)) {
+            let map: BTreeMap<usize, &String> = names.iter().enumerate().collect();
+            let json = serde_json::json!({ "weight_map": map }).to_string();
+            if let Ok(index) = ShardIndex::parse(json.as_bytes(), &Limits::default()) {
+                for shard in index.shards() {
+                    let parts: Vec<_> = Path::new(&shard).components().collect();
+                    prop_assert!(matches!(parts[..], [Component::Normal(part)] if part == shard.as_str()));
+                }
+            }
+        }
     }
 }

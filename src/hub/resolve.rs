@@ -14,7 +14,7 @@ use std::{
 use chrono::{DateTime, NaiveDateTime};
 use reqwest::{
     Method,
-    header::{DATE, HeaderName},
+    header::{DATE, ETAG, HeaderName},
 };
 use tokio::sync::Mutex;
 use url::Url;
@@ -43,6 +43,7 @@ struct Inner {
     path: String,
     size: u64,
     sha256: Option<String>,
+    content_id: Option<String>,
     etag: OnceLock<String>,
     place: Mutex<Place>,
 }
@@ -63,6 +64,7 @@ struct Found {
     place: Place,
     size: u64,
     sha256: Option<String>,
+    content_id: Option<String>,
     commit: Option<String>,
 }
 
@@ -93,6 +95,12 @@ impl RemoteFile {
         self.0.sha256.as_deref()
     }
 
+    /// What equal content has in common across repositories, where the Hub states it: the SHA-256 of a file
+    /// in LFS storage, the blob id of one in git.
+    pub fn content_id(&self) -> Option<&str> {
+        self.0.content_id.as_deref()
+    }
+
     /// The `ETag` all ranges of this file must carry: that of the first one, given by `seen`.
     pub(crate) fn pinned_etag(&self, seen: &str) -> &str {
         self.0.etag.get_or_init(|| seen.to_owned())
@@ -118,13 +126,14 @@ impl Hub {
     /// in the settings, [`HubErrorKind::Changed`] when the server answers for another commit,
     /// [`HubErrorKind::Malformed`] when it does not state the size, and those of the network.
     pub async fn open(&self, id: &RepoId, revision: &str, path: &str) -> Result<RemoteFile, HubError> {
-        let Found { place, size, sha256, commit } = self.find(id, revision, path).await?;
+        let Found { place, size, sha256, content_id, commit } = self.find(id, revision, path).await?;
         Ok(RemoteFile(Arc::new(Inner {
             id: id.clone(),
             revision: commit.unwrap_or_else(|| revision.to_owned()),
             path: path.to_owned(),
             size,
             sha256,
+            content_id,
             etag: OnceLock::new(),
             place: Mutex::new(place),
         })))
@@ -196,8 +205,11 @@ impl Hub {
             return Err(answer.error(HubErrorKind::Changed { mark: "commit", before, now }));
         }
         let size = size(&answer, place.signed)?;
-        let sha256 = answer.header(&LINKED_ETAG).and_then(sha256).map(str::to_owned);
-        Ok(Found { place, size, sha256, commit })
+        // The ETag of a redirect is that of the redirect.
+        let own = if place.signed { None } else { answer.header(&ETAG) };
+        let content_id = answer.header(&LINKED_ETAG).or(own).and_then(digest).map(str::to_owned);
+        let sha256 = content_id.clone().filter(|id| id.len() == 64);
+        Ok(Found { place, size, sha256, content_id, commit })
     }
 }
 
@@ -212,10 +224,10 @@ fn size(answer: &Answer<'_>, redirect: bool) -> Result<u64, HubError> {
     })
 }
 
-/// The digest in an `X-Linked-Etag`, which for files in git is a shorter git hash.
-fn sha256(etag: &str) -> Option<&str> {
+/// The digest in an `ETag`: a SHA-256 for files in LFS storage, a SHA-1 (git blob id) for files in git.
+fn digest(etag: &str) -> Option<&str> {
     let digest = etag.trim().trim_start_matches("W/").trim_matches('"');
-    (digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit())).then_some(digest)
+    (matches!(digest.len(), 40 | 64) && digest.bytes().all(|b| b.is_ascii_hexdigit())).then_some(digest)
 }
 
 /// How long a signed URL is good for, less a margin: `Expires` of `CloudFront`, or `X-Amz-Date`
@@ -276,11 +288,13 @@ mod tests {
     }
 
     #[test]
-    fn only_long_digests_are_sha256() {
-        let digest = "ab".repeat(32);
-        assert_eq!(sha256(&format!("\"{digest}\"")), Some(digest.as_str()));
-        assert_eq!(sha256(&format!("W/\"{digest}\"")), Some(digest.as_str()));
-        assert_eq!(sha256(&"ab".repeat(20)), None);
-        assert_eq!(sha256(&"zz".repeat(32)), None);
+    fn an_etag_is_a_digest_or_nothing() {
+        for digits in [40, 64] {
+            let id = "ab".repeat(digits / 2);
+            assert_eq!(digest(&format!("\"{id}\"")), Some(id.as_str()));
+            assert_eq!(digest(&format!("W/\"{id}\"")), Some(id.as_str()));
+        }
+        assert_eq!(digest("\"1234\""), None);
+        assert_eq!(digest(&"zz".repeat(32)), None);
     }
 }

@@ -17,10 +17,11 @@ use super::progress::Progress;
 use super::report::{RunReport, in_full, peak_memory_bytes};
 use crate::formats::Limits;
 use crate::hub::{Hub, RepoEntry};
+use crate::signals::Fingerprint;
 use crate::stages::enumerate::{self, EnumerateSettings, Enumerated};
-use crate::stages::fetch::{self, outcome_of_hub_error};
+use crate::stages::fetch::outcome_of_hub_error;
 use crate::stages::files::HubFiles;
-use crate::stages::model::{self, LoadError, LoadSettings};
+use crate::stages::model::{self, LoadSettings};
 use crate::stages::plan::PlanSettings;
 use crate::stages::write::{self, WriteSettings, Writer};
 use crate::store::database::Known;
@@ -103,6 +104,11 @@ pub async fn crawl(
         .instrument(tracing::info_span!("enumerate"))
     });
 
+    let load = LoadSettings {
+        plan: settings.plan.clone(),
+        limits: settings.limits.clone(),
+        ..LoadSettings::default()
+    };
     let mut report = RunReport::default();
     let mut writer = Writer::new(db, &settings.write);
     let source = stream::unfold((receive, stop.clone()), |(mut receive, mut stop)| async move {
@@ -115,7 +121,7 @@ pub async fn crawl(
     });
     let mut ends = std::pin::pin!(
         source
-            .map(|one| read_one(hub, one, &known, settings))
+            .map(|one| read_one(hub, one, &known, &load))
             .buffer_unordered(settings.fetch.repos_in_flight.max(1))
     );
     while let Some(end) = ends.next().await {
@@ -168,12 +174,7 @@ enum End {
     Row(Box<Row>),
 }
 
-async fn read_one(
-    hub: &Hub,
-    one: Enumerated,
-    known: &HashMap<String, Known>,
-    settings: &CrawlSettings,
-) -> End {
+async fn read_one(hub: &Hub, one: Enumerated, known: &HashMap<String, Known>, load: &LoadSettings) -> End {
     let row = match one {
         Enumerated::Failed { name, error } => {
             write::bare_row(&name, outcome_of_hub_error(&error), in_full(&error))
@@ -186,7 +187,7 @@ async fn read_one(
                 return End::Unchanged;
             }
             let span = tracing::info_span!("fetch", repo = %entry.id);
-            read_repo(hub, *entry, settings).instrument(span).await
+            read_repo(hub, *entry, load).instrument(span).await
         }
     };
     let reason = row.reason.as_deref().unwrap_or_default();
@@ -194,7 +195,7 @@ async fn read_one(
     End::Row(Box::new(row))
 }
 
-async fn read_repo(hub: &Hub, entry: RepoEntry, settings: &CrawlSettings) -> Row {
+async fn read_repo(hub: &Hub, entry: RepoEntry, load: &LoadSettings) -> Row {
     if entry.disabled == Some(true) {
         return write::failed_row(&entry, Outcome::Disabled, "the Hub has disabled this repository".into());
     }
@@ -212,17 +213,16 @@ async fn read_repo(hub: &Hub, entry: RepoEntry, settings: &CrawlSettings) -> Row
     };
     let names = entry.siblings.clone().unwrap_or_default();
     let files = HubFiles::new(hub.clone(), entry.id.clone(), sha, names);
-    let load = LoadSettings { plan: settings.plan.clone(), limits: settings.limits.clone(), cache: None };
-    match model::read(&files, &load).await {
-        Ok(extracted) => write::indexed_row(&entry, extracted),
-        Err(error) => {
-            let outcome = match &error {
-                LoadError::Read(error) => fetch::ReadError::outcome(error),
-                LoadError::Hub(error) => outcome_of_hub_error(error),
-                LoadError::Fingerprint(_) => Outcome::Unsupported,
-                LoadError::Argument { .. } | LoadError::NoSnapshot { .. } => Outcome::Malformed,
-            };
-            write::failed_row(&entry, outcome, in_full(&error))
-        }
+    let (metadata, weights) = match model::read(&files, load).await {
+        Ok(read) => read,
+        Err(error) => return write::failed_row(&entry, error.outcome(), in_full(&error)),
+    };
+    let fingerprinted = weights.map_err(|error| in_full(&*error)).and_then(|extracted| {
+        let fingerprint = Fingerprint::new(&extracted.samples).map_err(|error| in_full(&error))?;
+        Ok((extracted, fingerprint))
+    });
+    match fingerprinted {
+        Ok((extracted, fingerprint)) => write::indexed_row(&entry, &metadata, extracted, fingerprint),
+        Err(reason) => write::failed_row(&entry, Outcome::Unsupported, reason),
     }
 }

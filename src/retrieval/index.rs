@@ -268,7 +268,7 @@ fn checksums(folder: &Path) -> Result<BTreeMap<String, FileEntry>, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signals::fingerprint::testing::Model;
+    use crate::signals::testing::Model;
     use crate::store::schema::testing::row;
 
     fn database(models: &[(&str, &Model)]) -> (tempfile::TempDir, Database) {

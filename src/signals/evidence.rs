@@ -1,34 +1,20 @@
-//! Two fingerprints to evidence: an effect size and a z for each signal, or the reason why it is absent.
+//! What a comparison finds: effect sizes with their null deviation, or the reason why there is none.
 //!
-//! The common test. `n` cells are matched by role, layer and position; each gives a cosine that estimates
-//! the mean correlation of its matched rows. The effect is their mean. Under the null hypothesis (the
-//! hidden dimensions of one model are exchangeable) its expectation is 0 and its variance
-//!
-//! ```text
-//! Var = 1/(n D)                                     error of the sketches of D buckets
-//!     + ( 1/(sum of rows) + sqrt(r_a r_b) ) / (d-1)  permutation variance, bounded by Cauchy-Schwarz
-//! ```
-//!
-//! with `r` the resemblance of a model's columns ([`super::columns::Columns::resemblance`]) and d the hidden
-//! size. Rows over inner dimensions (down and output projections of linear layers) have a permutation of their
-//! own in every cell, so their second term is averaged over cells.
+//! [`super::stored`] finds it from two fingerprints of the database, [`super::sampled`] from the weights
+//! themselves, which also shows models whose hidden dimensions were moved. [`super::verdict`] judges it.
 
 use std::collections::BTreeMap;
 
-use super::fingerprint::{CELL_DIMENSIONS, Cell, Fingerprint};
-use super::layer_map::{self, Match};
 use super::normal;
-use super::roles::Role;
-use super::sketch::cosine;
 
 /// Result of one test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effect {
-    /// Mean matched correlation, in -1..=1.
+    /// Mean matched correlation, in -1..=1, or a share of matches, in 0..=1.
     pub value: f64,
     /// Its standard deviation under the null.
     pub sd: f64,
-    /// Cells that entered.
+    /// Cells (blocks of rows) or matches that entered.
     pub cells: usize,
     /// `ln` of the number of hypotheses that this one was chosen from; 0 for a fixed one.
     pub ln_choices: f64,
@@ -43,6 +29,21 @@ impl Effect {
     /// `ln` of the one-sided p-value, corrected for the choices (Bonferroni); at most 0.
     pub fn ln_p(&self) -> f64 {
         (normal::ln_upper_tail(self.z()) + self.ln_choices).min(0.0)
+    }
+}
+
+/// A figure without a null distribution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figure {
+    /// The value; its meaning and range are the signal's.
+    pub value: f64,
+    /// What entered: points, roles, pairs, tokens.
+    pub n: usize,
+}
+
+impl Figure {
+    pub(super) fn new(value: f64, n: usize) -> Self {
+        Self { value, n }
     }
 }
 
@@ -63,277 +64,234 @@ impl Signal {
             Self::Absent(_) => None,
         }
     }
+
+    pub(super) fn or_absent(effect: Option<Effect>, reason: &str) -> Self {
+        effect.map_or_else(|| Self::Absent(reason.into()), Self::Present)
+    }
 }
 
-/// Everything that the verdict looks at.
+/// The tests of matched columns, under one correspondence of the hidden dimensions.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Evidence {
-    /// Hidden sizes of a and b.
-    pub hidden_sizes: (u32, u32),
-    /// Layer counts of a and b.
-    pub layers: (u16, u16),
-    /// Vocabulary sizes of a and b.
-    pub vocabularies: (Option<u32>, Option<u32>),
+pub struct Tests {
     /// Gains of all norms, layer by layer.
     pub norm_gains: Signal,
     /// Matrix blocks at the same layer and position: the sampled parameter cosine.
     pub weight_blocks: Signal,
-    /// Matrix blocks along the best order-keeping layer map.
+    /// Layers along the best order-keeping layer map.
     pub layer_map: Signal,
-    /// Embedding rows of the same token ids.
+    /// Embedding rows of the same tokens.
     pub embedding: Signal,
+    /// Share of matrix rows that are rows of the same matrix in the other model, in any order.
+    pub rows: Signal,
+    /// Part of these rows that have another number there.
+    pub rows_moved: f64,
     /// The layer map itself: (layer of a, layer of b, z).
     pub matched_layers: Vec<(u16, u16, f64)>,
-    /// Mean cosine of each matrix role at the same layer, where present.
+    /// Mean correlation of each matrix role at the same layer, where present.
     pub roles: BTreeMap<&'static str, f64>,
 }
 
-impl Evidence {
-    /// The signals by the names that users see, in report order.
-    pub fn signals(&self) -> [(&'static str, &Signal); 4] {
+impl Tests {
+    /// Every test absent for one reason.
+    pub(super) fn absent(reason: &str) -> Self {
+        let absent = || Signal::Absent(reason.to_owned());
+        Self {
+            norm_gains: absent(),
+            weight_blocks: absent(),
+            layer_map: absent(),
+            embedding: absent(),
+            rows: absent(),
+            rows_moved: 0.0,
+            matched_layers: Vec::new(),
+            roles: BTreeMap::new(),
+        }
+    }
+
+    /// The signals by name, in report order.
+    pub fn signals(&self) -> [(&'static str, &Signal); 5] {
         [
             ("norm_gains", &self.norm_gains),
             ("weight_blocks", &self.weight_blocks),
             ("layer_map", &self.layer_map),
             ("embedding", &self.embedding),
+            ("rows", &self.rows),
         ]
+    }
+}
+
+/// How hidden dimensions were found to correspond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Correspondence {
+    /// One to one, by what they say about common tokens.
+    Tokens,
+    /// One to one, by their norm gains.
+    Gains,
+    /// Not dimension by dimension: both spaces are seen through the embedding of common tokens.
+    Rotation,
+}
+
+impl Correspondence {
+    /// The name in reports and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tokens => "dimensions by tokens",
+            Self::Gains => "dimensions by gains",
+            Self::Rotation => "rotation by tokens",
+        }
+    }
+}
+
+/// The tests again, after the hidden dimensions were brought into correspondence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Realigned {
+    /// How.
+    pub by: Correspondence,
+    /// Share of the dimensions that correspond; a rotation has none.
+    pub dimensions: Signal,
+    /// The tests. What the correspondence was estimated from is absent in them.
+    pub tests: Tests,
+}
+
+/// A way of descent that this comparison could not look for, so that it cannot be ruled out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Open {
+    /// The stored fingerprint does not show moved dimensions.
+    Moved,
+    /// No blocks in common.
+    InPlace,
+    /// Hidden dimensions in another order, or a subset of them.
+    Permuted,
+    /// Rotated hidden dimensions.
+    Rotated,
+}
+
+impl Open {
+    /// What is not ruled out, in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Moved => "a copy with moved hidden dimensions (compare the two models to test for it)",
+            Self::InPlace => "descent as such (no block of weights could be compared)",
+            Self::Permuted => "a copy with permuted or pruned hidden dimensions",
+            Self::Rotated => "a rotated copy",
+        }
+    }
+}
+
+/// What became of the blocks that both models have, value by value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reuse {
+    /// Blocks with equal values.
+    pub equal: usize,
+    /// Blocks that both models have.
+    pub of: usize,
+    /// Whether every block of b is that of a, rounded to 16 bits.
+    pub b_is_cast: bool,
+    /// Whether every block of a is that of b, rounded to 16 bits.
+    pub a_is_cast: bool,
+    /// Whether all norm gains are equal, up to rounding to 16 bits.
+    pub gains: bool,
+    /// Whether the blocks that differ do so by a factor for each column: gains folded into the next matrix,
+    /// neurons scaled.
+    pub rescaled: bool,
+}
+
+/// The shape of one model, from its tensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Width of the residual stream.
+    pub hidden_size: u32,
+    /// Layers of the main stack.
+    pub layers: u16,
+    /// Rows of the token embedding.
+    pub vocabulary: Option<u32>,
+    /// Neurons of an MLP.
+    pub inner_size: Option<u32>,
+    /// Whether the MLPs are experts.
+    pub experts: bool,
+    /// Whether the matrices are packed or lie on a grid of few values.
+    pub quantised: bool,
+}
+
+/// The difference of two models at blocks that were read in detail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delta {
+    /// Largest numerical rank among the blocks that differ; up to a quarter of the rows is told.
+    pub rank: usize,
+    /// Rows of the smallest of these blocks, which bound the rank.
+    pub rows: usize,
+}
+
+impl Delta {
+    /// Whether the rank is far below what the blocks could show.
+    pub fn is_low(self) -> bool {
+        self.rank > 0 && 4 * self.rank <= self.rows
+    }
+}
+
+/// Everything that the verdict looks at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// The shape of a.
+    pub a: Shape,
+    /// The shape of b.
+    pub b: Shape,
+    /// With hidden dimensions and tensors where they are.
+    pub in_place: Tests,
+    /// With hidden dimensions brought into correspondence.
+    pub realigned: Vec<Realigned>,
+    /// What could not be looked for.
+    pub open: Vec<Open>,
+    /// Blocks of equal bytes.
+    pub reuse: Reuse,
+    /// Whether common tokens have other ids, where both tokenizers are known.
+    pub tokens_moved: Option<bool>,
+    /// The difference, where both have blocks that were read in detail.
+    pub delta: Option<Delta>,
+    /// One minus the largest correlation of blocks that differ: how fine the tests are.
+    pub resolution: f64,
+}
+
+/// Fewest controls whose spread says anything.
+const LEAST_CONTROLS: usize = 3;
+
+impl Tests {
+    /// Widens every deviation to what models known to be independent show, where that is more than theory
+    /// says. Some families break the exchangeability of hidden dimensions; their controls show by how much.
+    pub fn hold_against(&mut self, controls: &[Self]) {
+        let widen = |signal: &mut Signal, of: fn(&Self) -> &Signal| {
+            let found: Vec<f64> = controls.iter().filter_map(|c| Some(of(c).effect()?.value)).collect();
+            if let (Signal::Present(effect), true) = (signal, found.len() >= LEAST_CONTROLS) {
+                let rms = (found.iter().map(|v| v * v).sum::<f64>() / found.len() as f64).sqrt();
+                effect.sd = effect.sd.max(rms);
+            }
+        };
+        widen(&mut self.norm_gains, |t| &t.norm_gains);
+        widen(&mut self.weight_blocks, |t| &t.weight_blocks);
+        widen(&mut self.layer_map, |t| &t.layer_map);
+        widen(&mut self.embedding, |t| &t.embedding);
+    }
+}
+
+impl Evidence {
+    /// No evidence, because weights cannot be read; `reason` says whose and why.
+    pub fn unreadable(reason: &str) -> Self {
+        Self {
+            a: Shape::default(),
+            b: Shape::default(),
+            in_place: Tests::absent(reason),
+            realigned: Vec::new(),
+            open: vec![Open::InPlace],
+            reuse: Reuse::default(),
+            tokens_moved: None,
+            delta: None,
+            resolution: 0.0,
+        }
     }
 
     /// The largest effect among those that the whole body of weights shows: what models are ranked by.
     pub fn body_effect(&self) -> Option<f64> {
-        let body = if self.layers.0 == self.layers.1 { &self.weight_blocks } else { &self.layer_map };
-        body.effect().or(self.norm_gains.effect()).or(self.embedding.effect()).map(|e| e.value)
-    }
-}
-
-/// Holds two fingerprints against each other.
-pub fn compare(a: &Fingerprint, b: &Fingerprint) -> Evidence {
-    let same_width = a.hidden_size == b.hidden_size;
-    let same_depth = a.layers == b.layers;
-    let pair = Pair { a, b };
-    let widths = || Signal::Absent(format!("hidden sizes differ: {} and {}", a.hidden_size, b.hidden_size));
-    let depths =
-        || Signal::Absent(format!("layer counts differ: {} and {}; see layer_map", a.layers, b.layers));
-    let (layer_map, matched_layers) = if same_width { pair.layer_map() } else { (widths(), Vec::new()) };
-    let at_same_place = |wanted: fn(Role) -> bool| match (same_width, same_depth) {
-        (false, _) => widths(),
-        (true, false) => depths(),
-        (true, true) => pair.at_same_place(wanted),
-    };
-    Evidence {
-        hidden_sizes: (a.hidden_size, b.hidden_size),
-        layers: (a.layers, b.layers),
-        vocabularies: (a.vocabulary, b.vocabulary),
-        norm_gains: at_same_place(Role::is_norm),
-        weight_blocks: at_same_place(Role::is_matrix),
-        embedding: if same_width { pair.at_same_place(|role| role == Role::Embedding) } else { widths() },
-        roles: if same_width && same_depth { pair.role_means() } else { BTreeMap::new() },
-        layer_map,
-        matched_layers,
-    }
-}
-
-struct Pair<'a> {
-    a: &'a Fingerprint,
-    b: &'a Fingerprint,
-}
-
-/// A cosine and what its null variance needs.
-struct Matched {
-    cosine: f64,
-    rows: f64,
-    dimension: f64,
-    residual: bool,
-    role: Role,
-}
-
-impl Pair<'_> {
-    /// Cells of `a` with the cell of `b` in the same role and at the same rows, where `layer_b` maps layers.
-    fn matched(&self, wanted: fn(Role) -> bool, layer_b: impl Fn(u16) -> Option<u16>) -> Vec<Matched> {
-        let find = |cell: &Cell, layer: u16| {
-            self.b
-                .cells
-                .binary_search_by_key(&(cell.role, layer, cell.start), |c| (c.role, c.layer, c.start))
-                .ok()
-                .map(|i| &self.b.cells[i])
-                .filter(|other| other.dimension == cell.dimension && other.rows == cell.rows)
-        };
-        self.a
-            .cells
-            .iter()
-            .filter(|cell| wanted(cell.role))
-            .filter_map(|cell| {
-                let other = find(cell, layer_b(cell.layer)?)?;
-                Some(Matched {
-                    cosine: cosine(&cell.sketch, &other.sketch),
-                    rows: f64::from(cell.rows),
-                    dimension: f64::from(cell.dimension),
-                    residual: cell.residual && other.residual,
-                    role: cell.role,
-                })
-            })
-            .collect()
-    }
-
-    fn at_same_place(&self, wanted: fn(Role) -> bool) -> Signal {
-        match self.effect(&self.matched(wanted, Some)) {
-            Some(effect) => Signal::Present(effect),
-            None => Signal::Absent("no block was sampled at the same place in both models".into()),
-        }
-    }
-
-    /// Mean cosine and its null variance; see the module's head.
-    fn effect(&self, matched: &[Matched]) -> Option<Effect> {
-        if matched.is_empty() {
-            return None;
-        }
-        let n = matched.len() as f64;
-        let value = matched.iter().map(|m| m.cosine).sum::<f64>() / n;
-        let sketch_error = 1.0 / (n * CELL_DIMENSIONS as f64);
-        let degrees = |dimension: f64| (dimension - 1.0).max(1.0);
-        let inner_resemblance = resemblance(self.a.resemblance.inner, self.b.resemblance.inner);
-        let inner = matched
-            .iter()
-            .filter(|m| !m.residual)
-            .map(|m| (1.0 / m.rows + inner_resemblance) / degrees(m.dimension))
-            .sum::<f64>()
-            / (n * n);
-        let residual: Vec<&Matched> = matched.iter().filter(|m| m.residual).collect();
-        let shared = residual.first().map_or(0.0, |first| {
-            let r = match first.role {
-                role if role.is_norm() => resemblance(self.a.resemblance.gains, self.b.resemblance.gains),
-                Role::Embedding => resemblance(self.a.resemblance.embedding, self.b.resemblance.embedding),
-                _ => resemblance(self.a.resemblance.residual, self.b.resemblance.residual),
-            };
-            let own = residual.iter().map(|m| 1.0 / m.rows).sum::<f64>();
-            let k = residual.len() as f64;
-            (own + k * k * r) / (n * n) / degrees(first.dimension)
-        });
-        Some(Effect {
-            value,
-            sd: (sketch_error + inner + shared).sqrt(),
-            cells: matched.len(),
-            ln_choices: 0.0,
-        })
-    }
-
-    fn role_means(&self) -> BTreeMap<&'static str, f64> {
-        let mut sums: BTreeMap<&'static str, (f64, f64)> = BTreeMap::new();
-        for m in self.matched(Role::is_matrix, Some) {
-            let entry = sums.entry(m.role.name()).or_default();
-            *entry = (entry.0 + m.cosine, entry.1 + 1.0);
-        }
-        sums.into_iter().map(|(role, (sum, n))| (role, sum / n)).collect()
-    }
-
-    fn layer_map(&self) -> (Signal, Vec<(u16, u16, f64)>) {
-        let layers = |f: &Fingerprint| {
-            let mut found: Vec<u16> =
-                f.cells.iter().filter(|c| c.role.is_matrix()).map(|c| c.layer).collect();
-            found.sort_unstable();
-            found.dedup();
-            found
-        };
-        let (in_a, in_b) = (layers(self.a), layers(self.b));
-        let only = |la: u16, lb: u16| move |layer: u16| (layer == la).then_some(lb);
-        let z: Vec<Vec<f64>> = in_a
-            .iter()
-            .map(|&la| {
-                in_b.iter()
-                    .map(|&lb| {
-                        self.effect(&self.matched(Role::is_matrix, only(la, lb))).map_or(0.0, |e| e.z())
-                    })
-                    .collect()
-            })
-            .collect();
-        let path = layer_map::align(&z);
-        let map: BTreeMap<u16, u16> = path.iter().map(|m: &Match| (in_a[m.a], in_b[m.b])).collect();
-        let matched = self.matched(Role::is_matrix, |layer| map.get(&layer).copied());
-        let Some(mut effect) = self.effect(&matched) else {
-            return (Signal::Absent("no matrix block can be held against another layer".into()), Vec::new());
-        };
-        effect.ln_choices = layer_map::ln_matchings(in_a.len(), in_b.len(), path.len());
-        (Signal::Present(effect), path.iter().map(|m| (in_a[m.a], in_b[m.b], m.z)).collect())
-    }
-}
-
-fn resemblance(a: f32, b: f32) -> f64 {
-    (f64::from(a) * f64::from(b)).max(0.0).sqrt()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::fingerprint::testing::Model;
-    use super::*;
-
-    fn present(signal: &Signal) -> Effect {
-        signal.effect().expect("the signal is present")
-    }
-
-    #[test]
-    fn a_model_against_itself() {
-        let f = Model::random(1, 6, 96).fingerprint();
-        let evidence = compare(&f, &f);
-        for (name, signal) in evidence.signals() {
-            assert!((present(signal).value - 1.0).abs() < 1e-9, "{name}");
-            assert!(present(signal).z() > 8.0, "{name}: {}", present(signal).z());
-        }
-    }
-
-    #[test]
-    fn unrelated_z_is_standard_normal_at_most() {
-        // 28 models of one shape, 378 unrelated pairs. The bound is conservative, so the spread may be
-        // below 1; a spread above 1.15 would break the error rate.
-        let models: Vec<_> = (0..28).map(|s| Model::random(s, 4, 96).fingerprint()).collect();
-        let mut by_signal: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-        for (i, a) in models.iter().enumerate() {
-            for b in &models[..i] {
-                let evidence = compare(a, b);
-                for (name, signal) in evidence.signals().into_iter().filter(|(name, _)| *name != "layer_map")
-                {
-                    by_signal.entry(name).or_default().push(present(signal).z());
-                }
-            }
-        }
-        for (name, z) in by_signal {
-            let n = z.len() as f64;
-            let mean = z.iter().sum::<f64>() / n;
-            let sd = (z.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
-            let largest = z.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-            assert!(mean.abs() < 0.25, "{name}: mean {mean}");
-            assert!((0.5..1.15).contains(&sd), "{name}: sd {sd}");
-            assert!(largest < 5.0, "{name}: {largest}");
-        }
-    }
-
-    #[test]
-    fn the_effect_follows_the_parameter_correlation() {
-        let base = Model::random(1, 6, 96);
-        for r in [0.9, 0.5, 0.3] {
-            let tuned = base.tuned(r, 99).fingerprint();
-            let effect = present(&compare(&base.fingerprint(), &tuned).weight_blocks);
-            assert!((effect.value - f64::from(r)).abs() < 0.12, "{r}: {effect:?}");
-            assert!(effect.z() > 5.0, "{r}: {effect:?}");
-        }
-    }
-
-    #[test]
-    fn dropped_layers_are_mapped() {
-        let base = Model::random(1, 8, 96);
-        let pruned = base.keep_layers(&[0, 2, 3, 7]).tuned(0.9, 5);
-        let evidence = compare(&base.fingerprint(), &pruned.fingerprint());
-        let map: Vec<_> = evidence.matched_layers.iter().filter(|m| m.2 > 5.0).map(|m| (m.0, m.1)).collect();
-        assert_eq!(map, [(0, 0), (2, 1), (3, 2), (7, 3)]);
-        assert!(present(&evidence.layer_map).ln_p() < -100.0);
-        assert!(matches!(evidence.weight_blocks, Signal::Absent(_)));
-    }
-
-    #[test]
-    fn other_widths_are_absent() {
-        let evidence =
-            compare(&Model::random(1, 4, 96).fingerprint(), &Model::random(1, 4, 64).fingerprint());
-        for (name, signal) in evidence.signals() {
-            assert!(signal.effect().is_none(), "{name}");
-        }
+        let tests = &self.in_place;
+        let body = if self.a.layers == self.b.layers { &tests.weight_blocks } else { &tests.layer_map };
+        body.effect().or(tests.norm_gains.effect()).or(tests.embedding.effect()).map(|e| e.value)
     }
 }

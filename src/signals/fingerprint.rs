@@ -5,15 +5,16 @@
 //! model estimates the mean correlation of the matched rows. Cells are compared one by one, so two models
 //! need not have all of them. Beside them stands one vector for retrieval.
 
-use std::collections::BTreeMap;
+use sha2::{Digest, Sha256};
 
 use super::columns::{Columns, standardise};
-use super::roles::{Position, Role};
+use super::roles::{Position, Role, Stack};
+use super::samples::{Samples, le_bytes};
 use super::sketch::{self, Sketch};
 
 /// Version of everything that decides a fingerprint's bytes: positions, statistics, hashes. Fingerprints of
 /// different versions are not compared.
-pub const EXTRACTION_VERSION: u32 = 1;
+pub const EXTRACTION_VERSION: u32 = 2;
 /// Bytes of a cell's sketch.
 pub const CELL_DIMENSIONS: usize = 32;
 /// Entries of the retrieval vector: gains, matrices and embedding have a part each.
@@ -26,24 +27,15 @@ const EMBEDDING_CELL_ROWS: usize = 16;
 /// Relative depth is cut into this many bins for retrieval across depths.
 const DEPTH_BINS: u64 = 16;
 
-/// One sampled block, decoded.
-#[derive(Clone, Debug)]
-pub struct Block {
-    /// Where the tensor sits.
-    pub position: Position,
-    /// First row of the block in its tensor.
-    pub start: u64,
-    /// Length of a row.
-    pub columns: usize,
-    /// Rows one after the other.
-    pub values: Vec<f32>,
-}
-
 /// The sketch of one sampled block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
+    /// Stack of layers.
+    pub stack: Stack,
     /// Layer number, 0 outside the layers.
     pub layer: u16,
+    /// Expert of the layer, as in [`Position`].
+    pub expert: Option<u16>,
     /// Role of the tensor.
     pub role: Role,
     /// First row of the block.
@@ -54,8 +46,17 @@ pub struct Cell {
     pub dimension: u32,
     /// Whether the rows run over the residual dimension, which all layers share.
     pub residual: bool,
+    /// First eight bytes of the SHA-256 of the block's values: equal for blocks that were reused as they are.
+    pub hash: u64,
     /// The sketch.
     pub sketch: [i8; CELL_DIMENSIONS],
+}
+
+impl Cell {
+    /// What cells are ordered and found by.
+    fn key(&self) -> (Role, Stack, u16, Option<u16>, u32) {
+        (self.role, self.stack, self.layer, self.expert, self.start)
+    }
 }
 
 /// Mean squared correlation between different columns of one model, a value in 0..=1 for each group; see
@@ -98,27 +99,24 @@ pub enum FingerprintError {
 }
 
 impl Fingerprint {
-    /// Sketches the sampled blocks of one model.
+    /// Sketches the canonical blocks of one model.
     ///
-    /// `layers` and `vocabulary` are taken from the tensors. Blocks whose values are not finite or constant
-    /// are left out; a model without any is an error.
-    pub fn new(layers: u16, vocabulary: Option<u32>, blocks: &[Block]) -> Result<Self, FingerprintError> {
-        let hidden_size = hidden_size(blocks).ok_or(FingerprintError::Nothing)?;
-        let mut builder = Builder::new(hidden_size, layers);
-        for block in blocks {
-            builder.add(block);
+    /// Blocks whose values are not finite or constant are left out; a model without any is an error.
+    pub fn new(samples: &Samples) -> Result<Self, FingerprintError> {
+        let mut builder = Builder::new(samples.hidden_size, samples.layers);
+        for block in &samples.blocks {
+            for (start, values) in block.canonical() {
+                builder.add(block.position, block.columns, start, values);
+            }
         }
-        builder.finish(vocabulary)
+        builder.finish(samples.vocabulary)
     }
-}
 
-/// The commonest row length among blocks over the residual dimension.
-fn hidden_size(blocks: &[Block]) -> Option<usize> {
-    let mut votes = BTreeMap::new();
-    for block in blocks.iter().filter(|b| b.position.row_is_residual()) {
-        *votes.entry(block.columns).or_insert(0usize) += 1;
+    /// The cell with the role, layer, rows and dimension of this one.
+    pub fn cell(&self, like: &Cell) -> Option<&Cell> {
+        let found = self.cells.binary_search_by_key(&like.key(), Cell::key).ok()?;
+        Some(&self.cells[found]).filter(|c| c.dimension == like.dimension && c.rows == like.rows)
     }
-    votes.into_iter().max_by_key(|&(columns, count)| (count, columns)).map(|(columns, _)| columns)
 }
 
 struct Builder {
@@ -150,33 +148,29 @@ impl Builder {
         }
     }
 
-    fn add(&mut self, block: &Block) {
-        if block.columns == 0 {
-            return;
-        }
-        let role = block.position.role;
-        let chunk = if role == Role::Embedding { EMBEDDING_CELL_ROWS } else { usize::MAX };
-        let rows_in_cell = chunk.min(block.values.len() / block.columns).max(1);
-        for (c, values) in block.values.chunks(rows_in_cell * block.columns).enumerate() {
-            self.add_cell(block, block.start + (c * rows_in_cell) as u64, values);
+    fn add(&mut self, position: Position, columns: usize, start: u64, values: &[f32]) {
+        let chunk = if position.role == Role::Embedding { EMBEDDING_CELL_ROWS } else { usize::MAX };
+        let rows_in_cell = chunk.min(values.len() / columns).max(1);
+        for (c, values) in values.chunks(rows_in_cell * columns).enumerate() {
+            self.add_cell(position, columns, start + (c * rows_in_cell) as u64, values);
         }
     }
 
-    fn add_cell(&mut self, block: &Block, start: u64, values: &[f32]) {
-        let Position { layer, role, .. } = block.position;
-        let residual = block.position.row_is_residual() && block.columns == self.hidden_size;
+    fn add_cell(&mut self, position: Position, columns: usize, start: u64, values: &[f32]) {
+        let Position { stack, layer, expert, role, .. } = position;
+        let residual = position.row_is_residual() && columns == self.hidden_size;
         let mut sketch = Sketch::<CELL_DIMENSIONS>::default();
-        let mut own = Columns::new(block.columns);
+        let mut own = Columns::new(columns);
         let mut rows = 0u16;
-        let mut row = vec![0.0f32; block.columns];
-        for (r, raw) in values.chunks_exact(block.columns).enumerate() {
+        let mut row = vec![0.0f32; columns];
+        for (r, raw) in values.chunks_exact(columns).enumerate() {
             row.copy_from_slice(raw);
             if !standardise(&mut row) {
                 continue;
             }
             rows += 1;
-            sketch.add(cell_key(role, layer, start, r as u64), &row);
-            self.add_to_vector(role, layer, start, r as u64, &row);
+            sketch.add(cell_key(position, start, r as u64), &row);
+            self.add_to_vector(position, start, r as u64, &row);
             match (role, residual) {
                 (role, true) if role.is_norm() => self.gains.push(&row),
                 (Role::Embedding, true) => self.embedding.push(&row),
@@ -191,22 +185,26 @@ impl Builder {
             self.inner.push(own.resemblance());
         }
         self.cells.push(Cell {
+            stack,
             layer,
+            expert,
             role,
             start: u32::try_from(start).unwrap_or(u32::MAX),
             rows,
-            dimension: u32::try_from(block.columns).unwrap_or(u32::MAX),
+            dimension: u32::try_from(columns).unwrap_or(u32::MAX),
             residual,
+            hash: hash(values),
             sketch: sketch.quantise(),
         });
     }
 
     /// The retrieval vector is keyed by hidden size and *relative* depth, so that models of other widths are
     /// orthogonal and depth-pruned ones stay near.
-    fn add_to_vector(&mut self, role: Role, layer: u16, start: u64, row: u64, values: &[f32]) {
+    fn add_to_vector(&mut self, position: Position, start: u64, row: u64, values: &[f32]) {
+        let Position { stack, layer, role, .. } = position;
         let depth = u64::from(layer) * DEPTH_BINS / u64::from(self.layers.max(1));
         let d = self.hidden_size as u64;
-        let code = u64::from(role as u8);
+        let code = u64::from(role as u8) + 256 * u64::from(stack as u8);
         if role.is_norm() {
             self.gain_part.add(sketch::key(&[1, d, code, depth]), values);
         } else if role == Role::Embedding {
@@ -220,7 +218,7 @@ impl Builder {
         if self.cells.is_empty() {
             return Err(FingerprintError::Nothing);
         }
-        self.cells.sort_by_key(|c| (c.role, c.layer, c.start));
+        self.cells.sort_by_key(Cell::key);
         let inner = self.inner.iter().sum::<f32>() / self.inner.len().max(1) as f32;
         let mut vector = [0.0f32; VECTOR_DIMENSIONS];
         let (gains, rest) = vector.split_at_mut(GAIN_PART);
@@ -244,10 +242,16 @@ impl Builder {
     }
 }
 
+fn hash(values: &[f32]) -> u64 {
+    let digest = Sha256::digest(le_bytes(values));
+    digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+}
+
 /// Gains are keyed by their layer, because gains of different layers resemble each other and one key would
 /// make their sketch errors add up. Matrix rows are not, so that any layer can be held against any other.
-fn cell_key(role: Role, layer: u16, start: u64, row: u64) -> u64 {
-    let code = u64::from(role as u8);
+fn cell_key(position: Position, start: u64, row: u64) -> u64 {
+    let Position { stack, layer, role, .. } = position;
+    let code = u64::from(role as u8) + 256 * u64::from(stack as u8);
     if role.is_norm() {
         sketch::key(&[code, u64::from(layer)])
     } else if role == Role::Embedding {
@@ -258,106 +262,9 @@ fn cell_key(role: Role, layer: u16, start: u64, row: u64) -> u64 {
 }
 
 #[cfg(test)]
-pub(crate) mod testing {
-    use rand::{RngExt, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
-
-    use super::*;
-
-    /// Weights of a made-up Llama: Gaussian matrices with some shared outlier dimensions, gains with a
-    /// depth trend, as real models have them.
-    #[derive(Clone)]
-    pub(crate) struct Model {
-        pub(crate) layers: Vec<Vec<Block>>,
-        pub(crate) outside: Vec<Block>,
-    }
-
-    pub(crate) fn gaussian(rng: &mut ChaCha8Rng) -> f32 {
-        // Sum of uniforms: normal enough for correlations.
-        (0..6).map(|_| rng.random::<f32>()).sum::<f32>() * 1.414 - 4.243
-    }
-
-    fn block(
-        role: Role,
-        layer: u16,
-        rows: usize,
-        columns: usize,
-        rng: &mut ChaCha8Rng,
-        scale: &[f32],
-    ) -> Block {
-        let values = (0..rows * columns).map(|i| gaussian(rng) * scale[i % columns]).collect();
-        Block { position: Position::main(role, layer), start: 0, columns, values }
-    }
-
-    impl Model {
-        pub(crate) fn random(seed: u64, layers: u16, d: usize) -> Self {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let scale: Vec<f32> = (0..d).map(|_| (gaussian(&mut rng) * 0.3).exp()).collect();
-            let wide = vec![1.0; 3 * d];
-            let base: Vec<f32> = (0..d).map(|_| gaussian(&mut rng) * 0.2).collect();
-            let make = |layer: u16, rng: &mut ChaCha8Rng| {
-                let mut blocks = vec![];
-                for role in [Role::Query, Role::Key, Role::Value, Role::Gate, Role::Up] {
-                    blocks.push(block(role, layer, 8, d, rng, &scale));
-                }
-                blocks.push(block(Role::Down, layer, 4, 3 * d, rng, &wide));
-                for role in [Role::AttentionNorm, Role::MlpNorm] {
-                    // Gains of neighbouring layers resemble each other.
-                    let values = base.iter().map(|b| 1.0 + b + 0.1 * gaussian(rng)).collect();
-                    blocks.push(Block {
-                        position: Position::main(role, layer),
-                        start: 0,
-                        columns: d,
-                        values,
-                    });
-                }
-                blocks
-            };
-            let stack = (0..layers).map(|l| make(l, &mut rng)).collect();
-            let mut embedding = block(Role::Embedding, 0, 64, d, &mut rng, &scale);
-            embedding.start = 128;
-            Self { layers: stack, outside: vec![embedding] }
-        }
-
-        /// Adds noise so that parameters keep correlation `r`.
-        pub(crate) fn tuned(&self, r: f32, seed: u64) -> Self {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let noise = (1.0 / (r * r) - 1.0).sqrt();
-            let mut copy = self.clone();
-            for block in copy.layers.iter_mut().flatten().chain(&mut copy.outside) {
-                let n = block.values.len() as f32;
-                let mean = block.values.iter().sum::<f32>() / n;
-                let sd = (block.values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / n).sqrt();
-                block.values.iter_mut().for_each(|v| *v += noise * sd * gaussian(&mut rng));
-            }
-            copy
-        }
-
-        pub(crate) fn keep_layers(&self, keep: &[usize]) -> Self {
-            let layers = keep
-                .iter()
-                .enumerate()
-                .map(|(new, &old)| {
-                    let mut blocks = self.layers[old].clone();
-                    for block in &mut blocks {
-                        block.position.layer = new as u16;
-                    }
-                    blocks
-                })
-                .collect();
-            Self { layers, outside: self.outside.clone() }
-        }
-
-        pub(crate) fn fingerprint(&self) -> Fingerprint {
-            let blocks: Vec<Block> = self.layers.iter().flatten().chain(&self.outside).cloned().collect();
-            Fingerprint::new(self.layers.len() as u16, Some(1000), &blocks).unwrap()
-        }
-    }
-}
-
-#[cfg(test)]
 mod tests {
-    use super::testing::Model;
+    use super::super::samples::Samples;
+    use super::super::testing::Model;
     use super::*;
 
     #[test]
@@ -370,11 +277,10 @@ mod tests {
     #[test]
     fn order_of_the_blocks_does_not_matter() {
         let model = Model::random(1, 4, 96);
-        let mut blocks: Vec<Block> = model.layers.iter().flatten().chain(&model.outside).cloned().collect();
-        let forward = Fingerprint::new(4, None, &blocks).unwrap();
+        let mut blocks = model.samples().blocks;
         blocks.reverse();
-        let backward = Fingerprint::new(4, None, &blocks).unwrap();
-        assert_eq!(forward.cells, backward.cells);
+        let backward = Fingerprint::new(&Samples::new(4, Some(1000), blocks, None)).unwrap();
+        assert_eq!(model.fingerprint(), backward);
     }
 
     #[test]
@@ -394,8 +300,8 @@ mod tests {
     fn nothing_usable_is_an_error() {
         let mut model = Model::random(1, 1, 96);
         model.layers[0].iter_mut().chain(&mut model.outside).for_each(|b| b.values.fill(1.0));
-        let blocks: Vec<Block> = model.layers.into_iter().flatten().collect();
-        assert_eq!(Fingerprint::new(1, None, &blocks), Err(FingerprintError::Nothing));
-        assert_eq!(Fingerprint::new(1, None, &[]), Err(FingerprintError::Nothing));
+        assert_eq!(Fingerprint::new(&model.samples()), Err(FingerprintError::Nothing));
+        let empty = Samples::new(1, None, Vec::new(), None);
+        assert_eq!(Fingerprint::new(&empty), Err(FingerprintError::Nothing));
     }
 }

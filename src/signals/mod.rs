@@ -15,6 +15,7 @@ pub mod columns;
 pub mod evidence;
 pub mod fingerprint;
 pub mod layer_map;
+pub mod merge;
 pub mod minhash;
 pub mod named;
 pub mod normal;

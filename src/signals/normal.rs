@@ -25,6 +25,17 @@ pub fn ln_interval(a: f64, b: f64) -> f64 {
     upper_lo + (-((upper_hi - upper_lo).exp())).ln_1p()
 }
 
+/// The value below which a standard normal lies with probability `p` in 0..1, by bisection of [`upper_tail`]
+/// to 1e-9.
+pub fn quantile(p: f64) -> f64 {
+    let (mut low, mut high) = (-9.0, 9.0);
+    while high - low > 1e-9 {
+        let middle = f64::midpoint(low, high);
+        if 1.0 - upper_tail(middle) < p { low = middle } else { high = middle }
+    }
+    f64::midpoint(low, high)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,6 +47,7 @@ mod tests {
         // Continuous where the series takes over.
         assert!((ln_upper_tail(29.999) - ln_upper_tail(30.001)).abs() < 0.1);
         assert!((ln_interval(-1.0, 1.0) - 0.682_689_492_f64.ln()).abs() < 1e-8);
+        assert!((quantile(0.975) - 1.959_963_985).abs() < 1e-8 && quantile(0.5).abs() < 1e-8);
         assert!((ln_interval(40.0, 50.0) - ln_upper_tail(40.0)).abs() < 1e-9);
         assert!((ln_interval(-50.0, -40.0) - ln_upper_tail(40.0)).abs() < 1e-9);
     }

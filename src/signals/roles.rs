@@ -112,6 +112,11 @@ impl Role {
         (16..32).contains(&(self as u8))
     }
 
+    /// Whether every layer has one of these: a matrix, or a norm within the layer.
+    pub fn is_in_layer(self) -> bool {
+        !matches!(self, Self::FinalNorm | Self::EmbeddingNorm | Self::Embedding)
+    }
+
     /// Whether this is one of a layer's matrices.
     pub fn is_matrix(self) -> bool {
         !self.is_norm() && self != Self::Embedding
@@ -189,8 +194,15 @@ pub enum Stack {
     Encoder = 1,
 }
 
+impl Stack {
+    /// The stack with this number in the database.
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::Main, Self::Encoder].into_iter().find(|stack| *stack as u8 == code)
+    }
+}
+
 /// How a matrix is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Layout {
     /// `torch.nn.Linear`: rows are outputs, a row runs over the inputs. Fused parts follow one another.
     Linear,
@@ -201,7 +213,7 @@ pub enum Layout {
 }
 
 /// Where a tensor sits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
     /// Which stack of layers.
     pub stack: Stack,
@@ -222,6 +234,11 @@ impl Position {
     /// A plain tensor of the main stack.
     pub fn main(role: Role, layer: u16) -> Self {
         Self { stack: Stack::Main, layer, expert: None, role, layout: Layout::Linear }
+    }
+
+    /// Whether this lies in the main stack of layers.
+    pub fn is_main(self) -> bool {
+        self.stack == Stack::Main
     }
 
     /// Whether a stored row runs over the residual (hidden) dimension, so that rows of all layers

@@ -15,6 +15,11 @@ const EMBEDDING_STARTS: [u64; 4] = [128, 512, 2048, 8192];
 /// Tokens in an embedding block.
 const EMBEDDING_ROWS: u64 = 64;
 
+/// Elements read of one matrix for more detail: 32 rows of 4,096, a quarter megabyte in 16-bit weights.
+const DETAIL_ELEMENTS: u64 = 1 << 17;
+/// Largest key or value projection that is read whole for more detail.
+const WHOLE_ELEMENTS: u64 = 1 << 20;
+
 /// Longest row that is read. Public models have at most 53,248 columns (the MLP of Llama 3.1 405B).
 pub const MAX_COLUMNS: u64 = 1 << 18;
 
@@ -39,12 +44,25 @@ pub fn rows(position: Position, rows: u64, columns: u64) -> Vec<Range<u64>> {
     }
 }
 
+/// The rows to read of a matrix where more than the canonical ones are wanted: all of them up to
+/// [`WHOLE_ELEMENTS`] for keys and values, whose rows tell a reordering of heads, and otherwise some
+/// [`DETAIL_ELEMENTS`], which tell the rank of a difference. They hold the canonical rows. `None` for other
+/// tensors.
+pub fn detail(position: Position, rows: u64, columns: u64) -> Option<Range<u64>> {
+    if !position.role.is_matrix() || rows == 0 || !(2..=MAX_COLUMNS).contains(&columns) {
+        return None;
+    }
+    let elements = rows.saturating_mul(columns);
+    let whole = matches!(position.role, Role::Key | Role::Value) && elements <= WHOLE_ELEMENTS;
+    let wanted = if whole { rows } else { (DETAIL_ELEMENTS / columns).max(1).min(rows) };
+    Some(if reads_tail(position.role) { rows - wanted..rows } else { 0..wanted })
+}
+
 /// Whether the last rows are read instead of the first. Files written by transformers hold tensors in name
 /// order; these choices put blocks of neighbouring tensors, with the norm gain between them, into one range
-/// for the Llama and BERT names (`v` tail, attention norm, `down` head; `up` tail, MLP norm, `k` head) and for
-/// cross attention in BART's.
+/// for the Llama and BERT names (`v` tail, attention norm, `down` head; `up` tail, MLP norm, `k` head).
 fn reads_tail(role: Role) -> bool {
-    matches!(role, Role::Value | Role::Up | Role::Output | Role::CrossValue | Role::CrossOutput)
+    matches!(role, Role::Value | Role::Up | Role::Output)
 }
 
 #[cfg(test)]
@@ -72,6 +90,22 @@ mod tests {
         assert_eq!(rows(at(Role::Embedding), 1000, 96), [128..192, 512..576]);
         assert_eq!(rows(at(Role::Embedding), 1100, 96), [128..192, 512..576]);
         assert!(rows(at(Role::Embedding), 100, 96).is_empty());
+    }
+
+    #[test]
+    fn detail_holds_the_canonical_rows() {
+        for (r, c) in [(4096, 4096), (11008, 4096), (384, 384), (5, 70_000), (1, 2)] {
+            for role in [Role::Query, Role::Value, Role::Key, Role::Down, Role::Up] {
+                let detail = detail(at(role), r, c).unwrap();
+                assert!(detail.start < detail.end && detail.end <= r);
+                for block in rows(at(role), r, c) {
+                    assert!(detail.start <= block.start && block.end <= detail.end, "{role:?} {r} x {c}");
+                }
+            }
+        }
+        assert_eq!(detail(at(Role::Key), 384, 384), Some(0..384));
+        assert_eq!(detail(at(Role::Query), 4096, 4096), Some(0..32));
+        assert_eq!(detail(at(Role::AttentionNorm), 1, 64), None);
     }
 
     #[test]

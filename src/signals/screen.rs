@@ -24,6 +24,19 @@ pub enum Tier {
     Unknown,
 }
 
+impl Tier {
+    /// The name in reports and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SameWithTokenizer => "same architecture, dimensions and tokenizer",
+            Self::Same => "same architecture and dimensions",
+            Self::Family => "same family, other dimensions",
+            Self::Different => "different families",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// A field that both configs state, and state differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -227,7 +240,7 @@ mod tests {
 
     use super::*;
     use crate::formats::{Limits, Tokenizer, TokenizerFiles};
-    use crate::signals::TokenKeys;
+    use crate::signals::tokens::TokenKeys;
 
     const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/demo-hub/models");
 

@@ -1,81 +1,119 @@
 //! extract: from fetched bytes to a fingerprint. CPU only; callers run it off the async threads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::fetch::Fetched;
-use super::plan::Ask;
-use crate::formats::ModelConfig;
-use crate::signals::fingerprint::{Block, Fingerprint, FingerprintError};
+use super::plan::{Ask, Decoding};
+use crate::signals::samples::{Block, le_bytes};
+use crate::signals::tokens::TokenKeys;
+use crate::signals::{Position, Role, Samples};
 use crate::store::WeightFile;
 use crate::store::atomic::hex;
 
-/// Everything known of one checkpoint.
+/// Everything known of the weights of one checkpoint.
 #[derive(Clone, Debug)]
 pub struct Extracted {
-    /// config.json.
-    pub config: ModelConfig,
     /// The weight files.
     pub files: Vec<WeightFile>,
-    /// The fingerprint.
-    pub fingerprint: Fingerprint,
-    /// Digest over the sampled bytes in canonical order: the same for every file layout. Lower-case hex.
+    /// The weights that were read.
+    pub samples: Samples,
+    /// Digest over the canonical samples in canonical order: the same for every file layout. Lower-case hex.
     pub sample_digest: String,
     /// Digest over the SHA-256 of all weight files, where all are known. Lower-case hex.
     pub weights_digest: Option<String>,
-    /// Dtype of most sampled blocks.
+    /// Dtype of most sampled matrices, e.g. `BF16` or `GPTQ 4-bit`; of the gains where no matrix was read.
     pub dtype: Option<String>,
+    /// What is absent and why: one line a reason, with the roles that it holds for.
+    pub unreadable: Vec<String>,
     /// Stored elements in the opened files.
     pub parameters: u64,
-    /// Bytes of file content read.
+    /// Bytes of weight files read.
     pub bytes_fetched: u64,
     /// Bytes of all weight files, as far as known.
     pub bytes_in_repo: u64,
 }
 
-/// Decodes and sketches.
-pub fn extract(fetched: Fetched) -> Result<Extracted, FingerprintError> {
+/// Decodes what was read. `tokens` tells which embedding row is which token.
+pub fn extract(fetched: Fetched, tokens: Option<Arc<TokenKeys>>) -> Extracted {
     let _span = tracing::info_span!("extract").entered();
-    let mut blocks = fetched.blocks;
-    blocks.sort_by_key(|(ask, _)| (ask.position.role, ask.position.layer, ask.start));
-    let sample_digest = digest(&blocks);
-    let decoded: Vec<Block> = blocks
-        .iter()
-        .filter_map(|(ask, bytes)| {
-            let values = ask.dtype.decode(bytes)?;
-            Some(Block { position: ask.position, start: ask.start, columns: ask.columns, values })
-        })
-        .collect();
-    let fingerprint = Fingerprint::new(fetched.layers, fetched.vocabulary, &decoded)?;
-    let mut dtypes: BTreeMap<&str, usize> = BTreeMap::new();
-    for (ask, _) in &blocks {
-        *dtypes.entry(ask.dtype.name()).or_default() += 1;
+    let mut dtypes: BTreeMap<(bool, &str), usize> = BTreeMap::new();
+    let mut unreadable = fetched.unreadable;
+    let mut packed = false;
+    let mut blocks = Vec::with_capacity(fetched.blocks.len());
+    for (ask, pieces) in &fetched.blocks {
+        let Ask { position, start, tensor_rows, columns, ref decoding, .. } = *ask;
+        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+        match decoding.decode(&pieces) {
+            Ok(values) => {
+                *dtypes.entry((position.role.is_matrix(), decoding.name())).or_default() += 1;
+                packed |= matches!(decoding, Decoding::Packed(..));
+                blocks.push((ask.canonical, Block { position, start, tensor_rows, columns, values }));
+            }
+            Err(reason) => {
+                unreadable.entry(position.role).or_insert(reason);
+            }
+        }
     }
-    Ok(Extracted {
-        config: fetched.config,
+    let sample_digest = digest(blocks.iter().filter(|(canonical, _)| *canonical).map(|(_, block)| block));
+    let blocks: Vec<Block> = blocks.into_iter().map(|(_, block)| block).collect();
+    let read: BTreeSet<Role> = blocks.iter().map(|block| block.position.role).collect();
+    unreadable.retain(|role, _| !is_read(*role, &read));
+    let mut samples = Samples::new(fetched.layers, fetched.vocabulary, blocks, tokens);
+    samples.quantised |= packed;
+    Extracted {
         weights_digest: weights_digest(&fetched.files),
         files: fetched.files,
-        fingerprint,
         sample_digest,
-        dtype: dtypes.into_iter().max_by_key(|(_, n)| *n).map(|(name, _)| name.to_owned()),
+        samples,
+        dtype: dtypes
+            .into_iter()
+            .max_by_key(|((matrix, _), n)| (*matrix, *n))
+            .map(|((_, name), _)| name.to_owned()),
+        unreadable: by_reason(unreadable),
         parameters: fetched.parameters,
         bytes_fetched: fetched.bytes_fetched,
         bytes_in_repo: fetched.bytes_in_repo,
-    })
+    }
 }
 
-fn digest(blocks: &[(Ask, bytes::Bytes)]) -> String {
+/// Whether some of these weights were read. Fused ones are read as their parts.
+fn is_read(role: Role, read: &BTreeSet<Role>) -> bool {
+    let part = match role {
+        Role::Qkv => Role::Key,
+        Role::GateUp => Role::Gate,
+        other => other,
+    };
+    read.contains(&role) || read.contains(&part)
+}
+
+/// `q, k, v: why`, one line a reason: at most as many as there are roles.
+fn by_reason(unreadable: BTreeMap<Role, String>) -> Vec<String> {
+    let mut roles: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (role, reason) in unreadable {
+        roles.entry(reason).or_default().push(role.name());
+    }
+    roles.into_iter().map(|(reason, roles)| format!("{}: {reason}", roles.join(", "))).collect()
+}
+
+fn digest<'a>(blocks: impl Iterator<Item = &'a Block>) -> String {
+    let mut blocks: Vec<&Block> = blocks.collect();
+    blocks.sort_by_key(|block| (block.position, block.start));
     let mut hasher = Sha256::new();
-    for (ask, bytes) in blocks {
-        // Every field has a fixed length, so no two lists of blocks give one byte string.
-        hasher.update([ask.position.role as u8]);
-        hasher.update(ask.position.layer.to_le_bytes());
-        hasher.update(ask.start.to_le_bytes());
-        hasher.update((ask.columns as u64).to_le_bytes());
-        hasher.update((bytes.len() as u64).to_le_bytes());
-        hasher.update(ask.dtype.name().as_bytes());
-        hasher.update(bytes);
+    for block in blocks {
+        for (start, values) in block.canonical() {
+            // Every field has a fixed length, so no two lists of blocks give one byte string.
+            let Position { stack, layer, expert, role, .. } = block.position;
+            hasher.update([role as u8, stack as u8, u8::from(expert.is_some())]);
+            hasher.update(expert.unwrap_or(0).to_le_bytes());
+            hasher.update(layer.to_le_bytes());
+            hasher.update(start.to_le_bytes());
+            hasher.update((block.columns as u64).to_le_bytes());
+            hasher.update((values.len() as u64).to_le_bytes());
+            hasher.update(le_bytes(values));
+        }
     }
     hex(&hasher.finalize())
 }
@@ -96,7 +134,87 @@ pub fn weights_digest(files: &[WeightFile]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::formats::packed::{self, Facts, Recognised};
+    use crate::formats::{Dtype, TensorInfo};
+
+    /// What a checkpoint with this key projection, two rows of four, ends as.
+    fn extracted(decoding: Decoding, pieces: &[&'static [u8]]) -> Extracted {
+        let ask = |role, tensor_rows, decoding| Ask {
+            position: Position::main(role, 0),
+            start: 0,
+            tensor_rows,
+            columns: 4,
+            decoding,
+            pieces: Vec::new(),
+            canonical: true,
+        };
+        let gain = ask(Role::AttentionNorm, 1, Decoding::Plain(Dtype::I8));
+        let pieces = pieces.iter().map(|piece| Bytes::from_static(piece)).collect();
+        let whole = "AWQ 4-bit, of which a row costs the whole matrix".to_owned();
+        let unreadable = [Role::Query, Role::Value, Role::AttentionNorm].map(|role| (role, whole.clone()));
+        let fetched = Fetched {
+            files: Vec::new(),
+            blocks: vec![
+                (ask(Role::Key, 2, decoding), pieces),
+                (gain.clone(), vec![Bytes::from_static(&[1; 4])]),
+                (
+                    Ask { position: Position::main(Role::AttentionNorm, 1), ..gain },
+                    vec![Bytes::from_static(&[1; 4])],
+                ),
+            ],
+            unreadable: unreadable.into_iter().collect(),
+            layers: 2,
+            vocabulary: None,
+            parameters: 0,
+            bytes_fetched: 0,
+            bytes_in_repo: 0,
+        };
+        extract(fetched, None)
+    }
+
+    fn int8() -> Decoding {
+        let tensor = |dtype, shape: &[u64], bytes| TensorInfo {
+            name: String::new(),
+            dtype: Some(dtype),
+            shape: shape.to_vec(),
+            bytes: 0..bytes,
+        };
+        let (weight, scale) = (tensor(Dtype::I8, &[2, 4], 8), tensor(Dtype::F32, &[2], 8));
+        let format = tensor(Dtype::Other { bits: 8 }, &[], 1);
+        let parts = BTreeMap::from([("weight", &weight), ("SCB", &scale), ("weight_format", &format)]);
+        match packed::recognise(&parts, &Facts::default(), None) {
+            Ok(Recognised::Packed(packing)) => Decoding::Packed(Arc::from(packing), 0..2),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn packed_matrices_name_the_dtype() {
+        // 127 and 254 as F32: scales of 1 and 2.
+        let pieces: [&[u8]; 3] = [&[1, 2, 3, 4, 5, 6, 7, 8], &[0, 0, 0xfe, 0x42, 0, 0, 0x7e, 0x43], &[0]];
+        let read = extracted(int8(), &pieces);
+        let key = read.samples.blocks.iter().find(|b| b.position.role == Role::Key).unwrap();
+        assert_eq!(key.values, [1.0, 2.0, 3.0, 4.0, 10.0, 12.0, 14.0, 16.0]);
+        assert!(read.samples.quantised);
+        // The two gains are more blocks, but no matrix; and they were read after all.
+        assert_eq!(read.dtype.as_deref(), Some("I8 with scales"));
+        assert_eq!(read.unreadable, ["q, v: AWQ 4-bit, of which a row costs the whole matrix"]);
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_absent_with_a_reason() {
+        let tiled = extracted(int8(), &[&[1; 8], &[0; 8], &[2]]);
+        assert_eq!(tiled.samples.blocks.len(), 2);
+        assert!(!tiled.samples.quantised);
+        assert_eq!(tiled.dtype.as_deref(), Some("I8"));
+        assert_eq!(tiled.unreadable.len(), 2);
+        assert_eq!(tiled.unreadable[1], "k: weight_format 2 instead of 0, row-major");
+        let short = extracted(int8(), &[&[1; 8]]);
+        assert!(short.unreadable[1].starts_with("k: tensor \"SCB\""), "{:?}", short.unreadable);
+    }
 
     fn file(path: &str, sha256: Option<&str>) -> WeightFile {
         WeightFile { path: path.into(), size: Some(1), sha256: sha256.map(str::to_owned) }

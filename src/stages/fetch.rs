@@ -1,16 +1,21 @@
 //! fetch: reads what the plan asks for, from the Hub or from a folder, through one seam.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::plan::{self, Ask, PlanError, PlanSettings, Weights};
+use super::plan::{self, Ask, Fetch, PlanError, PlanSettings, Weights};
+use super::tokenizer::{KnownTokenizer, Tokenizers, Unknown};
+use crate::formats::packed::{Facts, States};
 use crate::formats::safetensors::{self, Decoded};
 use crate::formats::shards::ShardIndexError;
 use crate::formats::{Header, HeaderError, Limits, ModelConfig, ShardIndex};
 use crate::hub::HubError;
+use crate::signals::Role;
 use crate::store::{Outcome, WeightFile};
 
 /// Ranges of one checkpoint under way at once; the Hub client has a limit of its own for all of them.
@@ -22,6 +27,8 @@ pub trait OpenFile: Send + Sync {
     fn size(&self) -> u64;
     /// SHA-256 of its content where that is known without reading it, lower-case hex.
     fn sha256(&self) -> Option<String>;
+    /// What equal content has in common, where that is known without reading it.
+    fn content_id(&self) -> Option<String>;
 }
 
 /// The files of one checkpoint: a repository at one commit, or a folder.
@@ -102,7 +109,9 @@ impl ReadError {
         match self {
             Self::Hub { source, .. } => outcome_of_hub_error(source),
             Self::Io { .. } => Outcome::Unreachable,
-            Self::Plan(PlanError::NoWeights { .. } | PlanError::NoRoles { .. }) => Outcome::Unsupported,
+            Self::Plan(PlanError::NotAsked | PlanError::NoWeights { .. } | PlanError::NoRoles { .. }) => {
+                Outcome::Unsupported
+            }
             Self::TooLarge { .. }
             | Self::Header { .. }
             | Self::Index { .. }
@@ -115,105 +124,223 @@ impl ReadError {
 /// What fetch hands to extract.
 #[derive(Debug)]
 pub struct Fetched {
-    /// config.json; empty where the repository has none.
-    pub config: ModelConfig,
     /// The weight files; size and digest are known for the opened ones.
     pub files: Vec<WeightFile>,
-    /// The blocks and their bytes.
-    pub blocks: Vec<(Ask, Bytes)>,
+    /// The blocks and the bytes of their pieces.
+    pub blocks: Vec<(Ask, Vec<Bytes>)>,
+    /// Why weights of these roles were not read; others of the same role may have been.
+    pub unreadable: BTreeMap<Role, String>,
     /// Layers of the main stack.
     pub layers: u16,
     /// Rows of the token embedding.
     pub vocabulary: Option<u32>,
     /// Stored elements in the opened files.
     pub parameters: u64,
-    /// Bytes of file content read.
+    /// Bytes of weight files read.
     pub bytes_fetched: u64,
     /// Bytes of all weight files, as far as known.
     pub bytes_in_repo: u64,
 }
 
-/// Reads one checkpoint: config, headers, then the sampled ranges.
-pub async fn fetch<F: Files>(
+/// The small files of a checkpoint: what screening looks at.
+#[derive(Clone, Debug)]
+pub struct Metadata {
+    /// config.json; empty where the repository has none.
+    pub config: ModelConfig,
+    /// What config.json says of packed weights.
+    pub facts: Facts,
+    /// The tokenizer, or why it is not known.
+    pub tokenizer: Result<Arc<KnownTokenizer>, Unknown>,
+    /// Bytes of file content read.
+    pub bytes_fetched: u64,
+}
+
+/// Reads config and tokenizer.
+pub async fn metadata<F: Files>(
+    files: &F,
+    limits: &Limits,
+    tokenizers: &Tokenizers,
+) -> Result<Metadata, ReadError> {
+    let mut fetched = 0;
+    let (config, facts) = if files.names().iter().any(|n| n == "config.json") {
+        let json = files.small("config.json", limits.config_bytes).await?;
+        fetched += json.len() as u64;
+        let facts = serde_json::from_slice(&json).map(|value| Facts::parse(&value));
+        (ModelConfig::parse(&json).map_err(ReadError::Config)?, facts.map_err(ReadError::Config)?)
+    } else {
+        <(ModelConfig, Facts)>::default()
+    };
+    let read = tokenizers.of(files, limits).await;
+    Ok(Metadata { config, facts, tokenizer: read.tokenizer, bytes_fetched: fetched + read.bytes })
+}
+
+/// The weight files of a checkpoint, open.
+pub struct Opened<O> {
+    paths: Vec<String>,
+    chosen: Vec<String>,
+    files: Vec<O>,
+    index: Option<ShardIndex>,
+    bytes_fetched: u64,
+}
+
+impl<O: OpenFile> Opened<O> {
+    /// All weight files; size and digest are known for the opened ones.
+    pub fn weight_files(&self) -> Vec<WeightFile> {
+        let file = |path: &String| {
+            let file = self.chosen.iter().position(|p| p == path).map(|i| &self.files[i]);
+            let sha256 = file.and_then(OpenFile::sha256);
+            WeightFile { path: path.clone(), size: file.map(OpenFile::size), sha256 }
+        };
+        self.paths.iter().map(file).collect()
+    }
+
+    /// Those that are read.
+    pub fn opened_paths(&self) -> &[String] {
+        &self.chosen
+    }
+}
+
+/// Chooses the weight files and opens them.
+pub async fn open<F: Files>(
     files: &F,
     settings: &PlanSettings,
     limits: &Limits,
-) -> Result<Fetched, ReadError> {
-    let mut fetched = 0;
-    let weights = plan::weights(files.names())?;
-    let config = if files.names().iter().any(|n| n == "config.json") {
-        let json = files.small("config.json", limits.config_bytes).await?;
-        fetched += json.len() as u64;
-        ModelConfig::parse(&json).map_err(ReadError::Config)?
-    } else {
-        ModelConfig::default()
-    };
-    let (paths, to_open, index) = match weights {
+) -> Result<Opened<F::Open>, ReadError> {
+    let mut bytes_fetched = 0;
+    let (paths, chosen, index) = match plan::weights(files.names())? {
         Weights::Files(paths) => {
-            let to_open = plan::thin(&paths, std::iter::empty(), settings);
-            (paths, to_open, None)
+            let chosen = plan::thin(&paths, std::iter::empty(), settings);
+            (paths, chosen, None)
         }
         Weights::Index(path) => {
             let json = files.small(&path, limits.index_bytes).await?;
-            fetched += json.len() as u64;
+            bytes_fetched += json.len() as u64;
             let index =
                 ShardIndex::parse(&json, limits).map_err(|source| ReadError::Index { path, source })?;
             (index.shards(), plan::shards(&index, files.names(), settings)?, Some(index))
         }
     };
+    let mut opened = Vec::with_capacity(chosen.len());
+    for path in &chosen {
+        opened.push(files.open(path).await?);
+    }
+    Ok(Opened { paths, chosen, files: opened, index, bytes_fetched })
+}
 
-    let mut opened = Vec::with_capacity(to_open.len());
-    let mut headers = Vec::with_capacity(to_open.len());
-    for path in &to_open {
-        let file = files.open(path).await?;
-        let (header, bytes) = read_header(files, &file, path, limits).await?;
-        fetched += bytes;
-        opened.push(file);
+/// What the opened files hold: headers, and the small tensors that say how others are packed.
+pub struct Layout {
+    /// One a file.
+    pub headers: Vec<Header>,
+    /// States of packed weights.
+    pub states: States,
+    bytes_fetched: u64,
+}
+
+/// Reads headers and states.
+pub async fn layout<F: Files>(
+    files: &F,
+    opened: &Opened<F::Open>,
+    facts: &Facts,
+    settings: &PlanSettings,
+    limits: &Limits,
+) -> Result<Layout, ReadError> {
+    let mut headers = Vec::with_capacity(opened.files.len());
+    let mut bytes_fetched = 0;
+    for (path, file) in opened.chosen.iter().zip(&opened.files) {
+        let (header, bytes) = read_header(files, file, path, limits).await?;
+        bytes_fetched += bytes;
         headers.push(header);
     }
-    let plan = tracing::info_span!("plan").in_scope(|| plan::sample(&headers, settings))?;
-    let pieces: Vec<(usize, Range<u64>, Bytes)> = stream::iter(plan.fetches.iter().cloned())
-        .map(|fetch| {
-            let file = &opened[fetch.file];
-            async move {
-                Ok::<_, ReadError>((fetch.file, fetch.bytes.clone(), files.range(file, fetch.bytes).await?))
-            }
-        })
-        .buffer_unordered(PARALLEL_RANGES)
-        .try_collect()
-        .await?;
-    fetched += pieces.iter().map(|(_, _, bytes)| bytes.len() as u64).sum::<u64>();
+    let states = read(files, &opened.files, plan::states(&headers, facts, settings)).await?;
+    let states: States = states.into_iter().map(|(f, bytes)| ((f.file, f.bytes.start), bytes)).collect();
+    bytes_fetched += states.values().map(|bytes| bytes.len() as u64).sum::<u64>();
+    Ok(Layout { headers, states, bytes_fetched })
+}
+
+/// The tokens that any two vocabularies have in common, which are read where more detail is wanted.
+pub fn anchors(metadata: &Metadata, settings: &PlanSettings) -> Vec<u64> {
+    let wanted = settings.detail.as_ref().map_or(0, |detail| detail.tokens);
+    let anchors = metadata.tokenizer.as_ref().map_or_else(|_| Vec::new(), |t| t.keys.anchors(wanted));
+    anchors.into_iter().map(|(_, id)| u64::from(id)).collect()
+}
+
+/// Reads what is sampled of the weights of one checkpoint.
+pub async fn fetch<F: Files>(
+    files: &F,
+    opened: Opened<F::Open>,
+    metadata: &Metadata,
+    settings: &PlanSettings,
+    limits: &Limits,
+) -> Result<Fetched, ReadError> {
+    let layout = layout(files, &opened, &metadata.facts, settings, limits).await?;
+    let Layout { headers, states, .. } = &layout;
+    let tokens = anchors(metadata, settings);
+    let plan = tracing::info_span!("plan")
+        .in_scope(|| plan::sample(headers, &metadata.facts, states, settings, &tokens))?;
+    let pieces = read(files, &opened.files, plan.fetches).await?;
+    let sampled: u64 = pieces.iter().map(|(_, bytes)| bytes.len() as u64).sum();
     let blocks = plan.asks.into_iter().filter_map(|ask| {
-        let bytes = slice(&pieces, &ask)?;
+        let bytes = ask.pieces.iter().map(|piece| slice(&pieces, piece)).collect::<Option<_>>()?;
         Some((ask, bytes))
     });
     let blocks = blocks.collect();
 
-    let known: u64 = opened.iter().map(OpenFile::size).sum();
-    let stated = index.as_ref().and_then(|i| i.total_size).unwrap_or(0);
-    let names: Vec<&str> = match &index {
+    let known: u64 = opened.files.iter().map(OpenFile::size).sum();
+    let stated = opened.index.as_ref().and_then(|i| i.total_size).unwrap_or(0);
+    let names: Vec<&str> = match &opened.index {
         Some(index) => index.weight_map.keys().map(String::as_str).collect(),
         None => headers.iter().flat_map(|h| &h.tensors).map(|t| t.name.as_str()).collect(),
     };
     Ok(Fetched {
-        config,
         layers: plan::layers(names.into_iter()),
         vocabulary: plan.vocabulary,
         parameters: headers.iter().flat_map(|h| &h.tensors).fold(0, |n, t| t.elements().saturating_add(n)),
-        files: weight_files(paths, &to_open, &opened),
+        files: opened.weight_files(),
         blocks,
-        bytes_fetched: fetched,
+        unreadable: plan.unreadable,
+        bytes_fetched: opened.bytes_fetched + layout.bytes_fetched + sampled,
         bytes_in_repo: known.max(stated),
     })
 }
 
-/// The part of the fetched pieces that an ask lies in.
-fn slice(pieces: &[(usize, Range<u64>, Bytes)], ask: &Ask) -> Option<Bytes> {
-    let (_, range, bytes) = pieces
-        .iter()
-        .find(|(f, r, _)| *f == ask.file && r.start <= ask.bytes.start && ask.bytes.end <= r.end)?;
-    let at = |offset: u64| usize::try_from(offset - range.start).ok();
-    let (start, end) = (at(ask.bytes.start)?, at(ask.bytes.end)?);
+/// The values of one block, read by itself.
+pub async fn block<F: Files>(
+    files: &F,
+    opened: &Opened<F::Open>,
+    ask: &Ask,
+) -> Result<Result<Vec<f32>, String>, ReadError> {
+    let mut pieces = Vec::with_capacity(ask.pieces.len());
+    for piece in &ask.pieces {
+        pieces.push(files.range(&opened.files[piece.file], piece.bytes.clone()).await?);
+    }
+    let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+    Ok(ask.decoding.decode(&pieces))
+}
+
+/// Reads ranges, several at once.
+async fn read<F: Files>(
+    files: &F,
+    opened: &[F::Open],
+    fetches: Vec<Fetch>,
+) -> Result<Vec<(Fetch, Bytes)>, ReadError> {
+    stream::iter(fetches)
+        .map(|fetch| async move {
+            let bytes = files.range(&opened[fetch.file], fetch.bytes.clone()).await?;
+            Ok((fetch, bytes))
+        })
+        .buffer_unordered(PARALLEL_RANGES)
+        .try_collect()
+        .await
+}
+
+/// The part of the fetched ranges that a piece lies in.
+fn slice(fetched: &[(Fetch, Bytes)], piece: &Fetch) -> Option<Bytes> {
+    let holds = |f: &Fetch| {
+        f.file == piece.file && f.bytes.start <= piece.bytes.start && piece.bytes.end <= f.bytes.end
+    };
+    let (range, bytes) = fetched.iter().find(|(fetch, _)| holds(fetch))?;
+    let at = |offset: u64| usize::try_from(offset - range.bytes.start).ok();
+    let (start, end) = (at(piece.bytes.start)?, at(piece.bytes.end)?);
     (end <= bytes.len()).then(|| bytes.slice(start..end))
 }
 
@@ -236,16 +363,6 @@ async fn read_header<F: Files>(
             }
         }
     }
-}
-
-fn weight_files<O: OpenFile>(paths: Vec<String>, opened_paths: &[String], opened: &[O]) -> Vec<WeightFile> {
-    paths
-        .into_iter()
-        .map(|path| {
-            let file = opened_paths.iter().position(|p| *p == path).map(|i| &opened[i]);
-            WeightFile { size: file.map(OpenFile::size), sha256: file.and_then(OpenFile::sha256), path }
-        })
-        .collect()
 }
 
 /// The outcome behind a Hub error.

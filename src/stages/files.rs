@@ -44,6 +44,10 @@ impl OpenFile for RemoteFile {
     fn sha256(&self) -> Option<String> {
         RemoteFile::sha256(self).map(str::to_owned)
     }
+
+    fn content_id(&self) -> Option<String> {
+        RemoteFile::content_id(self).map(str::to_owned)
+    }
 }
 
 impl Files for HubFiles {
@@ -97,6 +101,20 @@ impl FolderFiles {
         names.sort();
         Ok(Self { folder: folder.to_owned(), names })
     }
+
+    /// One weight file, with the small files beside it.
+    pub fn of_file(path: &Path) -> Result<Self, ReadError> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let own = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let mut files = Self::open(folder)?;
+        files.names.retain(|name| name == own || !name.contains(".safetensors"));
+        Ok(files)
+    }
+
+    /// Where the files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
 }
 
 impl OpenFile for LocalFile {
@@ -106,6 +124,10 @@ impl OpenFile for LocalFile {
 
     /// Unknown: a file's name in the cache claims a digest, but only reading the file proves it.
     fn sha256(&self) -> Option<String> {
+        None
+    }
+
+    fn content_id(&self) -> Option<String> {
         None
     }
 }

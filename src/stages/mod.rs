@@ -5,13 +5,17 @@
 //! [`plan`] and [`extract`] are pure; [`fetch`] does all reading through [`fetch::Files`], which [`files`]
 //! implements for the Hub and for local folders; [`model`] turns a command line's MODEL into a [`model::Subject`].
 
+pub mod cache;
 pub mod compare;
 pub mod enumerate;
+pub mod eval;
 pub mod extract;
 pub mod fetch;
 pub mod files;
+pub mod full;
 pub mod index;
 pub mod model;
 pub mod plan;
 pub mod scan;
+pub mod tokenizer;
 pub mod write;

@@ -1,14 +1,16 @@
 //! A MODEL of the command line, read and fingerprinted.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::cache::{Cache, Key};
 use super::extract::{self, Extracted};
-use super::fetch::{self, Files, ReadError};
+use super::fetch::{self, Files, Metadata, ReadError};
 use super::files::{FolderFiles, HubFiles};
-use super::plan::PlanSettings;
+use super::plan::{PlanError, PlanSettings};
+use super::tokenizer::Tokenizers;
 use crate::formats::Limits;
 use crate::hub::{Hub, HubError, InvalidId, RepoRef};
-use crate::signals::fingerprint::FingerprintError;
 use crate::store::{StoreError, WeightFile, atomic};
 
 /// What a MODEL argument names.
@@ -16,6 +18,8 @@ use crate::store::{StoreError, WeightFile, atomic};
 pub enum ModelArg {
     /// A folder with a checkpoint.
     Folder(PathBuf),
+    /// One weight file; config and tokenizer are those beside it.
+    File(PathBuf),
     /// A repository on the Hub.
     Repo(RepoRef),
 }
@@ -24,7 +28,7 @@ pub enum ModelArg {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// Neither a folder nor a repository id.
-    #[error("{text:?} is neither a folder nor a repository id: {source}")]
+    #[error("{text:?} is neither a checkpoint on this machine nor a repository id: {source}")]
     Argument {
         /// The argument.
         text: String,
@@ -43,18 +47,15 @@ pub enum LoadError {
     /// The checkpoint could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// Its weights tell nothing.
-    #[error(transparent)]
-    Fingerprint(#[from] FingerprintError),
 }
 
 impl LoadError {
     /// One line of advice, where there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Argument { .. } => {
-                Some("give org/name, org/name@revision, or the path of a checkpoint folder")
-            }
+            Self::Argument { .. } => Some(
+                "give org/name, org/name@revision, or the path of a checkpoint folder or .safetensors file",
+            ),
             Self::Hub(error) | Self::Read(ReadError::Hub { source: error, .. }) => error.hint(),
             Self::Read(ReadError::Header { .. }) => {
                 Some("the file is damaged or was not downloaded completely; fetch it again")
@@ -68,6 +69,9 @@ impl ModelArg {
     /// Reads an argument: an existing folder, or what looks like a path, is a folder; the rest are ids.
     pub fn parse(text: &str) -> Result<Self, LoadError> {
         let path = Path::new(text);
+        if path.is_file() {
+            return Ok(Self::File(path.to_owned()));
+        }
         if path.is_dir() || text.starts_with(['/', '.', '~']) {
             return Ok(Self::Folder(path.to_owned()));
         }
@@ -78,15 +82,17 @@ impl ModelArg {
     }
 }
 
-/// A fingerprinted model.
+/// A model that was read.
 #[derive(Clone, Debug)]
 pub struct Subject {
     /// As the user named it.
     pub name: String,
     /// The commit, for a repository.
     pub sha: Option<String>,
-    /// Everything read.
-    pub extracted: Extracted,
+    /// Config and tokenizer.
+    pub metadata: Metadata,
+    /// What was read of the weights; why nothing, where this version cannot read them.
+    pub weights: Weights,
     folder: Option<PathBuf>,
 }
 
@@ -99,19 +105,29 @@ pub struct LoadSettings {
     pub limits: Limits,
     /// The Hugging Face cache (`models--org--name` folders), used for repository ids when offline.
     pub cache: Option<PathBuf>,
+    /// Tokenizers that are known already.
+    pub tokenizers: Tokenizers,
+    /// Where samples are kept by content.
+    pub samples: Option<Cache>,
+    /// Leave the weights alone.
+    pub metadata_only: bool,
 }
 
-/// Reads and fingerprints one model.
+/// Reads one model.
 pub async fn load(text: &str, hub: &Hub, settings: &LoadSettings) -> Result<Subject, LoadError> {
     match ModelArg::parse(text)? {
-        ModelArg::Folder(path) => from_folder(text, &snapshot_of(&path)?, settings).await,
+        ModelArg::Folder(path) => {
+            let folder = snapshot_of(&path)?;
+            from_disk(text, FolderFiles::open(&folder)?, settings).await
+        }
+        ModelArg::File(path) => from_disk(text, FolderFiles::of_file(&path)?, settings).await,
         ModelArg::Repo(repo) => {
             let cached = settings.cache.as_ref().filter(|_| hub.settings().offline).map(|cache| {
                 let folder = cache.join(format!("models--{}", repo.id.as_str().replace('/', "--")));
                 snapshot(&folder, repo.revision.as_deref())
             });
             match cached {
-                Some(folder) => from_folder(text, &folder?, settings).await,
+                Some(folder) => from_disk(text, FolderFiles::open(&folder?)?, settings).await,
                 None => from_hub(text, &repo, hub, settings).await,
             }
         }
@@ -127,24 +143,63 @@ async fn from_hub(
     let entry = hub.info(&repo.id, repo.revision.as_deref()).await?;
     let sha = entry.sha.clone().or_else(|| repo.revision.clone()).unwrap_or_else(|| "main".into());
     let files = HubFiles::new(hub.clone(), entry.id.clone(), sha.clone(), entry.siblings.unwrap_or_default());
-    Ok(Subject {
-        name: text.to_owned(),
-        sha: Some(sha),
-        extracted: read(&files, settings).await?,
-        folder: None,
-    })
+    let (metadata, weights) = read(&files, settings).await?;
+    Ok(Subject { name: text.to_owned(), sha: Some(sha), metadata, weights, folder: None })
 }
 
-async fn from_folder(text: &str, folder: &Path, settings: &LoadSettings) -> Result<Subject, LoadError> {
-    let files = FolderFiles::open(folder)?;
-    let extracted = read(&files, settings).await?;
-    Ok(Subject { name: text.to_owned(), sha: None, extracted, folder: Some(folder.to_owned()) })
+async fn from_disk(text: &str, files: FolderFiles, settings: &LoadSettings) -> Result<Subject, LoadError> {
+    let (metadata, weights) = read(&files, settings).await?;
+    let folder = Some(files.folder().to_owned());
+    Ok(Subject { name: text.to_owned(), sha: None, metadata, weights, folder })
 }
+
+/// What was read of the weights of one checkpoint, or why nothing was.
+pub type Weights = Result<Extracted, Arc<PlanError>>;
 
 /// fetch and extract of one checkpoint.
-pub async fn read<F: Files>(files: &F, settings: &LoadSettings) -> Result<Extracted, LoadError> {
-    let fetched = fetch::fetch(files, &settings.plan, &settings.limits).await?;
-    Ok(off_thread(move || extract::extract(fetched)).await?)
+pub async fn read<F: Files>(files: &F, settings: &LoadSettings) -> Result<(Metadata, Weights), ReadError> {
+    let metadata = fetch::metadata(files, &settings.limits, &settings.tokenizers).await?;
+    if settings.metadata_only {
+        return Ok((metadata, Err(Arc::new(PlanError::NotAsked))));
+    }
+    match weights(files, &metadata, settings).await {
+        Ok(extracted) => Ok((metadata, Ok(extracted))),
+        Err(ReadError::Plan(error @ (PlanError::NoWeights { .. } | PlanError::NoRoles { .. }))) => {
+            Ok((metadata, Err(Arc::new(error))))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The weights, from the cache where they were read before.
+async fn weights<F: Files>(
+    files: &F,
+    metadata: &Metadata,
+    settings: &LoadSettings,
+) -> Result<Extracted, ReadError> {
+    let tokens = metadata.tokenizer.as_ref().ok().map(|known| Arc::clone(&known.keys));
+    let opened = fetch::open(files, &settings.plan, &settings.limits).await?;
+    let entry = settings.samples.as_ref().and_then(|cache| {
+        let anchors = fetch::anchors(metadata, &settings.plan);
+        let files = opened.weight_files();
+        let key = Key::of(&files, opened.opened_paths(), &metadata.facts, &settings.plan, &anchors)?;
+        Some((cache.clone(), key))
+    });
+    if let Some((cache, key)) = entry.clone() {
+        let tokens = tokens.clone();
+        if let Some(found) = off_thread(move || cache.get(&key, tokens)).await {
+            return Ok(found);
+        }
+    }
+    let fetched = fetch::fetch(files, opened, metadata, &settings.plan, &settings.limits).await?;
+    let extracted = off_thread(move || {
+        let extracted = extract::extract(fetched, tokens);
+        if let Some((cache, key)) = &entry {
+            cache.put(key, &extracted);
+        }
+        extracted
+    });
+    Ok(extracted.await)
 }
 
 /// Runs CPU work on rayon's threads, so that the async threads stay free for I/O.
@@ -179,11 +234,34 @@ fn snapshot(folder: &Path, revision: Option<&str>) -> Result<PathBuf, LoadError>
 }
 
 impl Subject {
-    /// Digest over the SHA-256 of the weight files. For a local folder the files are read whole, so ask only
-    /// when it matters.
+    /// Bytes of file content read.
+    pub fn bytes_fetched(&self) -> u64 {
+        self.metadata.bytes_fetched + self.weights.as_ref().map_or(0, |w| w.bytes_fetched)
+    }
+
+    /// Bytes that the samples take in memory, and again as unit columns.
+    pub fn memory(&self) -> usize {
+        self.weights
+            .as_ref()
+            .map_or(0, |w| 2 * w.samples.blocks.iter().map(|b| 4 * b.values.len()).sum::<usize>())
+    }
+
+    /// The weight files on this machine, where they are.
+    pub fn local_files(&self) -> Option<Vec<PathBuf>> {
+        let folder = self.folder.as_ref()?;
+        Some(self.weights.as_ref().ok()?.files.iter().map(|file| folder.join(&file.path)).collect())
+    }
+
+    /// The folder, for a checkpoint on this machine.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// Digest over the SHA-256 of the weight files. Local files are read whole, so ask only when it matters.
     pub fn weights_digest(&self) -> Result<Option<String>, StoreError> {
-        let Some(folder) = &self.folder else { return Ok(self.extracted.weights_digest.clone()) };
-        let files = self.extracted.files.iter().map(|file| {
+        let Ok(weights) = &self.weights else { return Ok(None) };
+        let Some(folder) = &self.folder else { return Ok(weights.weights_digest.clone()) };
+        let files = weights.files.iter().map(|file| {
             let (size, sha256) = atomic::checksum(&folder.join(&file.path))?;
             Ok(WeightFile { path: file.path.clone(), size: Some(size), sha256: Some(sha256) })
         });

@@ -4,7 +4,10 @@ use chrono::Utc;
 use serde::{Deserialize, Serialize};
 
 use super::extract::Extracted;
+use super::fetch::Metadata;
 use crate::hub::{Gated, RepoEntry};
+use crate::signals::Fingerprint;
+use crate::signals::profile::{Profile, STORED_TOKENS};
 use crate::store::{Database, Outcome, Row, StoreError};
 
 /// When rows become a shard.
@@ -79,6 +82,8 @@ pub fn bare_row(name: &str, outcome: Outcome, reason: String) -> Row {
         model_type: None,
         architecture: None,
         quantization: None,
+        config: None,
+        tokenizer: None,
         dtype: None,
         parameters: None,
         weight_files: Vec::new(),
@@ -86,6 +91,7 @@ pub fn bare_row(name: &str, outcome: Outcome, reason: String) -> Row {
         bytes_fetched: 0,
         weights_digest: None,
         sample_digest: None,
+        profile: None,
         fingerprint: None,
     }
 }
@@ -119,21 +125,30 @@ pub fn failed_row(entry: &RepoEntry, outcome: Outcome, reason: String) -> Row {
 }
 
 /// The row of an indexed repository.
-pub fn indexed_row(entry: &RepoEntry, extracted: Extracted) -> Row {
+pub fn indexed_row(
+    entry: &RepoEntry,
+    metadata: &Metadata,
+    extracted: Extracted,
+    fingerprint: Fingerprint,
+) -> Row {
+    let config = &metadata.config;
     Row {
         outcome: Outcome::Indexed,
         reason: None,
-        model_type: extracted.config.model_type,
-        architecture: extracted.config.architecture,
-        quantization: extracted.config.quantization.and_then(|q| q.method),
+        model_type: config.model_type.clone(),
+        architecture: config.architecture.clone(),
+        quantization: config.quantization.as_ref().and_then(|q| q.method.clone()),
+        config: Some(config.clone()),
+        tokenizer: metadata.tokenizer.as_ref().ok().map(|known| known.print.clone()),
         dtype: extracted.dtype,
         parameters: Some(extracted.parameters),
         weight_files: extracted.files,
         bytes_in_repo: extracted.bytes_in_repo,
-        bytes_fetched: extracted.bytes_fetched,
+        bytes_fetched: metadata.bytes_fetched + extracted.bytes_fetched,
         weights_digest: extracted.weights_digest,
         sample_digest: Some(extracted.sample_digest),
-        fingerprint: Some(extracted.fingerprint),
+        profile: Some(Profile::new(&extracted.samples, STORED_TOKENS)),
+        fingerprint: Some(fingerprint),
         ..failed_row(entry, Outcome::Indexed, String::new())
     }
 }

@@ -162,7 +162,7 @@ fn is_empty_or_missing(folder: &Path) -> Result<bool, StoreError> {
 mod tests {
     use super::super::schema::testing::row;
     use super::*;
-    use crate::signals::fingerprint::testing::Model;
+    use crate::signals::testing::Model;
 
     fn rows(names: &[&str]) -> Vec<Row> {
         names.iter().map(|n| row(n, Some(Model::random(1, 2, 64).fingerprint()))).collect()
@@ -217,7 +217,7 @@ mod tests {
         assert!(matches!(Database::open(dir.path()), Err(StoreError::Version { found: 99, .. })));
         atomic::write(&dir.path().join("manifest.json"), b"{").unwrap();
         assert!(matches!(Database::open(dir.path()), Err(StoreError::Damaged { .. })));
-        let outside = br#"{"format_version":1,"extraction_version":1,"generation":1,"index":null,"shards":[{"file":"../x","rows":1,"bytes":1,"sha256":""}]}"#;
+        let outside = br#"{"format_version":2,"extraction_version":2,"generation":1,"index":null,"shards":[{"file":"../x","rows":1,"bytes":1,"sha256":""}]}"#;
         atomic::write(&dir.path().join("manifest.json"), outside).unwrap();
         assert!(matches!(Database::open(dir.path()), Err(StoreError::Damaged { .. })));
     }

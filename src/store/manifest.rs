@@ -8,7 +8,7 @@ use super::{StoreError, atomic};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 
 /// Version of the database layout and of the Parquet schema.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Name of the manifest in a database folder.
 pub const FILE_NAME: &str = "manifest.json";
 

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::formats::ModelConfig;
 use crate::signals::Fingerprint;
+use crate::signals::profile::Profile;
+use crate::signals::tokenizer::TokenizerPrint;
 
 /// How an enumerated repository ended. Every repository has exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -116,6 +119,10 @@ pub struct Row {
     pub architecture: Option<String>,
     /// Quantisation method of config.json.
     pub quantization: Option<String>,
+    /// What screening needs of config.json.
+    pub config: Option<ModelConfig>,
+    /// The tokenizer's features and a sketch of its vocabulary.
+    pub tokenizer: Option<TokenizerPrint>,
     /// Dtype of most sampled tensors.
     pub dtype: Option<String>,
     /// Stored elements of the opened weight files.
@@ -130,6 +137,8 @@ pub struct Row {
     pub weights_digest: Option<String>,
     /// Digest over the sampled bytes, independent of file layout. Lower-case hex.
     pub sample_digest: Option<String>,
+    /// Curves and cosines that support a verdict.
+    pub profile: Option<Profile>,
     /// The fingerprint, if indexed.
     pub fingerprint: Option<Fingerprint>,
 }

@@ -11,11 +11,16 @@
 //! | pipeline_tag, library_name, license | string? | from the listing |
 //! | declared_bases | `list<string>` | `base_model:` tags |
 //! | model_type, architecture, quantization | string? | from config.json |
+//! | config | string? | what screening needs of config.json, as JSON |
+//! | tokenizer | string? | features and vocabulary sketch, as JSON; rows with one tokenizer share one value |
 //! | dtype, parameters | string?, uint64? | from the tensors |
 //! | weight_file_path, weight_file_size, weight_file_sha256 | lists of equal length | |
 //! | bytes_in_repo, bytes_fetched | uint64 | bytes |
 //! | weights_digest, sample_digest | string? | hex SHA-256 |
 //! | hidden_size, layers, vocabulary | uint32?, uint16?, uint32? | from the tensors |
+//! | profile_norms | `list<float32>` | 16 quantiles of embedding norms; empty where unknown |
+//! | profile_energy_role, profile_energy | `list<uint8>`, `list<float32>` | 16 values a role: weight size over depth |
+//! | gram_keys, gram_cosines | `list<uint64>`, `list<int8>` | n tokens, n(n-1)/2 cosines in 1/127 |
 //! | resemblance | `list<float32>` | gains, residual, inner, embedding; empty without fingerprint |
 //! | cell_role .. cell_residual | lists of equal length n | see [`crate::signals::fingerprint::Cell`] |
 //! | cell_sketch | `list<int8>` | 32 n bytes |
@@ -34,14 +39,20 @@ use arrow::datatypes::{
     UInt16Type, UInt32Type, UInt64Type,
 };
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::{Outcome, Row, StoreError, WeightFile};
 use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, Resemblance, VECTOR_DIMENSIONS};
+use crate::signals::profile::{Gram, POINTS, Profile};
+use crate::signals::roles::Stack;
 use crate::signals::{Fingerprint, Role};
 
 /// Rows to a batch whose columns are named and ordered as in the table above.
 pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
     let fingerprints = || rows.iter().map(|r| r.fingerprint.as_ref());
     let cells = || rows.iter().map(|r| r.fingerprint.as_ref().map_or(&[][..], |f| f.cells.as_slice()));
+    let profiles = || rows.iter().map(|r| r.profile.as_ref());
     let files = || rows.iter().map(|r| r.weight_files.as_slice());
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("repo_id", text(rows.iter().map(|r| Some(&r.repo_id)))),
@@ -62,6 +73,8 @@ pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
         ("model_type", text(rows.iter().map(|r| r.model_type.as_ref()))),
         ("architecture", text(rows.iter().map(|r| r.architecture.as_ref()))),
         ("quantization", text(rows.iter().map(|r| r.quantization.as_ref()))),
+        ("config", json(rows.iter().map(|r| r.config.as_ref()))?),
+        ("tokenizer", json(rows.iter().map(|r| r.tokenizer.as_ref()))?),
         ("dtype", text(rows.iter().map(|r| r.dtype.as_ref()))),
         ("parameters", numbers::<UInt64Type>(rows.iter().map(|r| r.parameters))),
         ("weight_file_path", texts(files().map(|f| f.iter().map(|w| Some(w.path.as_str()))))),
@@ -75,6 +88,36 @@ pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
         ("layers", numbers::<UInt16Type>(fingerprints().map(|f| Some(f?.layers)))),
         ("vocabulary", numbers::<UInt32Type>(fingerprints().map(|f| f?.vocabulary))),
         (
+            "profile_norms",
+            lists::<Float32Type, _>(
+                profiles().map(|p| p.and_then(|p| p.norms).into_iter().flatten().map(Some)),
+            ),
+        ),
+        (
+            "profile_energy_role",
+            lists::<UInt8Type, _>(
+                profiles().map(|p| p.into_iter().flat_map(|p| p.energy.keys().map(|role| Some(*role as u8)))),
+            ),
+        ),
+        (
+            "profile_energy",
+            lists::<Float32Type, _>(
+                profiles().map(|p| p.into_iter().flat_map(|p| p.energy.values().flatten().map(|v| Some(*v)))),
+            ),
+        ),
+        (
+            "gram_keys",
+            lists::<UInt64Type, _>(
+                profiles().map(|p| p.into_iter().flat_map(|p| p.gram.keys.iter().map(|k| Some(*k)))),
+            ),
+        ),
+        (
+            "gram_cosines",
+            lists::<Int8Type, _>(
+                profiles().map(|p| p.into_iter().flat_map(|p| p.gram.cosines.iter().map(|c| Some(*c)))),
+            ),
+        ),
+        (
             "resemblance",
             lists::<Float32Type, _>(fingerprints().map(|f| {
                 f.into_iter().flat_map(|f| {
@@ -84,6 +127,9 @@ pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
             })),
         ),
         ("cell_role", lists::<UInt8Type, _>(cells().map(|c| c.iter().map(|c| Some(c.role as u8))))),
+        ("cell_stack", lists::<UInt8Type, _>(cells().map(|c| c.iter().map(|c| Some(c.stack as u8))))),
+        ("cell_expert", lists::<UInt16Type, _>(cells().map(|c| c.iter().map(|c| c.expert)))),
+        ("cell_hash", lists::<UInt64Type, _>(cells().map(|c| c.iter().map(|c| Some(c.hash))))),
         ("cell_layer", lists::<UInt16Type, _>(cells().map(|c| c.iter().map(|c| Some(c.layer))))),
         ("cell_start", lists::<UInt32Type, _>(cells().map(|c| c.iter().map(|c| Some(c.start))))),
         ("cell_rows", lists::<UInt16Type, _>(cells().map(|c| c.iter().map(|c| Some(c.rows))))),
@@ -138,6 +184,15 @@ pub fn keys_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Key>, Sto
 
 fn text<S: AsRef<str>>(values: impl Iterator<Item = Option<S>>) -> ArrayRef {
     Arc::new(values.collect::<StringArray>())
+}
+
+fn json<'a, T: Serialize + 'a>(
+    values: impl Iterator<Item = Option<&'a T>>,
+) -> Result<ArrayRef, arrow::error::ArrowError> {
+    let texts: Result<Vec<Option<String>>, serde_json::Error> =
+        values.map(|value| value.map(serde_json::to_string).transpose()).collect();
+    let texts = texts.map_err(|error| arrow::error::ArrowError::JsonError(error.to_string()))?;
+    Ok(text(texts.into_iter()))
 }
 
 fn time(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
@@ -223,6 +278,12 @@ impl Reader<'_> {
         self.text(name, i)?.ok_or_else(|| self.damaged(format!("column {name} is null in row {i}")))
     }
 
+    fn json<T: DeserializeOwned>(&self, name: &str, i: usize) -> Result<Option<T>, StoreError> {
+        let Some(text) = self.text(name, i)? else { return Ok(None) };
+        let parsed = serde_json::from_str(&text);
+        parsed.map(Some).map_err(|error| self.damaged(format!("column {name} of row {i}: {error}")))
+    }
+
     fn number<T: ArrowPrimitiveType>(&self, name: &str, i: usize) -> Result<Option<T::Native>, StoreError> {
         let column = self.column(name, |t| *t == T::DATA_TYPE)?.as_primitive::<T>();
         Ok(column.is_valid(i).then(|| column.value(i)))
@@ -292,6 +353,8 @@ impl Reader<'_> {
             model_type: self.text("model_type", i)?,
             architecture: self.text("architecture", i)?,
             quantization: self.text("quantization", i)?,
+            config: self.json("config", i)?,
+            tokenizer: self.json("tokenizer", i)?,
             dtype: self.text("dtype", i)?,
             parameters: self.number::<UInt64Type>("parameters", i)?,
             weight_files,
@@ -299,8 +362,42 @@ impl Reader<'_> {
             bytes_fetched: self.number::<UInt64Type>("bytes_fetched", i)?.unwrap_or_default(),
             weights_digest: self.text("weights_digest", i)?,
             sample_digest: self.text("sample_digest", i)?,
+            profile: self.profile(i)?,
             fingerprint: self.fingerprint(i)?,
         })
+    }
+
+    /// The profile of a row with a fingerprint.
+    fn profile(&self, i: usize) -> Result<Option<Profile>, StoreError> {
+        if self.number::<UInt32Type>("hidden_size", i)?.is_none() {
+            return Ok(None);
+        }
+        let norms = self.numbers::<Float32Type>("profile_norms", i)?;
+        let roles = self.numbers::<UInt8Type>("profile_energy_role", i)?;
+        let curves = self.numbers::<Float32Type>("profile_energy", i)?;
+        let keys = self.numbers::<UInt64Type>("gram_keys", i)?;
+        let cosines = self.numbers::<Int8Type>("gram_cosines", i)?;
+        let (curves, rest) = curves.values().as_chunks::<POINTS>();
+        if roles.len() != curves.len() || !rest.is_empty() {
+            return Err(self.damaged(format!("energy curves of row {i} do not fit their roles")));
+        }
+        if cosines.len() * 2 != keys.len() * keys.len().saturating_sub(1) {
+            return Err(self.damaged(format!(
+                "row {i} has {} cosines of {} tokens",
+                cosines.len(),
+                keys.len()
+            )));
+        }
+        let energy = roles.values().iter().zip(curves).map(|(code, curve)| Ok((self.role(*code)?, *curve)));
+        Ok(Some(Profile {
+            norms: norms.values().as_ref().first_chunk::<POINTS>().copied(),
+            energy: energy.collect::<Result<_, StoreError>>()?,
+            gram: Gram { keys: keys.values().to_vec(), cosines: cosines.values().to_vec() },
+        }))
+    }
+
+    fn role(&self, code: u8) -> Result<Role, StoreError> {
+        Role::from_code(code).ok_or_else(|| self.damaged(format!("unknown role {code}")))
     }
 
     fn fingerprint(&self, i: usize) -> Result<Option<Fingerprint>, StoreError> {
@@ -336,6 +433,9 @@ impl Reader<'_> {
 
     fn cells(&self, i: usize) -> Result<Vec<Cell>, StoreError> {
         let roles = self.numbers::<UInt8Type>("cell_role", i)?;
+        let stacks = self.numbers::<UInt8Type>("cell_stack", i)?;
+        let experts = self.numbers::<UInt16Type>("cell_expert", i)?;
+        let hashes = self.numbers::<UInt64Type>("cell_hash", i)?;
         let layers = self.numbers::<UInt16Type>("cell_layer", i)?;
         let starts = self.numbers::<UInt32Type>("cell_start", i)?;
         let rows = self.numbers::<UInt16Type>("cell_rows", i)?;
@@ -347,18 +447,31 @@ impl Reader<'_> {
         let sketches = self.numbers::<Int8Type>("cell_sketch", i)?;
         let (sketches, rest) = sketches.values().as_chunks::<CELL_DIMENSIONS>();
         let n = roles.len();
-        let lengths =
-            [layers.len(), starts.len(), rows.len(), dimensions.len(), residual.len(), sketches.len()];
+        let lengths = [
+            stacks.len(),
+            experts.len(),
+            hashes.len(),
+            layers.len(),
+            starts.len(),
+            rows.len(),
+            dimensions.len(),
+            residual.len(),
+            sketches.len(),
+        ];
         if lengths.iter().any(|l| *l != n) || !rest.is_empty() {
             return Err(self.damaged(format!("cell lists of row {i} have different lengths")));
         }
         (0..n)
             .map(|c| {
                 let code = roles.value(c);
+                let stack = stacks.value(c);
                 Ok(Cell {
+                    stack: Stack::from_code(stack)
+                        .ok_or_else(|| self.damaged(format!("unknown stack {stack}")))?,
+                    expert: experts.is_valid(c).then(|| experts.value(c)),
+                    hash: hashes.value(c),
                     layer: layers.value(c),
-                    role: Role::from_code(code)
-                        .ok_or_else(|| self.damaged(format!("unknown role {code}")))?,
+                    role: self.role(code)?,
                     start: starts.value(c),
                     rows: rows.value(c),
                     dimension: dimensions.value(c),
@@ -397,6 +510,8 @@ pub(crate) mod testing {
             model_type: some("llama"),
             architecture: some("LlamaForCausalLM"),
             quantization: None,
+            config: indexed.then(Default::default),
+            tokenizer: None,
             dtype: some("BF16"),
             parameters: indexed.then_some(1234),
             weight_files: vec![WeightFile {
@@ -408,6 +523,11 @@ pub(crate) mod testing {
             bytes_fetched: 9,
             weights_digest: some(&format!("w-{name}")),
             sample_digest: some(&format!("s-{name}")),
+            profile: indexed.then(|| Profile {
+                norms: Some([0.5; POINTS]),
+                energy: [(Role::Query, [0.25; POINTS])].into(),
+                gram: Gram { keys: vec![3, 9], cosines: vec![-5] },
+            }),
             fingerprint,
         }
     }
@@ -416,7 +536,7 @@ pub(crate) mod testing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signals::fingerprint::testing::Model;
+    use crate::signals::testing::Model;
 
     #[test]
     fn rows_round_trip() {

@@ -7,10 +7,13 @@
 )]
 
 mod architecture;
+mod benchmarks;
 mod compare;
 mod enumerate;
+mod eval;
 mod extract;
 mod fetch;
+mod hostile;
 mod hub;
 mod index;
 mod run;

@@ -60,22 +60,35 @@ fn answers_have_the_documented_keys_and_order() {
         let mut found = keys(candidate);
         found.sort_unstable();
         let expected = [
+            "common_blocks",
             "copies",
             "created_at",
             "declared_bases",
+            "delta_rank",
+            "delta_rows",
+            "direction",
+            "equal_blocks",
             "layer_map",
             "license",
+            "merge",
+            "not_ruled_out",
             "p_value",
+            "realigned",
             "related",
             "relation",
             "repo_id",
+            "roles",
             "score",
+            "screening",
             "sha",
             "signals",
             "similarity",
+            "tests",
             "verdict",
             "why",
         ];
+        assert_eq!(keys(&candidate["signals"]), ["EAS", "END", "LEP", "MFI", "NLF", "TFV", "VOA", "WVC"]);
+        assert!(candidate["signals"]["VOA"]["error"].is_number(), "scan estimates the overlap: {candidate}");
         assert_eq!(found, expected);
     }
     let similarity = |i: usize| candidates[i]["similarity"].as_f64().unwrap();

@@ -1,36 +1,92 @@
 //! `hubprint compare`
 
+use std::sync::Arc;
 use std::time::Instant;
+
+use futures_util::future::try_join_all;
 
 use crate::cli::args::CompareArgs;
 use crate::cli::failure::Failure;
-use crate::cli::{Done, environment, json, printer, tables};
-use crate::stages::compare::compare;
-use crate::stages::model;
+use crate::cli::json::ScreenJson;
+use crate::cli::progress::Watch;
+use crate::cli::{Done, comparison, environment, json, printer};
+use crate::hub::Hub;
+use crate::pipeline::Progress;
+use crate::stages::compare::{self, Comparison, Effort};
+use crate::stages::full::{self, Whole};
+use crate::stages::model::{self, LoadSettings, Subject};
 
 pub(in crate::cli) async fn run(args: CompareArgs) -> Result<Done, Failure> {
     let begun = Instant::now();
     let hub = environment::hub(args.hub.hub.as_deref())?;
-    let settings = environment::load_settings();
-    let (a, b) = tokio::try_join!(
-        async { model::load(&args.a, &hub, &settings).await.map_err(|e| named(&args.a, e)) },
-        async { model::load(&args.b, &hub, &settings).await.map_err(|e| named(&args.b, e)) },
-    )?;
-    let comparison = compare(&a, &b)?;
-    if args.json {
-        printer::json(&json::compare(&a, &b, &comparison, begun.elapsed().as_secs_f64()))?;
+    let mut settings = environment::load_settings();
+    settings.metadata_only = args.screen;
+    let (a, b) = tokio::try_join!(load(&args.a, &hub, &settings), load(&args.b, &hub, &settings))?;
+    let bytes = a.bytes_fetched() + b.bytes_fetched();
+    if args.screen {
+        let screening = compare::screening(&a, &b);
+        if args.json {
+            printer::json(&ScreenJson {
+                a: &a.name,
+                b: &b.name,
+                screening: json::screening(&screening),
+                bytes_fetched: bytes,
+                seconds: begun.elapsed().as_secs_f64(),
+            })?;
+        } else {
+            printer::data(&comparison::screening(&screening))?;
+        }
+        return Ok(Done::All);
+    }
+    let effort = if args.explain { Effort::Everything } else { Effort::Enough };
+    let others = try_join_all(args.with.iter().map(|name| load(name, &hub, &settings))).await?;
+    let bytes = bytes + others.iter().map(Subject::bytes_fetched).sum::<u64>();
+    let found = if others.is_empty() {
+        compare::compare(&a, &b, effort)?
     } else {
-        printer::data(&tables::compare(&a, &b, &comparison))?;
+        compare::compare_merge(&a, &b, &others, effort)?
+    };
+    let whole = if args.full { Some(read_whole(&a, &b, &found, &settings).await?) } else { None };
+    if args.json {
+        printer::json(&json::compare(&a, &b, &found, whole.as_deref(), begun.elapsed().as_secs_f64()))?;
+    } else if args.plain {
+        printer::data(&comparison::plain(&found, bytes))?;
+    } else {
+        printer::data(&comparison::comparison(&a, &b, &others, &found))?;
+        if args.explain {
+            printer::data(&format!("\n{}", comparison::explanation(&found)))?;
+        }
+        if let Some(whole) = &whole {
+            printer::data(&format!("\n{}", comparison::whole(whole)))?;
+        }
     }
     Ok(Done::All)
 }
 
-/// Says which of the two could not be read.
-fn named(name: &str, error: model::LoadError) -> Failure {
-    let hint = error.hint();
-    let failure = Failure::from(anyhow::Error::from(error).context(name.to_owned()));
-    match hint {
-        Some(hint) => failure.with_hint(hint),
-        None => failure,
-    }
+/// Every tensor whole, with a progress bar.
+async fn read_whole(
+    a: &Subject,
+    b: &Subject,
+    found: &Comparison,
+    settings: &LoadSettings,
+) -> Result<Vec<Whole>, Failure> {
+    let progress = Arc::new(Progress::default());
+    let _watch = Watch::start("full", "blocks", &progress);
+    let done = |done, all| {
+        progress.set_total(all);
+        progress.set_done(done);
+    };
+    full::full(a, b, &found.evidence.in_place, settings, done).await.map_err(Failure::usage)
+}
+
+/// Reads one of the two; a failure says which.
+async fn load(name: &str, hub: &Hub, settings: &LoadSettings) -> Result<Subject, Failure> {
+    model::load(name, hub, settings).await.map_err(|error| {
+        let hint = error.hint();
+        let failure = Failure::from(anyhow::Error::from(error).context(name.to_owned()));
+        match hint {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
+    })
 }

@@ -3,6 +3,7 @@
 pub(super) mod compare;
 pub(super) mod crawl;
 pub(super) mod db;
+pub(super) mod eval;
 pub(super) mod hub;
 pub(super) mod index;
 pub(super) mod run;

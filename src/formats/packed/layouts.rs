@@ -58,7 +58,8 @@ pub fn recognise(parts: &Parts<'_>, facts: &Facts, state: Option<&[u8]>) -> Resu
     if let Some((suffix, tensor)) =
         parts.iter().find(|(s, _)| s.starts_with("weight.quant_state.bitsandbytes__"))
     {
-        if tensor.elements() > MAX_STATE {
+        // Bytes, not elements: a type of unknown size has any number of them.
+        if tensor.bytes.end - tensor.bytes.start > MAX_STATE {
             return Err(shape(suffix, &tensor.shape, "too large"));
         }
         return match state {
@@ -85,7 +86,7 @@ pub fn recognise(parts: &Parts<'_>, facts: &Facts, state: Option<&[u8]>) -> Resu
     } else {
         return match parts.get("weight").map(|w| w.dtype) {
             None if parts.keys().all(|s| NEUTRAL.contains(s)) => Ok(Recognised::Plain),
-            Some(Some(Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16)) => Ok(Recognised::Plain),
+            Some(Some(dtype)) if dtype.is_plain_float() => Ok(Recognised::Plain),
             Some(Some(Dtype::F8E4M3 | Dtype::F8E5M2 | Dtype::I8))
                 if parts.keys().all(|s| NEUTRAL.contains(s)) =>
             {
@@ -120,9 +121,9 @@ fn four_bit(parts: &Parts<'_>, state: &[u8]) -> Result<Packing, PackedError> {
     if state.blocksize == 0 {
         return bad("blocks of 0 elements");
     }
-    let table = match state.quant_type.as_str() {
-        "nf4" => NF4.to_vec(),
-        "fp4" => FP4.to_vec(),
+    let (name, table) = match state.quant_type.as_str() {
+        "nf4" => ("NF4", NF4.to_vec()),
+        "fp4" => ("FP4", FP4.to_vec()),
         _ => return bad("neither nf4 nor fp4"),
     };
     let entries = elements.div_ceil(state.blocksize);
@@ -143,6 +144,7 @@ fn four_bit(parts: &Parts<'_>, state: &[u8]) -> Result<Packing, PackedError> {
         _ => return bad("half a double quantisation"),
     };
     Ok(Packing {
+        name: name.into(),
         rows,
         columns,
         table,
@@ -169,7 +171,7 @@ fn transposed(parts: &Parts<'_>, facts: &Facts) -> Result<Option<Packing>, Packe
     let scales = part(parts, "scales")?;
     let [groups, rows] = scales.shape[..] else { return Ok(None) };
     let named = |method: &str| facts.method.as_deref().is_none_or(|m| m == method);
-    let (bits, columns, order, plus) = if named("gptq") && weight_y == rows {
+    let (method, bits, columns, order, plus) = if named("gptq") && weight_y == rows {
         // Version 1 stores the zero point less 1.
         let plus = match facts.version.as_deref() {
             None | Some("gptq") => 1,
@@ -179,9 +181,9 @@ fn transposed(parts: &Parts<'_>, facts: &Facts) -> Result<Option<Packing>, Packe
         let Some(bits) = [2, 3, 4, 8].into_iter().find(|bits| (rows * bits).div_ceil(32) == zero_y) else {
             return Ok(None);
         };
-        (bits, weight_x * 32 / bits, Order::Down, plus)
+        ("GPTQ", bits, weight_x * 32 / bits, Order::Down, plus)
     } else if named("awq") && weight_y * 8 == rows && zero_y == weight_y {
-        (4, weight_x, Order::Interleaved, 0)
+        ("AWQ", 4, weight_x, Order::Interleaved, 0)
     } else {
         return Ok(None);
     };
@@ -193,6 +195,7 @@ fn transposed(parts: &Parts<'_>, facts: &Facts) -> Result<Option<Packing>, Packe
     let zero_order = if order == Order::Down { Order::Across } else { order };
     let codes = |suffix, order, x: u64, y: u64| Codes { suffix, order, stride: y * 32, bytes: x * y * 4 };
     Ok(Some(Packing {
+        name: format!("{method} {bits}-bit"),
         rows,
         columns,
         table: (0..1u16 << bits).map(f32::from).collect(),
@@ -228,6 +231,7 @@ fn scaled(parts: &Parts<'_>, facts: &Facts, suffix: &'static str) -> Result<Opti
     };
     let block = facts.block.or((suffix == "weight_scale_inv").then_some(FP8_BLOCK));
     Ok(Some(Packing {
+        name: format!("{} with scales", dtype.name()),
         rows,
         columns,
         table: dtype.decode(&(0..=255).collect::<Vec<u8>>()).unwrap_or_default(),
@@ -270,6 +274,7 @@ fn packed_rows(parts: &Parts<'_>, facts: &Facts) -> Result<Option<Packing>, Pack
     };
     let half = f32::from(1u8 << (bits - 1));
     Ok(Some(Packing {
+        name: format!("compressed-tensors {bits}-bit"),
         rows,
         columns,
         table: (0..1u16 << bits).map(|code| f32::from(code) - half).collect(),
@@ -313,6 +318,7 @@ fn affine(parts: &Parts<'_>, facts: &Facts) -> Result<Option<Packing>, PackedErr
         return Err(shape("biases", &biases.shape, "not the groups of weight and scales"));
     }
     Ok(Some(Packing {
+        name: format!("MLX {bits}-bit"),
         rows,
         columns,
         table: (0..1u16 << bits).map(f32::from).collect(),
@@ -353,6 +359,7 @@ fn microscaled(parts: &Parts<'_>) -> Result<Packing, PackedError> {
         }
     }
     Ok(Packing {
+        name: "MXFP4".into(),
         rows,
         columns: across * 32,
         table: E2M1.to_vec(),

@@ -22,6 +22,7 @@
 
 mod layouts;
 mod packing;
+mod stored;
 
 use std::collections::BTreeMap;
 
@@ -29,6 +30,7 @@ use serde_json::Value;
 
 pub use self::layouts::{Recognised, recognise};
 pub use self::packing::{Packing, PartRange};
+pub use self::stored::{Form, Located, States, Stored, Tensors, plain_name, stored};
 use super::TensorInfo;
 
 /// The tensors of one layer by suffix: what follows the layer's name and a dot (`weight.absmax`), or, for

@@ -20,6 +20,8 @@ pub struct PartRange {
 /// How one matrix is packed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Packing {
+    /// Name of the layout for reports, e.g. `GPTQ 4-bit`.
+    pub name: String,
     /// Rows of the logical matrix: output features. Experts of one tensor follow each other.
     pub rows: u64,
     /// Columns of the logical matrix: input features.
@@ -184,6 +186,11 @@ impl Packing {
             ranges.push(PartRange { suffix: "weight_format", bytes: 0..1 });
         }
         Ok(ranges)
+    }
+
+    /// Whether every row lies strided over the whole matrix.
+    pub fn is_strided(&self) -> bool {
+        self.transposed
     }
 
     /// Bytes to read for these rows, gaps not counted.

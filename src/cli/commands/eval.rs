@@ -1,0 +1,27 @@
+//! `hubprint eval`
+
+use std::sync::Arc;
+
+use crate::cli::args::EvalArgs;
+use crate::cli::failure::Failure;
+use crate::cli::progress::Watch;
+use crate::cli::{Done, environment, evaluation, json, printer};
+use crate::pipeline::Progress;
+use crate::stages::eval::{self, EvalSettings};
+
+pub(in crate::cli) async fn run(args: EvalArgs) -> Result<Done, Failure> {
+    let pairs = eval::read_pairs(&args.pairs).map_err(Failure::usage)?;
+    let hub = environment::hub(args.hub.hub.as_deref())?;
+    let settings = EvalSettings { root: args.root, load: environment::load_settings() };
+    let progress = Arc::new(Progress::default());
+    progress.set_total(pairs.len() as u64);
+    let watch = Watch::start("eval", "pairs", &progress);
+    let found = eval::eval(&pairs, &hub, &settings, |done| progress.set_done(done as u64)).await;
+    drop(watch);
+    if args.json {
+        printer::json(&json::evaluation(&found))?;
+    } else {
+        printer::data(&evaluation::evaluation(&found))?;
+    }
+    Ok(if found.unavailable.is_empty() { Done::All } else { Done::Partly })
+}

@@ -1,0 +1,163 @@
+//! From the tensors of a checkpoint to its weights: which tensors are one weight, and how it is stored.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Facts, PackedError, Packing, PartRange, Parts, Recognised, recognise};
+use crate::formats::{Dtype, Header, TensorInfo};
+
+/// Suffixes that a reason names; the layouts have at most 7.
+const SHOWN: usize = 8;
+
+/// A tensor and the header that lists it.
+#[derive(Clone, Copy, Debug)]
+pub struct Located<'a> {
+    /// Which of the headers.
+    pub file: usize,
+    /// The tensor.
+    pub tensor: &'a TensorInfo,
+}
+
+/// The tensors of a packed weight by suffix.
+pub type Tensors<'a> = BTreeMap<&'a str, Located<'a>>;
+
+/// The states of bitsandbytes that were read, by header and first byte.
+pub type States = BTreeMap<(usize, u64), Bytes>;
+
+/// A weight of a checkpoint.
+#[derive(Debug)]
+pub struct Stored<'a> {
+    /// The name that it has where it is not packed.
+    pub name: Cow<'a, str>,
+    /// The shape that it has where it is not packed; empty where that is not known.
+    pub shape: Cow<'a, [u64]>,
+    /// How it is stored.
+    pub form: Form<'a>,
+}
+
+/// How a weight is stored.
+#[derive(Debug)]
+pub enum Form<'a> {
+    /// As one tensor of values.
+    Plain(Located<'a>),
+    /// In several tensors.
+    Packed(Arc<Packing>, Tensors<'a>),
+    /// Not known before this tensor has been read, of at most 4 KB.
+    NeedState(Located<'a>),
+    /// Not read, for this reason.
+    Unreadable(String),
+}
+
+/// The weights of a checkpoint, from the headers of its opened files together: the parts of one weight may be
+/// in two of them.
+pub fn stored<'a>(headers: &'a [Header], facts: &Facts, states: &States) -> Vec<Stored<'a>> {
+    let mut layers: BTreeMap<&str, Tensors<'a>> = BTreeMap::new();
+    for (file, header) in headers.iter().enumerate() {
+        for tensor in &header.tensors {
+            let (base, suffix) = split(&tensor.name);
+            layers.entry(base).or_default().entry(suffix).or_insert(Located { file, tensor });
+        }
+    }
+    layers.values().flat_map(|tensors| layer(tensors, facts, states)).collect()
+}
+
+/// The name that the weight of this tensor's layer has where it is not packed.
+pub fn plain_name(name: &str) -> String {
+    let (base, suffix) = split(name);
+    if suffix.starts_with('_') { base.to_owned() } else { format!("{base}.weight") }
+}
+
+/// Name of a layer, and what its tensor adds to it: see [`Parts`].
+fn split(name: &str) -> (&str, &str) {
+    if let Some(dot) = name.find(".weight.") {
+        return (&name[..dot], &name[dot + 1..]);
+    }
+    // EETQ's `weight_scales` belongs to a layer, `gate_up_proj_scales` to a parameter.
+    let parameter = ["_blocks", "_scales"].iter().find_map(|end| name.strip_suffix(end));
+    if let Some(base) = parameter.filter(|base| !base.ends_with(".weight")) {
+        return (base, &name[base.len()..]);
+    }
+    name.rsplit_once('.').unwrap_or(("", name))
+}
+
+fn layer<'a>(tensors: &Tensors<'a>, facts: &Facts, states: &States) -> Vec<Stored<'a>> {
+    let parts: Parts<'a> = tensors.iter().map(|(suffix, at)| (*suffix, at.tensor)).collect();
+    let plain = |at: &Located<'a>| Stored {
+        name: Cow::Borrowed(&at.tensor.name),
+        shape: Cow::Borrowed(&at.tensor.shape),
+        form: Form::Plain(*at),
+    };
+    let whole = |shape: Vec<u64>, form| {
+        let name = tensors.values().next().map_or_else(String::new, |at| plain_name(&at.tensor.name));
+        Stored { name: Cow::Owned(name), shape: Cow::Owned(shape), form }
+    };
+    let mut answer = recognise(&parts, facts, None);
+    if let Ok(Recognised::NeedState(suffix)) = &answer
+        && let Some(at) = tensors.get(suffix.as_str())
+    {
+        match states.get(&(at.file, at.tensor.bytes.start)) {
+            Some(state) => answer = recognise(&parts, facts, Some(state)),
+            None => return vec![whole(Vec::new(), Form::NeedState(*at))],
+        }
+    }
+    match answer.and_then(inside(&parts)) {
+        Ok(Recognised::Packed(packing)) => {
+            // Experts that share a tensor stay apart in the shape.
+            let experts = parts.get("_blocks").and_then(|blocks| blocks.shape.split_last_chunk::<2>());
+            let mut shape = experts.map_or_else(|| vec![packing.rows], |(leading, _)| leading.to_vec());
+            shape.push(packing.columns);
+            vec![whole(shape, Form::Packed(Arc::from(packing), tensors.clone()))]
+        }
+        Ok(_) => tensors.values().map(plain).collect(),
+        Err(error) => {
+            // A layer of no known layout may be none that is packed: a norm with `gamma` and `beta`. Where a
+            // known layout is damaged, floats may be codes too.
+            let unknown = matches!(error, PackedError::Unreadable { .. });
+            let is_value = |at: &&Located<'_>| unknown && at.tensor.dtype.is_some_and(Dtype::is_plain_float);
+            let (values, codes): (Vec<_>, Vec<_>) = tensors.values().partition(is_value);
+            let reason = reason(&error, &parts, facts);
+            let mut found: Vec<Stored<'a>> = values.into_iter().map(plain).collect();
+            // Buffers are no weights: BERT keeps `embeddings.position_ids` beside its embeddings. No layout packs
+            // into 64 bits, and without a method nothing is packed in a layout that is not known.
+            let packs =
+                |at: &&Located<'_>| facts.method.is_some() && at.tensor.dtype.is_some_and(|d| d.bits() < 64);
+            if codes.iter().any(packs) && !parts.contains_key("weight") {
+                found.push(whole(Vec::new(), Form::Unreadable(reason.clone())));
+            }
+            found.extend(
+                codes.into_iter().map(|at| Stored { form: Form::Unreadable(reason.clone()), ..plain(at) }),
+            );
+            found
+        }
+    }
+}
+
+/// Refuses a packing whose bytes lie beyond the end of a tensor.
+fn inside<'p>(parts: &'p Parts<'_>) -> impl FnOnce(Recognised) -> Result<Recognised, PackedError> + 'p {
+    move |recognised| {
+        if let Recognised::Packed(packing) = &recognised {
+            for PartRange { suffix, bytes } in packing.ranges(&(0..packing.rows))? {
+                let tensor = parts.get(suffix).ok_or(PackedError::Missing { suffix })?;
+                let found = tensor.bytes.end - tensor.bytes.start;
+                if bytes.end > found {
+                    return Err(PackedError::Truncated { suffix, expected: bytes.end, found });
+                }
+            }
+        }
+        Ok(recognised)
+    }
+}
+
+/// Why a layer is not read, the same for all layers where it is the method.
+fn reason(error: &PackedError, parts: &Parts<'_>, facts: &Facts) -> String {
+    match (error, &facts.method) {
+        (PackedError::Unreadable { .. }, Some(method)) => {
+            let suffixes: Vec<&str> = parts.keys().take(SHOWN).copied().collect();
+            format!("packed as {method} ({}), which is not read", suffixes.join(", "))
+        }
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,184 @@
+//! The likely relation behind a `derived`, and its direction: from facts, never guessed.
+
+use super::evidence::{Correspondence, Delta, Evidence, Realigned, Shape, Signal, Tests};
+use super::verdict::FINE_TUNE;
+
+/// Share of matrix rows found elsewhere in their matrix from which on they were moved.
+const ROWS_MOVED: f64 = 0.3;
+/// Largest angle (root of one minus the correlation) of rounding: 4 bits give .07 to .15.
+const ROUNDING: f64 = 0.2;
+
+/// The likely relation behind a `derived`. Two models cannot tell a parent from a sibling; the names say no
+/// more than the weights do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Relation {
+    /// Equal content.
+    Identical,
+    /// Equal up to a cast or a re-save.
+    Copy,
+    /// Rounded to a grid, or stored packed.
+    Quantised,
+    /// The difference has low rank.
+    Lora,
+    /// Gains folded into the next matrix, or neurons scaled.
+    Rescaled,
+    /// Some matrices equal, others not, gains equal.
+    PartialFineTune,
+    /// The weights moved a little.
+    FineTune,
+    /// The weights moved far.
+    ContinuedPretraining,
+    /// The embedding has other tokens or another order of them.
+    VocabularyChanged,
+    /// One has fewer layers.
+    DepthPruned,
+    /// One has fewer hidden dimensions or MLP neurons.
+    WidthPruned,
+    /// Hidden dimensions, heads or neurons in another order.
+    Permuted,
+    /// Hidden dimensions rotated.
+    Rotated,
+    /// One has experts where the other has one MLP.
+    MoeFromDense,
+    /// A weighted sum of several models; see [`super::merge`].
+    Merged,
+}
+
+impl Relation {
+    /// The name in reports and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identical => "identical",
+            Self::Copy => "copy or cast",
+            Self::Quantised => "quantised",
+            Self::Lora => "LoRA",
+            Self::Rescaled => "rescaled copy",
+            Self::PartialFineTune => "partial fine-tune",
+            Self::FineTune => "fine-tune",
+            Self::ContinuedPretraining => "continued pretraining",
+            Self::VocabularyChanged => "vocabulary changed",
+            Self::DepthPruned => "depth-pruned",
+            Self::WidthPruned => "width-pruned",
+            Self::Permuted => "permuted copy",
+            Self::Rotated => "rotated copy",
+            Self::MoeFromDense => "MoE from dense",
+            Self::Merged => "merged",
+        }
+    }
+}
+
+/// Which of two related models descends from which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// b is the child.
+    AToB,
+    /// a is the child.
+    BToA,
+    /// The weights do not tell, and siblings are not excluded.
+    Open,
+}
+
+impl Direction {
+    /// The name in reports and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AToB => "b descends from a",
+            Self::BToA => "a descends from b",
+            Self::Open => "undetermined",
+        }
+    }
+}
+
+/// Names the relation under the correspondence that was found.
+pub(super) fn relation(evidence: &Evidence, tests: &Tests, realigned: Option<&Realigned>) -> Relation {
+    let Evidence { a, b, .. } = evidence;
+    let differ = |x: Option<u32>, y: Option<u32>| matches!((x, y), (Some(x), Some(y)) if x != y);
+    if a.hidden_size != b.hidden_size {
+        return Relation::WidthPruned;
+    }
+    match realigned.map(|r| r.by) {
+        Some(Correspondence::Rotation) => return Relation::Rotated,
+        Some(Correspondence::Tokens | Correspondence::Gains) => return Relation::Permuted,
+        None => {}
+    }
+    if a.layers != b.layers {
+        return Relation::DepthPruned;
+    }
+    if a.experts != b.experts {
+        return Relation::MoeFromDense;
+    }
+    if differ(a.inner_size, b.inner_size) {
+        return Relation::WidthPruned;
+    }
+    if differ(a.vocabulary, b.vocabulary) || evidence.tokens_moved == Some(true) {
+        return Relation::VocabularyChanged;
+    }
+    let reuse = evidence.reuse;
+    let untouched = 1.0 - evidence.resolution;
+    let at_least = |signal: &Signal, bound: f64| signal.effect().is_none_or(|e| e.value >= bound);
+    let matrices: Vec<f64> = tests.roles.values().copied().collect();
+    let lowest = matrices.iter().copied().fold(f64::INFINITY, f64::min);
+    let highest = matrices.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let compared = !matrices.is_empty();
+    let rows = tests.rows.effect().map_or(0.0, |e| e.value);
+    if rows * tests.rows_moved > ROWS_MOVED {
+        return Relation::Permuted;
+    }
+    if compared && (reuse.b_is_cast || reuse.a_is_cast) {
+        return Relation::Copy;
+    }
+    if compared && lowest >= untouched && reuse.gains && at_least(&tests.embedding, untouched) {
+        return Relation::Copy;
+    }
+    if reuse.rescaled {
+        return Relation::Rescaled;
+    }
+    if evidence.delta.is_some_and(Delta::is_low) && reuse.gains {
+        return Relation::Lora;
+    }
+    // Rounding moves every role by about the same small angle; training does not.
+    let angle = |cosine: f64| (1.0 - cosine).max(0.0).sqrt();
+    let small = compared && angle(lowest) < ROUNDING;
+    if reuse.gains && small && (a.quantised != b.quantised || angle(lowest) < 2.0 * angle(highest)) {
+        return Relation::Quantised;
+    }
+    if reuse.gains && highest >= untouched {
+        return Relation::PartialFineTune;
+    }
+    let body = tests.weight_blocks.effect().or(tests.norm_gains.effect());
+    if body.is_some_and(|e| e.value < FINE_TUNE) {
+        Relation::ContinuedPretraining
+    } else {
+        Relation::FineTune
+    }
+}
+
+/// The direction where a hard fact gives one: what was packed, pruned or made of experts is the child.
+pub(super) fn direction(evidence: &Evidence, relation: Relation) -> Direction {
+    let Evidence { a, b, .. } = evidence;
+    let child = |is_child: fn(&Shape, &Shape) -> bool| match (is_child(a, b), is_child(b, a)) {
+        (true, false) => Direction::BToA,
+        (false, true) => Direction::AToB,
+        _ => Direction::Open,
+    };
+    match relation {
+        Relation::Copy => match (evidence.reuse.b_is_cast, evidence.reuse.a_is_cast) {
+            (true, false) => Direction::AToB,
+            (false, true) => Direction::BToA,
+            _ => Direction::Open,
+        },
+        Relation::Quantised => child(|x, y| x.quantised && !y.quantised),
+        Relation::DepthPruned => child(|x, y| x.layers < y.layers),
+        Relation::WidthPruned => child(|x, y| {
+            x.hidden_size < y.hidden_size || (x.hidden_size == y.hidden_size && x.inner_size < y.inner_size)
+        }),
+        Relation::MoeFromDense => child(|x, y| x.experts && !y.experts),
+        // With every token where it was, the longer vocabulary was extended.
+        Relation::VocabularyChanged if evidence.tokens_moved != Some(true) => {
+            child(|x, y| x.vocabulary > y.vocabulary)
+        }
+        // Whoever compacts ids drops tokens.
+        Relation::VocabularyChanged => child(|x, y| x.vocabulary < y.vocabulary),
+        _ => Direction::Open,
+    }
+}

@@ -1,0 +1,184 @@
+//! What was read of a checkpoint, decoded: the input of every signal.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use super::profile::Profile;
+use super::roles::{Position, Role};
+use super::sample;
+use super::tokens::TokenKeys;
+use super::units::{Basis, Units};
+
+/// Tokens whose mutual cosines are compared.
+const GRAM_TOKENS: usize = 128;
+
+/// Consecutive rows of one tensor.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// Where the tensor sits.
+    pub position: Position,
+    /// First row of the block in its tensor.
+    pub start: u64,
+    /// Rows of the whole tensor.
+    pub tensor_rows: u64,
+    /// Length of a row.
+    pub columns: usize,
+    /// Rows one after the other.
+    pub values: Vec<f32>,
+}
+
+impl Block {
+    /// The rows in the block, with their number in the tensor.
+    pub fn rows(&self) -> impl Iterator<Item = (u64, &[f32])> {
+        (self.start..).zip(self.values.chunks_exact(self.columns.max(1)))
+    }
+
+    /// The parts that the database's fingerprint is made of: the canonical rows, where the block holds them
+    /// completely. A block that was read for more detail holds other rows too.
+    pub fn canonical(&self) -> Vec<(u64, &[f32])> {
+        let held = self.start..self.start + (self.values.len() / self.columns.max(1)) as u64;
+        let inside = |rows: &Range<u64>| held.start <= rows.start && rows.end <= held.end;
+        sample::rows(self.position, self.tensor_rows, self.columns as u64)
+            .into_iter()
+            .filter(inside)
+            .filter_map(|rows| {
+                let at = |row: u64| (row - held.start) as usize * self.columns;
+                Some((rows.start, self.values.get(at(rows.start)..at(rows.end))?))
+            })
+            .collect()
+    }
+}
+
+/// Values as the bytes that digests are taken of.
+pub fn le_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// Everything read of one model's weights.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    /// Width of the residual stream: the commonest row length among blocks that run over it.
+    pub hidden_size: usize,
+    /// Layers of the main stack.
+    pub layers: u16,
+    /// Rows of the token embedding, where it is known.
+    pub vocabulary: Option<u32>,
+    /// The blocks, in canonical order.
+    pub blocks: Vec<Block>,
+    /// Which token an embedding row belongs to, where the tokenizer is known.
+    pub tokens: Option<Arc<TokenKeys>>,
+    /// Whether the matrices are packed or lie on a grid of few values.
+    pub quantised: bool,
+    units: OnceLock<Units>,
+    profile: OnceLock<Profile>,
+}
+
+impl Samples {
+    /// Puts the blocks in canonical order, whatever the order of files and tensors.
+    pub fn new(
+        layers: u16,
+        vocabulary: Option<u32>,
+        mut blocks: Vec<Block>,
+        tokens: Option<Arc<TokenKeys>>,
+    ) -> Self {
+        blocks.retain(|b| b.columns > 0);
+        // The longer of two blocks that begin together first; what another block holds as well is dropped.
+        let end = |b: &Block| b.start + (b.values.len() / b.columns) as u64;
+        blocks.sort_by_key(|b| (b.position, b.start, Reverse(end(b))));
+        let mut covered: Option<(Position, u64)> = None;
+        blocks.retain(|b| {
+            let again = covered.is_some_and(|(position, until)| position == b.position && end(b) <= until);
+            if !again {
+                covered = Some((b.position, end(b)));
+            }
+            !again
+        });
+        let hidden_size = hidden_size(&blocks).unwrap_or(0);
+        let quantised = lies_on_a_grid(&blocks);
+        Self {
+            hidden_size,
+            layers,
+            vocabulary,
+            blocks,
+            tokens,
+            quantised,
+            units: OnceLock::new(),
+            profile: OnceLock::new(),
+        }
+    }
+
+    /// The profile of a comparison, made once.
+    pub fn profile(&self) -> &Profile {
+        self.profile.get_or_init(|| Profile::new(self, GRAM_TOKENS))
+    }
+
+    /// The samples as unit columns, made once.
+    pub(super) fn units(&self) -> &Units {
+        self.units.get_or_init(|| Units::new(self, &Basis::Own))
+    }
+
+    /// The rows of the token embedding that were read, by token id.
+    pub fn embedding(&self) -> BTreeMap<u64, &[f32]> {
+        self.blocks
+            .iter()
+            .filter(|b| b.position.role == Role::Embedding && b.columns == self.hidden_size)
+            .flat_map(Block::rows)
+            .collect()
+    }
+}
+
+fn hidden_size(blocks: &[Block]) -> Option<usize> {
+    let mut votes = BTreeMap::new();
+    for block in blocks.iter().filter(|b| b.position.row_is_residual()) {
+        *votes.entry(block.columns).or_insert(0usize) += 1;
+    }
+    votes.into_iter().max_by_key(|&(columns, count)| (count, columns)).map(|(columns, _)| columns)
+}
+
+/// Whether most matrix rows are multiples of a step, as rows of 4 or 8 bits with a scale are: nothing but 0 is
+/// nearer to 0 than a 256th of the largest element. In nine of ten rows of 256 normally distributed elements one
+/// is nearer. The number of distinct values does not tell: a row of 576 bf16 weights has some 200, as one of
+/// 8-bit codes does.
+fn lies_on_a_grid(blocks: &[Block]) -> bool {
+    const LEAST_COLUMNS: usize = 256;
+    let (mut on, mut off) = (0usize, 0usize);
+    for block in blocks.iter().filter(|b| b.position.role.is_matrix() && b.columns >= LEAST_COLUMNS) {
+        for (_, row) in block.rows().take(1) {
+            let sizes = || row.iter().map(|v| v.abs()).filter(|v| *v > 0.0);
+            let (least, most) = (sizes().fold(f32::INFINITY, f32::min), sizes().fold(0.0, f32::max));
+            if least >= most / 256.0 { on += 1 } else { off += 1 }
+        }
+    }
+    on > off
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::signals::testing::gaussian;
+
+    #[test]
+    fn rounding_to_a_scale_is_seen_and_a_cast_is_not() {
+        const COLUMNS: usize = 576;
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut quantised = |round: fn(f32, f32) -> f32| {
+            let block = |layer| {
+                let row: Vec<f32> = (0..COLUMNS).map(|_| gaussian(&mut rng)).collect();
+                let most = row.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+                let values = row.iter().map(|v| round(*v, most)).collect();
+                let position = Position::main(Role::Query, layer);
+                Block { position, start: 0, tensor_rows: 1, columns: COLUMNS, values }
+            };
+            Samples::new(9, None, (0..9).map(block).collect(), None).quantised
+        };
+        assert!(quantised(|v, most| (v / most * 127.0).round() * most / 127.0));
+        assert!(quantised(|v, most| (v / most * 7.0).round() * most / 7.0));
+        assert!(!quantised(|v, _| bf16::from_f32(v).to_f32()));
+    }
+}

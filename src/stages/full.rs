@@ -1,0 +1,141 @@
+//! Two local checkpoints, every tensor whole: what the sampled figures are held against.
+//!
+//! Tensors are read block by block with positioned reads, not mapped into memory: a mapped file that another
+//! process truncates kills the reader, and the memory stays the same for a model of any size.
+
+use std::collections::BTreeMap;
+
+use super::fetch::{self, Files, ReadError};
+use super::files::FolderFiles;
+use super::model::{LoadSettings, Subject};
+use super::plan::{self, Ask, PlanSettings};
+use crate::signals::columns::{dot, standardise};
+use crate::signals::evidence::Tests;
+use crate::signals::{Position, Role};
+
+/// Standard errors within which a sampled mean has to lie.
+const ERRORS: f64 = 4.0;
+
+/// One role, sampled and whole.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Whole {
+    /// The role.
+    pub role: Role,
+    /// Rows that both models have and that say something.
+    pub rows: u64,
+    /// Mean correlation of all rows at the same place.
+    pub mean: f64,
+    /// The same from the samples, where they have this role.
+    pub sampled: Option<f64>,
+    /// How far the sampled mean may lie off: four standard errors of a mean of as many rows as were sampled.
+    pub error: f64,
+}
+
+impl Whole {
+    /// Whether sample and whole agree within the stated error.
+    pub fn agrees(&self) -> bool {
+        self.sampled.is_none_or(|sampled| (sampled - self.mean).abs() <= self.error)
+    }
+}
+
+/// Why two checkpoints cannot be read whole.
+#[derive(Debug, thiserror::Error)]
+pub enum FullError {
+    /// One is not on this machine.
+    #[error("{0} is not on this machine; whole tensors are read of local checkpoints only")]
+    NotLocal(String),
+    /// A file could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+#[derive(Default)]
+struct Sum {
+    rows: u64,
+    total: f64,
+    squares: f64,
+}
+
+impl Sum {
+    fn add(&mut self, value: f64) {
+        self.rows += 1;
+        self.total += value;
+        self.squares += value * value;
+    }
+}
+
+struct Reader {
+    files: FolderFiles,
+    opened: fetch::Opened<<FolderFiles as Files>::Open>,
+    asks: Vec<Ask>,
+}
+
+impl Reader {
+    async fn new(subject: &Subject, settings: &LoadSettings) -> Result<Self, FullError> {
+        let folder = subject.folder().ok_or_else(|| FullError::NotLocal(subject.name.clone()))?;
+        let files = FolderFiles::open(folder)?;
+        // Every shard and every state, not a selection.
+        let plan = PlanSettings { max_shards: usize::MAX, max_ranges: usize::MAX, ..settings.plan.clone() };
+        let opened = fetch::open(&files, &plan, &settings.limits).await?;
+        let facts = &subject.metadata.facts;
+        let layout = fetch::layout(&files, &opened, facts, &plan, &settings.limits).await?;
+        let asks = plan::whole(&layout.headers, facts, &layout.states);
+        Ok(Self { files, opened, asks })
+    }
+
+    /// The values of a block; `None` where they cannot be decoded.
+    async fn values(&self, ask: &Ask) -> Result<Option<Vec<f32>>, FullError> {
+        Ok(fetch::block(&self.files, &self.opened, ask).await?.ok())
+    }
+}
+
+/// Correlates all rows at the same place. `tests` are those of the samples; `progress` gets (done, all) blocks.
+pub async fn full(
+    a: &Subject,
+    b: &Subject,
+    tests: &Tests,
+    settings: &LoadSettings,
+    progress: impl Fn(u64, u64),
+) -> Result<Vec<Whole>, FullError> {
+    let (of_a, of_b) = (Reader::new(a, settings).await?, Reader::new(b, settings).await?);
+    let places: BTreeMap<(Position, u64), &Ask> =
+        of_b.asks.iter().map(|ask| ((ask.position, ask.start), ask)).collect();
+    let mut sums: BTreeMap<Role, Sum> = BTreeMap::new();
+    for (done, ask) in of_a.asks.iter().enumerate() {
+        progress(done as u64, of_a.asks.len() as u64);
+        let Some(other) = places.get(&(ask.position, ask.start)).filter(|o| o.columns == ask.columns) else {
+            continue;
+        };
+        let (Some(mut x), Some(mut y)) = (of_a.values(ask).await?, of_b.values(other).await?) else {
+            continue;
+        };
+        let sum = sums.entry(ask.position.role).or_default();
+        for (x, y) in x.chunks_exact_mut(ask.columns).zip(y.chunks_exact_mut(ask.columns)) {
+            if standardise(x) && standardise(y) {
+                sum.add(f64::from(dot(x, y)));
+            }
+        }
+    }
+    Ok(sums
+        .into_iter()
+        .filter(|(_, sum)| sum.rows > 0)
+        .map(|(role, sum)| whole(role, &sum, a, tests))
+        .collect())
+}
+
+fn whole(role: Role, sum: &Sum, a: &Subject, tests: &Tests) -> Whole {
+    let n = sum.rows as f64;
+    let mean = sum.total / n;
+    let sd = (sum.squares / n - mean * mean).max(0.0).sqrt();
+    let sampled_rows: usize = a.weights.as_ref().map_or(0, |w| {
+        w.samples.blocks.iter().filter(|b| b.position.role == role).map(|b| b.rows().count()).sum()
+    });
+    Whole {
+        role,
+        rows: sum.rows,
+        mean,
+        sampled: tests.roles.get(role.name()).copied(),
+        // Values are read in single precision, so equal means differ by some 1e-6.
+        error: 1e-5 + ERRORS * sd / (sampled_rows.max(1) as f64).sqrt(),
+    }
+}
