@@ -45,8 +45,8 @@ pub fn rows(position: Position, rows: u64, columns: u64) -> Vec<Range<u64>> {
 }
 
 /// The rows to read of a matrix where more than the canonical ones are wanted: all of them up to
-/// [`WHOLE_ELEMENTS`] for keys and values, whose rows tell a reordering of heads, and otherwise some
-/// [`DETAIL_ELEMENTS`], which tell the rank of a difference. They hold the canonical rows. `None` for other
+/// a million elements for keys and values, whose rows tell a reordering of heads, and otherwise some
+/// 130,000 elements, which tell the rank of a difference. They hold the canonical rows. `None` for other
 /// tensors.
 pub fn detail(position: Position, rows: u64, columns: u64) -> Option<Range<u64>> {
     if !position.role.is_matrix() || rows == 0 || !(2..=MAX_COLUMNS).contains(&columns) {

@@ -294,7 +294,7 @@ pub struct SamplePlan {
     pub vocabulary: Option<u32>,
 }
 
-/// The states of bitsandbytes that must be read before [`sample`], one small range each: those of whole layers
+/// The states of bitsandbytes that must be read before [`sample()`], one small range each: those of whole layers
 /// in the order in which their matrices are sampled, as far as a part of the budget goes.
 pub fn states(headers: &[Header], facts: &Facts, settings: &PlanSettings) -> Vec<Fetch> {
     let contents = Contents::of(headers, facts, &States::new());
@@ -397,7 +397,7 @@ pub fn sample(
     Ok(SamplePlan { asks, fetches, unreadable: contents.unreadable, vocabulary })
 }
 
-/// Every row of every weight that has a role, in blocks of at most [`WHOLE_BLOCK`] elements.
+/// Every row of every weight that has a role, in blocks of about a million elements.
 pub fn whole(headers: &[Header], facts: &Facts, states: &States) -> Vec<Ask> {
     Contents::of(headers, facts, states).candidates(false, |weight, _, rows| {
         let step = (WHOLE_BLOCK / weight.columns.max(1)).max(1);
