@@ -27,7 +27,8 @@ pub struct Whole {
     pub mean: f64,
     /// The same from the samples, where they have this role.
     pub sampled: Option<f64>,
-    /// How far the sampled mean may lie off: four standard errors of a mean of as many rows as were sampled.
+    /// How far the sampled mean may lie off: four standard errors of a mean of as many groups of neighbouring rows
+    /// as were sampled. Neighbouring rows resemble each other, so groups count and rows do not.
     pub error: f64,
 }
 
@@ -49,18 +50,33 @@ pub enum FullError {
     Read(#[from] ReadError),
 }
 
+/// Sums of one role.
+#[derive(Default)]
+struct Sums {
+    rows: Sum,
+    groups: Sum,
+}
+
 #[derive(Default)]
 struct Sum {
-    rows: u64,
+    n: u64,
     total: f64,
     squares: f64,
 }
 
 impl Sum {
     fn add(&mut self, value: f64) {
-        self.rows += 1;
+        self.n += 1;
         self.total += value;
         self.squares += value * value;
+    }
+
+    fn mean(&self) -> f64 {
+        self.total / self.n.max(1) as f64
+    }
+
+    fn deviation(&self) -> f64 {
+        (self.squares / self.n.max(1) as f64 - self.mean() * self.mean()).max(0.0).sqrt()
     }
 }
 
@@ -100,7 +116,7 @@ pub async fn full(
     let (of_a, of_b) = (Reader::new(a, settings).await?, Reader::new(b, settings).await?);
     let places: BTreeMap<(Position, u64), &Ask> =
         of_b.asks.iter().map(|ask| ((ask.position, ask.start), ask)).collect();
-    let mut sums: BTreeMap<Role, Sum> = BTreeMap::new();
+    let mut sums: BTreeMap<Role, Sums> = BTreeMap::new();
     for (done, ask) in of_a.asks.iter().enumerate() {
         progress(done as u64, of_a.asks.len() as u64);
         let Some(other) = places.get(&(ask.position, ask.start)).filter(|o| o.columns == ask.columns) else {
@@ -109,33 +125,42 @@ pub async fn full(
         let (Some(mut x), Some(mut y)) = (of_a.values(ask).await?, of_b.values(other).await?) else {
             continue;
         };
-        let sum = sums.entry(ask.position.role).or_default();
-        for (x, y) in x.chunks_exact_mut(ask.columns).zip(y.chunks_exact_mut(ask.columns)) {
-            if standardise(x) && standardise(y) {
-                sum.add(f64::from(dot(x, y)));
+        let sums = sums.entry(ask.position.role).or_default();
+        let (group, _) = sampled(a, ask.position.role);
+        for (x, y) in x.chunks_mut(group * ask.columns).zip(y.chunks_mut(group * ask.columns)) {
+            let mut of_group = Sum::default();
+            for (x, y) in x.chunks_exact_mut(ask.columns).zip(y.chunks_exact_mut(ask.columns)) {
+                if standardise(x) && standardise(y) {
+                    of_group.add(f64::from(dot(x, y)));
+                    sums.rows.add(f64::from(dot(x, y)));
+                }
+            }
+            if of_group.n > 0 {
+                sums.groups.add(of_group.mean());
             }
         }
     }
-    Ok(sums
-        .into_iter()
-        .filter(|(_, sum)| sum.rows > 0)
-        .map(|(role, sum)| whole(role, &sum, a, tests))
-        .collect())
+    let found = sums.into_iter().filter(|(_, sums)| sums.rows.n > 0);
+    Ok(found.map(|(role, sums)| whole(role, &sums, a, tests)).collect())
 }
 
-fn whole(role: Role, sum: &Sum, a: &Subject, tests: &Tests) -> Whole {
-    let n = sum.rows as f64;
-    let mean = sum.total / n;
-    let sd = (sum.squares / n - mean * mean).max(0.0).sqrt();
-    let sampled_rows: usize = a.weights.as_ref().map_or(0, |w| {
-        w.samples.blocks.iter().filter(|b| b.position.role == role).map(|b| b.rows().count()).sum()
-    });
+/// Rows in a sampled block of this role that enter the test, and how many such blocks there are; at least 1.
+fn sampled(subject: &Subject, role: Role) -> (usize, usize) {
+    let blocks = subject.weights.as_ref().map_or(&[][..], |w| &w.samples.blocks);
+    let rows: Vec<usize> =
+        blocks.iter().filter(|b| b.position.role == role).map(|b| b.rows().count()).collect();
+    // Some blocks were read in more detail; the test takes the canonical rows, which the smallest one has.
+    (rows.iter().copied().min().unwrap_or(1).max(1), rows.len().max(1))
+}
+
+fn whole(role: Role, sums: &Sums, a: &Subject, tests: &Tests) -> Whole {
+    let (_, blocks) = sampled(a, role);
     Whole {
         role,
-        rows: sum.rows,
-        mean,
+        rows: sums.rows.n,
+        mean: sums.rows.mean(),
         sampled: tests.roles.get(role.name()).copied(),
         // Values are read in single precision, so equal means differ by some 1e-6.
-        error: 1e-5 + ERRORS * sd / (sampled_rows.max(1) as f64).sqrt(),
+        error: 1e-5 + ERRORS * sums.groups.deviation() / (blocks as f64).sqrt(),
     }
 }

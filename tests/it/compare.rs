@@ -325,6 +325,30 @@ fn screening_reads_no_weights_and_claims_nothing() {
 }
 
 #[test]
+fn whole_tensors_agree_with_the_samples() {
+    let folder = |id: &str| demo_hub().join("models").join(id).display().to_string();
+    let cli = Cli::new(&crate::support::nobody());
+    let (base, docs) = (folder(BASE), folder("lumenworks/stdlib-llama-500k-docs"));
+    let answer = cli.expect(0, &["compare", "--full", "--json", &base, &docs]).json();
+    let roles = answer["whole"].as_object().unwrap();
+    let mut held = 0;
+    for (role, whole) in roles {
+        let mean = whole["mean"].as_f64().unwrap();
+        assert!((0.0..=1.00001).contains(&mean), "{role}: {whole}");
+        if let Some(sampled) = whole["sampled"].as_f64() {
+            assert!((sampled - mean).abs() <= whole["error"].as_f64().unwrap(), "{role}: {whole}");
+            held += 1;
+        }
+    }
+    assert!(held >= 5, "{answer}");
+    let text = cli.expect(0, &["compare", "--full", "--explain", &base, &docs]).stdout;
+    assert!(text.contains("whole"), "{text}");
+
+    let hub = Hub::serve(&demo_hub(), &[]);
+    Cli::new(hub.url()).expect(2, &["compare", "--full", BASE, &docs]).says(&["is not on this machine"]);
+}
+
+#[test]
 fn every_form_of_the_report_says_the_same() {
     let folder = |id: &str| demo_hub().join("models").join(id).display().to_string();
     let (base, docs) = (folder(BASE), folder("lumenworks/stdlib-llama-500k-docs"));
