@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::text::printable;
+
 /// What a checkpoint's config.json says of its shape. Self-reported: shapes that matter are taken from the
 /// tensors; this is metadata evidence and a help in planning.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -136,9 +138,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A string, cut to what a report can show; control characters would reach the terminal.
 fn text(value: &Value) -> Option<String> {
-    Some(value.as_str()?.chars().filter(|c| !c.is_control()).take(200).collect())
+    Some(printable(value.as_str()?.as_bytes()))
 }
 
 impl ModelConfig {

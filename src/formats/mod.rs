@@ -10,6 +10,7 @@ pub mod limits;
 pub mod packed;
 pub mod safetensors;
 pub mod shards;
+pub(crate) mod text;
 pub mod tokenizer;
 
 pub use config::{ModelConfig, Positions, Quantization};

@@ -10,10 +10,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use super::{
-    error::printable,
-    id::{InvalidId, RepoId, is_commit_sha},
-};
+use super::id::{InvalidId, RepoId, is_commit_sha};
+use crate::formats::text::printable;
 
 /// One model repository.
 #[derive(Debug, Clone, PartialEq)]

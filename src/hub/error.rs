@@ -425,11 +425,6 @@ impl fmt::Display for HubErrorKind {
     }
 }
 
-/// At most 200 printable characters of an outside text.
-pub(crate) fn printable(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).take(200).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use url::Url;
@@ -449,12 +444,6 @@ mod tests {
         );
         assert!(!format!("{error:?}").contains("s3cret"));
         assert!(error.hint().unwrap().contains("HF_ENDPOINT"));
-    }
-
-    #[test]
-    fn outside_text_is_bounded() {
-        assert_eq!(printable(b"a\x1b[31mb\n\xff"), "a[31mb\u{fffd}");
-        assert_eq!(printable(&[b'x'; 9999]).len(), 200);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::{
-    error::{HubError, HubErrorKind, Missing, Phase, Refusal, printable},
+    error::{HubError, HubErrorKind, Missing, Phase, Refusal},
     governor::Governor,
     meter::Meter,
     rate::{Bucket, RateLimit},
@@ -36,6 +36,7 @@ use super::{
     status::{self, Asked},
     usage::Counters,
 };
+use crate::formats::text::printable;
 
 /// Bodies of redirects up to this size are read, so that the connection can be used again.
 const SMALL_TALK: u64 = 8 * 1024;

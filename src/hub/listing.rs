@@ -23,9 +23,10 @@ use url::Url;
 use super::{
     client::Hub,
     entry::{Rejected, RepoEntry},
-    error::{HubError, HubErrorKind, Missing, Phase, Refusal, printable},
+    error::{HubError, HubErrorKind, Missing, Phase, Refusal},
     http::{Answer, Arrival},
 };
+use crate::formats::text::printable;
 
 /// Models per page: what the Hub promises. More has been seen to work and is not relied on.
 pub const PAGE_SIZE: u32 = 1000;

@@ -15,10 +15,11 @@ use reqwest::{
 
 use super::{
     client::Hub,
-    error::{HubError, HubErrorKind, Missing, printable},
+    error::{HubError, HubErrorKind, Missing},
     http::{Answer, Ask},
     resolve::{Place, RemoteFile},
 };
+use crate::formats::text::printable;
 
 /// What is reserved at first; a buffer grows only with bytes that have arrived.
 const FIRST_RESERVE: u64 = 1 << 20;

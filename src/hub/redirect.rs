@@ -8,9 +8,10 @@ use reqwest::header::HeaderValue;
 use url::Url;
 
 use super::{
-    error::{HubErrorKind, Refusal, printable},
+    error::{HubErrorKind, Refusal},
     settings::{HubSettings, Reach},
 };
+use crate::formats::text::printable;
 
 /// A redirect worth following.
 #[derive(Debug, PartialEq, Eq)]

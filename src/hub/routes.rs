@@ -5,10 +5,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
 use super::{
-    error::{HubError, HubErrorKind, printable},
+    error::{HubError, HubErrorKind},
     id::{RepoId, is_revision},
     rate::Bucket,
 };
+use crate::formats::text::printable;
 
 /// All but the unreserved characters of RFC 3986.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -12,9 +12,10 @@ use reqwest::{
 };
 
 use super::{
-    error::{HubErrorKind, Missing, printable},
+    error::{HubErrorKind, Missing},
     rate::{Bucket, RateLimit},
 };
+use crate::formats::text::printable;
 
 pub(crate) const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 pub(crate) const ERROR_MESSAGE: HeaderName = HeaderName::from_static("x-error-message");

@@ -16,6 +16,7 @@ use ndarray::{Array2, ArrayView2, Axis, Slice};
 
 use super::columns::standardise;
 use super::matching::{self, Matching};
+use super::normal::Scores;
 use super::roles::Position;
 use super::samples::Samples;
 use super::units::Basis;
@@ -42,6 +43,9 @@ const LEAST_SHARE: f64 = 0.1;
 const LEAST_GAINS: usize = 4;
 /// A point counts as the same one when it is nearer than this part of its neighbour's own spacing.
 const NEARER: f32 = 0.5;
+/// Share of matched dimensions from which on no rotation is looked for: it would map no single dimension to a
+/// single one.
+const NO_ROTATION: f64 = 0.5;
 
 /// Embedding rows of tokens that both models have.
 pub(super) struct CommonTokens {
@@ -76,6 +80,11 @@ impl Aligned {
             share,
             in_place: matching.pairs.iter().all(|p| p.0 == p.1),
         }
+    }
+
+    /// Whether the dimensions correspond so plainly one to one that they were not rotated.
+    pub(super) fn excludes_rotation(&self) -> bool {
+        self.share >= NO_ROTATION
     }
 
     /// Whether enough dimensions are matched to test other tensors on.
@@ -236,10 +245,8 @@ pub(super) fn gain_cloud(a: &Samples, b: &Samples) -> Option<Aligned> {
     }
     let cloud = |gains: Vec<&[f32]>| {
         let d = gains.first().map_or(0, |g| g.len());
-        // Quantiles of the half ranks, which ties have.
-        let quantiles: Vec<f32> =
-            (1..2 * d).map(|r| super::normal::quantile(r as f64 / (2 * d) as f64) as f32).collect();
-        let scores: Vec<f32> = gains.iter().flat_map(|g| normal_scores(g, &quantiles)).collect();
+        let normal = Scores::new(d);
+        let scores: Vec<f32> = gains.iter().flat_map(|g| normal.of(g)).collect();
         Some(Array2::from_shape_vec((gains.len(), d), scores).ok()?.t().as_standard_layout().into_owned())
     };
     let a = cloud(common.iter().map(|c| c.0).collect())?;
@@ -285,23 +292,6 @@ fn gains(samples: &Samples) -> BTreeMap<Position, &[f32]> {
 /// commute with gains.
 pub(super) fn has_gains(samples: &Samples) -> bool {
     gains(samples).len() >= LEAST_GAINS
-}
-
-/// Normal quantiles of the ranks, ties at their mean rank; `quantiles[r - 1]` is that of `r` half ranks.
-fn normal_scores(x: &[f32], quantiles: &[f32]) -> Vec<f32> {
-    let mut order: Vec<usize> = (0..x.len()).collect();
-    order.sort_by(|i, j| x[*i].total_cmp(&x[*j]));
-    let mut scores = vec![0.0; x.len()];
-    let mut begin = 0;
-    while begin < order.len() {
-        let mut end = begin + 1;
-        while end < order.len() && x[order[end]] == x[order[begin]] {
-            end += 1;
-        }
-        order[begin..end].iter().for_each(|i| scores[*i] = quantiles[begin + end - 1]);
-        begin = end;
-    }
-    scores
 }
 
 struct Neighbour {

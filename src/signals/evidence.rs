@@ -85,6 +85,10 @@ pub struct Tests {
     pub rows: Signal,
     /// Part of these rows that have another number there.
     pub rows_moved: f64,
+    /// Share of MLP neurons that are neurons of the same layer in the other model, in any order, by their codes.
+    pub neurons: Signal,
+    /// Part of these neurons that have another number there.
+    pub neurons_moved: f64,
     /// The layer map itself: (layer of a, layer of b, z).
     pub matched_layers: Vec<(u16, u16, f64)>,
     /// Mean correlation of each matrix role at the same layer, where present.
@@ -102,19 +106,22 @@ impl Tests {
             embedding: absent(),
             rows: absent(),
             rows_moved: 0.0,
+            neurons: absent(),
+            neurons_moved: 0.0,
             matched_layers: Vec::new(),
             roles: BTreeMap::new(),
         }
     }
 
     /// The signals by name, in report order.
-    pub fn signals(&self) -> [(&'static str, &Signal); 5] {
+    pub fn signals(&self) -> [(&'static str, &Signal); 6] {
         [
             ("norm_gains", &self.norm_gains),
             ("weight_blocks", &self.weight_blocks),
             ("layer_map", &self.layer_map),
             ("embedding", &self.embedding),
             ("rows", &self.rows),
+            ("neurons", &self.neurons),
         ]
     }
 }

@@ -8,6 +8,7 @@
 //! fingerprint samples                -> sketches of a few signed bytes: what the database stores
 //! stored      two fingerprints       -> evidence, estimated from sketches
 //! sampled     two models' samples    -> evidence, exactly, also with hidden dimensions moved (align)
+//! neurons     two models' down projections -> MLP neurons in another order, found by what they write
 //! verdict     evidence               -> related or not, how sure, why
 //! ```
 
@@ -35,6 +36,7 @@ mod align;
 mod delta;
 mod matched;
 mod matching;
+mod neurons;
 mod relation;
 mod reuse;
 #[cfg(test)]

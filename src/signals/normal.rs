@@ -36,6 +36,39 @@ pub fn quantile(p: f64) -> f64 {
     f64::midpoint(low, high)
 }
 
+/// Normal scores of the ranks of a vector of one length: what remains of it when its distribution is taken out.
+pub struct Scores {
+    /// That of `r` half ranks at `r - 1`; ties have half ranks.
+    quantiles: Vec<f32>,
+}
+
+impl Scores {
+    /// For vectors of length `d`.
+    pub fn new(d: usize) -> Self {
+        Self { quantiles: (1..2 * d).map(|r| quantile(r as f64 / (2 * d) as f64) as f32).collect() }
+    }
+
+    /// The scores of `x`, ties at their mean rank; empty for a vector of another length.
+    pub fn of(&self, x: &[f32]) -> Vec<f32> {
+        if 2 * x.len() != self.quantiles.len() + 1 {
+            return Vec::new();
+        }
+        let mut order: Vec<usize> = (0..x.len()).collect();
+        order.sort_unstable_by(|i, j| x[*i].total_cmp(&x[*j]));
+        let mut scores = vec![0.0; x.len()];
+        let mut begin = 0;
+        while begin < order.len() {
+            let mut end = begin + 1;
+            while end < order.len() && x[order[end]] == x[order[begin]] {
+                end += 1;
+            }
+            order[begin..end].iter().for_each(|i| scores[*i] = self.quantiles[begin + end - 1]);
+            begin = end;
+        }
+        scores
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +81,9 @@ mod tests {
         assert!((ln_upper_tail(29.999) - ln_upper_tail(30.001)).abs() < 0.1);
         assert!((ln_interval(-1.0, 1.0) - 0.682_689_492_f64.ln()).abs() < 1e-8);
         assert!((quantile(0.975) - 1.959_963_985).abs() < 1e-8 && quantile(0.5).abs() < 1e-8);
+        let scores = Scores::new(4).of(&[7.0, -1.0, 7.0, 9.0]);
+        assert!(scores[0] == scores[2] && scores[0].abs() < 1e-6 && scores[1] == -scores[3], "{scores:?}");
+        assert!(Scores::new(4).of(&[1.0]).is_empty() && Scores::new(0).of(&[]).is_empty());
         assert!((ln_interval(40.0, 50.0) - ln_upper_tail(40.0)).abs() < 1e-9);
         assert!((ln_interval(-50.0, -40.0) - ln_upper_tail(40.0)).abs() < 1e-9);
     }

@@ -3,7 +3,7 @@
 use super::evidence::{Correspondence, Delta, Evidence, Realigned, Shape, Signal, Tests};
 use super::verdict::FINE_TUNE;
 
-/// Share of matrix rows found elsewhere in their matrix from which on they were moved.
+/// Share of matrix rows or neurons found elsewhere in their matrix from which on they were moved.
 const ROWS_MOVED: f64 = 0.3;
 /// Largest angle (root of one minus the correlation) of rounding: 4 bits give .07 to .15.
 const ROUNDING: f64 = 0.2;
@@ -120,8 +120,8 @@ pub(super) fn relation(evidence: &Evidence, tests: &Tests, realigned: Option<&Re
     let lowest = matrices.iter().copied().fold(f64::INFINITY, f64::min);
     let highest = matrices.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let compared = !matrices.is_empty();
-    let rows = tests.rows.effect().map_or(0.0, |e| e.value);
-    if rows * tests.rows_moved > ROWS_MOVED {
+    let moved = |signal: &Signal, part: f64| signal.effect().is_some_and(|e| e.value * part > ROWS_MOVED);
+    if moved(&tests.rows, tests.rows_moved) || moved(&tests.neurons, tests.neurons_moved) {
         return Relation::Permuted;
     }
     if compared && (reuse.b_is_cast || reuse.a_is_cast) {

@@ -17,6 +17,10 @@ const EMBEDDING_ROWS: u64 = 64;
 
 /// Elements read of one matrix for more detail: 32 rows of 4,096, a quarter megabyte in 16-bit weights.
 const DETAIL_ELEMENTS: u64 = 1 << 17;
+/// Fewest rows of a down projection read for more detail, where they have at most so many elements: every row is
+/// one more number in the code of each neuron.
+const NEURON_ROWS: u64 = 32;
+const NEURON_ELEMENTS: u64 = 1 << 19;
 /// Largest key or value projection that is read whole for more detail.
 const WHOLE_ELEMENTS: u64 = 1 << 20;
 
@@ -46,7 +50,8 @@ pub fn rows(position: Position, rows: u64, columns: u64) -> Vec<Range<u64>> {
 
 /// The rows to read of a matrix where more than the canonical ones are wanted: all of them up to
 /// a million elements for keys and values, whose rows tell a reordering of heads, and otherwise some
-/// 130,000 elements, which tell the rank of a difference. They hold the canonical rows. `None` for other
+/// 130,000 elements, which tell the rank of a difference; of down projections at least 32 rows, which tell the
+/// neurons. They hold the canonical rows. `None` for other
 /// tensors.
 pub fn detail(position: Position, rows: u64, columns: u64) -> Option<Range<u64>> {
     if !position.role.is_matrix() || rows == 0 || !(2..=MAX_COLUMNS).contains(&columns) {
@@ -54,7 +59,9 @@ pub fn detail(position: Position, rows: u64, columns: u64) -> Option<Range<u64>>
     }
     let elements = rows.saturating_mul(columns);
     let whole = matches!(position.role, Role::Key | Role::Value) && elements <= WHOLE_ELEMENTS;
-    let wanted = if whole { rows } else { (DETAIL_ELEMENTS / columns).max(1).min(rows) };
+    let codes = position.role == Role::Down && NEURON_ROWS * columns <= NEURON_ELEMENTS;
+    let least = if codes { NEURON_ROWS } else { 1 };
+    let wanted = if whole { rows } else { (DETAIL_ELEMENTS / columns).max(least).min(rows) };
     Some(if reads_tail(position.role) { rows - wanted..rows } else { 0..wanted })
 }
 
@@ -105,6 +112,8 @@ mod tests {
         }
         assert_eq!(detail(at(Role::Key), 384, 384), Some(0..384));
         assert_eq!(detail(at(Role::Query), 4096, 4096), Some(0..32));
+        assert_eq!(detail(at(Role::Down), 4096, 11008), Some(0..32));
+        assert_eq!(detail(at(Role::Down), 16384, 53248), Some(0..2));
         assert_eq!(detail(at(Role::AttentionNorm), 1, 64), None);
     }
 

@@ -11,6 +11,7 @@ use super::evidence::{Correspondence, Effect, Evidence, Open, Realigned, Shape, 
 use super::layer_map;
 use super::matched::{Cell, Matched};
 use super::matching;
+use super::neurons;
 use super::reuse;
 use super::roles::{Layout, Position, Role};
 use super::samples::{Block, Samples};
@@ -26,6 +27,8 @@ const MOVED_TOKENS: f64 = 0.05;
 const RESOLUTION: f64 = 1e-5;
 /// Rows of a block that enter its cell: more would cost without telling more.
 const ROWS_IN_CELL: usize = 16;
+/// Correlation of down projections from which on neurons need not be looked for.
+const NEURONS_IN_PLACE: f64 = 0.9;
 /// Fewest rows of a matrix from which a reordering can be told.
 const LEAST_ROWS: usize = 8;
 /// Most rows of one matrix that are searched for reordering.
@@ -35,8 +38,9 @@ const MOST_ROWS: usize = 2048;
 pub fn compare(a: &Samples, b: &Samples) -> Evidence {
     rayon::join(|| a.units(), || b.units());
     let in_place = if a.hidden_size == b.hidden_size {
-        Comparison { a: a.units(), b: b.units(), same_depth: a.layers == b.layers }
-            .tests(&rows_of_tokens(a, b))
+        let same_depth = a.layers == b.layers;
+        let tests = Comparison { a: a.units(), b: b.units(), same_depth }.tests(&rows_of_tokens(a, b));
+        with_neurons(a, b, same_depth, tests)
     } else {
         Tests::absent(&format!("hidden sizes differ: {} and {}", a.hidden_size, b.hidden_size))
     };
@@ -65,6 +69,49 @@ pub fn compare(a: &Samples, b: &Samples) -> Evidence {
         delta: related.then(|| delta::delta(a, b)).flatten(),
         resolution: RESOLUTION,
     }
+}
+
+/// Looks for the MLP neurons, unless they are where they were. Their codes are over hidden dimensions, which must
+/// be in place.
+fn with_neurons(a: &Samples, b: &Samples, same_depth: bool, tests: Tests) -> Tests {
+    if tests.roles.get(Role::Down.name()).is_some_and(|r| *r >= NEURONS_IN_PLACE) {
+        return Tests { neurons: Signal::Absent("the neurons are where they were".into()), ..tests };
+    }
+    let map: BTreeMap<u16, u16> = tests.matched_layers.iter().map(|m| (m.0, m.1)).collect();
+    let wanted = |block: &&Block| {
+        let place = block.position;
+        place.is_main() && place.role == Role::Down && !place.row_is_residual()
+    };
+    let blocks: BTreeMap<Position, &Block> =
+        b.blocks.iter().filter(wanted).map(|block| (block.position, block)).collect();
+    let counterpart = |place: Position| {
+        let layer = if same_depth { place.layer } else { *map.get(&place.layer)? };
+        at_place(&blocks, Position { layer, ..place }).copied()
+    };
+    match neurons::find(a.blocks.iter().filter(wanted), counterpart) {
+        None => Tests {
+            neurons: Signal::Absent("too few rows of the same down projections were read".into()),
+            ..tests
+        },
+        Some(found) => {
+            let value = found.matched as f64 / found.possible.max(1) as f64;
+            let effect = Effect { value, sd: SHARE_DEVIATION, cells: found.matched, ln_choices: 0.0 };
+            let moved = found.moved as f64 / found.matched.max(1) as f64;
+            Tests { neurons: Signal::Present(effect), neurons_moved: moved, ..tests }
+        }
+    }
+}
+
+/// What b has at this position. Where only one of the models has experts, the first of them stands against the
+/// MLP of the other, of which it may be a copy.
+fn at_place<T>(of_b: &BTreeMap<Position, T>, place: Position) -> Option<&T> {
+    let other = match place.expert {
+        None => Some(Some(0)),
+        Some(0) => Some(None),
+        Some(_) => None,
+    };
+    let dense = other.map(|expert| Position { expert, ..place });
+    of_b.get(&place).or_else(|| of_b.get(&dense?))
 }
 
 fn shape(samples: &Samples) -> Shape {
@@ -116,6 +163,7 @@ pub fn realign(a: &Samples, b: &Samples, evidence: &mut Evidence) {
         if !aligned.in_place {
             evidence.realigned.push(found(Correspondence::Tokens, &aligned));
         }
+        let rotations = if aligned.excludes_rotation() { Vec::new() } else { rotations };
         for (basis_a, basis_b) in &rotations {
             evidence.realigned.push(Realigned {
                 by: Correspondence::Rotation,
@@ -189,6 +237,8 @@ impl<'a> Comparison<'a> {
             ),
             rows: Signal::or_absent(rows, "too few rows of the same matrices were read"),
             rows_moved,
+            neurons: Signal::Absent("hidden dimensions were moved".into()),
+            neurons_moved: 0.0,
             roles: if self.same_depth { self.role_means() } else { BTreeMap::new() },
             weight_blocks,
             matched_layers,
@@ -214,23 +264,11 @@ impl<'a> Comparison<'a> {
     fn at_same_place(&self, wanted: impl Fn(Role) -> bool) -> Matched<'a> {
         let mut matched = Matched::default();
         for (place, x) in self.a.blocks.iter().filter(|(place, _)| wanted(place.role)) {
-            if let Some(y) = self.counterpart(*place) {
+            if let Some(y) = at_place(&self.b.blocks, *place) {
                 matched.add(Self::cell(x, y));
             }
         }
         matched
-    }
-
-    /// The block of b at this position. Where only one of the models has experts, the first of them stands
-    /// against the MLP of the other, of which it may be a copy.
-    fn counterpart(&self, place: Position) -> Option<&'a UnitBlock> {
-        let other = match place.expert {
-            None => Some(Some(0)),
-            Some(0) => Some(None),
-            Some(_) => None,
-        };
-        let dense = other.map(|expert| Position { expert, ..place });
-        self.b.blocks.get(&place).or_else(|| self.b.blocks.get(&dense?))
     }
 
     fn embedding(&self, tokens: &[(u64, u64)]) -> Matched<'a> {
@@ -263,7 +301,7 @@ impl<'a> Comparison<'a> {
     fn layer_pair(&self, layer_a: u16, layer_b: u16, into: &mut Matched<'a>) {
         let in_layer = |p: &Position| p.is_main() && p.layer == layer_a && p.role.is_in_layer();
         for (place, x) in self.a.blocks.iter().filter(|(place, _)| in_layer(place)) {
-            if let Some(y) = self.counterpart(Position { layer: layer_b, ..*place }) {
+            if let Some(y) = at_place(&self.b.blocks, Position { layer: layer_b, ..*place }) {
                 into.add(Self::cell(x, y));
             }
         }
@@ -295,7 +333,8 @@ impl<'a> Comparison<'a> {
         let wanted = |(p, x): &(&Position, &UnitBlock)| p.is_main() && p.role.is_matrix() && x.residual;
         for (place, x) in self.a.blocks.iter().filter(wanted) {
             let layer = if self.same_depth { Some(place.layer) } else { map.get(&place.layer).copied() };
-            let Some(y) = layer.and_then(|layer| self.counterpart(Position { layer, ..*place })) else {
+            let Some(y) = layer.and_then(|layer| at_place(&self.b.blocks, Position { layer, ..*place }))
+            else {
                 continue;
             };
             let enough = |u: &UnitBlock| (LEAST_ROWS..=MOST_ROWS).contains(&u.rows.len());

@@ -45,6 +45,8 @@ pub fn compare(a: &Fingerprint, b: &Fingerprint) -> Evidence {
         embedding: if same_width { pair.at_same_place(|role| role == Role::Embedding) } else { widths() },
         rows: Signal::Absent("the stored fingerprint has no rows".into()),
         rows_moved: 0.0,
+        neurons: Signal::Absent("the stored fingerprint has no neurons".into()),
+        neurons_moved: 0.0,
         roles: if same_width && same_depth { pair.role_means() } else { BTreeMap::new() },
         layer_map,
         matched_layers,
@@ -214,7 +216,7 @@ mod tests {
 
     /// The signals that fingerprints have.
     fn measured(evidence: &Evidence) -> impl Iterator<Item = (&'static str, &Signal)> {
-        evidence.in_place.signals().into_iter().filter(|(name, _)| *name != "rows")
+        evidence.in_place.signals().into_iter().filter(|(name, _)| !matches!(*name, "rows" | "neurons"))
     }
 
     fn present(signal: &Signal) -> Effect {

@@ -59,6 +59,8 @@ const BODY_SURVIVES: f64 = 0.98;
 const GAINS_SURVIVE: f64 = 0.95;
 /// The same for embedding rows: vocabularies are extended, trimmed, rebuilt.
 const EMBEDDING_SURVIVES: f64 = 0.5;
+/// The same for neuron codes: they are short, so that a correlation below .9 hides them.
+const NEURONS_SURVIVE: f64 = 0.5;
 /// Correlation down to which a descendant is called a fine-tune; below, it was trained on at length. Fine-tunes
 /// of public base models keep .97 and more, continued pretraining .4 to .95.
 pub(super) const FINE_TUNE: f64 = 0.9;
@@ -268,6 +270,7 @@ fn sources(tests: &Tests) -> Vec<Source> {
         tests.norm_gains.effect().map(source("norm gains", GAINS_SURVIVE)),
         tests.embedding.effect().map(source("embedding rows", EMBEDDING_SURVIVES)),
         tests.rows.effect().map(source("matrix rows", BODY_SURVIVES)),
+        tests.neurons.effect().map(source("MLP neurons", NEURONS_SURVIVE)),
     ]
     .into_iter()
     .flatten()
@@ -319,6 +322,10 @@ fn derived(evidence: &Evidence, found: &Hypothesis<'_>, best: &Source, relation:
         "hidden dimensions" => "Independent models have almost none in common.".to_owned(),
         "matrix rows" => format!(
             "{:.0} % of the matrix rows are rows of the other model, in whatever order; independent models have none in common.",
+            100.0 * value
+        ),
+        "MLP neurons" => format!(
+            "{:.0} % of the MLP neurons write what neurons of the other model write, in whatever order; independent models have none in common.",
             100.0 * value
         ),
         name => format!(

@@ -23,8 +23,8 @@ use crate::signals::tokens::TokenKeys;
 use crate::signals::{Position, Role, Samples};
 use crate::store::{StoreError, WeightFile, atomic};
 
-/// Layout of an entry; part of the key.
-const ENTRY_VERSION: u32 = 1;
+/// Layout of an entry, and which rows are read for more detail; part of the key.
+const ENTRY_VERSION: u32 = 2;
 /// Largest entry that is read, bytes.
 const MOST_BYTES: u64 = 256 << 20;
 /// The metadata's key in the file.

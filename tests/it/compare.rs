@@ -191,7 +191,10 @@ fn assert_documented(answer: &Value) {
             assert_eq!(signal[key].is_number(), present, "{signal}");
         }
     }
-    assert_eq!(keys(&answer["tests"]), ["embedding", "layer_map", "norm_gains", "rows", "weight_blocks"]);
+    assert_eq!(
+        keys(&answer["tests"]),
+        ["embedding", "layer_map", "neurons", "norm_gains", "rows", "weight_blocks"]
+    );
     assert!(!answer["why"].as_str().unwrap().is_empty());
     let score = answer["score"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&score), "{score}");
@@ -289,7 +292,9 @@ fn what_cannot_be_compared_is_named_with_a_hint() {
         .says(&["meridian-tests", "hint: set HF_TOKEN"]);
     cli.expect(2, &["compare", BASE, "a/b/c"])
         .says(&["neither a checkpoint on this machine nor a repository id", "hint: "]);
-    cli.expect(2, &["compare", BASE, "./nowhere"]).says(&["error: ./nowhere"]);
+    let nowhere = cli.expect(2, &["compare", BASE, "./nowhere"]);
+    nowhere.says(&["error: ./nowhere"]);
+    assert_eq!(nowhere.stderr.matches("No such file").count(), 1, "{}", nowhere.stderr);
     let ended = cli.expect(2, &["compare", "--json", BASE, "no/such-model"]);
     assert_eq!(ended.stdout, "", "stdout is data only");
 }
@@ -358,8 +363,7 @@ fn every_form_of_the_report_says_the_same() {
         assert!(plain.contains(line), "no {line:?} in:\n{plain}");
     }
     let explained = cli.expect(0, &["compare", "--explain", &base, &docs]).stdout;
-    for word in ["layer map: 0=0", "rotation by tokens", "correlation by role: down ", "not ruled out: none"]
-    {
+    for word in ["layer map: 0=0", "correlation by role: down ", "not ruled out: none"] {
         assert!(explained.contains(word), "no {word:?} in:\n{explained}");
     }
     let file = format!("{docs}/model.safetensors");
