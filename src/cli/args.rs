@@ -52,6 +52,11 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: DbCommand,
     },
+    /// Made-up databases, to measure with
+    Dev {
+        #[command(subcommand)]
+        command: DevCommand,
+    },
 }
 
 /// Where the Hub is. Environment: HF_ENDPOINT, HF_TOKEN, HF_HOME and the token file, as in the Python client.
@@ -103,6 +108,9 @@ pub(super) struct IndexArgs {
     /// Database folder
     #[arg(long, value_name = "DIR")]
     pub(super) db: PathBuf,
+    /// Build from nothing instead of adding to the index before
+    #[arg(long)]
+    pub(super) rebuild: bool,
     /// Print what was built as JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -114,16 +122,31 @@ pub(super) struct ScanArgs {
     #[arg(long, value_name = "DIR")]
     pub(super) db: PathBuf,
     /// Repository ids (org/name or org/name@revision), checkpoint folders, or cache snapshots
-    #[arg(required = true, value_name = "MODEL")]
+    #[arg(required_unless_present_any = ["from", "from_db", "all_new"], value_name = "MODEL")]
     pub(super) models: Vec<String>,
     #[command(flatten)]
     pub(super) hub: HubArgs,
-    /// Related models to print of each
+    /// Related models to print of each family
     #[arg(long, value_name = "K", default_value_t = 5)]
     pub(super) top_k: usize,
+    /// Look at every head and every member instead of those that the codes select
+    #[arg(long)]
+    pub(super) exact: bool,
     /// Print one JSON object a query
     #[arg(long)]
     pub(super) json: bool,
+    /// Many models, one a line of FILE; `-` reads stdin. One short JSON object each
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["models", "from_db", "all_new"])]
+    pub(super) from: Option<PathBuf>,
+    /// All models of another database, from their stored fingerprints. One short JSON object each
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["models", "all_new"])]
+    pub(super) from_db: Option<PathBuf>,
+    /// What the last index run added. One short JSON object each
+    #[arg(long, conflicts_with = "models")]
+    pub(super) all_new: bool,
+    /// Append the short JSON objects to FILE and leave out queries that it already answers
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -196,6 +219,52 @@ pub(super) struct ServeArgs {
 pub(super) enum DbCommand {
     /// What a database holds
     Info(InfoArgs),
+    /// Check every checksum, the row totals, and that every model is found in the index
+    Verify(InfoArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DevCommand {
+    /// Write a made-up database with its truth beside it
+    Population(PopulationArgs),
+    /// Hold the answers of a bulk scan against the truth of a made-up database
+    Score(ScoreArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PopulationArgs {
+    /// Models of the population
+    #[arg(long, value_name = "N")]
+    pub(super) models: u32,
+    /// Further models to scan for, in DIR/queries, a database of its own
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) queries: u32,
+    /// Seed of everything
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Database folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) db: PathBuf,
+    /// Write models from this one on, in the order of their dates
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) begin: u32,
+    /// Write models up to this one [default: all]
+    #[arg(long, value_name = "N")]
+    pub(super) end: Option<u32>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ScoreArgs {
+    /// truth.tsv of the queries, e.g. DIR/queries/truth.tsv
+    pub(super) truth: PathBuf,
+    /// What `hubprint scan --from-db DIR/queries` printed
+    pub(super) answers: PathBuf,
+    /// truth.tsv of the database, e.g. DIR/truth.tsv: which models are of one family
+    #[arg(long, value_name = "FILE")]
+    pub(super) families: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -16,7 +16,7 @@ use crate::stages::compare::Comparison;
 use crate::stages::eval::{Evaluation, Merit};
 use crate::stages::full::Whole;
 use crate::stages::model::Subject;
-use crate::stages::scan::{Answer, Candidate};
+use crate::stages::scan::{Answer, Brief, Candidate, FamilyAnswer};
 
 /// One test: `value` is a mean matched correlation (-1 to 1) or a share of matches (0 to 1), `z` its distance
 /// from 0 in standard deviations of independent models, `n` what was compared; or `reason` why it is absent.
@@ -144,13 +144,54 @@ pub(super) struct ScanJson<'a> {
     sha: Option<&'a str>,
     /// Distinct contents searched.
     searched: usize,
-    /// Related models found; `candidates` has at most `--top-k` of them.
-    related: usize,
-    candidates: Vec<CandidateJson<'a>>,
+    /// Related families, nearest first.
+    families: Vec<FamilyJson<'a>>,
     /// The nearest model that was judged unrelated or undecided.
     closest_rejected: Option<CandidateJson<'a>>,
     bytes_fetched: u64,
     seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct FamilyJson<'a> {
+    /// Never changes, whatever is added to the database.
+    family: &'a str,
+    /// Distinct contents in it.
+    contents: u32,
+    /// The likeliest ancestor, and why.
+    root: CandidateJson<'a>,
+    root_evidence: &'a str,
+    /// The closest contents that the verdict confirms, best first.
+    members: Vec<CandidateJson<'a>>,
+}
+
+/// One line of a bulk scan.
+#[derive(Debug, Serialize)]
+pub(super) struct BriefJson<'a> {
+    query: &'a str,
+    families: Vec<BriefFamilyJson<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct BriefFamilyJson<'a> {
+    family: &'a str,
+    root: Option<&'a str>,
+    verdict: &'static str,
+    relation: Option<&'static str>,
+    score: f64,
+    p_value: f64,
+    /// Mean matched correlation with `judged`, which the verdict is on.
+    similarity: Option<f64>,
+    judged: Option<&'a str>,
+    /// The nearest contents, by the oldest repository of each.
+    closest: Vec<CloseJson<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct CloseJson<'a> {
+    repo_id: &'a str,
+    /// Of the retrieval vectors.
+    cosine: f32,
 }
 
 #[derive(Debug, Serialize)]
@@ -355,12 +396,43 @@ pub(super) fn scan<'a>(query: &'a Subject, answer: &'a Answer, seconds: f64) -> 
         query: &query.name,
         sha: query.sha.as_deref(),
         searched: answer.searched,
-        related: answer.related,
-        candidates: answer.candidates.iter().map(candidate).collect(),
+        families: answer.families.iter().map(family).collect(),
         closest_rejected: answer.closest_rejected.as_ref().map(candidate),
         bytes_fetched: query.bytes_fetched(),
         seconds,
     }
+}
+
+fn family(family: &FamilyAnswer) -> FamilyJson<'_> {
+    FamilyJson {
+        family: &family.id,
+        contents: family.contents,
+        root: candidate(&family.root),
+        root_evidence: &family.root_evidence,
+        members: family.members.iter().map(candidate).collect(),
+    }
+}
+
+pub(super) fn brief<'a>(query: &'a str, families: &'a [Brief]) -> BriefJson<'a> {
+    let family = |brief: &'a Brief| {
+        let verdict = &brief.related.verdict;
+        BriefFamilyJson {
+            family: &brief.id,
+            root: brief.root.as_deref(),
+            verdict: verdict.kind.name(),
+            relation: verdict.relation.map(Relation::name),
+            score: verdict.score,
+            p_value: verdict.p_value,
+            similarity: brief.related.evidence.body_effect(),
+            judged: brief.judged.as_deref(),
+            closest: brief
+                .closest
+                .iter()
+                .map(|(repo_id, cosine)| CloseJson { repo_id, cosine: *cosine })
+                .collect(),
+        }
+    };
+    BriefJson { query, families: families.iter().map(family).collect() }
 }
 
 fn candidate(candidate: &Candidate) -> CandidateJson<'_> {

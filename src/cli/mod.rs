@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Args, Command, DbCommand, HubCommand};
+use args::{Args, Command, DbCommand, DevCommand, HubCommand};
 use failure::Failure;
 
 /// How a command ended without failing as a whole.
@@ -60,11 +60,14 @@ async fn run(command: Command) -> Result<Done, Failure> {
         Command::Run(args) => commands::run::run(args).await,
         Command::Crawl(args) => commands::crawl::run(args).await,
         Command::Index(args) => commands::index::run(&args),
+        Command::Dev { command: DevCommand::Population(args) } => commands::dev::population(&args),
+        Command::Dev { command: DevCommand::Score(args) } => commands::dev::score(&args),
         Command::Scan(args) => commands::scan::run(args).await,
         Command::Compare(args) => commands::compare::run(args).await,
         Command::Eval(args) => commands::eval::run(args).await,
         Command::Hub { command: HubCommand::Serve(args) } => commands::hub::serve(args).await,
         Command::Db { command: DbCommand::Info(args) } => commands::db::info(&args),
+        Command::Db { command: DbCommand::Verify(args) } => commands::db::verify(&args),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::retrieval::Built;
 use crate::signals::verdict::VerdictKind;
 use crate::stages::compare::Comparison;
 use crate::stages::model::Subject;
-use crate::stages::scan::Answer;
+use crate::stages::scan::{Answer, Candidate};
 use crate::store::Outcome;
 
 /// Width of tables where there is no terminal to ask.
@@ -39,7 +39,7 @@ pub(super) fn bytes(n: u64) -> String {
 /// One query's relatives.
 pub(super) fn scan(query: &Subject, answer: &Answer) -> String {
     let searched = answer.searched;
-    if answer.candidates.is_empty() {
+    if answer.families.is_empty() {
         let nearest = answer.closest_rejected.as_ref().map_or_else(String::new, |c| {
             let similarity = c.comparison.evidence.body_effect().unwrap_or(0.0);
             format!(
@@ -50,27 +50,39 @@ pub(super) fn scan(query: &Subject, answer: &Answer) -> String {
         });
         return format!("{}: no relative among {searched} distinct models{nearest}\n", query.name);
     }
-    let mut rows = table(&["candidate", "metadata", "relation", "score", "similarity", "evidence"]);
-    for candidate in &answer.candidates {
-        let Comparison { evidence, verdict, .. } = &candidate.comparison;
-        let similarity = evidence.body_effect().map_or_else(|| "-".into(), |v| format!("{v:.4}"));
-        let copies = match candidate.copies.len() {
-            0 => String::new(),
-            1 => format!(" (= {})", candidate.copies[0]),
-            n => format!(" (= {} and {} more)", candidate.copies[0], n - 1),
-        };
-        rows.add_row([
-            format!("{}{copies}", candidate.row.repo_id),
-            candidate.comparison.screening.tier.name().to_owned(),
-            verdict.relation.map_or("-", crate::signals::verdict::Relation::name).to_owned(),
-            format!("{:.3}", verdict.score),
-            similarity,
-            evidence_in_words(&candidate.comparison),
-        ]);
+    let mut out = String::new();
+    for family in &answer.families {
+        let mut rows = table(&["", "model", "metadata", "relation", "score", "similarity", "evidence"]);
+        let root = &family.root.row.repo_id;
+        rows.add_row(candidate("root", &family.root));
+        for member in family.members.iter().filter(|m| m.row.repo_id != *root) {
+            rows.add_row(candidate("member", member));
+        }
+        out += &format!(
+            "{}: of the family of {root}, {} of {searched} distinct models (root: {})\n{rows}\n",
+            query.name, family.contents, family.root_evidence
+        );
     }
-    let more = answer.related - answer.candidates.len();
-    let more = if more > 0 { format!(" ({more} more with a larger --top-k)") } else { String::new() };
-    format!("{}: {} related among {searched} distinct models{more}\n{rows}\n", query.name, answer.related)
+    out
+}
+
+fn candidate(what: &str, candidate: &Candidate) -> [String; 7] {
+    let Comparison { evidence, verdict, screening, .. } = &candidate.comparison;
+    let copies = match candidate.copies.len() {
+        0 => String::new(),
+        1 => format!(" (= {})", candidate.copies[0]),
+        n => format!(" (= {} and {} more)", candidate.copies[0], n - 1),
+    };
+    let relation = verdict.relation.map_or(verdict.kind.name(), crate::signals::verdict::Relation::name);
+    [
+        what.to_owned(),
+        format!("{}{copies}", candidate.row.repo_id),
+        screening.tier.name().to_owned(),
+        relation.to_owned(),
+        format!("{:.3}", verdict.score),
+        evidence.body_effect().map_or_else(|| "-".into(), |v| format!("{v:.4}")),
+        evidence_in_words(&candidate.comparison),
+    ]
 }
 
 fn evidence_in_words(comparison: &Comparison) -> String {
@@ -139,15 +151,21 @@ pub(super) fn crawl(report: &RunReport) -> String {
 
 /// What an index build did.
 pub(super) fn index(built: &Built) -> String {
-    let side = match built.side_list {
-        0 => "every node finds itself".to_owned(),
-        n => format!("{n} nodes on the exact side list"),
+    let how = if built.incremental { format!(", {} of them new", built.added) } else { String::new() };
+    let quality = if built.complete {
+        let q = built.quality;
+        format!(
+            "recall@10 {:.3} against the exact scan, a family named for {} of {} strangers",
+            q.recall_at_10, q.false_families, q.strangers
+        )
+    } else {
+        "stopped before the last shard; run it again to go on".to_owned()
     };
     format!(
-        "index of {} models, {} distinct: {side}, recall@10 {:.3} against the exact scan, {}",
+        "index of {} models, {} distinct{how}, in {} families: {quality}, {}",
         built.models,
-        built.nodes,
-        built.recall_at_10,
+        built.contents,
+        built.families,
         bytes(built.bytes)
     )
 }

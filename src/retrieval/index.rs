@@ -1,233 +1,360 @@
-//! The index of a database: graph, postings and metadata in one folder that is never changed.
+//! An open index: immutable files of one folder, found by the database's manifest.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::distance::Vector;
-use super::exact::{self, Hit};
-use super::graph::Graph;
-use super::postings::{Posting, Postings};
-use crate::signals::fingerprint::EXTRACTION_VERSION;
-use crate::store::manifest::IndexEntry;
-use crate::store::{Database, Row, StoreError, atomic};
+use super::build::BuildSettings;
+use super::family::Families;
+use super::heads::{self, Hit};
+use super::judge::judge;
+use super::members::{Members, difference};
+use super::payload::Payload;
+use super::postings::Postings;
+use super::tables::{self, Content, Family, Posting};
+use super::vector::{Code, Vector, cosine};
+use super::vectors::Vectors;
+use crate::signals::evidence::Evidence;
+use crate::signals::fingerprint::{EXTRACTION_VERSION, VECTOR_DIMENSIONS};
+use crate::signals::verdict::Context;
+use crate::signals::{Fingerprint, Verdict};
+use crate::store::{Database, StoreError, atomic};
 
 /// Version of the index folder's layout.
-pub const INDEX_VERSION: u32 = 1;
-const METADATA: &str = "index.json";
-const POSTINGS: &str = "postings.parquet";
-/// Nodes that recall is measured on.
-const RECALL_SAMPLE: usize = 200;
+pub const INDEX_VERSION: u32 = 2;
+pub(super) const METADATA: &str = "index.json";
+pub(super) const CONTENTS: &str = "contents.parquet";
+pub(super) const HEADS: &str = "heads.parquet";
+pub(super) const FAMILIES: &str = "families.parquet";
+pub(super) const POSTINGS: &str = "postings.parquet";
+pub(super) const CODES: &str = "codes.bin";
+pub(super) const VECTORS: &str = "vectors.bin";
+pub(super) const PAYLOAD: &str = "payload.bin";
+/// Files that are read whole when an index is opened, and so verified then. Records of the payload have checksums
+/// of their own; `verify` looks at everything.
+const READ_AT_OPENING: [&str; 5] = [CONTENTS, HEADS, FAMILIES, POSTINGS, CODES];
 
-/// How to build the graph. Measured on 50,000 vectors of 500 families: M 32 with ef 400 finds .93 to .97 of the
-/// exact ten nearest, M 16 with ef 200 only .84 to .91.
+/// Nearest heads that a search looks at.
+pub(super) const HEAD_HITS: usize = 32;
+/// Heads that are judged in one search.
+const MOST_JUDGED: usize = 8;
+/// Heads of one family whose members are looked at.
+const HEADS_OF_FAMILY: usize = 4;
+/// Members whose exact cosine is computed for each that is asked for.
+const REFINED_PER_MEMBER: usize = 4;
+
+/// `index.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BuildSettings {
-    /// Links a node and layer (M), at most 256.
-    pub connections: usize,
-    /// Candidate list while building.
-    pub ef_construction: usize,
-    /// Candidate list while searching.
-    pub ef_search: usize,
-    /// Seed of the insertion order.
-    pub seed: u64,
+pub(super) struct Metadata {
+    pub(super) index_version: u32,
+    pub(super) extraction_version: u32,
+    pub(super) little_endian: bool,
+    pub(super) dimensions: usize,
+    pub(super) contents: usize,
+    pub(super) heads: usize,
+    pub(super) families: usize,
+    /// Contents of the index that it was built on.
+    pub(super) before: usize,
+    pub(super) settings: BuildSettings,
+    /// SHA-256 of the shards that it covers, in the order of the manifest.
+    pub(super) shards: Vec<String>,
+    pub(super) quality: Quality,
+    pub(super) files: BTreeMap<String, FileEntry>,
 }
 
-impl Default for BuildSettings {
-    fn default() -> Self {
-        Self { connections: 32, ef_construction: 400, ef_search: 256, seed: 1 }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Metadata {
-    index_version: u32,
-    extraction_version: u32,
-    little_endian: bool,
-    dimensions: usize,
-    nodes: usize,
-    settings: BuildSettings,
-    /// Mean recall at ten against the exact scan, on a sample of the nodes.
-    recall_at_10: f64,
-    /// Nodes that the graph does not find; every search scans them.
-    side_list: Vec<u32>,
-    files: BTreeMap<String, FileEntry>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct FileEntry {
-    bytes: u64,
-    sha256: String,
-}
-
-/// What a build did.
-#[derive(Clone, Debug, Serialize)]
-pub struct Built {
-    /// Repositories with a fingerprint.
-    pub models: usize,
-    /// Distinct contents.
-    pub nodes: usize,
-    /// Nodes on the exact side list.
-    pub side_list: usize,
-    /// Mean recall at ten against the exact scan.
+/// How well searches do, measured on the index itself when it was built.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Quality {
+    /// Contents that were searched for.
+    pub queries: usize,
+    /// Share of them whose ten nearest, by the exact scan of all vectors, were found; of equals any counts.
     pub recall_at_10: f64,
-    /// Bytes of all index files.
-    pub bytes: u64,
+    /// Searches for made-up strangers: contents whose every direction was turned at random.
+    pub strangers: usize,
+    /// Strangers that a family was named for.
+    pub false_families: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct FileEntry {
+    pub(super) bytes: u64,
+    pub(super) sha256: String,
+}
+
+/// How hard to look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effort {
+    /// Sign codes first.
+    #[default]
+    Usual,
+    /// Every head by its whole vector, and every member of the families found.
+    Exact,
+}
+
+/// A family that shares weights with a query.
+#[derive(Clone, Debug)]
+pub struct Related {
+    /// Number of the family.
+    pub family: u32,
+    /// The head that the verdict was made on.
+    pub head: u32,
+    /// Query first.
+    pub evidence: Evidence,
+    /// Of the query and the head.
+    pub verdict: Verdict,
+    /// The closest contents of the family, nearest first.
+    pub closest: Vec<Hit>,
+}
+
+/// What a search found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Related families, nearest first.
+    pub related: Vec<Related>,
+    /// The nearest head that the verdict did not confirm.
+    pub rejected: Option<Hit>,
 }
 
 /// An open index.
+#[derive(Debug)]
 pub struct Index {
-    graph: Option<Graph>,
-    postings: Postings,
-    side_nodes: Vec<u32>,
-    side_vectors: Vec<Vector>,
-    ef_search: usize,
-    nodes: usize,
+    pub(super) metadata: Metadata,
+    pub(super) folder: PathBuf,
+    pub(super) contents: Vec<Content>,
+    pub(super) families: Families,
+    pub(super) table: Vec<Family>,
+    pub(super) postings: Postings,
+    pub(super) members: Members,
+    pub(super) codes: Vec<Code>,
+    pub(super) payload: Payload,
+    pub(super) vectors: Vectors,
 }
 
 impl Index {
-    /// Builds an index of all live fingerprints and makes it the database's. `progress` gets (done, all).
-    pub fn build(
-        db: &mut Database,
-        settings: &BuildSettings,
-        progress: &(dyn Fn(u64, u64) + Sync),
-    ) -> Result<Built, StoreError> {
-        let (vectors, postings) = collect(db)?;
-        let all = vectors.len() as u64;
-        let done = std::sync::atomic::AtomicU64::new(0);
-        let graph = Graph::build(&vectors, settings, &|n| {
-            let so_far = done.fetch_add(n, std::sync::atomic::Ordering::Relaxed) + n;
-            progress(so_far, all);
-        });
-        let side_list = graph.unreachable(&vectors);
-        let recall_at_10 = graph.recall(&vectors, RECALL_SAMPLE, settings.ef_search, settings.seed);
-
-        let folder_name = format!("index/{:06}", db.manifest().generation + 1);
-        let folder = db.folder().join(&folder_name);
-        // Left over by a build that died before its commit.
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).map_err(StoreError::io(&folder))?;
-        }
-        std::fs::create_dir_all(&folder).map_err(StoreError::io(&folder))?;
-        postings.save(&folder.join(POSTINGS))?;
-        if !vectors.is_empty() {
-            graph.save(&folder)?;
-        }
-        let files = checksums(&folder)?;
-        let bytes = files.values().map(|f| f.bytes).sum();
-        let built = Built {
-            models: postings.len(),
-            nodes: vectors.len(),
-            side_list: side_list.len(),
-            recall_at_10,
-            bytes,
-        };
-        let metadata = Metadata {
-            index_version: INDEX_VERSION,
-            extraction_version: EXTRACTION_VERSION,
-            little_endian: cfg!(target_endian = "little"),
-            dimensions: crate::signals::fingerprint::VECTOR_DIMENSIONS,
-            nodes: vectors.len(),
-            settings: settings.clone(),
-            recall_at_10,
-            side_list,
-            files,
-        };
-        let path = folder.join(METADATA);
-        atomic::write(&path, &serde_json::to_vec_pretty(&metadata).map_err(StoreError::damaged(&path))?)?;
-        let previous = db.manifest().index.as_ref().map(|i| db.folder().join(&i.folder));
-        db.set_index(IndexEntry { folder: folder_name, shards: db.manifest().shards.len() })?;
-        if let Some(previous) = previous {
-            // Nothing refers to it any more; a reader that opened it has it in memory.
-            std::fs::remove_dir_all(&previous).map_err(StoreError::io(&previous))?;
-        }
-        Ok(built)
-    }
-
-    /// Opens the database's index after checking version, byte order and every checksum.
+    /// Opens the database's index after checking its version, its byte order and every file that it reads.
     pub fn open(db: &Database) -> Result<Self, StoreError> {
         let Some(entry) = &db.manifest().index else {
             return Err(StoreError::NoIndex { path: db.folder().to_owned() });
         };
-        let folder = db.folder().join(&entry.folder);
-        let metadata = read_metadata(&folder)?;
+        Self::open_folder(&db.folder().join(&entry.folder))
+    }
+
+    pub(super) fn open_folder(folder: &Path) -> Result<Self, StoreError> {
+        let metadata = read_metadata(folder)?;
         for (name, stated) in &metadata.files {
-            let path = folder.join(name);
-            let (bytes, sha256) = atomic::checksum(&path)?;
-            if bytes != stated.bytes || sha256 != stated.sha256 {
-                let what = format!(
-                    "{bytes} bytes with SHA-256 {sha256}, the index says {} with {}",
-                    stated.bytes, stated.sha256
-                );
-                return Err(StoreError::Damaged { path, what });
+            if READ_AT_OPENING.contains(&name.as_str()) {
+                stated.verify(&folder.join(name))?;
+            } else {
+                stated.verify_length(&folder.join(name))?;
             }
         }
-        let postings = Postings::load(&folder.join(POSTINGS))?;
-        let graph = if metadata.nodes == 0 { None } else { Some(Graph::load(&folder)?) };
-        let (side_nodes, side_vectors) = load_side_list(db, &postings, &metadata.side_list)?;
-        let ef_search = metadata.settings.ef_search;
-        Ok(Self { graph, postings, side_nodes, side_vectors, ef_search, nodes: metadata.nodes })
+        let damaged = |what: &str| StoreError::Damaged { path: folder.to_owned(), what: what.to_owned() };
+        let contents = tables::read_contents(&folder.join(CONTENTS))?;
+        let heads = tables::read_heads(&folder.join(HEADS))?;
+        let table = tables::read_families(&folder.join(FAMILIES))?;
+        let postings = tables::read_postings(&folder.join(POSTINGS))?;
+        let codes = read_codes(&folder.join(CODES))?;
+        let counts = (metadata.contents, metadata.contents, metadata.heads, metadata.families);
+        if counts != (contents.len(), codes.len(), heads.len(), table.len()) {
+            return Err(damaged("its tables have other lengths than its metadata says"));
+        }
+        let in_range = contents.iter().all(|c| (c.place.head as usize) < heads.len())
+            && heads.iter().all(|h| {
+                (h.content as usize) < contents.len()
+                    && (h.family as usize) < table.len()
+                    && h.link.is_none_or(|l| (l.head as usize) < heads.len())
+            })
+            && table.iter().all(|f| (f.root as usize) < contents.len())
+            && postings.iter().all(|p| (p.content as usize) < contents.len());
+        if !in_range {
+            return Err(damaged("its tables name rows that are not there"));
+        }
+        let payload = Payload::open(&folder.join(PAYLOAD))?;
+        let vectors = Vectors::open(&folder.join(VECTORS))?;
+        let members = Members::new(contents.iter().map(|c| c.place), heads.len(), &codes);
+        let families = Families::resume(
+            heads,
+            contents.iter().map(|c| c.place).collect(),
+            |content| vectors.read(content),
+            |head, vector| payload.read(head.payload, vector),
+        )?;
+        Ok(Self {
+            postings: Postings::new(postings, contents.len()),
+            metadata,
+            folder: folder.to_owned(),
+            contents,
+            families,
+            table,
+            members,
+            codes,
+            payload,
+            vectors,
+        })
     }
 
     /// Number of distinct contents.
-    pub fn nodes(&self) -> usize {
-        self.nodes
+    pub fn contents(&self) -> usize {
+        self.contents.len()
     }
 
-    /// The repositories of the index.
-    pub fn postings(&self) -> &Postings {
-        &self.postings
+    /// Number of contents that stand for those near them.
+    pub fn heads(&self) -> usize {
+        self.families.heads.len()
     }
 
-    /// The nearest `k` nodes of the graph and the side list together, nearest first.
-    pub fn nearest(&self, query: &Vector, k: usize) -> Vec<Hit> {
-        let mut hits = self.graph.as_ref().map_or_else(Vec::new, |g| g.nearest(query, k, self.ef_search));
-        let side = exact::nearest(&self.side_vectors, query, k);
-        hits.extend(side.into_iter().map(|(i, distance)| (self.side_nodes[i as usize], distance)));
-        exact::sort(&mut hits);
-        hits.dedup_by_key(|hit| hit.0);
-        hits.truncate(k);
-        hits
+    /// A family by its number.
+    pub fn family(&self, number: u32) -> &Family {
+        &self.table[number as usize]
     }
-}
 
-/// One vector a distinct content, in the order of the rows, and the repositories behind each.
-fn collect(db: &Database) -> Result<(Vec<Vector>, Postings), StoreError> {
-    let mut vectors: Vec<Vector> = Vec::new();
-    let mut node_of: HashMap<String, u32> = HashMap::new();
-    let mut all = Vec::new();
-    db.for_each_live(|at, row| {
-        let Some(fingerprint) = row.fingerprint else { return };
-        let fresh = vectors.len() as u32;
-        let content = row.sample_digest.clone().unwrap_or_else(|| row.hub_id.clone());
-        let node = *node_of.entry(content).or_insert(fresh);
-        if node == fresh {
-            vectors.push(fingerprint.vector);
+    /// The family of a content.
+    pub fn family_of(&self, content: u32) -> u32 {
+        self.families.heads[self.contents[content as usize].place.head as usize].family
+    }
+
+    /// The repositories behind a content, oldest first.
+    pub fn repositories(&self, content: u32) -> &[Posting] {
+        self.postings.of(content)
+    }
+
+    /// Every repository, ordered by content.
+    pub fn all_repositories(&self) -> &[Posting] {
+        self.postings.all()
+    }
+
+    /// The repositories of the contents that the last build added.
+    pub fn added_last(&self) -> impl Iterator<Item = &Posting> {
+        self.postings.all().iter().filter(|p| p.content as usize >= self.metadata.before)
+    }
+
+    /// The content with this weights or sample digest.
+    pub fn content_of(&self, digest: &str) -> Option<u32> {
+        self.postings.content_of(digest)
+    }
+
+    /// How well searches do.
+    pub fn quality(&self) -> Quality {
+        self.metadata.quality
+    }
+
+    /// Founders of families of this hidden size: models that are unrelated to most queries.
+    pub fn controls(&self, hidden_size: u32) -> &[Fingerprint] {
+        self.families.controls(hidden_size)
+    }
+
+    /// Families that share weights with a fingerprint, each with up to `k` of its closest contents.
+    ///
+    /// Heads are judged from the nearest on. Further heads of a confirmed family are not judged, but their members
+    /// are looked at as well.
+    pub fn find(&self, query: &Fingerprint, k: usize, effort: Effort) -> Result<Found, StoreError> {
+        let exact = effort == Effort::Exact;
+        let mut hits = self.families.search().nearest(query.hidden_size, &query.vector, HEAD_HITS, exact);
+        hits.retain(|hit| self.is_live(hit.number));
+        let context = Context { searched: self.contents.len().max(1), ..Context::default() };
+        let mut found = Found::default();
+        let mut of_family: BTreeMap<u32, Vec<Hit>> = BTreeMap::new();
+        let mut judged = 0;
+        for hit in hits {
+            let family = self.families.heads[hit.number as usize].family;
+            if let Some(confirmed) = of_family.get_mut(&family) {
+                if confirmed.len() < HEADS_OF_FAMILY || exact {
+                    confirmed.push(hit);
+                }
+                continue;
+            }
+            if judged == MOST_JUDGED && !exact {
+                continue;
+            }
+            judged += 1;
+            let candidate = self.fingerprint(hit.number)?;
+            let controls = || self.families.controls(query.hidden_size);
+            let (evidence, verdict) = judge(query, &candidate, context, controls);
+            if verdict.kind.related() == Some(true) {
+                of_family.insert(family, vec![hit]);
+                found.related.push(Related {
+                    family,
+                    head: hit.number,
+                    evidence,
+                    verdict,
+                    closest: Vec::new(),
+                });
+            } else if found.rejected.is_none() {
+                found.rejected = Some(hit);
+            }
         }
-        let Row { repo_id, weights_digest, sample_digest, .. } = row;
-        all.push(Posting { node, at, repo_id, weights_digest, sample_digest });
-    })?;
-    Ok((vectors, Postings::new(all)))
+        for related in &mut found.related {
+            related.closest = self.closest(&query.vector, &of_family[&related.family], k)?;
+        }
+        Ok(found)
+    }
+
+    /// A head is found as long as a repository holds it or a content that it stands for.
+    fn is_live(&self, head: u32) -> bool {
+        self.members.of(head).iter().any(|content| !self.postings.of(*content).is_empty())
+    }
+
+    /// The content of a head.
+    pub fn content_of_head(&self, head: u32) -> u32 {
+        self.families.heads[head as usize].content
+    }
+
+    /// Cosine of a content with a query.
+    pub fn cosine(&self, query: &Vector, content: u32) -> Result<f32, StoreError> {
+        Ok(cosine(query, &self.vectors.read(content)?))
+    }
+
+    /// The fingerprint of a head.
+    pub fn fingerprint(&self, head: u32) -> Result<Fingerprint, StoreError> {
+        let head = &self.families.heads[head as usize];
+        self.payload.read(head.payload, &self.vectors.read(head.content)?)
+    }
+
+    /// The contents nearest to a query among the members of some heads.
+    pub(super) fn closest(&self, query: &Vector, heads: &[Hit], k: usize) -> Result<Vec<Hit>, StoreError> {
+        let refined = k.saturating_mul(REFINED_PER_MEMBER).max(16);
+        let mut near = Vec::new();
+        for hit in heads {
+            let head = self.vectors.read(self.families.heads[hit.number as usize].content)?;
+            let difference = difference(&head, query);
+            near.extend(self.members.nearest(hit.number, hit.cosine, &difference, refined));
+        }
+        near.retain(|hit| !self.postings.of(hit.number).is_empty());
+        let exact = heads::nearest(near.into_iter(), refined)
+            .into_iter()
+            .map(|hit| Ok(Hit { cosine: cosine(query, &self.vectors.read(hit.number)?), ..hit }))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        Ok(heads::nearest(exact.into_iter(), k))
+    }
 }
 
-fn load_side_list(
-    db: &Database,
-    postings: &Postings,
-    nodes: &[u32],
-) -> Result<(Vec<u32>, Vec<Vector>), StoreError> {
-    let places: Vec<_> =
-        nodes.iter().filter_map(|n| postings.of_node(*n).next()).map(|p| (p.node, p.at)).collect();
-    let rows = db.rows(&places.iter().map(|p| p.1).collect::<Vec<_>>())?;
-    Ok(places
-        .into_iter()
-        .zip(rows)
-        .filter_map(|((node, _), row)| Some((node, row.fingerprint?.vector)))
-        .unzip())
+impl FileEntry {
+    pub(super) fn of(path: &Path) -> Result<Self, StoreError> {
+        let (bytes, sha256) = atomic::checksum(path)?;
+        Ok(Self { bytes, sha256 })
+    }
+
+    fn verify_length(&self, path: &Path) -> Result<(), StoreError> {
+        let found = std::fs::metadata(path).map_err(StoreError::io(path))?.len();
+        if found == self.bytes {
+            return Ok(());
+        }
+        let what = format!("it has {found} bytes, the index says {}", self.bytes);
+        Err(StoreError::Damaged { path: path.to_owned(), what })
+    }
+
+    pub(super) fn verify(&self, path: &Path) -> Result<(), StoreError> {
+        self.verify_length(path)?;
+        let found = Self::of(path)?.sha256;
+        if found == self.sha256 {
+            return Ok(());
+        }
+        let what = format!("its SHA-256 is {found}, the index says {}", self.sha256);
+        Err(StoreError::Damaged { path: path.to_owned(), what })
+    }
 }
 
-fn read_metadata(folder: &Path) -> Result<Metadata, StoreError> {
+pub(super) fn read_metadata(folder: &Path) -> Result<Metadata, StoreError> {
     #[derive(Deserialize)]
     struct Version {
         index_version: u32,
@@ -246,119 +373,24 @@ fn read_metadata(folder: &Path) -> Result<Metadata, StoreError> {
     if metadata.extraction_version != EXTRACTION_VERSION {
         return Err(version(metadata.extraction_version, EXTRACTION_VERSION));
     }
+    let damaged = |what: &str| Err(StoreError::Damaged { path: path.clone(), what: what.to_owned() });
     if metadata.little_endian != cfg!(target_endian = "little") {
-        return Err(StoreError::Damaged {
-            path,
-            what: "it was built on a machine of the other byte order".into(),
-        });
+        return damaged("it was built on a machine of the other byte order");
+    }
+    if metadata.dimensions != VECTOR_DIMENSIONS {
+        return damaged("its vectors have another length");
     }
     Ok(metadata)
 }
 
-fn checksums(folder: &Path) -> Result<BTreeMap<String, FileEntry>, StoreError> {
-    let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).map_err(StoreError::io(folder))? {
-        let entry = entry.map_err(StoreError::io(folder))?;
-        let (bytes, sha256) = atomic::checksum(&entry.path())?;
-        files.insert(entry.file_name().to_string_lossy().into_owned(), FileEntry { bytes, sha256 });
+pub(super) fn read_codes(path: &Path) -> Result<Vec<Code>, StoreError> {
+    let bytes = std::fs::read(path).map_err(StoreError::io(path))?;
+    let (codes, rest) = bytes.as_chunks::<{ size_of::<Code>() }>();
+    if !rest.is_empty() {
+        return Err(StoreError::Damaged { path: path.to_owned(), what: "it ends within a code".into() });
     }
-    Ok(files)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::signals::testing::Model;
-    use crate::store::schema::testing::row;
-
-    fn database(models: &[(&str, &Model)]) -> (tempfile::TempDir, Database) {
-        let dir = tempfile::tempdir().unwrap();
-        let mut db = Database::open_or_create(dir.path()).unwrap();
-        let rows: Vec<Row> = models.iter().map(|(name, m)| row(name, Some(m.fingerprint()))).collect();
-        db.append(&rows).unwrap();
-        (dir, db)
-    }
-
-    #[test]
-    fn finds_the_family_and_shares_nodes() {
-        let bases: Vec<Model> = (0..6).map(|s| Model::random(s, 4, 64)).collect();
-        let children: Vec<Model> = bases.iter().map(|b| b.tuned(0.95, 77)).collect();
-        let names: Vec<String> = (0..6).flat_map(|i| [format!("base{i}"), format!("child{i}")]).collect();
-        let models: Vec<&Model> = bases.iter().zip(&children).flat_map(|(b, c)| [b, c]).collect();
-        let pairs: Vec<(&str, &Model)> = names.iter().map(String::as_str).zip(models).collect();
-        let (_dir, mut db) = database(&pairs);
-        // The same content once more under another name.
-        let mut copy = row("copy", Some(bases[0].fingerprint()));
-        copy.sample_digest = Some("s-base0".into());
-        db.append(&[copy]).unwrap();
-
-        let built = Index::build(&mut db, &BuildSettings::default(), &|_, _| {}).unwrap();
-        assert_eq!((built.models, built.nodes), (13, 12));
-        assert!(built.recall_at_10 > 0.99);
-        let index = Index::open(&db).unwrap();
-        for (i, base) in bases.iter().enumerate() {
-            let hits = index.nearest(&base.tuned(0.9, 5).fingerprint().vector, 2);
-            let names: Vec<&str> =
-                hits.iter().flat_map(|h| index.postings().of_node(h.0)).map(|p| p.repo_id.as_str()).collect();
-            assert!(names.contains(&format!("org/base{i}").as_str()), "{names:?}");
-        }
-        let node = index.postings().node_of_content("s-base0").unwrap();
-        assert_eq!(index.postings().of_node(node).count(), 2);
-    }
-
-    #[test]
-    fn damage_and_other_versions_are_refused_with_advice() {
-        let model = Model::random(1, 2, 64);
-        let (dir, mut db) = database(&[("a", &model)]);
-        assert!(matches!(Index::open(&db), Err(StoreError::NoIndex { .. })));
-        Index::build(&mut db, &BuildSettings::default(), &|_, _| {}).unwrap();
-        let folder = dir.path().join(&db.manifest().index.as_ref().unwrap().folder);
-        let graph = folder.join("graph.hnsw.graph");
-        let mut bytes = std::fs::read(&graph).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        atomic::write(&graph, &bytes).unwrap();
-        let error = Index::open(&db).err().unwrap();
-        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
-        assert!(error.hint().contains("hubprint index"));
-
-        atomic::write(&folder.join(METADATA), br#"{"index_version": 7}"#).unwrap();
-        let error = Index::open(&db).err().unwrap();
-        assert!(matches!(error, StoreError::Version { found: 7, .. }), "{error}");
-        assert!(error.hint().contains("hubprint index"));
-    }
-
-    #[test]
-    fn an_empty_database_has_an_empty_index() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut db = Database::open_or_create(dir.path()).unwrap();
-        let built = Index::build(&mut db, &BuildSettings::default(), &|_, _| {}).unwrap();
-        assert_eq!(built.nodes, 0);
-        let query = Model::random(1, 2, 64).fingerprint();
-        assert!(Index::open(&db).unwrap().nearest(&query.vector, 5).is_empty());
-    }
-
-    #[test]
-    fn near_duplicates_are_all_reachable() {
-        // The crowd that cuts nodes off in a naive build, inserted family by family.
-        let models: Vec<Model> = (0..3)
-            .flat_map(|s| {
-                let base = Model::random(s, 1, 32);
-                (0..60).map(move |i| base.tuned(0.9999, 1000 + i)).collect::<Vec<_>>()
-            })
-            .collect();
-        let names: Vec<String> = (0..models.len()).map(|i| i.to_string()).collect();
-        let pairs: Vec<(&str, &Model)> = names.iter().map(String::as_str).zip(&models).collect();
-        let (_dir, mut db) = database(&pairs);
-        Index::build(&mut db, &BuildSettings::default(), &|_, _| {}).unwrap();
-        let index = Index::open(&db).unwrap();
-        for (name, model) in pairs {
-            let hits = index.nearest(&model.fingerprint().vector, 64);
-            let found = hits
-                .iter()
-                .flat_map(|h| index.postings().of_node(h.0))
-                .any(|p| p.repo_id == format!("org/{name}"));
-            assert!(found, "{name} is lost");
-        }
-    }
+    let word = |code: &[u8; size_of::<Code>()], i: usize| {
+        u64::from_le_bytes(std::array::from_fn(|byte| code[8 * i + byte]))
+    };
+    Ok(codes.iter().map(|code| std::array::from_fn(|i| word(code, i))).collect())
 }

@@ -1,15 +1,33 @@
 //! From a fingerprint to the models that may share its weights.
 //!
-//! The index proposes, it never decides: what it returns is judged by [`crate::signals::verdict`] on the
-//! stored cells. One node stands for one content; repositories that hold the same content are its postings.
-//! The graph is hnsw_rs; an exact scan is its judge at build time, and nodes that the graph does not find are
-//! kept on a side list that every search scans.
+//! ```text
+//! vector    signed bytes, sign codes, and the two kernels
+//! heads     exact search among the contents that stand for those near them
+//! judge     the verdict on a candidate, on stored fingerprints
+//! family    which head a content belongs to, and which family
+//! members   the contents of a head, to name the closest
+//! root      the likeliest ancestor of a family
+//! index     all of it in one folder: build, open, find, verify
+//! ```
+//!
+//! The index proposes, it never decides: what a search returns is judged by [`crate::signals::verdict`] on the
+//! stored cells. One content stands for all repositories that hold it.
 
-pub mod distance;
-pub mod exact;
-pub mod graph;
+pub mod family;
+pub mod heads;
 pub mod index;
+pub mod judge;
+pub mod members;
+pub mod payload;
 pub mod postings;
+pub mod root;
+pub mod tables;
+pub mod vector;
+pub mod vectors;
 
-pub use index::{BuildSettings, Built, Index};
-pub use postings::Posting;
+mod build;
+mod verify;
+
+pub use build::{BuildSettings, Built, build};
+pub use index::{Effort, Index, Related};
+pub use verify::{Verified, verify};

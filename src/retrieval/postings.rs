@@ -1,133 +1,71 @@
-//! Which repositories stand behind a node, as a Parquet file of the index.
+//! Which repositories stand behind a content, and which content a digest names.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::path::Path;
-use std::sync::Arc;
+use super::tables::Posting;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
-use arrow::datatypes::UInt32Type;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-
-use crate::store::{RowRef, StoreError, atomic};
-
-/// One repository behind a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Posting {
-    /// The node.
-    pub node: u32,
-    /// Where its row lies.
-    pub at: RowRef,
-    /// Its name.
-    pub repo_id: String,
-    /// Digest of its weight files.
-    pub weights_digest: Option<String>,
-    /// Digest of its sampled bytes.
-    pub sample_digest: Option<String>,
-}
-
-/// All postings, found by node and by content.
+/// All postings, by content and by digest.
 #[derive(Debug, Default)]
 pub struct Postings {
+    /// Ordered by content, oldest first.
     all: Vec<Posting>,
-    by_node: HashMap<u32, Vec<usize>>,
-    by_content: HashMap<String, u32>,
+    offsets: Vec<u32>,
+    /// (start of a digest, posting), ordered.
+    digests: Vec<(u64, u32)>,
 }
 
 impl Postings {
-    /// Indexes postings.
-    pub fn new(all: Vec<Posting>) -> Self {
-        let mut by_node: HashMap<u32, Vec<usize>> = HashMap::new();
-        let mut by_content = HashMap::new();
-        for (i, posting) in all.iter().enumerate() {
-            by_node.entry(posting.node).or_default().push(i);
-            for digest in posting.weights_digest.iter().chain(&posting.sample_digest) {
-                by_content.insert(digest.clone(), posting.node);
+    /// Orders postings of so many contents.
+    pub fn new(mut all: Vec<Posting>, contents: usize) -> Self {
+        all.sort_by(|a, b| {
+            let key = |p: &Posting| (p.content, p.created_at.unwrap_or(i64::MAX));
+            key(a).cmp(&key(b)).then_with(|| a.repo_id.cmp(&b.repo_id))
+        });
+        let mut offsets = vec![0u32; contents + 1];
+        for posting in &all {
+            if let Some(offset) = offsets.get_mut(posting.content as usize + 1) {
+                *offset += 1;
             }
         }
-        Self { all, by_node, by_content }
+        for i in 0..contents {
+            offsets[i + 1] += offsets[i];
+        }
+        let mut digests: Vec<(u64, u32)> = all
+            .iter()
+            .enumerate()
+            .flat_map(|(i, p)| {
+                p.weights_digest.iter().chain(&p.sample_digest).map(move |d| (start(d), i as u32))
+            })
+            .collect();
+        digests.sort_unstable();
+        Self { all, offsets, digests }
     }
 
-    /// The repositories behind a node.
-    pub fn of_node(&self, node: u32) -> impl Iterator<Item = &Posting> {
-        self.by_node.get(&node).into_iter().flatten().map(|&i| &self.all[i])
+    /// The repositories behind a content, oldest first.
+    pub fn of(&self, content: u32) -> &[Posting] {
+        let at = |i: usize| self.offsets.get(i).copied().unwrap_or_default() as usize;
+        self.all.get(at(content as usize)..at(content as usize + 1)).unwrap_or_default()
     }
 
-    /// The node with this weights or sample digest.
-    pub fn node_of_content(&self, digest: &str) -> Option<u32> {
-        self.by_content.get(digest).copied()
-    }
-
-    /// Number of postings.
-    pub fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    /// Writes the file.
-    pub fn save(&self, path: &Path) -> Result<(), StoreError> {
-        let number = |f: fn(&Posting) -> u32| -> ArrayRef {
-            Arc::new(self.all.iter().map(f).collect::<UInt32Array>())
-        };
-        let text = |f: fn(&Posting) -> Option<&String>| -> ArrayRef {
-            Arc::new(self.all.iter().map(f).collect::<StringArray>())
-        };
-        let batch = RecordBatch::try_from_iter_with_nullable([
-            ("node", number(|p| p.node), false),
-            ("shard", number(|p| p.at.shard), false),
-            ("row", number(|p| p.at.row), false),
-            ("repo_id", text(|p| Some(&p.repo_id)), false),
-            ("weights_digest", text(|p| p.weights_digest.as_ref()), true),
-            ("sample_digest", text(|p| p.sample_digest.as_ref()), true),
-        ])
-        .map_err(StoreError::damaged(path))?;
-        atomic::write_with(path, |out| {
-            let mut writer =
-                ArrowWriter::try_new(out, batch.schema(), None).map_err(StoreError::damaged(path))?;
-            writer.write(&batch).map_err(StoreError::damaged(path))?;
-            writer.close().map_err(StoreError::damaged(path))?;
-            Ok(())
+    /// The content with this weights or sample digest.
+    pub fn content_of(&self, digest: &str) -> Option<u32> {
+        let key = start(digest);
+        let first = self.digests.partition_point(|d| d.0 < key);
+        self.digests[first..].iter().take_while(|d| d.0 == key).find_map(|(_, i)| {
+            let posting = &self.all[*i as usize];
+            let equal = |d: &Option<String>| d.as_deref() == Some(digest);
+            (equal(&posting.weights_digest) || equal(&posting.sample_digest)).then_some(posting.content)
         })
     }
 
-    /// Reads the file.
-    pub fn load(path: &Path) -> Result<Self, StoreError> {
-        let file = File::open(path).map_err(StoreError::io(path))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-            .and_then(ParquetRecordBatchReaderBuilder::build)
-            .map_err(StoreError::damaged(path))?;
-        let mut all = Vec::new();
-        for batch in reader {
-            let batch = batch.map_err(StoreError::damaged(path))?;
-            let missing =
-                || StoreError::Damaged { path: path.to_owned(), what: "a column is missing".into() };
-            let number = |name| {
-                batch
-                    .column_by_name(name)
-                    .and_then(|c| c.as_primitive_opt::<UInt32Type>())
-                    .ok_or_else(missing)
-            };
-            let text =
-                |name| batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>()).ok_or_else(missing);
-            let (node, shard, row) = (number("node")?, number("shard")?, number("row")?);
-            let (names, weights, samples) =
-                (text("repo_id")?, text("weights_digest")?, text("sample_digest")?);
-            let optional = |column: &StringArray, i| {
-                arrow::array::Array::is_valid(column, i).then(|| column.value(i).to_owned())
-            };
-            all.extend((0..batch.num_rows()).map(|i| Posting {
-                node: node.value(i),
-                at: RowRef { shard: shard.value(i), row: row.value(i) },
-                repo_id: names.value(i).to_owned(),
-                weights_digest: optional(weights, i),
-                sample_digest: optional(samples, i),
-            }));
-        }
-        Ok(Self::new(all))
+    /// Every posting, ordered by content.
+    pub fn all(&self) -> &[Posting] {
+        &self.all
     }
+}
+
+/// The first eight bytes of a digest's text: enough to find it, not to tell it.
+fn start(digest: &str) -> u64 {
+    digest.bytes().take(16).fold(0u64, |key, byte| {
+        let nibble = char::from(byte).to_digit(16).unwrap_or_else(|| u32::from(byte) & 15);
+        key << 4 | u64::from(nibble)
+    })
 }

@@ -54,7 +54,7 @@ pub struct Cell {
 
 impl Cell {
     /// What cells are ordered and found by.
-    fn key(&self) -> (Role, Stack, u16, Option<u16>, u32) {
+    pub fn key(&self) -> (Role, Stack, u16, Option<u16>, u32) {
         (self.role, self.stack, self.layer, self.expert, self.start)
     }
 }

@@ -54,14 +54,15 @@ pub fn quantise<const D: usize>(values: &[f32; D]) -> [i8; D] {
 
 /// Cosine of two stored sketches, 0 when either is empty.
 pub fn cosine(a: &[i8], b: &[i8]) -> f64 {
-    let (mut ab, mut aa, mut bb) = (0i64, 0i64, 0i64);
+    // At most 2^17 entries, which no sketch comes near, stay below i32::MAX.
+    let (mut ab, mut aa, mut bb) = (0i32, 0i32, 0i32);
     for (x, y) in a.iter().zip(b) {
-        let (x, y) = (i64::from(*x), i64::from(*y));
+        let (x, y) = (i32::from(*x), i32::from(*y));
         ab += x * y;
         aa += x * x;
         bb += y * y;
     }
-    if aa == 0 || bb == 0 { 0.0 } else { ab as f64 / ((aa as f64) * (bb as f64)).sqrt() }
+    if aa == 0 || bb == 0 { 0.0 } else { f64::from(ab) / (f64::from(aa) * f64::from(bb)).sqrt() }
 }
 
 /// A key from small numbers; different lists give different keys.

@@ -90,6 +90,18 @@ struct Matched {
     role: Role,
 }
 
+impl Matched {
+    fn new(cell: &Cell, other: &Cell) -> Self {
+        Self {
+            cosine: cosine(&cell.sketch, &other.sketch),
+            rows: f64::from(cell.rows),
+            dimension: f64::from(cell.dimension),
+            residual: cell.residual && other.residual,
+            role: cell.role,
+        }
+    }
+}
+
 impl Pair<'_> {
     /// Cells of `a` with the cell of `b` in the same role and at the same rows, where `layer_b` maps layers.
     fn matched(&self, wanted: impl Fn(&Cell) -> bool, layer_b: impl Fn(u16) -> Option<u16>) -> Vec<Matched> {
@@ -99,13 +111,7 @@ impl Pair<'_> {
             .filter(|cell| wanted(cell))
             .filter_map(|cell| {
                 let other = self.b.cell(&Cell { layer: layer_b(cell.layer)?, ..*cell })?;
-                Some(Matched {
-                    cosine: cosine(&cell.sketch, &other.sketch),
-                    rows: f64::from(cell.rows),
-                    dimension: f64::from(cell.dimension),
-                    residual: cell.residual && other.residual,
-                    role: cell.role,
-                })
+                Some(Matched::new(cell, other))
             })
             .collect()
     }
@@ -178,21 +184,20 @@ impl Pair<'_> {
 
     fn layer_map(&self) -> (Signal, Vec<(u16, u16, f64)>) {
         let in_stack = |cell: &Cell| cell.stack == Stack::Main && cell.role.is_matrix();
-        let layers = |f: &Fingerprint| {
-            let mut found: Vec<u16> = f.cells.iter().filter(|c| in_stack(c)).map(|c| c.layer).collect();
-            found.sort_unstable();
-            found.dedup();
+        // Cells by layer, each layer in the order of the others.
+        let layers = |f: &'_ Fingerprint| {
+            let mut found: BTreeMap<u16, Vec<Cell>> = BTreeMap::new();
+            for cell in f.cells.iter().filter(|c| in_stack(c)) {
+                found.entry(cell.layer).or_default().push(*cell);
+            }
             found
         };
-        let (in_a, in_b) = (layers(self.a), layers(self.b));
-        let only = |la: u16, lb: u16| move |layer: u16| (layer == la).then_some(lb);
-        let z: Vec<Vec<f64>> = in_a
-            .iter()
-            .map(|&la| {
-                in_b.iter()
-                    .map(|&lb| self.effect(&self.matched(in_stack, only(la, lb))).map_or(0.0, |e| e.z()))
-                    .collect()
-            })
+        let (of_a, of_b) = (layers(self.a), layers(self.b));
+        let (in_a, in_b): (Vec<u16>, Vec<u16>) =
+            (of_a.keys().copied().collect(), of_b.keys().copied().collect());
+        let z: Vec<Vec<f64>> = of_a
+            .values()
+            .map(|x| of_b.values().map(|y| self.effect(&merged(x, y)).map_or(0.0, |e| e.z())).collect())
             .collect();
         let path = layer_map::align(&z);
         let map: BTreeMap<u16, u16> = path.iter().map(|m: &Match| (in_a[m.a], in_b[m.b])).collect();
@@ -207,6 +212,21 @@ impl Pair<'_> {
 
 fn resemblance(a: f32, b: f32) -> f64 {
     (f64::from(a) * f64::from(b)).max(0.0).sqrt()
+}
+
+/// Cells of one layer with those of another that have the same role and rows. Both are ordered by them.
+fn merged(a: &[Cell], b: &[Cell]) -> Vec<Matched> {
+    let key = |cell: &Cell| (cell.role, cell.expert, cell.start);
+    let mut rest = b.iter().peekable();
+    let mut found = Vec::with_capacity(a.len());
+    for cell in a {
+        while rest.next_if(|other| key(other) < key(cell)).is_some() {}
+        let other = rest.peek().filter(|other| key(other) == key(cell));
+        if let Some(other) = other.filter(|o| o.dimension == cell.dimension && o.rows == cell.rows) {
+            found.push(Matched::new(cell, other));
+        }
+    }
+    found
 }
 
 #[cfg(test)]

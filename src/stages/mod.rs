@@ -16,6 +16,7 @@ pub mod full;
 pub mod index;
 pub mod model;
 pub mod plan;
+pub mod population;
 pub mod scan;
 pub mod tokenizer;
 pub mod write;

@@ -1,6 +1,5 @@
-//! scan: which models of the database share weights with this one.
+//! scan: which families of the database share weights with this model, and who is closest.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
@@ -8,60 +7,84 @@ use super::compare::Comparison;
 use super::extract::Extracted;
 use super::model::Subject;
 use super::plan::PlanError;
-use crate::retrieval::Index;
-use crate::signals::evidence::{Evidence, Tests};
+use crate::formats::ModelConfig;
+use crate::retrieval::judge::judge;
+use crate::retrieval::{Effort, Index, Related};
+use crate::signals::Fingerprint;
+use crate::signals::evidence::Evidence;
 use crate::signals::fingerprint::FingerprintError;
 use crate::signals::named::{self, Named, Tokens};
 use crate::signals::profile::{Population, Profile, STORED_TOKENS};
 use crate::signals::screen::{self, Screening};
-use crate::signals::verdict::{self, Context, VerdictKind};
-use crate::signals::{Fingerprint, stored};
+use crate::signals::tokenizer::TokenizerPrint;
+use crate::signals::verdict::{Context, VerdictKind};
 use crate::store::{Database, Row, RowRef, StoreError};
 
-/// Nodes that the index proposes for each one that is asked for: the vector ranks roughly, the cells decide.
-const PROPOSALS_PER_ANSWER: usize = 8;
-/// Fewest proposals.
-const LEAST_PROPOSALS: usize = 64;
-/// Most repositories of one content that are read to find the oldest.
+/// Repositories of one content that an answer names.
 const MAX_COPIES: usize = 64;
-/// Effects closer than this are equal: the resolution of the sketches. Among equals the oldest comes first.
-const RESOLUTION: f64 = 1e-3;
-
-/// Models of the database that a query is held against to see what unrelated ones give.
+/// Rows of the database from which the population mean of the token cosines is taken.
 const BACKGROUND: usize = 48;
-/// Posterior up to which a model of the background counts as unrelated.
-const UNRELATED: f64 = 0.05;
 
-/// One related model of the database.
+/// One model of the database, judged.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// The oldest repository of this content.
+    /// The oldest repository of this content, or the one with exactly the query's files.
     pub row: Row,
     /// Other repositories with the same content.
     pub copies: Vec<String>,
+    /// Cosine of the retrieval vectors: what members are ranked by.
+    pub closeness: f32,
     /// The evidence, query first.
     pub comparison: Comparison,
+}
+
+/// A related family.
+#[derive(Clone, Debug)]
+pub struct FamilyAnswer {
+    /// Never changes, whatever is added.
+    pub id: String,
+    /// Distinct contents in it.
+    pub contents: u32,
+    /// The likeliest ancestor.
+    pub root: Candidate,
+    /// Why it is the likeliest ancestor.
+    pub root_evidence: String,
+    /// The closest contents that the verdict confirms, best first; the root may be among them.
+    pub members: Vec<Candidate>,
 }
 
 /// The answer to one query.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Related models, best first, at most as many as asked for.
-    pub candidates: Vec<Candidate>,
-    /// Related models found in all.
-    pub related: usize,
+    /// Related families, nearest first.
+    pub families: Vec<FamilyAnswer>,
     /// The closest model that was proposed and judged unrelated or undecided, for context.
     pub closest_rejected: Option<Candidate>,
     /// Distinct contents that were searched.
     pub searched: usize,
 }
 
+/// A family in the answer of a bulk scan: no row of the database is read for it.
+#[derive(Clone, Debug)]
+pub struct Brief {
+    /// As found in the index; the verdict is on the family's nearest head.
+    pub related: Related,
+    /// The family's name.
+    pub id: String,
+    /// The oldest repository of the root.
+    pub root: Option<String>,
+    /// The oldest repository of the nearest head, which the verdict is on.
+    pub judged: Option<String>,
+    /// The closest contents by their oldest repositories, with cosines.
+    pub closest: Vec<(String, f32)>,
+}
+
 /// An open database with its index.
 pub struct Scanner {
     db: Database,
     index: Index,
-    /// Some of its models, read when they are first needed.
-    sample: OnceLock<Vec<Row>>,
+    /// The mean token cosines of some models, read when they are first needed.
+    population: OnceLock<Population>,
 }
 
 /// Why a query has no answer.
@@ -82,7 +105,7 @@ impl Scanner {
     /// Opens both.
     pub fn open(db: Database) -> Result<Self, StoreError> {
         let index = Index::open(&db)?;
-        Ok(Self { db, index, sample: OnceLock::new() })
+        Ok(Self { db, index, population: OnceLock::new() })
     }
 
     /// Whether rows were written after the index was built.
@@ -91,124 +114,177 @@ impl Scanner {
         manifest.index.as_ref().is_some_and(|i| i.shards < manifest.shards.len())
     }
 
-    /// Finds and judges the relatives of a model.
-    pub fn scan(&self, query: &Subject, top_k: usize) -> Result<Answer, ScanError> {
+    /// The index.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The families of a fingerprint, from the index alone.
+    pub fn brief(
+        &self,
+        query: &Fingerprint,
+        closest: usize,
+        effort: Effort,
+    ) -> Result<Vec<Brief>, StoreError> {
+        let oldest = |content| Some(self.index.repositories(content).first()?.repo_id.clone());
+        let found = self.index.find(query, closest, effort)?;
+        Ok(found
+            .related
+            .into_iter()
+            .map(|related| {
+                let family = self.index.family(related.family);
+                Brief {
+                    id: family.id.clone(),
+                    root: oldest(family.root),
+                    judged: oldest(self.index.content_of_head(related.head)),
+                    closest: related
+                        .closest
+                        .iter()
+                        .filter_map(|hit| Some((oldest(hit.number)?, hit.cosine)))
+                        .collect(),
+                    related,
+                }
+            })
+            .collect())
+    }
+
+    /// Finds and judges the relatives of a model, up to `top_k` of each family.
+    pub fn scan(&self, query: &Subject, top_k: usize, effort: Effort) -> Result<Answer, ScanError> {
         let _span = tracing::info_span!("scan").entered();
         let query = Query::new(query)?;
-        let proposals = (top_k.saturating_mul(PROPOSALS_PER_ANSWER)).max(LEAST_PROPOSALS);
-        let mut nodes: Vec<u32> =
-            self.index.nearest(&query.fingerprint.vector, proposals).into_iter().map(|hit| hit.0).collect();
-        let content = [Some(&query.weights.sample_digest), query.weights.weights_digest.as_ref()];
-        for node in content.into_iter().flatten().filter_map(|d| self.index.postings().node_of_content(d)) {
-            if !nodes.contains(&node) {
-                nodes.push(node);
+        let found = self.index.find(&query.fingerprint, top_k, effort)?;
+        let mut families = Vec::with_capacity(found.related.len());
+        for related in &found.related {
+            families.push(self.family(&query, related.family, &related.closest, top_k)?);
+        }
+        // The same files are an answer even where the test has too little to go by.
+        let digests = [Some(&query.weights.sample_digest), query.weights.weights_digest.as_ref()];
+        if let Some(content) = digests.into_iter().flatten().find_map(|d| self.index.content_of(d)) {
+            let family = self.index.family_of(content);
+            if !found.related.iter().any(|r| r.family == family)
+                && !self.index.repositories(content).is_empty()
+            {
+                let hit = crate::retrieval::heads::Hit { number: content, cosine: 1.0 };
+                families.insert(0, self.family(&query, family, &[hit], top_k)?);
             }
         }
-        let mut judged = self.judge(&query, &nodes)?;
+        let closest_rejected = match found.rejected {
+            Some(hit) if families.is_empty() => {
+                let content = self.index.content_of_head(hit.number);
+                self.candidates(&query, &[(content, hit.cosine)])?.into_iter().next()
+            }
+            _ => None,
+        };
+        Ok(Answer { families, closest_rejected, searched: self.index.contents() })
+    }
+
+    fn family(
+        &self,
+        query: &Query<'_>,
+        number: u32,
+        closest: &[crate::retrieval::heads::Hit],
+        top_k: usize,
+    ) -> Result<FamilyAnswer, StoreError> {
+        let family = self.index.family(number);
+        let mut contents: Vec<(u32, f32)> = closest.iter().map(|hit| (hit.number, hit.cosine)).collect();
+        if !contents.iter().any(|c| c.0 == family.root) {
+            contents.push((family.root, self.index.cosine(&query.fingerprint.vector, family.root)?));
+        }
+        let judged = self.candidates(query, &contents)?;
+        let is_root =
+            |c: &Candidate| self.index.repositories(family.root).iter().any(|p| p.repo_id == c.row.repo_id);
+        let root = judged.iter().find(|c| is_root(c)).cloned();
+        let mut members: Vec<Candidate> =
+            judged.into_iter().filter(|c| c.comparison.verdict.kind.related() == Some(true)).collect();
         let effect = |c: &Candidate| c.comparison.evidence.body_effect().unwrap_or(0.0);
-        judged.sort_by(|a, b| effect(b).total_cmp(&effect(a)));
-        let (mut related, rejected): (Vec<_>, Vec<_>) =
-            judged.into_iter().partition(|c| c.comparison.verdict.kind.related() == Some(true));
-        related.sort_by_cached_key(|c| {
-            let identical = c.comparison.verdict.kind == VerdictKind::Identical;
-            let steps = (effect(c) / RESOLUTION).round() as i64;
-            (Reverse(identical), Reverse(steps), c.row.created_at.unwrap_or(i64::MAX), c.row.repo_id.clone())
+        members.sort_by(|a, b| {
+            let identical = |c: &Candidate| c.comparison.verdict.kind == VerdictKind::Identical;
+            identical(b).cmp(&identical(a)).then(effect(b).total_cmp(&effect(a)))
         });
-        let found = related.len();
-        related.truncate(top_k);
-        Ok(Answer {
-            candidates: related,
-            related: found,
-            closest_rejected: rejected.into_iter().next(),
-            searched: self.index.nodes(),
+        members.truncate(top_k);
+        let root = root.or_else(|| members.first().cloned()).ok_or_else(|| StoreError::Damaged {
+            path: self.db.folder().to_owned(),
+            what: format!("family {} has no repository", family.id),
+        })?;
+        Ok(FamilyAnswer {
+            id: family.id.clone(),
+            contents: family.contents,
+            root,
+            root_evidence: family.evidence.clone(),
+            members,
         })
     }
 
-    fn judge(&self, query: &Query<'_>, nodes: &[u32]) -> Result<Vec<Candidate>, StoreError> {
-        let places: Vec<RowRef> = nodes
-            .iter()
-            .flat_map(|node| self.index.postings().of_node(*node).take(MAX_COPIES).map(|p| p.at))
-            .collect();
-        let rows: HashMap<RowRef, Row> = places.iter().copied().zip(self.db.rows(&places)?).collect();
-        let background = self.background(query)?;
-        let mut query_digest: Option<Option<String>> = None;
-        let mut candidates = Vec::with_capacity(nodes.len());
-        for node in nodes {
-            let mut copies: Vec<&Row> =
-                self.index.postings().of_node(*node).filter_map(|p| rows.get(&p.at)).collect();
-            let same_samples = |row: &Row| row.sample_digest.as_ref() == Some(&query.weights.sample_digest);
-            if copies.iter().any(|row| same_samples(row)) && query_digest.is_none() {
-                // At most one node has the query's samples, so local files are hashed at most once.
-                query_digest = Some(query.subject.weights_digest()?);
-            }
-            // `None` where a digest is unknown on one side.
-            let same_content = |row: &Row| match (&query_digest, &row.weights_digest) {
-                _ if !same_samples(row) => Some(false),
-                (Some(Some(ours)), Some(stored)) => Some(ours == stored),
-                _ => None,
+    /// Reads and judges the rows of some contents.
+    fn candidates(&self, query: &Query<'_>, contents: &[(u32, f32)]) -> Result<Vec<Candidate>, StoreError> {
+        let own_digest = OnceLock::new();
+        // Of each content the oldest repository; of the query's own content the one with the same files, if any.
+        let mut places = Vec::with_capacity(contents.len());
+        for (content, _) in contents {
+            let repositories = self.index.repositories(*content);
+            let same_samples = |p: &crate::retrieval::tables::Posting| {
+                p.sample_digest.as_ref() == Some(&query.weights.sample_digest)
             };
-            copies.sort_by_key(|row| {
-                (same_content(row) != Some(true), row.created_at.unwrap_or(i64::MAX), &row.repo_id)
-            });
-            let Some((oldest, fingerprint)) =
-                copies.first().and_then(|row| Some((*row, row.fingerprint.as_ref()?)))
+            let mut chosen = repositories.first();
+            if repositories.iter().any(same_samples) {
+                if own_digest.get().is_none() {
+                    // At most one content has the query's samples, so local files are hashed at most once.
+                    let _ = own_digest.set(query.subject.weights_digest()?);
+                }
+                let ours = own_digest.get().and_then(Option::as_ref);
+                chosen = repositories
+                    .iter()
+                    .find(|p| ours.is_some() && p.weights_digest.as_ref() == ours)
+                    .or(chosen);
+            }
+            places.push(chosen.map(|p| p.at));
+        }
+        let wanted: Vec<RowRef> = places.iter().flatten().copied().collect();
+        let rows: HashMap<RowRef, Row> = wanted.iter().copied().zip(self.db.rows(&wanted)?).collect();
+        let population = self.population()?;
+        let mut candidates = Vec::with_capacity(contents.len());
+        for ((content, closeness), at) in contents.iter().zip(places) {
+            let Some((row, fingerprint)) =
+                at.and_then(|at| rows.get(&at)).and_then(|row| Some((row, row.fingerprint.as_ref()?)))
             else {
                 continue;
             };
-            let mut evidence = stored::compare(&query.fingerprint, fingerprint);
-            evidence.in_place.hold_against(&background.controls);
-            let screening = query.screening(oldest);
-            let same_content = same_content(oldest);
-            let context = Context { same_content, searched: self.index.nodes(), tier: screening.tier };
-            let verdict = verdict::judge(&evidence, context);
-            let named = query.named(oldest, &screening, &evidence, &background.population);
-            let others = copies.iter().skip(1).map(|row| row.repo_id.clone()).collect();
+            // `None` where a digest is unknown on one side.
+            let same_content = match (own_digest.get(), &row.weights_digest) {
+                _ if row.sample_digest.as_ref() != Some(&query.weights.sample_digest) => Some(false),
+                (Some(Some(ours)), Some(stored)) => Some(ours == stored),
+                _ => None,
+            };
+            let screening = query.screening(row);
+            let context = Context { same_content, searched: self.index.contents(), tier: screening.tier };
+            let controls = || self.index.controls(query.fingerprint.hidden_size);
+            let (evidence, verdict) = judge(&query.fingerprint, fingerprint, context, controls);
+            let named = query.named(row, &screening, &evidence, population);
+            let others = self.index.repositories(*content).iter().filter(|p| Some(p.at) != at);
             candidates.push(Candidate {
-                row: (*oldest).clone(),
-                copies: others,
+                copies: others.take(MAX_COPIES).map(|p| p.repo_id.clone()).collect(),
+                row: row.clone(),
+                closeness: *closeness,
                 comparison: Comparison { screening, evidence, verdict, named, merge: None },
             });
         }
         Ok(candidates)
     }
 
-    /// Holds the query against some models of the database that are not related to it.
-    fn background(&self, query: &Query<'_>) -> Result<Background, StoreError> {
-        let rows = if let Some(rows) = self.sample.get() {
-            rows
-        } else {
-            let nodes = self.index.nodes();
-            let n = nodes.min(BACKGROUND);
-            let places: Vec<RowRef> = (0..n)
-                .filter_map(|i| Some(self.index.postings().of_node((i * nodes / n) as u32).next()?.at))
-                .collect();
-            let rows = self.db.rows(&places)?;
-            self.sample.get_or_init(|| rows)
-        };
-        let mut background = Background::default();
-        for row in rows {
-            let Some(fingerprint) = &row.fingerprint else { continue };
-            let evidence = stored::compare(&query.fingerprint, fingerprint);
-            let context = Context { searched: 1, ..Context::default() };
-            if verdict::judge(&evidence, context).score > UNRELATED {
-                continue;
-            }
-            if let Some(profile) = &row.profile {
-                background.population.add(&profile.gram);
-            }
-            if fingerprint.hidden_size == query.fingerprint.hidden_size {
-                background.controls.push(evidence.in_place);
-            }
+    /// What the token cosines of any model look like: the mean over some models of the database.
+    fn population(&self) -> Result<&Population, StoreError> {
+        if let Some(known) = self.population.get() {
+            return Ok(known);
         }
-        Ok(background)
+        let all = self.index.all_repositories();
+        let n = all.len().min(BACKGROUND);
+        let places: Vec<RowRef> = (0..n).map(|i| all[i * all.len() / n].at).collect();
+        let mut population = Population::default();
+        for profile in self.db.rows(&places)?.iter().filter_map(|row| row.profile.as_ref()) {
+            population.add(&profile.gram);
+        }
+        Ok(self.population.get_or_init(|| population))
     }
-}
-
-/// What models look like that are not related to the query.
-#[derive(Default)]
-struct Background {
-    controls: Vec<Tests>,
-    population: Population,
 }
 
 /// A query with what is computed of it once.
@@ -229,9 +305,9 @@ impl<'a> Query<'a> {
 
     fn screening(&self, row: &Row) -> Screening {
         let own = &self.subject.metadata;
-        let prints = own.tokenizer.as_ref().ok().map(|known| &known.print).zip(row.tokenizer.as_ref());
-        let config = row.config.clone().unwrap_or_default();
-        screen::screen(&own.config, &config, prints)
+        let tokenizer: Option<&TokenizerPrint> = own.tokenizer.as_ref().ok().map(|known| &known.print);
+        let config: ModelConfig = row.config.clone().unwrap_or_default();
+        screen::screen(&own.config, &config, tokenizer.zip(row.tokenizer.as_ref()))
     }
 
     fn named(

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::manifest::{IndexEntry, Manifest};
-use super::schema::Key;
+use super::manifest::{IndexEntry, Manifest, ShardEntry};
+use super::schema::{Content, Key};
 use super::{Outcome, Row, StoreError, atomic, shard};
 
 /// Where a row lies.
@@ -87,7 +87,10 @@ impl Database {
     }
 
     /// Calls `visit` for the live row of every repository: the last one written.
-    pub fn for_each_live(&self, mut visit: impl FnMut(RowRef, Row)) -> Result<(), StoreError> {
+    pub fn for_each_live(
+        &self,
+        mut visit: impl FnMut(RowRef, Row) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let live = self.live()?;
         for (shard, entry) in self.manifest.shards.iter().enumerate() {
             let mut number = 0;
@@ -96,12 +99,35 @@ impl Database {
                     let at = RowRef { shard: shard as u32, row: number };
                     number += 1;
                     if live.get(&row.hub_id).is_some_and(|k| k.at == at) {
-                        visit(at, row);
+                        visit(at, row)?;
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// What the index needs of the rows of one shard, batch by batch, live or not.
+    pub fn contents(
+        &self,
+        shard: usize,
+    ) -> Result<impl Iterator<Item = Result<Vec<(RowRef, Content)>, StoreError>>, StoreError> {
+        let entry = self.shard(shard)?;
+        let mut row = 0;
+        Ok(shard::read_contents(&self.folder, entry)?.map(move |batch| {
+            let places = batch?.into_iter().map(|content| {
+                row += 1;
+                (RowRef { shard: shard as u32, row: row - 1 }, content)
+            });
+            Ok(places.collect())
+        }))
+    }
+
+    fn shard(&self, shard: usize) -> Result<&ShardEntry, StoreError> {
+        self.manifest.shards.get(shard).ok_or_else(|| StoreError::Damaged {
+            path: self.folder.join(super::manifest::FILE_NAME),
+            what: format!("it lists no shard {shard}"),
+        })
     }
 
     /// The live row of every repository, by its immutable id, without fingerprints.
@@ -117,6 +143,32 @@ impl Database {
             }
         }
         Ok(live)
+    }
+
+    /// Checks the checksum of every shard and counts its rows; returns their sum.
+    pub fn verify(&self) -> Result<u64, StoreError> {
+        let mut rows = 0;
+        for entry in &self.manifest.shards {
+            let path = self.folder.join(&entry.file);
+            let (bytes, sha256) = atomic::checksum(&path)?;
+            if bytes != entry.bytes || sha256 != entry.sha256 {
+                let what = format!(
+                    "{bytes} bytes with SHA-256 {sha256}, the manifest says {} with {}",
+                    entry.bytes, entry.sha256
+                );
+                return Err(StoreError::Damaged { path, what });
+            }
+            let mut found = 0;
+            for batch in shard::read_keys(&self.folder, entry)? {
+                found += batch?.len() as u64;
+            }
+            if found != entry.rows {
+                let what = format!("it has {found} rows, the manifest says {}", entry.rows);
+                return Err(StoreError::Damaged { path, what });
+            }
+            rows += found;
+        }
+        Ok(rows)
     }
 
     /// Live rows by outcome.
@@ -138,10 +190,7 @@ impl Database {
         for (shard, mut rows) in by_shard {
             rows.sort_unstable();
             rows.dedup();
-            let entry = self.manifest.shards.get(shard as usize).ok_or_else(|| StoreError::Damaged {
-                path: self.folder.join(super::manifest::FILE_NAME),
-                what: format!("it lists no shard {shard}"),
-            })?;
+            let entry = self.shard(shard as usize)?;
             for (row, value) in rows.iter().zip(shard::read_rows(&self.folder, entry, &rows)?) {
                 found.insert(RowRef { shard, row: *row }, value);
             }
@@ -178,10 +227,13 @@ mod tests {
         let live = db.live().unwrap();
         assert_eq!(live.len(), 2);
         assert_eq!(live["id-a"].sha.as_deref(), Some("new"));
-        let mut seen = Vec::new();
-        db.for_each_live(|_, row| seen.push(row.repo_id)).unwrap();
-        seen.sort();
-        assert_eq!(seen, ["org/a", "org/b"]);
+        let places = |id: &str| live[id].at;
+        assert_eq!(places("id-a"), RowRef { shard: 1, row: 0 });
+        let contents: Vec<_> = db.contents(0).unwrap().flat_map(Result::unwrap).collect();
+        let found: Vec<_> = contents.iter().map(|(at, c)| (*at, c.repo_id.as_str())).collect();
+        let at = |row| RowRef { shard: 0, row };
+        assert_eq!(found, [(at(0), "org/a"), (at(1), "org/b")]);
+        assert!(db.contents(7).is_err());
     }
 
     #[test]

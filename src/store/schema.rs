@@ -155,6 +155,71 @@ pub fn from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Row>, StoreErr
     (0..batch.num_rows()).map(|i| reader.row(i)).collect()
 }
 
+/// The columns of a [`Content`].
+pub const CONTENT_COLUMNS: [&str; 22] = [
+    "repo_id",
+    "hub_id",
+    "created_at",
+    "declared_bases",
+    "quantization",
+    "weights_digest",
+    "sample_digest",
+    "hidden_size",
+    "layers",
+    "vocabulary",
+    "resemblance",
+    "cell_role",
+    "cell_stack",
+    "cell_expert",
+    "cell_hash",
+    "cell_layer",
+    "cell_start",
+    "cell_rows",
+    "cell_dimension",
+    "cell_residual",
+    "cell_sketch",
+    "vector",
+];
+
+/// What the index needs of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Content {
+    /// Name.
+    pub repo_id: String,
+    /// The Hub's immutable id.
+    pub hub_id: String,
+    /// Creation on the Hub, milliseconds since 1970.
+    pub created_at: Option<i64>,
+    /// What the card claims.
+    pub declared_bases: Vec<String>,
+    /// Whether config.json states a quantisation.
+    pub quantised: bool,
+    /// Digest of the weight files.
+    pub weights_digest: Option<String>,
+    /// Digest of the sampled bytes.
+    pub sample_digest: Option<String>,
+    /// The fingerprint, if indexed.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// A batch of [`CONTENT_COLUMNS`] to what the index needs; `path` is for errors.
+pub fn contents_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Content>, StoreError> {
+    let reader = Reader { batch, path };
+    let content = |i| {
+        Ok(Content {
+            repo_id: reader.required("repo_id", i)?,
+            hub_id: reader.required("hub_id", i)?,
+            created_at: reader.time("created_at", i)?,
+            declared_bases: reader.texts("declared_bases", i)?.into_iter().flatten().collect(),
+            quantised: reader.text("quantization", i)?.is_some(),
+            weights_digest: reader.text("weights_digest", i)?,
+            sample_digest: reader.text("sample_digest", i)?,
+            fingerprint: reader.fingerprint(i)?,
+        })
+    };
+    (0..batch.num_rows()).map(content).collect()
+}
+
 /// The columns of a [`Key`].
 pub const KEY_COLUMNS: [&str; 3] = ["hub_id", "sha", "outcome"];
 

@@ -11,7 +11,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use super::manifest::{FORMAT_VERSION, ShardEntry};
-use super::schema::{self, Key};
+use super::schema::{self, Content, Key};
 use super::{Row, StoreError, atomic};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 
@@ -64,6 +64,17 @@ pub fn read_keys(
     let mask = ProjectionMask::columns(opened.builder.parquet_schema(), schema::KEY_COLUMNS);
     opened.builder = opened.builder.with_projection(mask);
     opened.batches(None, schema::keys_from_batch)
+}
+
+/// What the index needs of all rows, batch by batch.
+pub fn read_contents(
+    folder: &Path,
+    entry: &ShardEntry,
+) -> Result<impl Iterator<Item = Result<Vec<Content>, StoreError>>, StoreError> {
+    let mut opened = open(folder, entry)?;
+    let mask = ProjectionMask::columns(opened.builder.parquet_schema(), schema::CONTENT_COLUMNS);
+    opened.builder = opened.builder.with_projection(mask);
+    opened.batches(None, schema::contents_from_batch)
 }
 
 /// Some rows of a shard by their numbers (sorted, distinct), in that order.

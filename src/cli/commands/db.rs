@@ -1,10 +1,15 @@
 //! `hubprint db`
 
 use crate::cli::args::InfoArgs;
+use std::sync::Arc;
+
 use crate::cli::failure::Failure;
 use crate::cli::json::InfoJson;
+use crate::cli::progress::Watch;
 use crate::cli::tables;
 use crate::cli::{Done, printer};
+use crate::pipeline::Progress;
+use crate::retrieval;
 use crate::store::{Database, Outcome};
 
 pub(in crate::cli) fn info(args: &InfoArgs) -> Result<Done, Failure> {
@@ -43,4 +48,38 @@ pub(in crate::cli) fn info(args: &InfoArgs) -> Result<Done, Failure> {
         tables::bytes(bytes)
     ))?;
     Ok(Done::All)
+}
+
+pub(in crate::cli) fn verify(args: &InfoArgs) -> Result<Done, Failure> {
+    let db = Database::open(&args.db)?;
+    let progress = Arc::new(Progress::default());
+    let verified = {
+        let _watch = Watch::start("verify", "contents", &progress);
+        retrieval::verify(&db, &|done, all| {
+            progress.set_total(all);
+            progress.set_done(done);
+        })?
+    };
+    if args.json {
+        printer::json(&verified)?;
+    } else {
+        let lost = verified.lost_repositories + verified.lost_contents + verified.lost_heads;
+        let found = if lost == 0 {
+            "every model is found".to_owned()
+        } else {
+            format!(
+                "lost: {} repositories, {} contents, {} heads",
+                verified.lost_repositories, verified.lost_contents, verified.lost_heads
+            )
+        };
+        printer::data(&format!(
+            "{} shards with {} rows and the index of {} contents are as written; {found}",
+            verified.shards, verified.rows, verified.contents
+        ))?;
+    }
+    if verified.is_whole() {
+        return Ok(Done::All);
+    }
+    Err(Failure::from(anyhow::anyhow!("the index does not find every model"))
+        .with_hint("rebuild it with `hubprint index --rebuild --db DIR`"))
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cli::args::IndexArgs;
 use crate::cli::failure::Failure;
@@ -13,22 +14,47 @@ use crate::stages::index::index;
 use crate::store::Database;
 
 pub(in crate::cli) fn run(args: &IndexArgs) -> Result<Done, Failure> {
-    let built = index_with(&args.db, &BuildSettings::default())?;
+    let built = index_with(&args.db, &BuildSettings::default(), args.rebuild)?;
     if args.json {
         printer::json(&built)?;
     } else {
         printer::data(&tables::index(&built))?;
     }
-    Ok(Done::All)
+    Ok(if built.complete { Done::All } else { Done::Partly })
 }
 
-/// Builds with a progress bar.
-pub(in crate::cli) fn index_with(db: &Path, settings: &BuildSettings) -> Result<Built, Failure> {
+/// Builds with a progress bar. The first Ctrl-C commits the shards that are done; the second ends the program.
+pub(in crate::cli) fn index_with(
+    db: &Path,
+    settings: &BuildSettings,
+    from_nothing: bool,
+) -> Result<Built, Failure> {
     let mut db = Database::open(db)?;
     let progress = Arc::new(Progress::default());
-    let _watch = Watch::start("index", "nodes", &progress);
-    Ok(index(&mut db, settings, &|done, all| {
-        progress.set_total(all);
-        progress.set_done(done);
-    })?)
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    let listening = tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            printer::talk("stopping at the end of the shard; Ctrl-C again to stop at once");
+            asked.store(true, Ordering::Relaxed);
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(130);
+            }
+        }
+    });
+    let built = {
+        let _watch = Watch::start("index", "rows", &progress);
+        index(
+            &mut db,
+            settings,
+            from_nothing,
+            &|done, all| {
+                progress.set_total(all);
+                progress.set_done(done);
+            },
+            &|| stop.load(Ordering::Relaxed),
+        )
+    };
+    listening.abort();
+    Ok(built?)
 }

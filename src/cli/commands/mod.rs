@@ -1,8 +1,10 @@
 //! One file a command.
 
+mod bulk;
 pub(super) mod compare;
 pub(super) mod crawl;
 pub(super) mod db;
+pub(super) mod dev;
 pub(super) mod eval;
 pub(super) mod hub;
 pub(super) mod index;

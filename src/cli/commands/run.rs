@@ -12,6 +12,7 @@ use crate::cli::json::{self, RunJson, ScanErrorJson};
 use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
 use crate::pipeline::Pipeline;
+use crate::retrieval::Effort;
 use crate::server;
 use crate::store::Database;
 
@@ -49,7 +50,7 @@ async fn stages(pipeline: &Pipeline, hub: &Hub, as_json: bool) -> Result<Done, F
         all.crawl = Some(report);
     }
     if let Some(settings) = &pipeline.index {
-        let built = index_with(path, settings)?;
+        let built = index_with(path, settings, false)?;
         if !as_json {
             printer::data(&format!("{}\n", tables::index(&built)))?;
         }
@@ -60,7 +61,7 @@ async fn stages(pipeline: &Pipeline, hub: &Hub, as_json: bool) -> Result<Done, F
         let load = environment::load_settings();
         for name in &settings.models {
             let begun = Instant::now();
-            let line = match scan_one(&scanner, name, hub, &load, settings.top_k).await {
+            let line = match scan_one(&scanner, name, hub, &load, settings.top_k, Effort::Usual).await {
                 Ok((query, answer)) => {
                     if !as_json {
                         printer::data(&tables::scan(&query, &answer))?;

@@ -7,18 +7,24 @@ use crate::cli::failure::Failure;
 use crate::cli::json::{self, ScanErrorJson};
 use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
+use crate::retrieval::Effort;
 use crate::stages::model::{self, LoadSettings, Subject};
 use crate::stages::scan::{Answer, Scanner};
 use crate::store::Database;
+
+use super::bulk;
 
 pub(in crate::cli) async fn run(args: ScanArgs) -> Result<Done, Failure> {
     let scanner = open(Database::open(&args.db)?)?;
     let hub = environment::hub(args.hub.hub.as_deref())?;
     let settings = environment::load_settings();
+    if args.models.is_empty() {
+        return bulk::run(&args, scanner, hub, settings).await;
+    }
     let mut failed = 0;
     for name in &args.models {
         let begun = Instant::now();
-        match scan_one(&scanner, name, &hub, &settings, args.top_k).await {
+        match scan_one(&scanner, name, &hub, &settings, args.top_k, effort(&args)).await {
             Ok((query, answer)) if args.json => {
                 printer::json(&json::scan(&query, &answer, begun.elapsed().as_secs_f64()))?;
             }
@@ -44,6 +50,10 @@ pub(in crate::cli) async fn run(args: ScanArgs) -> Result<Done, Failure> {
     }
 }
 
+pub(super) fn effort(args: &ScanArgs) -> Effort {
+    if args.exact { Effort::Exact } else { Effort::Usual }
+}
+
 /// Opens the index, and says when it is behind its database.
 pub(in crate::cli) fn open(db: Database) -> Result<Scanner, Failure> {
     let folder = db.folder().display().to_string();
@@ -63,8 +73,9 @@ pub(in crate::cli) async fn scan_one(
     hub: &Hub,
     settings: &LoadSettings,
     top_k: usize,
+    effort: Effort,
 ) -> Result<(Subject, Answer), Failure> {
     let query = model::load(name, hub, settings).await?;
-    let answer = scanner.scan(&query, top_k)?;
+    let answer = scanner.scan(&query, top_k, effort)?;
     Ok((query, answer))
 }

@@ -1,0 +1,542 @@
+//! Building an index, from nothing or from the one before.
+//!
+//! Shards are read in the order of the manifest, the next one while the last is placed. What a content is placed
+//! under never changes ([`super::family`]), so the index of last night is a prefix of tonight's: its files are
+//! copied, the new shards are added. A build that is interrupted commits the shards that it has finished, and the
+//! next one goes on behind them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::family::Families;
+use super::heads::{self, Hit};
+use super::index::{
+    CODES, CONTENTS, Effort, FAMILIES, FileEntry, HEADS, INDEX_VERSION, Index, METADATA, Metadata, PAYLOAD,
+    POSTINGS, Quality, VECTORS,
+};
+use super::members::difference;
+use super::payload::PayloadWriter;
+use super::root::{self, Member};
+use super::tables::{self, Content, Family, Posting};
+use super::vector::{Code, Vector, dot, norm};
+use super::vectors::{Vectors, VectorsWriter};
+use crate::signals::Fingerprint;
+use crate::signals::fingerprint::{EXTRACTION_VERSION, VECTOR_DIMENSIONS};
+use crate::signals::sketch::mix;
+use crate::store::manifest::IndexEntry;
+use crate::store::schema;
+use crate::store::{Database, RowRef, StoreError, atomic};
+
+/// Contents placed at once; their fingerprints are some 15 KB each.
+const BATCH: usize = 2048;
+/// Batches that are read ahead.
+const AHEAD: usize = 2;
+/// Nearest contents that recall is measured on.
+const RECALL_AT: usize = 10;
+/// Part of the contents without a repository from which on an index is built from nothing.
+const MOST_GONE: f64 = 0.2;
+
+/// How to build.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BuildSettings {
+    /// Contents that recall is measured on.
+    pub recall_queries: usize,
+    /// Made-up strangers that the rate of false families is measured on.
+    pub strangers: usize,
+    /// Seed of both samples.
+    pub seed: u64,
+}
+
+impl Default for BuildSettings {
+    fn default() -> Self {
+        Self { recall_queries: 200, strangers: 10_000, seed: 1 }
+    }
+}
+
+/// What a build did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Built {
+    /// Repositories with a fingerprint.
+    pub models: usize,
+    /// Distinct contents.
+    pub contents: usize,
+    /// Contents that stand for those near them; searches look at these.
+    pub heads: usize,
+    /// Families.
+    pub families: usize,
+    /// Contents that were added to the index before; all of them in a build from nothing.
+    pub added: usize,
+    /// Whether it began with the index before.
+    pub incremental: bool,
+    /// Whether it covers all shards; an interrupted build does not.
+    pub complete: bool,
+    /// Measured on the finished index.
+    #[serde(flatten)]
+    pub quality: Quality,
+    /// Bytes of all index files.
+    pub bytes: u64,
+}
+
+/// What grows while shards are read.
+struct Growing {
+    families: Families,
+    contents: Vec<Content>,
+    codes: Vec<Code>,
+    postings: Vec<Posting>,
+    /// By digest of the content.
+    known: HashMap<String, u32>,
+    /// (content, base that a card declares), to be counted when all names are known.
+    declared: Vec<(u32, String)>,
+    payload: PayloadWriter,
+    vectors: VectorsWriter,
+    /// Vectors of heads, which the differences of their members are taken from.
+    of_heads: Vec<Vector>,
+    /// Contents without a family table entry yet, by name of the founder.
+    ids: Vec<String>,
+}
+
+/// Builds the index of all live fingerprints and makes it the database's. `progress` gets (rows done, rows in all);
+/// once `stop` says so, what was finished is committed.
+pub fn build(
+    db: &mut Database,
+    settings: &BuildSettings,
+    from_nothing: bool,
+    progress: &(dyn Fn(u64, u64) + Sync),
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<Built, StoreError> {
+    let live: HashSet<RowRef> = db.live()?.into_values().map(|known| known.at).collect();
+    let previous = if from_nothing { None } else { reusable(db, settings, &live) };
+    let folder_name = format!("index/{:06}", db.manifest().generation + 1);
+    let folder = db.folder().join(&folder_name);
+    // Left over by a build that died before its commit.
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(StoreError::io(&folder))?;
+    }
+    fs::create_dir_all(&folder).map_err(StoreError::io(&folder))?;
+
+    let begin = previous.as_ref().map_or(0, |p| p.metadata.shards.len());
+    let incremental = previous.is_some();
+    let before = previous.as_ref().map_or(0, Index::contents);
+    let changed_from = before as u32;
+    let old_table = previous.as_ref().map(|p| p.table.clone()).unwrap_or_default();
+    let mut growing = match previous {
+        Some(index) => Growing::resume(index, &folder, &live)?,
+        None => Growing::new(&folder)?,
+    };
+    let covered = growing.read(db, begin, &live, progress, stop)?;
+    let complete = covered == db.manifest().shards.len();
+    let parts = growing.finish(&folder, changed_from, old_table)?;
+
+    let shards = db.manifest().shards[..covered].iter().map(|s| s.sha256.clone()).collect();
+    let mut metadata = Metadata {
+        index_version: INDEX_VERSION,
+        extraction_version: EXTRACTION_VERSION,
+        little_endian: cfg!(target_endian = "little"),
+        dimensions: VECTOR_DIMENSIONS,
+        contents: parts.contents,
+        heads: parts.heads,
+        families: parts.families,
+        before,
+        settings: settings.clone(),
+        shards,
+        quality: Quality::default(),
+        files: parts.files,
+    };
+    write_metadata(&folder, &metadata)?;
+    if complete {
+        metadata.quality = measure(&Index::open_folder(&folder)?, settings)?;
+        write_metadata(&folder, &metadata)?;
+    }
+    let previous = db.manifest().index.as_ref().map(|i| db.folder().join(&i.folder));
+    db.set_index(IndexEntry { folder: folder_name, shards: covered })?;
+    if let Some(previous) = previous.filter(|p| p.exists()) {
+        // Nothing refers to it any more; a reader that opened it has its files open.
+        fs::remove_dir_all(&previous).map_err(StoreError::io(&previous))?;
+    }
+    Ok(Built {
+        models: parts.models,
+        contents: parts.contents,
+        heads: parts.heads,
+        families: parts.families,
+        added: parts.contents - before,
+        incremental,
+        complete,
+        quality: metadata.quality,
+        bytes: metadata.files.values().map(|f| f.bytes).sum(),
+    })
+}
+
+/// The index before, where it can be gone on with: same versions and settings, covering the first shards as they
+/// are, and most of its contents still there.
+fn reusable(db: &Database, settings: &BuildSettings, live: &HashSet<RowRef>) -> Option<Index> {
+    // Whatever is wrong with it, building from nothing puts it right.
+    let index = Index::open(db).ok()?;
+    let shards = &db.manifest().shards;
+    let covers = &index.metadata.shards;
+    let same = covers.len() <= shards.len() && covers.iter().zip(shards).all(|(sha, s)| *sha == s.sha256);
+    let held: HashSet<u32> =
+        index.postings.all().iter().filter(|p| live.contains(&p.at)).map(|p| p.content).collect();
+    let gone = index.contents() - held.len();
+    let fits =
+        same && index.metadata.settings == *settings && gone as f64 <= MOST_GONE * index.contents() as f64;
+    fits.then_some(index)
+}
+
+impl Growing {
+    fn new(folder: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            families: Families::default(),
+            contents: Vec::new(),
+            codes: Vec::new(),
+            postings: Vec::new(),
+            known: HashMap::new(),
+            declared: Vec::new(),
+            payload: PayloadWriter::open(&folder.join(PAYLOAD))?,
+            vectors: VectorsWriter::open(&folder.join(VECTORS))?,
+            of_heads: Vec::new(),
+            ids: Vec::new(),
+        })
+    }
+
+    fn resume(index: Index, folder: &Path, live: &HashSet<RowRef>) -> Result<Self, StoreError> {
+        for name in [PAYLOAD, VECTORS] {
+            let (from, to) = (index.folder.join(name), folder.join(name));
+            fs::copy(&from, &to).map_err(StoreError::io(&to))?;
+        }
+        let of_heads = index
+            .families
+            .heads
+            .iter()
+            .map(|head| index.vectors.read(head.content))
+            .collect::<Result<_, StoreError>>()?;
+        // A digest stays known when its last repository is gone: the content keeps its place.
+        let known = index
+            .postings
+            .all()
+            .iter()
+            .map(|p| (p.sample_digest.clone().unwrap_or_else(|| p.repo_id.clone()), p.content))
+            .collect();
+        let postings = index.postings.all().iter().filter(|p| live.contains(&p.at)).cloned().collect();
+        Ok(Self {
+            families: index.families,
+            contents: index.contents,
+            codes: index.codes,
+            postings,
+            known,
+            declared: Vec::new(),
+            payload: PayloadWriter::open(&folder.join(PAYLOAD))?,
+            vectors: VectorsWriter::open(&folder.join(VECTORS))?,
+            of_heads,
+            ids: index.table.iter().map(|f| f.id.clone()).collect(),
+        })
+    }
+
+    /// Reads the shards from `begin` on; returns how many are covered in the end.
+    fn read(
+        &mut self,
+        db: &Database,
+        begin: usize,
+        live: &HashSet<RowRef>,
+        progress: &(dyn Fn(u64, u64) + Sync),
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<usize, StoreError> {
+        let shards = &db.manifest().shards;
+        let all: u64 = shards[begin..].iter().map(|s| s.rows).sum();
+        let mut done = 0;
+        progress(done, all);
+        std::thread::scope(|scope| {
+            let (send, receive) = sync_channel(AHEAD);
+            scope.spawn(move || {
+                for shard in begin..shards.len() {
+                    let batches = match db.contents(shard) {
+                        Ok(batches) => batches,
+                        Err(error) => {
+                            let _ = send.send(Err(error));
+                            return;
+                        }
+                    };
+                    // Whoever receives has stopped when sending fails.
+                    for batch in batches {
+                        if send.send(batch.map(|rows| (rows, false))).is_err() {
+                            return;
+                        }
+                    }
+                    if send.send(Ok((Vec::new(), true))).is_err() {
+                        return;
+                    }
+                }
+            });
+            let mut covered = begin;
+            let mut waiting: Vec<(RowRef, schema::Content)> = Vec::new();
+            for message in receive {
+                let (rows, shard_ends): (Vec<(RowRef, schema::Content)>, bool) = message?;
+                done += rows.len() as u64;
+                waiting.extend(rows.into_iter().filter(|(at, _)| live.contains(at)));
+                if shard_ends || waiting.len() >= BATCH {
+                    self.add(std::mem::take(&mut waiting))?;
+                    progress(done, all);
+                }
+                if shard_ends {
+                    covered += 1;
+                    if stop() {
+                        break;
+                    }
+                }
+            }
+            Ok(covered)
+        })
+    }
+
+    /// Adds some live rows.
+    fn add(&mut self, rows: Vec<(RowRef, schema::Content)>) -> Result<(), StoreError> {
+        let mut fresh: Vec<Fingerprint> = Vec::new();
+        for (at, row) in rows {
+            let Some(fingerprint) = row.fingerprint else { continue };
+            let next = self.contents.len() as u32;
+            let digest = row.sample_digest.clone().unwrap_or_else(|| row.hub_id.clone());
+            let content = *self.known.entry(digest.clone()).or_insert(next);
+            if content == next {
+                self.contents.push(Content {
+                    // Known when the batch is placed.
+                    place: super::family::Place { head: 0, cosine: 0.0, effect: 0.0 },
+                    created_at: row.created_at,
+                    quantised: row.quantised,
+                    layers: fingerprint.layers,
+                    declared_by: 0,
+                });
+                self.ids.push(digest);
+                fresh.push(fingerprint);
+            }
+            let known = &mut self.contents[content as usize];
+            known.created_at = match (known.created_at, row.created_at) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            self.declared.extend(row.declared_bases.into_iter().map(|base| (content, base)));
+            let schema::Content { repo_id, created_at, weights_digest, sample_digest, .. } = row;
+            self.postings.push(Posting { content, at, repo_id, created_at, weights_digest, sample_digest });
+        }
+        let first = self.contents.len() - fresh.len();
+        self.families.place(&fresh, &mut self.payload)?;
+        for (content, fingerprint) in (first..).zip(&fresh) {
+            let place = self.families.places[content];
+            self.contents[content].place = place;
+            self.vectors.add(&fingerprint.vector)?;
+            if self.families.heads[place.head as usize].content == content as u32 {
+                self.of_heads.push(fingerprint.vector);
+            }
+        }
+        // Heads may come later in a batch than members that were placed under earlier ones, never the other way.
+        let of_heads = &self.of_heads;
+        self.codes.par_extend(fresh.par_iter().enumerate().map(|(i, fingerprint)| {
+            let place = self.contents[first + i].place;
+            difference(&of_heads[place.head as usize], &fingerprint.vector)
+        }));
+        Ok(())
+    }
+
+    /// Writes the files.
+    fn finish(self, folder: &Path, changed_from: u32, old: Vec<Family>) -> Result<Parts, StoreError> {
+        let Self { families, mut contents, codes, postings, declared, payload, vectors, ids, .. } = self;
+        payload.finish()?;
+        let vectors = vectors.finish()?;
+        write_codes(&folder.join(CODES), &codes)?;
+        let family_of = |contents: &[Content], content: u32| {
+            families.heads[contents[content as usize].place.head as usize].family
+        };
+        let by_name: HashMap<&str, u32> = postings.iter().map(|p| (p.repo_id.as_str(), p.content)).collect();
+        for (content, base) in &declared {
+            if let Some(base) = by_name.get(base.as_str()).copied()
+                && base != *content
+                && family_of(&contents, base) == family_of(&contents, *content)
+            {
+                contents[base as usize].declared_by += 1;
+            }
+        }
+        let held: HashSet<u32> = postings.iter().map(|p| p.content).collect();
+        let mut members: Vec<Vec<u32>> = vec![Vec::new(); families.count as usize];
+        for content in 0..contents.len() as u32 {
+            members[family_of(&contents, content) as usize].push(content);
+        }
+        let founders = families.heads.iter().filter(|h| h.link.is_none()).map(|h| h.content);
+        let table: Vec<Family> = founders
+            .zip(members)
+            .enumerate()
+            .collect::<Vec<_>>()
+            .into_par_iter()
+            .map(|(number, (founder, members))| {
+                let contents = &contents;
+                let id = old.get(number).map_or_else(
+                    // The first 16 characters of a SHA-256 tell more families apart than there will be models.
+                    || ids[founder as usize].chars().take(16).collect(),
+                    |family| family.id.clone(),
+                );
+                let untouched = members.last().is_some_and(|last| *last < changed_from);
+                if let Some(family) = old.get(number).filter(|f| untouched && held.contains(&f.root)) {
+                    return Ok(family.clone());
+                }
+                let there: Vec<Member> = members
+                    .iter()
+                    .filter(|content| held.contains(content))
+                    .map(|content| {
+                        let facts = &contents[*content as usize];
+                        Member {
+                            content: *content,
+                            created_at: facts.created_at,
+                            quantised: facts.quantised,
+                            layers: facts.layers,
+                            declared_by: facts.declared_by,
+                        }
+                    })
+                    .collect();
+                let chosen = root::root(&there, |content| vectors.read(content))?;
+                let gone =
+                    || root::Root { content: founder, evidence: "all its repositories are gone".into() };
+                let root::Root { content, evidence } = chosen.unwrap_or_else(gone);
+                Ok(Family { id, root: content, contents: there.len() as u32, evidence })
+            })
+            .collect::<Result<_, StoreError>>()?;
+        tables::write_contents(&folder.join(CONTENTS), &contents)?;
+        tables::write_heads(&folder.join(HEADS), &families.heads)?;
+        tables::write_families(&folder.join(FAMILIES), &table)?;
+        tables::write_postings(&folder.join(POSTINGS), &postings)?;
+        let names = [CODES, CONTENTS, FAMILIES, HEADS, PAYLOAD, POSTINGS, VECTORS];
+        let files = names
+            .par_iter()
+            .map(|name| Ok(((*name).to_owned(), FileEntry::of(&folder.join(name))?)))
+            .collect::<Result<BTreeMap<_, _>, StoreError>>()?;
+        Ok(Parts {
+            models: postings.len(),
+            contents: contents.len(),
+            heads: families.heads.len(),
+            families: table.len(),
+            files,
+        })
+    }
+}
+
+/// A finished folder.
+struct Parts {
+    models: usize,
+    contents: usize,
+    heads: usize,
+    families: usize,
+    files: BTreeMap<String, FileEntry>,
+}
+
+fn write_metadata(folder: &Path, metadata: &Metadata) -> Result<(), StoreError> {
+    let path: PathBuf = folder.join(METADATA);
+    atomic::write(&path, &serde_json::to_vec_pretty(metadata).map_err(StoreError::damaged(&path))?)
+}
+
+fn write_codes(path: &Path, codes: &[Code]) -> Result<(), StoreError> {
+    atomic::write_with(path, |file| {
+        let mut out = std::io::BufWriter::new(file);
+        for code in codes {
+            for word in code {
+                out.write_all(&word.to_le_bytes()).map_err(StoreError::io(path))?;
+            }
+        }
+        out.flush().map_err(StoreError::io(path))
+    })
+}
+
+/// Measures searches on the index itself: recall against the exact scan, and strangers that get a family.
+fn measure(index: &Index, settings: &BuildSettings) -> Result<Quality, StoreError> {
+    let mut heads: Vec<u32> = (0..index.heads() as u32).collect();
+    let mut contents: Vec<u32> = (0..index.contents() as u32).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
+    heads.shuffle(&mut rng);
+    contents.shuffle(&mut rng);
+    contents.truncate(settings.recall_queries);
+
+    let queries: Vec<(u32, Vector)> =
+        contents.iter().map(|c| Ok((*c, index.vectors.read(*c)?))).collect::<Result<_, StoreError>>()?;
+    let exact = exact_scan(&index.vectors, &queries.iter().map(|q| q.1).collect::<Vec<_>>(), RECALL_AT)?;
+    let shares: Vec<f64> = queries
+        .par_iter()
+        .zip(&exact)
+        .map(|((content, vector), truth)| {
+            let head = index.contents[*content as usize].place.head;
+            let print = Fingerprint { vector: *vector, ..index.fingerprint(head)? };
+            let found = index.find(&print, RECALL_AT, Effort::Usual)?;
+            let hits =
+                heads::nearest(found.related.iter().flat_map(|r| r.closest.iter().copied()), RECALL_AT);
+            // What another family's contents happen to give is no neighbour worth finding.
+            let family = index.family_of(*content);
+            let near: Vec<&Hit> = truth.iter().filter(|hit| index.family_of(hit.number) == family).collect();
+            let least = near.last().map_or(1.0, |hit| hit.cosine) - 1e-6;
+            let found = hits.iter().filter(|hit| hit.cosine >= least).count().min(near.len());
+            Ok(found as f64 / near.len().max(1) as f64)
+        })
+        .collect::<Result<_, StoreError>>()?;
+    let strangers: Vec<u32> =
+        heads.into_iter().cycle().take(if index.heads() == 0 { 0 } else { settings.strangers }).collect();
+    let false_families = strangers
+        .par_iter()
+        .enumerate()
+        .map(|(i, head)| {
+            let stranger = turned(&index.fingerprint(*head)?, mix(settings.seed ^ i as u64));
+            Ok(usize::from(!index.find(&stranger, 1, Effort::Usual)?.related.is_empty()))
+        })
+        .sum::<Result<usize, StoreError>>()?;
+    Ok(Quality {
+        queries: shares.len(),
+        recall_at_10: if shares.is_empty() { 1.0 } else { shares.iter().sum::<f64>() / shares.len() as f64 },
+        strangers: strangers.len(),
+        false_families,
+    })
+}
+
+/// A fingerprint with the same size everywhere and directions that have nothing to do with it: signs are turned at
+/// random, in cells of one key alike, so that they resemble each other as before.
+fn turned(fingerprint: &Fingerprint, seed: u64) -> Fingerprint {
+    let mut stranger = fingerprint.clone();
+    let turn = |seed: u64, values: &mut [i8]| {
+        for (i, v) in values.iter_mut().enumerate() {
+            if mix(seed ^ mix(i as u64)) >> 63 == 1 {
+                *v = v.wrapping_neg();
+            }
+        }
+    };
+    turn(seed, &mut stranger.vector);
+    for cell in &mut stranger.cells {
+        let layer = if cell.role.is_norm() { u64::from(cell.layer) } else { 0 };
+        let key = u64::from(cell.role as u8) | layer << 8 | u64::from(cell.start) << 24;
+        turn(mix(seed ^ key), &mut cell.sketch);
+        cell.hash = mix(cell.hash ^ seed);
+    }
+    stranger
+}
+
+/// The `k` nearest of all vectors to each query, block by block.
+pub(super) fn exact_scan(
+    vectors: &Vectors,
+    queries: &[Vector],
+    k: usize,
+) -> Result<Vec<Vec<Hit>>, StoreError> {
+    let mut best: Vec<Vec<Hit>> = vec![Vec::new(); queries.len()];
+    let norms: Vec<f32> = queries.iter().map(norm).collect();
+    vectors.for_each_block(|first, block| {
+        let of_block: Vec<f32> = block.iter().map(norm).collect();
+        best.par_iter_mut().zip(queries.par_iter().zip(&norms)).for_each(|(best, (query, of_query))| {
+            let hits = block.iter().zip(&of_block).enumerate().map(|(i, (vector, of_vector))| Hit {
+                number: first + i as u32,
+                cosine: dot(query, vector) as f32 / (of_query * of_vector),
+            });
+            *best = heads::nearest(best.iter().copied().chain(hits), k);
+        });
+        Ok(())
+    })?;
+    Ok(best)
+}

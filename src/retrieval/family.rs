@@ -1,0 +1,206 @@
+//! Families: contents that verified links connect.
+//!
+//! Contents are taken in the order of the database. Each is held against the heads that are there: the nearest one
+//! that the verdict confirms takes it into its family. Near that head ([`COVER`]) it becomes a member, which the
+//! head stands for; farther away it becomes a head of the same family itself; confirmed by none, it founds one. So
+//! whoever is near a member is nearly as near to a head, and a search looks at heads only.
+//!
+//! A content is placed once. What comes later never moves it, and a family keeps the number that it was founded
+//! with: two that a later content connects stay two, because merged models descend from several families.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+
+use super::heads::{Heads, Hit};
+use super::judge::judge;
+use super::payload::PayloadWriter;
+use super::vector::Vector;
+use crate::signals::Fingerprint;
+use crate::signals::verdict::Context;
+use crate::store::StoreError;
+
+/// Cosine with a head from which on it stands for a content. A relative of a member with correlation .3 has .25 or
+/// more with the head, which the search finds.
+const COVER: f32 = 0.85;
+/// Nearest heads that are judged.
+const CANDIDATES: usize = 8;
+/// Founders of families that a weak link is held against, of one hidden size.
+const CONTROLS: usize = 24;
+
+/// The verified link of a content to a head of its family.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Link {
+    /// The head.
+    pub head: u32,
+    /// Mean correlation of the weights.
+    pub effect: f32,
+    /// Corrected p-value.
+    pub p_value: f64,
+}
+
+/// A content that stands for those near it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Head {
+    /// The content.
+    pub content: u32,
+    /// Its family; a family has the number of the order in which it was founded.
+    pub family: u32,
+    /// Width of the residual stream.
+    pub hidden_size: u32,
+    /// Where its fingerprint begins.
+    pub payload: u64,
+    /// What put it into its family; `None` for the founder.
+    pub link: Option<Link>,
+}
+
+/// Where a content belongs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Place {
+    /// The head that stands for it, which may be itself.
+    pub head: u32,
+    /// Cosine with it.
+    pub cosine: f32,
+    /// Mean correlation of the weights with it; 1 for a head.
+    pub effect: f32,
+}
+
+/// All families.
+#[derive(Debug, Default)]
+pub struct Families {
+    /// Heads by number.
+    pub heads: Vec<Head>,
+    /// Places by content.
+    pub places: Vec<Place>,
+    /// Number of families.
+    pub count: u32,
+    search: Heads,
+    controls: BTreeMap<u32, Vec<Fingerprint>>,
+}
+
+impl Families {
+    /// Families that were found before. `vector` gives the vector of a content, `fingerprint` that of a head.
+    pub fn resume(
+        heads: Vec<Head>,
+        places: Vec<Place>,
+        mut vector: impl FnMut(u32) -> Result<Vector, StoreError>,
+        mut fingerprint: impl FnMut(&Head, &Vector) -> Result<Fingerprint, StoreError>,
+    ) -> Result<Self, StoreError> {
+        let mut families = Self { heads: Vec::new(), places, ..Self::default() };
+        for head in heads {
+            let vector = vector(head.content)?;
+            families.search.add(families.heads.len() as u32, head.hidden_size, &vector);
+            if head.link.is_none() {
+                families.count += 1;
+                if families.lacks_controls(head.hidden_size) {
+                    let fingerprint = fingerprint(&head, &vector)?;
+                    families.controls.entry(head.hidden_size).or_default().push(fingerprint);
+                }
+            }
+            families.heads.push(head);
+        }
+        Ok(families)
+    }
+
+    /// The heads, to search.
+    pub fn search(&self) -> &Heads {
+        &self.search
+    }
+
+    /// Founders of this hidden size, which stand for unrelated models.
+    pub fn controls(&self, hidden_size: u32) -> &[Fingerprint] {
+        self.controls.get(&hidden_size).map_or(&[], Vec::as_slice)
+    }
+
+    fn lacks_controls(&self, hidden_size: u32) -> bool {
+        self.controls(hidden_size).len() < CONTROLS
+    }
+
+    /// Places the next contents, in this order.
+    ///
+    /// Heads that were there before are searched in parallel; those of the batch itself one content after the other,
+    /// so that the result does not depend on the number of threads.
+    pub fn place(&mut self, batch: &[Fingerprint], payload: &mut PayloadWriter) -> Result<(), StoreError> {
+        payload.flush()?;
+        let earlier: Vec<Option<(Link, f32)>> = batch
+            .par_iter()
+            .map(|fingerprint| {
+                let hits =
+                    self.search.nearest(fingerprint.hidden_size, &fingerprint.vector, CANDIDATES, false);
+                self.confirmed(fingerprint, &hits, |hit| {
+                    let head = &self.heads[hit.number as usize];
+                    // Only its cells are judged.
+                    payload.reader().read(head.payload, &fingerprint.vector)
+                })
+            })
+            .collect::<Result<_, StoreError>>()?;
+        let mut fresh = Heads::default();
+        let mut of_fresh: BTreeMap<u32, &Fingerprint> = BTreeMap::new();
+        for (fingerprint, earlier) in batch.iter().zip(earlier) {
+            let mut best = earlier;
+            if best.is_none_or(|(_, cosine)| cosine < COVER) {
+                let hits = fresh.nearest(fingerprint.hidden_size, &fingerprint.vector, CANDIDATES, false);
+                let found = self.confirmed(fingerprint, &hits, |hit| Ok(of_fresh[&hit.number].clone()))?;
+                if found.is_some_and(|(_, c)| best.is_none_or(|(_, cosine)| c > cosine)) {
+                    best = found;
+                }
+            }
+            match best {
+                Some((link, cosine)) if cosine >= COVER => {
+                    self.places.push(Place { head: link.head, cosine, effect: link.effect });
+                }
+                other => {
+                    let number = self.add_head(fingerprint, other.map(|(link, _)| link), payload)?;
+                    fresh.add(number, fingerprint.hidden_size, &fingerprint.vector);
+                    of_fresh.insert(number, fingerprint);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_head(
+        &mut self,
+        fingerprint: &Fingerprint,
+        link: Option<Link>,
+        payload: &mut PayloadWriter,
+    ) -> Result<u32, StoreError> {
+        let number = self.heads.len() as u32;
+        let hidden_size = fingerprint.hidden_size;
+        let family = match link {
+            Some(link) => self.heads[link.head as usize].family,
+            None => {
+                self.count += 1;
+                if self.lacks_controls(hidden_size) {
+                    self.controls.entry(hidden_size).or_default().push(fingerprint.clone());
+                }
+                self.count - 1
+            }
+        };
+        let content = self.places.len() as u32;
+        self.heads.push(Head { content, family, hidden_size, payload: payload.add(fingerprint)?, link });
+        self.places.push(Place { head: number, cosine: 1.0, effect: 1.0 });
+        self.search.add(number, hidden_size, &fingerprint.vector);
+        Ok(number)
+    }
+
+    /// The nearest of some heads that the verdict confirms, and its cosine.
+    fn confirmed(
+        &self,
+        query: &Fingerprint,
+        hits: &[Hit],
+        fingerprint: impl Fn(&Hit) -> Result<Fingerprint, StoreError>,
+    ) -> Result<Option<(Link, f32)>, StoreError> {
+        let context = Context { searched: self.heads.len().max(1), ..Context::default() };
+        for hit in hits {
+            let candidate = fingerprint(hit)?;
+            let (evidence, verdict) = judge(query, &candidate, context, || self.controls(query.hidden_size));
+            if verdict.kind.related() == Some(true) {
+                let effect = evidence.body_effect().unwrap_or(0.0) as f32;
+                let link = Link { head: hit.number, effect, p_value: verdict.p_value };
+                return Ok(Some((link, hit.cosine)));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,213 @@
+//! Fingerprints of the family heads, one record after the other: what a candidate is judged by.
+//!
+//! A record is little-endian: its length (u32), its CRC-32 (u32), then hidden size (u32), layers (u16), vocabulary
+//! (u32, all ones for unknown), four resemblances (f32), number of cells (u32) and the cells. Every record is
+//! checked when it is read, so that a damaged file is an error and never a wrong verdict.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::vector::Vector;
+use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, Resemblance};
+use crate::signals::roles::Stack;
+use crate::signals::{Fingerprint, Role};
+use crate::store::StoreError;
+
+const PREFIX: usize = 8;
+const FIXED: usize = 4 + 2 + 4 + 16 + 4;
+const CELL: usize = 25 + CELL_DIMENSIONS;
+/// Longest record that is read; a model has some 200 cells.
+const MOST_BYTES: u32 = 1 << 24;
+/// An expert that is none.
+const NO_EXPERT: u16 = u16::MAX;
+
+/// A file that grows.
+pub struct PayloadWriter {
+    out: BufWriter<File>,
+    reader: Payload,
+    length: u64,
+}
+
+/// A file that is read.
+#[derive(Debug)]
+pub struct Payload {
+    file: File,
+    path: PathBuf,
+}
+
+impl PayloadWriter {
+    /// Appends to a file, which is made if there is none.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let file = File::options().append(true).create(true).open(path).map_err(StoreError::io(path))?;
+        let length = file.metadata().map_err(StoreError::io(path))?.len();
+        Ok(Self { out: BufWriter::new(file), reader: Payload::open(path)?, length })
+    }
+
+    /// Adds a record; returns where it begins.
+    pub fn add(&mut self, fingerprint: &Fingerprint) -> Result<u64, StoreError> {
+        let at = self.length;
+        let record = encode(fingerprint);
+        self.out.write_all(&record).map_err(StoreError::io(&self.reader.path))?;
+        self.length += record.len() as u64;
+        Ok(at)
+    }
+
+    /// Makes what was added readable.
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        self.out.flush().map_err(StoreError::io(&self.reader.path))
+    }
+
+    /// The records that were flushed.
+    pub fn reader(&self) -> &Payload {
+        &self.reader
+    }
+
+    /// Makes the file durable.
+    pub fn finish(mut self) -> Result<(), StoreError> {
+        self.flush()?;
+        self.out.get_ref().sync_all().map_err(StoreError::io(&self.reader.path))
+    }
+}
+
+impl Payload {
+    /// Opens a file.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self { file: File::open(path).map_err(StoreError::io(path))?, path: path.to_owned() })
+    }
+
+    /// The fingerprint that begins at `at`; its retrieval vector, kept elsewhere, is given.
+    pub fn read(&self, at: u64, vector: &Vector) -> Result<Fingerprint, StoreError> {
+        let damaged = |what: String| StoreError::Damaged { path: self.path.clone(), what };
+        let mut prefix = [0u8; PREFIX];
+        self.file.read_exact_at(&mut prefix, at).map_err(StoreError::io(&self.path))?;
+        let [l0, l1, l2, l3, c0, c1, c2, c3] = prefix;
+        let (length, crc) = (u32::from_le_bytes([l0, l1, l2, l3]), u32::from_le_bytes([c0, c1, c2, c3]));
+        if length > MOST_BYTES {
+            return Err(damaged(format!("the record at {at} says it has {length} bytes")));
+        }
+        let mut record = vec![0u8; length as usize];
+        self.file.read_exact_at(&mut record, at + PREFIX as u64).map_err(StoreError::io(&self.path))?;
+        if crc32fast::hash(&record) != crc {
+            return Err(damaged(format!("the record at {at} does not have its checksum")));
+        }
+        decode(&record, vector).ok_or_else(|| damaged(format!("the record at {at} is no fingerprint")))
+    }
+}
+
+fn encode(fingerprint: &Fingerprint) -> Vec<u8> {
+    let Resemblance { gains, residual, inner, embedding } = fingerprint.resemblance;
+    let mut body = Vec::with_capacity(FIXED + CELL * fingerprint.cells.len());
+    body.extend(fingerprint.hidden_size.to_le_bytes());
+    body.extend(fingerprint.layers.to_le_bytes());
+    body.extend(fingerprint.vocabulary.unwrap_or(u32::MAX).to_le_bytes());
+    [gains, residual, inner, embedding].iter().for_each(|r| body.extend(r.to_le_bytes()));
+    body.extend((fingerprint.cells.len() as u32).to_le_bytes());
+    for cell in &fingerprint.cells {
+        body.extend([cell.stack as u8, cell.role as u8, u8::from(cell.residual)]);
+        body.extend(cell.layer.to_le_bytes());
+        body.extend(cell.expert.unwrap_or(NO_EXPERT).to_le_bytes());
+        body.extend(cell.rows.to_le_bytes());
+        body.extend(cell.start.to_le_bytes());
+        body.extend(cell.dimension.to_le_bytes());
+        body.extend(cell.hash.to_le_bytes());
+        body.extend(cell.sketch.map(i8::cast_unsigned));
+    }
+    let mut record = Vec::with_capacity(PREFIX + body.len());
+    record.extend((body.len() as u32).to_le_bytes());
+    record.extend(crc32fast::hash(&body).to_le_bytes());
+    record.extend(body);
+    record
+}
+
+fn decode(record: &[u8], vector: &Vector) -> Option<Fingerprint> {
+    let (mut fixed, cells) = record.split_at_checked(FIXED)?;
+    let hidden_size = u32::from_le_bytes(take(&mut fixed)?);
+    let layers = u16::from_le_bytes(take(&mut fixed)?);
+    let vocabulary = u32::from_le_bytes(take(&mut fixed)?);
+    let mut float = || Some(f32::from_le_bytes(take(&mut fixed)?));
+    let resemblance =
+        Resemblance { gains: float()?, residual: float()?, inner: float()?, embedding: float()? };
+    let count = u32::from_le_bytes(take(&mut fixed)?) as usize;
+    if cells.len() != count.checked_mul(CELL)? {
+        return None;
+    }
+    let cells = cells.chunks_exact(CELL).map(|mut bytes| {
+        let [stack, role, residual] = take(&mut bytes)?;
+        Some(Cell {
+            stack: Stack::from_code(stack)?,
+            role: Role::from_code(role)?,
+            residual: residual == 1,
+            layer: u16::from_le_bytes(take(&mut bytes)?),
+            expert: Some(u16::from_le_bytes(take(&mut bytes)?)).filter(|e| *e != NO_EXPERT),
+            rows: u16::from_le_bytes(take(&mut bytes)?),
+            start: u32::from_le_bytes(take(&mut bytes)?),
+            dimension: u32::from_le_bytes(take(&mut bytes)?),
+            hash: u64::from_le_bytes(take(&mut bytes)?),
+            sketch: take::<CELL_DIMENSIONS>(&mut bytes)?.map(u8::cast_signed),
+        })
+    });
+    Some(Fingerprint {
+        hidden_size,
+        layers,
+        vocabulary: Some(vocabulary).filter(|v| *v != u32::MAX),
+        cells: cells.collect::<Option<_>>()?,
+        resemblance,
+        vector: *vector,
+    })
+}
+
+/// The next `N` bytes.
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signals::testing::Model;
+
+    #[test]
+    fn records_round_trip_and_damage_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("payload.bin");
+        let prints: Vec<Fingerprint> = (0..3).map(|s| Model::random(s, 3, 64).fingerprint()).collect();
+        let mut writer = PayloadWriter::open(&path).unwrap();
+        let mut at: Vec<u64> = prints[..2].iter().map(|p| writer.add(p).unwrap()).collect();
+        writer.flush().unwrap();
+        assert_eq!(writer.reader().read(at[1], &prints[1].vector).unwrap(), prints[1]);
+        writer.finish().unwrap();
+        // What is added later stands behind.
+        let mut writer = PayloadWriter::open(&path).unwrap();
+        at.push(writer.add(&prints[2]).unwrap());
+        writer.finish().unwrap();
+        let payload = Payload::open(&path).unwrap();
+        for (at, print) in at.iter().zip(&prints) {
+            assert_eq!(payload.read(*at, &print.vector).unwrap(), *print);
+        }
+
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = at[1] as usize + 100;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let payload = Payload::open(&path).unwrap();
+        assert!(matches!(payload.read(at[1], &prints[1].vector), Err(StoreError::Damaged { .. })));
+        assert!(payload.read(at[0], &prints[0].vector).is_ok());
+        assert!(payload.read(at[2] + 3, &prints[2].vector).is_err());
+        assert!(payload.read(1 << 40, &prints[2].vector).is_err());
+    }
+
+    #[test]
+    fn cut_records_are_no_fingerprints() {
+        let print = Model::random(1, 2, 64).fingerprint();
+        let record = encode(&print);
+        let body = &record[PREFIX..];
+        assert!(decode(body, &print.vector).is_some());
+        for n in 0..body.len() {
+            assert!(decode(&body[..n], &print.vector).is_none(), "{n}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The likeliest ancestor of a family.
+//!
+//! Hard facts first: a quantised model, or one with another number of layers than most, is a child. Of the rest, the
+//! one created first on the Hub: an ancestor is older than its descendants, though an upload date is a prior and no
+//! proof. Where dates are missing, task vectors tell: independent fine-tunes of one parent differ from it in nearly
+//! orthogonal directions, and from each other in directions that share half (arXiv:2405.18432 uses the same in
+//! weight space). So the parent is the `p` that minimises the mean `|cos(x - p, y - p)|` over pairs of the others.
+//! It is computed wherever there are enough members, and the evidence says whether both agree.
+
+use super::vector::{Vector, dot};
+
+/// Members whose directions are looked at.
+const SAMPLE: usize = 24;
+/// Candidates of each kind.
+const CANDIDATES: usize = 6;
+/// Fewest other members for the test of directions.
+const LEAST_MEMBERS: usize = 3;
+/// Mean |cos| up to which the differences from a candidate count as orthogonal. It is 1/2 for a sibling.
+const ORTHOGONAL: f32 = 0.25;
+/// Squared distance below which a difference is rounding and has no direction.
+const LEAST_DISTANCE: f32 = 1e-3;
+
+/// A member of a family, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    /// Its content.
+    pub content: u32,
+    /// Creation of its oldest repository, milliseconds since 1970.
+    pub created_at: Option<i64>,
+    /// Whether it is stored quantised.
+    pub quantised: bool,
+    /// Its layers.
+    pub layers: u16,
+    /// Members whose cards name it as their base.
+    pub declared_by: u32,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Root {
+    /// The content.
+    pub content: u32,
+    /// Why, in words.
+    pub evidence: String,
+}
+
+/// Chooses among the members of one family; `vector` gives the vector of a content. `None` for no members.
+pub fn root<E>(
+    members: &[Member],
+    mut vector: impl FnMut(u32) -> Result<Vector, E>,
+) -> Result<Option<Root>, E> {
+    let Some(first) = members.first() else { return Ok(None) };
+    if members.len() == 1 {
+        return Ok(Some(Root { content: first.content, evidence: "the only member".into() }));
+    }
+    let usual = usual_depth(members);
+    let mut eligible: Vec<&Member> = members.iter().filter(|m| !m.quantised && m.layers == usual).collect();
+    if eligible.is_empty() {
+        eligible = members.iter().collect();
+    }
+    eligible.sort_by_key(|m| (m.created_at.unwrap_or(i64::MAX), m.content));
+    let dated = eligible.iter().all(|m| m.created_at.is_some());
+
+    let mut candidates: Vec<&Member> = eligible.iter().copied().take(CANDIDATES).collect();
+    let mut declared: Vec<&Member> = eligible.iter().copied().filter(|m| m.declared_by > 0).collect();
+    declared.sort_by_key(|m| std::cmp::Reverse(m.declared_by));
+    candidates.extend(declared.into_iter().take(CANDIDATES));
+    // By content: the first ones are heads that others were placed under.
+    let mut by_content = eligible.clone();
+    by_content.sort_by_key(|m| m.content);
+    candidates.extend(by_content.into_iter().take(CANDIDATES));
+    let mut seen = Vec::new();
+    candidates.retain(|m| {
+        !seen.contains(&m.content) && {
+            seen.push(m.content);
+            true
+        }
+    });
+    let sample: Vec<&Member> = (0..eligible.len().min(SAMPLE))
+        .map(|i| eligible[i * eligible.len() / eligible.len().min(SAMPLE)])
+        .collect();
+
+    let mut spread = Vec::with_capacity(candidates.len());
+    if sample.len() > LEAST_MEMBERS {
+        let of_sample: Vec<(u32, Unit)> = sample
+            .iter()
+            .map(|m| Ok((m.content, Unit::new(&vector(m.content)?))))
+            .collect::<Result<_, E>>()?;
+        for candidate in &candidates {
+            let parent = Unit::new(&vector(candidate.content)?);
+            let others: Vec<&Unit> = of_sample
+                .iter()
+                .filter(|(content, _)| *content != candidate.content)
+                .map(|(_, u)| u)
+                .collect();
+            if let Some(value) = mean_cosine(&parent, &others) {
+                spread.push((*candidate, value));
+            }
+        }
+    }
+    let hub = spread.iter().copied().min_by(|x, y| x.1.total_cmp(&y.1));
+    let of = |wanted: &Member| spread.iter().find(|(m, _)| m.content == wanted.content).map(|(_, v)| *v);
+
+    let chosen = match hub {
+        Some((hub, _)) if !dated => hub,
+        _ => eligible[0],
+    };
+    let n = members.len();
+    let mut evidence =
+        if dated { format!("created first of {n} contents") } else { format!("one of {n} contents") };
+    match (of(chosen), hub) {
+        (Some(value), _) if value <= ORTHOGONAL => {
+            evidence += &format!(
+                "; the others differ from it in nearly orthogonal directions (mean |cos| {value:.2}), as independent children do"
+            );
+        }
+        (Some(value), Some((_, least))) if least <= ORTHOGONAL => {
+            evidence += &format!(
+                "; the others share a direction away from it (mean |cos| {value:.2}), so that most may descend from a later member of the family"
+            );
+        }
+        _ => {}
+    }
+    if chosen.declared_by > 0 {
+        evidence += &format!("; {} members declare it as their base", chosen.declared_by);
+    }
+    Ok(Some(Root { content: chosen.content, evidence }))
+}
+
+/// The number of layers that most members have.
+fn usual_depth(members: &[Member]) -> u16 {
+    let mut counts = std::collections::BTreeMap::new();
+    members.iter().for_each(|m| *counts.entry(m.layers).or_insert(0u32) += 1);
+    // Of equals the deeper: layers are dropped more often than added.
+    counts.into_iter().max_by_key(|&(layers, n)| (n, layers)).map_or(0, |(layers, _)| layers)
+}
+
+/// A vector of unit length.
+struct Unit(Vec<f32>);
+
+impl Unit {
+    fn new(vector: &Vector) -> Self {
+        let norm = (dot(vector, vector) as f32).sqrt().max(f32::MIN_POSITIVE);
+        Self(vector.iter().map(|v| f32::from(*v) / norm).collect())
+    }
+}
+
+fn mean_cosine(parent: &Unit, others: &[&Unit]) -> Option<f32> {
+    let away: Vec<(Vec<f32>, f32)> = others
+        .iter()
+        .map(|x| x.0.iter().zip(&parent.0).map(|(x, p)| x - p).collect::<Vec<f32>>())
+        .map(|d| (d.iter().map(|v| v * v).sum::<f32>(), d))
+        .filter(|(square, _)| *square > LEAST_DISTANCE)
+        .map(|(square, d)| (d, square.sqrt()))
+        .collect();
+    if away.len() < LEAST_MEMBERS {
+        return None;
+    }
+    let (mut sum, mut pairs) = (0.0, 0.0f32);
+    for (i, (x, of_x)) in away.iter().enumerate() {
+        for (y, of_y) in &away[..i] {
+            let inner: f32 = x.iter().zip(y).map(|(x, y)| x * y).sum();
+            sum += (inner / (of_x * of_y)).abs();
+            pairs += 1.0;
+        }
+    }
+    Some(sum / pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::signals::testing::Model;
+
+    /// A base and six children; `dates` by content.
+    fn family(dates: impl Fn(u32) -> Option<i64>) -> (Vec<Member>, Vec<Vector>) {
+        let base = Model::random(1, 6, 96);
+        let mut vectors: Vec<Vector> = (0..6).map(|s| base.tuned(0.9, 50 + s).fingerprint().vector).collect();
+        vectors.insert(2, base.fingerprint().vector);
+        let member = |content| Member {
+            content,
+            created_at: dates(content),
+            quantised: false,
+            layers: 6,
+            declared_by: 0,
+        };
+        ((0..7).map(member).collect(), vectors)
+    }
+
+    fn chosen(members: &[Member], vectors: &[Vector]) -> Root {
+        root::<Infallible>(members, |content| Ok(vectors[content as usize])).unwrap().unwrap()
+    }
+
+    #[test]
+    fn directions_tell_the_parent_without_dates() {
+        let (members, vectors) = family(|_| None);
+        let root = chosen(&members, &vectors);
+        assert_eq!(root.content, 2, "{}", root.evidence);
+        assert!(root.evidence.contains("orthogonal"), "{}", root.evidence);
+    }
+
+    #[test]
+    fn the_oldest_wins_and_what_speaks_against_it_is_said() {
+        let (members, vectors) = family(|content| Some(100 + i64::from(content)));
+        let root = chosen(&members, &vectors);
+        assert_eq!(root.content, 0);
+        assert!(root.evidence.contains("share a direction"), "{}", root.evidence);
+        let (members, vectors) = family(|content| Some(i64::from((content + 5) % 7)));
+        assert_eq!(chosen(&members, &vectors).content, 2);
+    }
+
+    #[test]
+    fn children_by_fact_are_no_roots() {
+        let (mut members, vectors) = family(|content| Some(i64::from(content)));
+        members[0].quantised = true;
+        members[1].layers = 3;
+        assert_eq!(chosen(&members, &vectors).content, 2);
+        assert_eq!(chosen(&members[..1], &vectors).evidence, "the only member");
+        assert_eq!(root::<Infallible>(&[], |_| unreachable!()).unwrap(), None);
+    }
+}

@@ -1,0 +1,260 @@
+//! The tables of an index, one Parquet file each: open to other tools, and read whole when the index is opened.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, RecordBatch, StringArray,
+};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Float32Type, Float64Type, Int64Type, UInt16Type, UInt32Type, UInt64Type};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use super::family::{Head, Link, Place};
+use crate::store::{RowRef, StoreError, atomic};
+
+/// A content: one distinct set of weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Content {
+    /// Where it belongs.
+    pub place: Place,
+    /// Creation of its oldest repository, milliseconds since 1970.
+    pub created_at: Option<i64>,
+    /// Whether it is stored quantised.
+    pub quantised: bool,
+    /// Its layers.
+    pub layers: u16,
+    /// Repositories of the family that declare it as their base.
+    pub declared_by: u32,
+}
+
+/// A repository behind a content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posting {
+    /// The content.
+    pub content: u32,
+    /// Where its row lies.
+    pub at: RowRef,
+    /// Its name.
+    pub repo_id: String,
+    /// Creation on the Hub, milliseconds since 1970.
+    pub created_at: Option<i64>,
+    /// Digest of its weight files.
+    pub weights_digest: Option<String>,
+    /// Digest of its sampled bytes.
+    pub sample_digest: Option<String>,
+}
+
+/// A family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// The start of the digest of the content that founded it; never changes.
+    pub id: String,
+    /// The content of the likeliest ancestor.
+    pub root: u32,
+    /// Contents in it.
+    pub contents: u32,
+    /// Why that is the root.
+    pub evidence: String,
+}
+
+/// Writes contents.
+pub fn write_contents(path: &Path, all: &[Content]) -> Result<(), StoreError> {
+    let columns = [
+        ("head", numbers::<UInt32Type>(all.iter().map(|c| Some(c.place.head)))),
+        ("cosine", numbers::<Float32Type>(all.iter().map(|c| Some(c.place.cosine)))),
+        ("effect", numbers::<Float32Type>(all.iter().map(|c| Some(c.place.effect)))),
+        ("created_at", numbers::<Int64Type>(all.iter().map(|c| c.created_at))),
+        ("quantised", Arc::new(all.iter().map(|c| Some(c.quantised)).collect::<BooleanArray>())),
+        ("layers", numbers::<UInt16Type>(all.iter().map(|c| Some(c.layers)))),
+        ("declared_by", numbers::<UInt32Type>(all.iter().map(|c| Some(c.declared_by)))),
+    ];
+    write(path, columns)
+}
+
+/// Reads contents.
+pub fn read_contents(path: &Path) -> Result<Vec<Content>, StoreError> {
+    let table = Table::read(path)?;
+    let (head, cosine) = (table.numbers::<UInt32Type>("head")?, table.numbers::<Float32Type>("cosine")?);
+    let (effect, created) =
+        (table.numbers::<Float32Type>("effect")?, table.numbers::<Int64Type>("created_at")?);
+    let (layers, votes) =
+        (table.numbers::<UInt16Type>("layers")?, table.numbers::<UInt32Type>("declared_by")?);
+    let quantised = table.column("quantised")?.as_boolean_opt().ok_or_else(|| table.wrong("quantised"))?;
+    Ok((0..table.rows())
+        .map(|i| Content {
+            place: Place { head: head.value(i), cosine: cosine.value(i), effect: effect.value(i) },
+            created_at: created.is_valid(i).then(|| created.value(i)),
+            quantised: quantised.value(i),
+            layers: layers.value(i),
+            declared_by: votes.value(i),
+        })
+        .collect())
+}
+
+/// Writes heads.
+pub fn write_heads(path: &Path, all: &[Head]) -> Result<(), StoreError> {
+    let columns = [
+        ("content", numbers::<UInt32Type>(all.iter().map(|h| Some(h.content)))),
+        ("family", numbers::<UInt32Type>(all.iter().map(|h| Some(h.family)))),
+        ("hidden_size", numbers::<UInt32Type>(all.iter().map(|h| Some(h.hidden_size)))),
+        ("payload", numbers::<UInt64Type>(all.iter().map(|h| Some(h.payload)))),
+        ("link_head", numbers::<UInt32Type>(all.iter().map(|h| Some(h.link?.head)))),
+        ("link_effect", numbers::<Float32Type>(all.iter().map(|h| Some(h.link?.effect)))),
+        ("link_p_value", numbers::<Float64Type>(all.iter().map(|h| Some(h.link?.p_value)))),
+    ];
+    write(path, columns)
+}
+
+/// Reads heads.
+pub fn read_heads(path: &Path) -> Result<Vec<Head>, StoreError> {
+    let table = Table::read(path)?;
+    let (content, family) = (table.numbers::<UInt32Type>("content")?, table.numbers::<UInt32Type>("family")?);
+    let (width, payload) =
+        (table.numbers::<UInt32Type>("hidden_size")?, table.numbers::<UInt64Type>("payload")?);
+    let (head, effect) =
+        (table.numbers::<UInt32Type>("link_head")?, table.numbers::<Float32Type>("link_effect")?);
+    let p_value = table.numbers::<Float64Type>("link_p_value")?;
+    Ok((0..table.rows())
+        .map(|i| Head {
+            content: content.value(i),
+            family: family.value(i),
+            hidden_size: width.value(i),
+            payload: payload.value(i),
+            link: head.is_valid(i).then(|| Link {
+                head: head.value(i),
+                effect: effect.value(i),
+                p_value: p_value.value(i),
+            }),
+        })
+        .collect())
+}
+
+/// Writes families.
+pub fn write_families(path: &Path, all: &[Family]) -> Result<(), StoreError> {
+    let columns = [
+        ("id", text(all.iter().map(|f| Some(f.id.as_str())))),
+        ("root", numbers::<UInt32Type>(all.iter().map(|f| Some(f.root)))),
+        ("contents", numbers::<UInt32Type>(all.iter().map(|f| Some(f.contents)))),
+        ("evidence", text(all.iter().map(|f| Some(f.evidence.as_str())))),
+    ];
+    write(path, columns)
+}
+
+/// Reads families.
+pub fn read_families(path: &Path) -> Result<Vec<Family>, StoreError> {
+    let table = Table::read(path)?;
+    let (id, evidence) = (table.text("id")?, table.text("evidence")?);
+    let (root, contents) = (table.numbers::<UInt32Type>("root")?, table.numbers::<UInt32Type>("contents")?);
+    Ok((0..table.rows())
+        .map(|i| Family {
+            id: id.value(i).to_owned(),
+            root: root.value(i),
+            contents: contents.value(i),
+            evidence: evidence.value(i).to_owned(),
+        })
+        .collect())
+}
+
+/// Writes postings.
+pub fn write_postings(path: &Path, all: &[Posting]) -> Result<(), StoreError> {
+    let columns = [
+        ("content", numbers::<UInt32Type>(all.iter().map(|p| Some(p.content)))),
+        ("shard", numbers::<UInt32Type>(all.iter().map(|p| Some(p.at.shard)))),
+        ("row", numbers::<UInt32Type>(all.iter().map(|p| Some(p.at.row)))),
+        ("repo_id", text(all.iter().map(|p| Some(p.repo_id.as_str())))),
+        ("created_at", numbers::<Int64Type>(all.iter().map(|p| p.created_at))),
+        ("weights_digest", text(all.iter().map(|p| p.weights_digest.as_deref()))),
+        ("sample_digest", text(all.iter().map(|p| p.sample_digest.as_deref()))),
+    ];
+    write(path, columns)
+}
+
+/// Reads postings.
+pub fn read_postings(path: &Path) -> Result<Vec<Posting>, StoreError> {
+    let table = Table::read(path)?;
+    let content = table.numbers::<UInt32Type>("content")?;
+    let (shard, row) = (table.numbers::<UInt32Type>("shard")?, table.numbers::<UInt32Type>("row")?);
+    let created = table.numbers::<Int64Type>("created_at")?;
+    let (names, weights, samples) =
+        (table.text("repo_id")?, table.text("weights_digest")?, table.text("sample_digest")?);
+    let optional = |column: &StringArray, i| column.is_valid(i).then(|| column.value(i).to_owned());
+    Ok((0..table.rows())
+        .map(|i| Posting {
+            content: content.value(i),
+            at: RowRef { shard: shard.value(i), row: row.value(i) },
+            repo_id: names.value(i).to_owned(),
+            created_at: created.is_valid(i).then(|| created.value(i)),
+            weights_digest: optional(weights, i),
+            sample_digest: optional(samples, i),
+        })
+        .collect())
+}
+
+fn numbers<T: ArrowPrimitiveType>(values: impl Iterator<Item = Option<T::Native>>) -> ArrayRef
+where
+    PrimitiveArray<T>: FromIterator<Option<T::Native>>,
+{
+    Arc::new(values.collect::<PrimitiveArray<T>>())
+}
+
+fn text<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
+    Arc::new(values.collect::<StringArray>())
+}
+
+fn write<const N: usize>(path: &Path, columns: [(&str, ArrayRef); N]) -> Result<(), StoreError> {
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true)))
+        .map_err(StoreError::damaged(path))?;
+    let properties =
+        WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+    atomic::write_with(path, |out| {
+        let mut writer =
+            ArrowWriter::try_new(out, batch.schema(), Some(properties)).map_err(StoreError::damaged(path))?;
+        writer.write(&batch).map_err(StoreError::damaged(path))?;
+        writer.close().map_err(StoreError::damaged(path))?;
+        Ok(())
+    })
+}
+
+/// One file in memory.
+struct Table<'a> {
+    batch: RecordBatch,
+    path: &'a Path,
+}
+
+impl<'a> Table<'a> {
+    fn read(path: &'a Path) -> Result<Self, StoreError> {
+        let file = File::open(path).map_err(StoreError::io(path))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(StoreError::damaged(path))?;
+        let schema = Arc::clone(builder.schema());
+        let reader = builder.with_batch_size(1 << 16).build().map_err(StoreError::damaged(path))?;
+        let batches = reader.collect::<Result<Vec<_>, _>>().map_err(StoreError::damaged(path))?;
+        let batch = concat_batches(&schema, &batches).map_err(StoreError::damaged(path))?;
+        Ok(Self { batch, path })
+    }
+
+    fn rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    fn wrong(&self, name: &str) -> StoreError {
+        let what = format!("column {name} is missing or has another type");
+        StoreError::Damaged { path: self.path.to_owned(), what }
+    }
+
+    fn column(&self, name: &str) -> Result<&ArrayRef, StoreError> {
+        self.batch.column_by_name(name).ok_or_else(|| self.wrong(name))
+    }
+
+    fn numbers<T: ArrowPrimitiveType>(&self, name: &str) -> Result<&PrimitiveArray<T>, StoreError> {
+        self.column(name)?.as_primitive_opt::<T>().ok_or_else(|| self.wrong(name))
+    }
+
+    fn text(&self, name: &str) -> Result<&StringArray, StoreError> {
+        self.column(name)?.as_string_opt::<i32>().ok_or_else(|| self.wrong(name))
+    }
+}
