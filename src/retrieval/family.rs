@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use super::heads::{Heads, Hit};
-use super::judge::judge;
+use super::judge::Judge;
 use super::payload::PayloadWriter;
 use super::vector::Vector;
 use crate::signals::Fingerprint;
@@ -192,9 +192,10 @@ impl Families {
         fingerprint: impl Fn(&Hit) -> Result<Fingerprint, StoreError>,
     ) -> Result<Option<(Link, f32)>, StoreError> {
         let context = Context { searched: self.heads.len().max(1), ..Context::default() };
+        let judge = Judge::new(query, self.controls(query.hidden_size));
         for hit in hits {
             let candidate = fingerprint(hit)?;
-            let (evidence, verdict) = judge(query, &candidate, context, || self.controls(query.hidden_size));
+            let (evidence, verdict) = judge.judge(&candidate, context);
             if verdict.kind.related() == Some(true) {
                 let effect = evidence.body_effect().unwrap_or(0.0) as f32;
                 let link = Link { head: hit.number, effect, p_value: verdict.p_value };

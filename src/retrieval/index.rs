@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::build::BuildSettings;
 use super::family::Families;
 use super::heads::{self, Hit};
-use super::judge::judge;
+use super::judge::Judge;
 use super::members::{Members, difference};
 use super::payload::Payload;
 use super::postings::Postings;
@@ -255,6 +255,7 @@ impl Index {
         let mut found = Found::default();
         let mut of_family: BTreeMap<u32, Vec<Hit>> = BTreeMap::new();
         let mut judged = 0;
+        let judge = Judge::new(query, self.families.controls(query.hidden_size));
         for hit in hits {
             let family = self.families.heads[hit.number as usize].family;
             if let Some(confirmed) = of_family.get_mut(&family) {
@@ -268,8 +269,7 @@ impl Index {
             }
             judged += 1;
             let candidate = self.fingerprint(hit.number)?;
-            let controls = || self.families.controls(query.hidden_size);
-            let (evidence, verdict) = judge(query, &candidate, context, controls);
+            let (evidence, verdict) = judge.judge(&candidate, context);
             if verdict.kind.related() == Some(true) {
                 of_family.insert(family, vec![hit]);
                 found.related.push(Related {

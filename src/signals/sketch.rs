@@ -65,6 +65,16 @@ pub fn cosine(a: &[i8], b: &[i8]) -> f64 {
     if aa == 0 || bb == 0 { 0.0 } else { f64::from(ab) / (f64::from(aa) * f64::from(bb)).sqrt() }
 }
 
+/// Inner product of two stored sketches of fewer than 2^17 entries.
+pub fn dot(a: &[i8], b: &[i8]) -> i32 {
+    a.iter().zip(b).map(|(x, y)| i32::from(i16::from(*x) * i16::from(*y))).sum()
+}
+
+/// Length of a stored sketch.
+pub fn norm(a: &[i8]) -> f64 {
+    f64::from(dot(a, a)).sqrt()
+}
+
 /// A key from small numbers; different lists give different keys.
 pub fn key(parts: &[u64]) -> u64 {
     parts.iter().fold(0x6875_6270_7269_6e74, |k, p| mix(k ^ p.wrapping_mul(0x9e37_79b9_7f4a_7c15)))

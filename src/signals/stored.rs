@@ -20,7 +20,7 @@ use super::evidence::{Effect, Evidence, Open, Reuse, Shape, Signal, Tests};
 use super::fingerprint::{CELL_DIMENSIONS, Cell, Fingerprint};
 use super::layer_map::{self, Match};
 use super::roles::{Role, Stack};
-use super::sketch::cosine;
+use super::sketch::{cosine, dot, norm};
 
 /// Sketches of equal values, cast to 16 bits, reach a cosine of .9999.
 const RESOLUTION: f64 = 1e-4;
@@ -33,7 +33,15 @@ pub fn compare(a: &Fingerprint, b: &Fingerprint) -> Evidence {
     let widths = || Signal::Absent(format!("hidden sizes differ: {} and {}", a.hidden_size, b.hidden_size));
     let depths =
         || Signal::Absent(format!("layer counts differ: {} and {}; see layer_map", a.layers, b.layers));
-    let (layer_map, matched_layers) = if same_width { pair.layer_map() } else { (widths(), Vec::new()) };
+    let (layer_map, matched_layers) = match (same_width, same_depth) {
+        (false, _) => (widths(), Vec::new()),
+        // No source of the verdict then, and most of the cost of a comparison.
+        (true, true) => {
+            let reason = "layer counts are equal; layers are compared in place";
+            (Signal::Absent(reason.into()), Vec::new())
+        }
+        (true, false) => pair.layer_map(),
+    };
     let at_same_place = |wanted: fn(Role) -> bool| match (same_width, same_depth) {
         (false, _) => widths(),
         (true, false) => depths(),
@@ -91,9 +99,9 @@ struct Matched {
 }
 
 impl Matched {
-    fn new(cell: &Cell, other: &Cell) -> Self {
+    fn new(cell: &Cell, other: &Cell, cosine: f64) -> Self {
         Self {
-            cosine: cosine(&cell.sketch, &other.sketch),
+            cosine,
             rows: f64::from(cell.rows),
             dimension: f64::from(cell.dimension),
             residual: cell.residual && other.residual,
@@ -111,7 +119,7 @@ impl Pair<'_> {
             .filter(|cell| wanted(cell))
             .filter_map(|cell| {
                 let other = self.b.cell(&Cell { layer: layer_b(cell.layer)?, ..*cell })?;
-                Some(Matched::new(cell, other))
+                Some(Matched::new(cell, other, cosine(&cell.sketch, &other.sketch)))
             })
             .collect()
     }
@@ -139,15 +147,14 @@ impl Pair<'_> {
             .map(|m| (1.0 / m.rows + inner_resemblance) / degrees(m.dimension))
             .sum::<f64>()
             / (n * n);
-        let residual: Vec<&Matched> = matched.iter().filter(|m| m.residual).collect();
-        let shared = residual.first().map_or(0.0, |first| {
+        let residual = || matched.iter().filter(|m| m.residual);
+        let shared = residual().next().map_or(0.0, |first| {
             let r = match first.role {
                 role if role.is_norm() => resemblance(self.a.resemblance.gains, self.b.resemblance.gains),
                 Role::Embedding => resemblance(self.a.resemblance.embedding, self.b.resemblance.embedding),
                 _ => resemblance(self.a.resemblance.residual, self.b.resemblance.residual),
             };
-            let own = residual.iter().map(|m| 1.0 / m.rows).sum::<f64>();
-            let k = residual.len() as f64;
+            let (own, k) = residual().fold((0.0, 0.0), |(own, k), m| (own + 1.0 / m.rows, k + 1.0));
             (own + k * k * r) / (n * n) / degrees(first.dimension)
         });
         Some(Effect {
@@ -186,18 +193,26 @@ impl Pair<'_> {
         let in_stack = |cell: &Cell| cell.stack == Stack::Main && cell.role.is_matrix();
         // Cells by layer, each layer in the order of the others.
         let layers = |f: &'_ Fingerprint| {
-            let mut found: BTreeMap<u16, Vec<Cell>> = BTreeMap::new();
+            let mut found: BTreeMap<u16, Vec<(Cell, f64)>> = BTreeMap::new();
             for cell in f.cells.iter().filter(|c| in_stack(c)) {
-                found.entry(cell.layer).or_default().push(*cell);
+                found.entry(cell.layer).or_default().push((*cell, norm(&cell.sketch)));
             }
             found
         };
         let (of_a, of_b) = (layers(self.a), layers(self.b));
         let (in_a, in_b): (Vec<u16>, Vec<u16>) =
             (of_a.keys().copied().collect(), of_b.keys().copied().collect());
+        let mut matched = Vec::new();
         let z: Vec<Vec<f64>> = of_a
             .values()
-            .map(|x| of_b.values().map(|y| self.effect(&merged(x, y)).map_or(0.0, |e| e.z())).collect())
+            .map(|x| {
+                of_b.values()
+                    .map(|y| {
+                        merge(x, y, &mut matched);
+                        self.effect(&matched).map_or(0.0, |e| e.z())
+                    })
+                    .collect()
+            })
             .collect();
         let path = layer_map::align(&z);
         let map: BTreeMap<u16, u16> = path.iter().map(|m: &Match| (in_a[m.a], in_b[m.b])).collect();
@@ -214,19 +229,23 @@ fn resemblance(a: f32, b: f32) -> f64 {
     (f64::from(a) * f64::from(b)).max(0.0).sqrt()
 }
 
-/// Cells of one layer with those of another that have the same role and rows. Both are ordered by them.
-fn merged(a: &[Cell], b: &[Cell]) -> Vec<Matched> {
+/// Cells of one layer with those of another that have the same role and rows, with the lengths of their sketches.
+/// Both are ordered by them.
+fn merge(a: &[(Cell, f64)], b: &[(Cell, f64)], found: &mut Vec<Matched>) {
     let key = |cell: &Cell| (cell.role, cell.expert, cell.start);
+    found.clear();
     let mut rest = b.iter().peekable();
-    let mut found = Vec::with_capacity(a.len());
-    for cell in a {
-        while rest.next_if(|other| key(other) < key(cell)).is_some() {}
-        let other = rest.peek().filter(|other| key(other) == key(cell));
-        if let Some(other) = other.filter(|o| o.dimension == cell.dimension && o.rows == cell.rows) {
-            found.push(Matched::new(cell, other));
+    for (cell, length) in a {
+        while rest.next_if(|(other, _)| key(other) < key(cell)).is_some() {}
+        if let Some((other, of_other)) = rest.peek()
+            && key(other) == key(cell)
+            && (other.dimension, other.rows) == (cell.dimension, cell.rows)
+        {
+            let lengths = (length * of_other).max(f64::MIN_POSITIVE);
+            let cosine = f64::from(dot(&cell.sketch, &other.sketch)) / lengths;
+            found.push(Matched::new(cell, other, cosine));
         }
     }
-    found
 }
 
 #[cfg(test)]
@@ -236,7 +255,11 @@ mod tests {
 
     /// The signals that fingerprints have.
     fn measured(evidence: &Evidence) -> impl Iterator<Item = (&'static str, &Signal)> {
-        evidence.in_place.signals().into_iter().filter(|(name, _)| !matches!(*name, "rows" | "neurons"))
+        evidence
+            .in_place
+            .signals()
+            .into_iter()
+            .filter(|(name, _)| !matches!(*name, "rows" | "neurons" | "layer_map"))
     }
 
     fn present(signal: &Signal) -> Effect {
@@ -262,7 +285,7 @@ mod tests {
         for (i, a) in models.iter().enumerate() {
             for b in &models[..i] {
                 let evidence = compare(a, b);
-                for (name, signal) in measured(&evidence).filter(|(name, _)| *name != "layer_map") {
+                for (name, signal) in measured(&evidence) {
                     by_signal.entry(name).or_default().push(present(signal).z());
                 }
             }

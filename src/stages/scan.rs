@@ -8,7 +8,7 @@ use super::extract::Extracted;
 use super::model::Subject;
 use super::plan::PlanError;
 use crate::formats::ModelConfig;
-use crate::retrieval::judge::judge;
+use crate::retrieval::judge::Judge;
 use crate::retrieval::{Effort, Index, Related};
 use crate::signals::Fingerprint;
 use crate::signals::evidence::Evidence;
@@ -242,6 +242,7 @@ impl Scanner {
         let wanted: Vec<RowRef> = places.iter().flatten().copied().collect();
         let rows: HashMap<RowRef, Row> = wanted.iter().copied().zip(self.db.rows(&wanted)?).collect();
         let population = self.population()?;
+        let judge = Judge::new(&query.fingerprint, self.index.controls(query.fingerprint.hidden_size));
         let mut candidates = Vec::with_capacity(contents.len());
         for ((content, closeness), at) in contents.iter().zip(places) {
             let Some((row, fingerprint)) =
@@ -257,8 +258,7 @@ impl Scanner {
             };
             let screening = query.screening(row);
             let context = Context { same_content, searched: self.index.contents(), tier: screening.tier };
-            let controls = || self.index.controls(query.fingerprint.hidden_size);
-            let (evidence, verdict) = judge(&query.fingerprint, fingerprint, context, controls);
+            let (evidence, verdict) = judge.judge(fingerprint, context);
             let named = query.named(row, &screening, &evidence, population);
             let others = self.index.repositories(*content).iter().filter(|p| Some(p.at) != at);
             candidates.push(Candidate {
