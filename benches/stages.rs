@@ -25,8 +25,8 @@ use hubprint::formats::packed::{Facts, States};
 use hubprint::formats::safetensors::{Decoded, try_decode};
 use hubprint::formats::{Header, Limits};
 use hubprint::hub::{Hub, HubSettings, PUBLIC_ENDPOINT};
-use hubprint::retrieval::distance::Vector;
-use hubprint::retrieval::{BuildSettings, Index, exact};
+use hubprint::retrieval::heads::Hit;
+use hubprint::retrieval::{BuildSettings, Effort as Look, Index};
 use hubprint::signals::evidence::Evidence;
 use hubprint::signals::verdict::{self, Context, VerdictKind};
 use hubprint::signals::{Fingerprint, Role, sketch, stored};
@@ -52,8 +52,6 @@ const MEMBERS: u64 = 20;
 /// The family and the parameter correlation of the model that is looked for.
 const PLANTED: u64 = 42;
 const PLANTED_CORRELATION: f32 = 0.8;
-/// Proposals that a scan asks the index for.
-const PROPOSALS: usize = 64;
 /// Rows of the shard that is written.
 const ROWS: usize = 500;
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/demo-hub");
@@ -154,7 +152,13 @@ fn write_stage(criterion: &mut Criterion) {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), rows.clone());
         let mut read = Vec::new();
-        Database::open(folder.path()).unwrap().for_each_live(|_, row| read.push(row)).unwrap();
+        Database::open(folder.path())
+            .unwrap()
+            .for_each_live(|_, row| {
+                read.push(row);
+                Ok(())
+            })
+            .unwrap();
         assert_eq!(read, rows);
         rows
     });
@@ -173,7 +177,7 @@ fn index_stage(criterion: &mut Criterion) {
     group.sample_size(10);
     group.bench_function("2,000 fingerprints of 100 families", |b| {
         let mut db = Database::open(LIBRARY.folder.path()).unwrap();
-        b.iter(|| index(&mut db, &BuildSettings::default(), &|_, _| {}).unwrap());
+        b.iter(|| index(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap());
     });
     group.finish();
 }
@@ -181,24 +185,20 @@ fn index_stage(criterion: &mut Criterion) {
 fn scan_stage(criterion: &mut Criterion) {
     let index = LazyLock::new(|| {
         let index = Index::open(&Database::open(LIBRARY.folder.path()).unwrap()).unwrap();
-        let query = &LIBRARY.query.vector;
-        let (proposed, truth) =
-            (index.nearest(query, PROPOSALS), exact::nearest(&LIBRARY.vectors, query, PROPOSALS));
-        let nearest: Vec<u32> = truth[..MEMBERS as usize].iter().map(|hit| hit.0).collect();
-        let family = (PLANTED * MEMBERS..(PLANTED + 1) * MEMBERS).map(|n| n as u32);
-        assert!(family.clone().all(|node| nearest.contains(&node)), "the exact scan finds {nearest:?}");
-        assert!(
-            family.clone().all(|node| proposed.iter().any(|hit| hit.0 == node)),
-            "the graph loses relatives"
-        );
+        let found = index.find(&LIBRARY.query, MEMBERS as usize, Look::Usual).unwrap();
+        let [family] = &found.related[..] else { panic!("one family: {found:?}") };
+        let of_family =
+            |hit: &Hit| index.repositories(hit.number)[0].repo_id.starts_with(&format!("family-{PLANTED}/"));
+        assert_eq!(family.closest.iter().filter(|hit| of_family(hit)).count(), MEMBERS as usize);
         index
     });
     let scanner = LazyLock::new(|| {
         let scanner = Scanner::open(Database::open(LIBRARY.folder.path()).unwrap()).unwrap();
-        let answer = scanner.scan(&LIBRARY.subject, 10).unwrap();
-        assert_eq!((answer.candidates.len(), answer.related), (10, MEMBERS as usize));
+        let answer = scanner.scan(&LIBRARY.subject, 10, Look::Usual).unwrap();
+        let [found] = &answer.families[..] else { panic!("one family: {answer:?}") };
         let family = format!("family-{PLANTED}/");
-        assert!(answer.candidates.iter().all(|c| c.row.repo_id.starts_with(&family)));
+        assert_eq!(found.members.len(), 10);
+        assert!(found.members.iter().all(|c| c.row.repo_id.starts_with(&family)));
         scanner
     });
     let relatives = LazyLock::new(|| {
@@ -209,17 +209,16 @@ fn scan_stage(criterion: &mut Criterion) {
     });
 
     let mut group = criterion.benchmark_group("scan");
-    group.bench_function("propose 64 of 2,000, HNSW", |b| {
-        b.iter(|| index.nearest(black_box(&LIBRARY.query.vector), PROPOSALS));
-    });
-    group.bench_function("propose 64 of 2,000, exact baseline", |b| {
-        b.iter(|| exact::nearest(&LIBRARY.vectors, black_box(&LIBRARY.query.vector), PROPOSALS));
-    });
+    for (name, how) in [("usual", Look::Usual), ("exact baseline", Look::Exact)] {
+        group.bench_function(format!("families and closest ten among 2,000, {name}"), |b| {
+            b.iter(|| index.find(black_box(&LIBRARY.query), 10, how).unwrap());
+        });
+    }
     group.bench_function("evidence and verdict on a pair of 7B models", |b| {
         b.iter(|| judge(black_box(&relatives[0]), black_box(&relatives[1])));
     });
     group.bench_function("whole scan of 2,000, top 10", |b| {
-        b.iter(|| scanner.scan(black_box(&LIBRARY.subject), 10).unwrap());
+        b.iter(|| scanner.scan(black_box(&LIBRARY.subject), 10, Look::Usual).unwrap());
     });
     group.finish();
 }
@@ -425,8 +424,6 @@ fn decoded(bytes: &[u8], size: u64) -> Header {
 /// Families of small models, indexed, and a model of one of them that is not among them.
 struct Library {
     folder: TempDir,
-    /// In the order of the nodes.
-    vectors: Vec<Vector>,
     query: Fingerprint,
     subject: Subject,
 }
@@ -445,13 +442,12 @@ static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
         })
         .collect();
     let count = rows.len();
-    let vectors = rows.iter().map(|row| row.fingerprint.as_ref().unwrap().vector).collect();
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), rows);
     let mut db = Database::open(folder.path()).unwrap();
-    let built = index(&mut db, &BuildSettings::default(), &|_, _| {}).unwrap();
-    assert_eq!((built.models, built.nodes), (count, count));
-    assert!(built.recall_at_10 > 0.95 && built.side_list < 20, "{built:?}");
+    let built = index(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap();
+    assert_eq!((built.models, built.contents, built.families), (count, count, FAMILIES as usize));
+    assert!(built.quality.recall_at_10 > 0.95, "{built:?}");
 
     let wanted = Weights::child(PLANTED, MEMBERS, PLANTED_CORRELATION);
     let query = fingerprint(&SMALL.extracted(&plan, wanted));
@@ -461,7 +457,7 @@ static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
         query,
         "a folder and its blocks have one fingerprint"
     );
-    Library { folder, vectors, query, subject }
+    Library { folder, query, subject }
 });
 
 fn row(name: &str, sample_digest: String, fingerprint: Fingerprint) -> Row {

@@ -135,7 +135,7 @@ pub fn build(
     };
     let covered = growing.read(db, begin, &live, progress, stop)?;
     let complete = covered == db.manifest().shards.len();
-    let parts = growing.finish(&folder, changed_from, old_table)?;
+    let parts = growing.finish(&folder, changed_from, &old_table)?;
 
     let shards = db.manifest().shards[..covered].iter().map(|s| s.sha256.clone()).collect();
     let mut metadata = Metadata {
@@ -346,7 +346,7 @@ impl Growing {
     }
 
     /// Writes the files.
-    fn finish(self, folder: &Path, changed_from: u32, old: Vec<Family>) -> Result<Parts, StoreError> {
+    fn finish(self, folder: &Path, changed_from: u32, old: &[Family]) -> Result<Parts, StoreError> {
         let Self { families, mut contents, codes, postings, declared, payload, vectors, ids, .. } = self;
         payload.finish()?;
         let vectors = vectors.finish()?;

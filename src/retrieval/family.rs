@@ -83,22 +83,24 @@ impl Families {
     pub fn resume(
         heads: Vec<Head>,
         places: Vec<Place>,
-        mut vector: impl FnMut(u32) -> Result<Vector, StoreError>,
-        mut fingerprint: impl FnMut(&Head, &Vector) -> Result<Fingerprint, StoreError>,
+        vector: impl Fn(u32) -> Result<Vector, StoreError> + Sync,
+        fingerprint: impl Fn(&Head, &Vector) -> Result<Fingerprint, StoreError>,
     ) -> Result<Self, StoreError> {
-        let mut families = Self { heads: Vec::new(), places, ..Self::default() };
-        for head in heads {
-            let vector = vector(head.content)?;
-            families.search.add(families.heads.len() as u32, head.hidden_size, &vector);
-            if head.link.is_none() {
-                families.count += 1;
-                if families.lacks_controls(head.hidden_size) {
-                    let fingerprint = fingerprint(&head, &vector)?;
-                    families.controls.entry(head.hidden_size).or_default().push(fingerprint);
-                }
+        let mut families = Self { places, ..Self::default() };
+        let vectors = heads
+            .par_iter()
+            .enumerate()
+            .map(|(number, head)| Ok((number as u32, head.hidden_size, vector(head.content)?)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        for (head, (_, _, vector)) in heads.iter().zip(&vectors).filter(|(head, _)| head.link.is_none()) {
+            families.count += 1;
+            if families.lacks_controls(head.hidden_size) {
+                let fingerprint = fingerprint(head, vector)?;
+                families.controls.entry(head.hidden_size).or_default().push(fingerprint);
             }
-            families.heads.push(head);
         }
+        families.heads = heads;
+        families.search.extend(vectors);
         Ok(families)
     }
 
@@ -167,15 +169,14 @@ impl Families {
     ) -> Result<u32, StoreError> {
         let number = self.heads.len() as u32;
         let hidden_size = fingerprint.hidden_size;
-        let family = match link {
-            Some(link) => self.heads[link.head as usize].family,
-            None => {
-                self.count += 1;
-                if self.lacks_controls(hidden_size) {
-                    self.controls.entry(hidden_size).or_default().push(fingerprint.clone());
-                }
-                self.count - 1
+        let family = if let Some(link) = link {
+            self.heads[link.head as usize].family
+        } else {
+            self.count += 1;
+            if self.lacks_controls(hidden_size) {
+                self.controls.entry(hidden_size).or_default().push(fingerprint.clone());
             }
+            self.count - 1
         };
         let content = self.places.len() as u32;
         self.heads.push(Head { content, family, hidden_size, payload: payload.add(fingerprint)?, link });

@@ -8,6 +8,8 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use rayon::prelude::*;
+
 use super::vector::{self, Code, Vector};
 
 /// Most differing signs that are looked at further: chance differs in 512 with a standard deviation of 16, and one
@@ -79,6 +81,28 @@ impl Heads {
         width.codes.push(vector::code_of(vector));
         width.vectors.push(*vector);
         width.norms.push(vector::norm(vector));
+    }
+
+    /// Adds many at once: (number, hidden size, vector).
+    pub fn extend(&mut self, all: Vec<(u32, u32, Vector)>) {
+        let made: Vec<(Code, f32)> =
+            all.par_iter().map(|(_, _, v)| (vector::code_of(v), vector::norm(v))).collect();
+        let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+        for (_, hidden_size, _) in &all {
+            *counts.entry(*hidden_size).or_default() += 1;
+        }
+        for (hidden_size, n) in counts {
+            let width = self.widths.entry(hidden_size).or_default();
+            width.vectors.reserve(n);
+            width.codes.reserve(n);
+        }
+        for ((number, hidden_size, vector), (code, norm)) in all.into_iter().zip(made) {
+            let width = self.widths.entry(hidden_size).or_default();
+            width.numbers.push(number);
+            width.codes.push(code);
+            width.vectors.push(vector);
+            width.norms.push(norm);
+        }
     }
 
     /// The `k` nearest heads of this hidden size, nearest first. With `exact` every one of them is looked at.

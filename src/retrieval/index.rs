@@ -42,7 +42,7 @@ const MOST_JUDGED: usize = 8;
 /// Heads of one family whose members are looked at.
 const HEADS_OF_FAMILY: usize = 4;
 /// Members whose exact cosine is computed for each that is asked for.
-const REFINED_PER_MEMBER: usize = 4;
+const REFINED_PER_MEMBER: usize = 8;
 
 /// `index.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -312,7 +312,7 @@ impl Index {
 
     /// The contents nearest to a query among the members of some heads.
     pub(super) fn closest(&self, query: &Vector, heads: &[Hit], k: usize) -> Result<Vec<Hit>, StoreError> {
-        let refined = k.saturating_mul(REFINED_PER_MEMBER).max(16);
+        let refined = k.saturating_mul(REFINED_PER_MEMBER).max(32);
         let mut near = Vec::new();
         for hit in heads {
             let head = self.vectors.read(self.families.heads[hit.number as usize].content)?;

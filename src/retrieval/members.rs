@@ -23,7 +23,7 @@ pub struct Members {
 pub fn difference(head: &Vector, of: &Vector) -> Code {
     let along = dot(head, of) as f32 / (norm(head) * norm(head));
     let values = of.iter().zip(head).map(|(v, h)| f32::from(*v) - along * f32::from(*h));
-    vector::code(values, vector::code_of(of)[0])
+    vector::code(values, vector::seed(of))
 }
 
 impl Members {

@@ -102,7 +102,7 @@ fn encode(fingerprint: &Fingerprint) -> Vec<u8> {
     body.extend(fingerprint.hidden_size.to_le_bytes());
     body.extend(fingerprint.layers.to_le_bytes());
     body.extend(fingerprint.vocabulary.unwrap_or(u32::MAX).to_le_bytes());
-    [gains, residual, inner, embedding].iter().for_each(|r| body.extend(r.to_le_bytes()));
+    body.extend([gains, residual, inner, embedding].iter().flat_map(|r| r.to_le_bytes()));
     body.extend((fingerprint.cells.len() as u32).to_le_bytes());
     for cell in &fingerprint.cells {
         body.extend([cell.stack as u8, cell.role as u8, u8::from(cell.residual)]);

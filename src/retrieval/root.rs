@@ -130,7 +130,9 @@ pub fn root<E>(
 /// The number of layers that most members have.
 fn usual_depth(members: &[Member]) -> u16 {
     let mut counts = std::collections::BTreeMap::new();
-    members.iter().for_each(|m| *counts.entry(m.layers).or_insert(0u32) += 1);
+    for member in members {
+        *counts.entry(member.layers).or_insert(0u32) += 1;
+    }
     // Of equals the deeper: layers are dropped more often than added.
     counts.into_iter().max_by_key(|&(layers, n)| (n, layers)).map_or(0, |(layers, _)| layers)
 }

@@ -46,10 +46,15 @@ pub fn code(values: impl Iterator<Item = f32>, seed: u64) -> Code {
     code
 }
 
+/// What the signs of a vector's zeros are drawn from.
+pub fn seed(vector: &Vector) -> u64 {
+    let (words, _) = vector.as_chunks::<8>();
+    words.iter().fold(0, |seed, word| mix(seed ^ u64::from_le_bytes(word.map(i8::cast_unsigned))))
+}
+
 /// The code of a vector itself.
 pub fn code_of(vector: &Vector) -> Code {
-    let seed = vector.iter().fold(0u64, |seed, v| mix(seed ^ u64::from(v.cast_unsigned())));
-    code(vector.iter().map(|v| f32::from(*v)), seed)
+    code(vector.iter().map(|v| f32::from(*v)), seed(vector))
 }
 
 /// Correlation of two Gaussian vectors whose codes differ in `distance` signs: the signs of two variables of
@@ -64,11 +69,13 @@ pub fn expected_distance(correlation: f32) -> f32 {
     VECTOR_DIMENSIONS as f32 * (0.5 - correlation.clamp(-1.0, 1.0).asin() / std::f32::consts::PI)
 }
 
+#[allow(clippy::inline_always, reason = "must be compiled into both builds of the kernel")]
 #[inline(always)]
 fn dot_loop(a: &Vector, b: &Vector) -> i32 {
     a.iter().zip(b).map(|(x, y)| i32::from(i16::from(*x) * i16::from(*y))).sum()
 }
 
+#[allow(clippy::inline_always, reason = "must be compiled into both builds of the kernel")]
 #[inline(always)]
 fn distance_loop(a: &Code, b: &Code) -> u32 {
     a.iter().zip(b).map(|(x, y)| (x ^ y).count_ones()).sum()
@@ -92,7 +99,7 @@ mod dispatch {
         if std::is_x86_feature_detected!("avx2") {
             // SAFETY: the only condition of the call is that the machine has AVX2, which was just looked up. The
             // function is safe code compiled for it.
-            #[allow(unsafe_code)]
+            #[allow(unsafe_code, reason = "see SAFETY")]
             unsafe {
                 dot_avx2(a, b)
             }
@@ -104,7 +111,7 @@ mod dispatch {
     pub(super) fn distance(a: &Code, b: &Code) -> u32 {
         if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("popcnt") {
             // SAFETY: as above, with POPCNT.
-            #[allow(unsafe_code)]
+            #[allow(unsafe_code, reason = "see SAFETY")]
             unsafe {
                 distance_avx2(a, b)
             }

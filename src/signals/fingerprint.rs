@@ -111,12 +111,6 @@ impl Fingerprint {
         }
         builder.finish(samples.vocabulary)
     }
-
-    /// The cell with the role, layer, rows and dimension of this one.
-    pub fn cell(&self, like: &Cell) -> Option<&Cell> {
-        let found = self.cells.binary_search_by_key(&like.key(), Cell::key).ok()?;
-        Some(&self.cells[found]).filter(|c| c.dimension == like.dimension && c.rows == like.rows)
-    }
 }
 
 struct Builder {

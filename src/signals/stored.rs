@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use super::columns::degrees_of_freedom;
 use super::evidence::{Effect, Evidence, Open, Reuse, Shape, Signal, Tests};
 use super::fingerprint::{CELL_DIMENSIONS, Cell, Fingerprint};
-use super::layer_map::{self, Match};
+use super::layer_map;
 use super::roles::{Role, Stack};
 use super::sketch::{cosine, dot, norm};
 
@@ -42,20 +42,26 @@ pub fn compare(a: &Fingerprint, b: &Fingerprint) -> Evidence {
         }
         (true, false) => pair.layer_map(),
     };
+    let matched = pair.at_same_place();
+    let test = |wanted: fn(Role) -> bool| {
+        let chosen = || matched.iter().map(|(m, _)| m).filter(|m| wanted(m.role));
+        let nothing = "no block was sampled at the same place in both models";
+        Signal::or_absent(pair.effect(chosen()), nothing)
+    };
     let at_same_place = |wanted: fn(Role) -> bool| match (same_width, same_depth) {
         (false, _) => widths(),
         (true, false) => depths(),
-        (true, true) => pair.at_same_place(wanted),
+        (true, true) => test(wanted),
     };
     let in_place = Tests {
         norm_gains: at_same_place(Role::is_norm),
         weight_blocks: at_same_place(Role::is_matrix),
-        embedding: if same_width { pair.at_same_place(|role| role == Role::Embedding) } else { widths() },
+        embedding: if same_width { test(|role| role == Role::Embedding) } else { widths() },
         rows: Signal::Absent("the stored fingerprint has no rows".into()),
         rows_moved: 0.0,
         neurons: Signal::Absent("the stored fingerprint has no neurons".into()),
         neurons_moved: 0.0,
-        roles: if same_width && same_depth { pair.role_means() } else { BTreeMap::new() },
+        roles: if same_width && same_depth { role_means(&matched) } else { BTreeMap::new() },
         layer_map,
         matched_layers,
     };
@@ -65,7 +71,7 @@ pub fn compare(a: &Fingerprint, b: &Fingerprint) -> Evidence {
         in_place,
         realigned: Vec::new(),
         open: vec![Open::Moved],
-        reuse: pair.reuse(),
+        reuse: reuse(&matched),
         tokens_moved: None,
         delta: None,
         resolution: RESOLUTION,
@@ -111,43 +117,42 @@ impl Matched {
 }
 
 impl Pair<'_> {
-    /// Cells of `a` with the cell of `b` in the same role and at the same rows, where `layer_b` maps layers.
-    fn matched(&self, wanted: impl Fn(&Cell) -> bool, layer_b: impl Fn(u16) -> Option<u16>) -> Vec<Matched> {
-        self.a
-            .cells
-            .iter()
-            .filter(|cell| wanted(cell))
-            .filter_map(|cell| {
-                let other = self.b.cell(&Cell { layer: layer_b(cell.layer)?, ..*cell })?;
-                Some(Matched::new(cell, other, cosine(&cell.sketch, &other.sketch)))
-            })
-            .collect()
-    }
-
-    fn at_same_place(&self, wanted: fn(Role) -> bool) -> Signal {
-        match self.effect(&self.matched(|cell| wanted(cell.role), Some)) {
-            Some(effect) => Signal::Present(effect),
-            None => Signal::Absent("no block was sampled at the same place in both models".into()),
+    /// Cells of `a` with the cell of `b` in the same role, layer and rows, and whether their values are equal. Both
+    /// are in one order, so one pass finds them.
+    fn at_same_place(&self) -> Vec<(Matched, bool)> {
+        let mut rest = self.b.cells.iter().peekable();
+        let mut found = Vec::with_capacity(self.a.cells.len());
+        for cell in &self.a.cells {
+            while rest.next_if(|other| other.key() < cell.key()).is_some() {}
+            if let Some(other) = rest.peek()
+                && other.key() == cell.key()
+                && (other.dimension, other.rows) == (cell.dimension, cell.rows)
+            {
+                let matched = Matched::new(cell, other, cosine(&cell.sketch, &other.sketch));
+                found.push((matched, other.hash == cell.hash));
+            }
         }
+        found
     }
 
     /// Mean cosine and its null variance; see the module's head.
-    fn effect(&self, matched: &[Matched]) -> Option<Effect> {
-        if matched.is_empty() {
+    fn effect<'m>(&self, matched: impl Iterator<Item = &'m Matched> + Clone) -> Option<Effect> {
+        let cells = matched.clone().count();
+        if cells == 0 {
             return None;
         }
-        let n = matched.len() as f64;
-        let value = matched.iter().map(|m| m.cosine).sum::<f64>() / n;
+        let n = cells as f64;
+        let value = matched.clone().map(|m| m.cosine).sum::<f64>() / n;
         let sketch_error = 1.0 / (n * CELL_DIMENSIONS as f64);
         let degrees = |dimension: f64| degrees_of_freedom(dimension as usize);
         let inner_resemblance = resemblance(self.a.resemblance.inner, self.b.resemblance.inner);
         let inner = matched
-            .iter()
+            .clone()
             .filter(|m| !m.residual)
             .map(|m| (1.0 / m.rows + inner_resemblance) / degrees(m.dimension))
             .sum::<f64>()
             / (n * n);
-        let residual = || matched.iter().filter(|m| m.residual);
+        let residual = || matched.clone().filter(|m| m.residual);
         let shared = residual().next().map_or(0.0, |first| {
             let r = match first.role {
                 role if role.is_norm() => resemblance(self.a.resemblance.gains, self.b.resemblance.gains),
@@ -157,36 +162,7 @@ impl Pair<'_> {
             let (own, k) = residual().fold((0.0, 0.0), |(own, k), m| (own + 1.0 / m.rows, k + 1.0));
             (own + k * k * r) / (n * n) / degrees(first.dimension)
         });
-        Some(Effect {
-            value,
-            sd: (sketch_error + inner + shared).sqrt(),
-            cells: matched.len(),
-            ln_choices: 0.0,
-        })
-    }
-
-    /// Blocks with equal values, of those that both have.
-    fn reuse(&self) -> Reuse {
-        let mut reuse = Reuse { gains: true, ..Reuse::default() };
-        for cell in &self.a.cells {
-            if let Some(other) = self.b.cell(cell) {
-                let equal = other.hash == cell.hash;
-                reuse.of += 1;
-                reuse.equal += usize::from(equal);
-                reuse.gains &=
-                    equal || !cell.role.is_norm() || cosine(&cell.sketch, &other.sketch) >= 1.0 - RESOLUTION;
-            }
-        }
-        reuse
-    }
-
-    fn role_means(&self) -> BTreeMap<&'static str, f64> {
-        let mut sums: BTreeMap<&'static str, (f64, f64)> = BTreeMap::new();
-        for m in self.matched(|cell| cell.role.is_matrix(), Some) {
-            let entry = sums.entry(m.role.name()).or_default();
-            *entry = (entry.0 + m.cosine, entry.1 + 1.0);
-        }
-        sums.into_iter().map(|(role, (sum, n))| (role, sum / n)).collect()
+        Some(Effect { value, sd: (sketch_error + inner + shared).sqrt(), cells, ln_choices: 0.0 })
     }
 
     fn layer_map(&self) -> (Signal, Vec<(u16, u16, f64)>) {
@@ -209,15 +185,20 @@ impl Pair<'_> {
                 of_b.values()
                     .map(|y| {
                         merge(x, y, &mut matched);
-                        self.effect(&matched).map_or(0.0, |e| e.z())
+                        self.effect(matched.iter()).map_or(0.0, |e| e.z())
                     })
                     .collect()
             })
             .collect();
         let path = layer_map::align(&z);
-        let map: BTreeMap<u16, u16> = path.iter().map(|m: &Match| (in_a[m.a], in_b[m.b])).collect();
-        let matched = self.matched(in_stack, |layer| map.get(&layer).copied());
-        let Some(mut effect) = self.effect(&matched) else {
+        let of_path: Vec<Matched> = path
+            .iter()
+            .flat_map(|m| {
+                merge(&of_a[&in_a[m.a]], &of_b[&in_b[m.b]], &mut matched);
+                std::mem::take(&mut matched)
+            })
+            .collect();
+        let Some(mut effect) = self.effect(of_path.iter()) else {
             return (Signal::Absent("no matrix block can be held against another layer".into()), Vec::new());
         };
         effect.ln_choices = layer_map::ln_matchings(in_a.len(), in_b.len(), path.len());
@@ -227,6 +208,27 @@ impl Pair<'_> {
 
 fn resemblance(a: f32, b: f32) -> f64 {
     (f64::from(a) * f64::from(b)).max(0.0).sqrt()
+}
+
+/// Blocks with equal values, of those that both have.
+fn reuse(matched: &[(Matched, bool)]) -> Reuse {
+    let gains_equal =
+        |(m, equal): &(Matched, bool)| *equal || !m.role.is_norm() || m.cosine >= 1.0 - RESOLUTION;
+    Reuse {
+        of: matched.len(),
+        equal: matched.iter().filter(|(_, equal)| *equal).count(),
+        gains: matched.iter().all(gains_equal),
+        ..Reuse::default()
+    }
+}
+
+fn role_means(matched: &[(Matched, bool)]) -> BTreeMap<&'static str, f64> {
+    let mut sums: BTreeMap<&'static str, (f64, f64)> = BTreeMap::new();
+    for (m, _) in matched.iter().filter(|(m, _)| m.role.is_matrix()) {
+        let entry = sums.entry(m.role.name()).or_default();
+        *entry = (entry.0 + m.cosine, entry.1 + 1.0);
+    }
+    sums.into_iter().map(|(role, (sum, n))| (role, sum / n)).collect()
 }
 
 /// Cells of one layer with those of another that have the same role and rows, with the lengths of their sketches.

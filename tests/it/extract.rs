@@ -212,7 +212,10 @@ fn hostile_files_end_as_rows_that_name_the_evidence() {
     }
     cli.expect(0, &["index", "--db", "DB"]);
     let scan = cli.expect(0, &["scan", "--db", "DB", "--json", "a/after"]).json();
-    assert_eq!((&scan["searched"], &scan["candidates"][0]["verdict"]), (&json!(3), &json!("identical")));
+    assert_eq!(
+        (&scan["searched"], &scan["families"][0]["members"][0]["verdict"]),
+        (&json!(3), &json!("identical"))
+    );
 }
 
 #[test]

@@ -34,7 +34,7 @@ const SCAN: [&str; 5] = ["scan", "--db", "DB", "--json", "a/two"];
 fn an_index_counts_models_and_contents() {
     let (_models, _hub, cli) = crawled();
     let built = cli.expect(0, &["index", "--db", "DB", "--json"]).json();
-    assert_eq!((&built["models"], &built["nodes"]), (&json!(3), &json!(2)));
+    assert_eq!((&built["models"], &built["contents"]), (&json!(3), &json!(2)));
     assert_eq!(built["recall_at_10"], 1.0);
     let info = cli.expect(0, &["db", "info", "--db", "DB", "--json"]).json();
     assert_eq!((&info["has_index"], &info["shards_not_indexed"]), (&json!(true), &json!(0)));
@@ -65,7 +65,10 @@ fn an_index_behind_its_database_says_so() {
     cli.expect(0, &SCAN).says(&["newer rows than its index", "hubprint index"]);
     cli.expect(0, &["index", "--db", "DB"]);
     assert_eq!(info()["shards_not_indexed"], 0);
-    assert_eq!(cli.expect(0, &["scan", "--db", "DB", "--json", "c/new"]).json()["related"], 1);
+    assert_eq!(
+        cli.expect(0, &["scan", "--db", "DB", "--json", "c/new"]).json()["families"][0]["contents"],
+        1
+    );
 }
 
 #[test]
@@ -75,11 +78,11 @@ fn an_empty_database_has_an_empty_index() {
     let hub = Hub::serve(models.path(), &[]);
     let cli = Cli::new(hub.url());
     assert_eq!(cli.crawl(0, &[])["models"], 0);
-    assert_eq!(cli.expect(0, &["index", "--db", "DB", "--json"]).json()["nodes"], 0);
+    assert_eq!(cli.expect(0, &["index", "--db", "DB", "--json"]).json()["contents"], 0);
     let mut other = Models::new();
     let folder = other.add_tiny("a/one", 1).display().to_string();
     let answer = cli.expect(0, &["scan", "--db", "DB", "--json", &folder]).json();
-    assert_eq!((&answer["searched"], &answer["candidates"]), (&json!(0), &json!([])));
+    assert_eq!((&answer["searched"], &answer["families"]), (&json!(0), &json!([])));
 }
 
 #[test]

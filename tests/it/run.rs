@@ -39,8 +39,8 @@ fn a_pipeline_serves_crawls_indexes_and_scans() {
     let path = pipeline(&cli, &whole(&models));
     let all = cli.expect(0, &["run", "--json", &path]).json();
     assert_eq!(all["crawl"]["outcomes"], json!({"indexed": 2}));
-    assert_eq!(all["index"]["nodes"], 2);
-    let best = |i: usize| &all["scan"][i]["candidates"][0];
+    assert_eq!(all["index"]["contents"], 2);
+    let best = |i: usize| &all["scan"][i]["families"][0]["members"][0];
     assert_eq!((&best(0)["repo_id"], &best(0)["verdict"]), (&json!("a/one"), &json!("identical")));
     assert_eq!(best(1)["repo_id"], "a/two");
     assert!(cli.db().join("manifest.json").is_file(), "paths are relative to the file");
@@ -57,7 +57,7 @@ fn a_wrong_model_in_a_pipeline_is_a_part_failure() {
     let cli = Cli::new(&nobody());
     let path = pipeline(&cli, &whole(&models).replace("'a/two'", "'no/such'"));
     let all = cli.expect(1, &["run", "--json", &path]).json();
-    assert!(all["scan"][0]["candidates"][0].is_object());
+    assert!(all["scan"][0]["families"][0]["members"][0].is_object());
     assert_eq!(all["scan"][1]["query"], "no/such");
     assert!(all["scan"][1]["error"].is_string());
 }

@@ -8,11 +8,20 @@ use serde_json::{Value, json};
 
 use crate::support::{Cli, Hub, Models, demo, demo_hub, keys, nobody, write};
 
-/// Repositories that an answer calls related: candidates and their copies.
+fn families(answer: &Value) -> &[Value] {
+    answer["families"].as_array().unwrap()
+}
+
+/// The closest member of the nearest family.
+fn best(answer: &Value) -> &Value {
+    &answer["families"][0]["members"][0]
+}
+
+/// Repositories that an answer calls related: members of families, and their copies.
 fn found(answer: &Value) -> BTreeSet<&str> {
-    let candidates = answer["candidates"].as_array().unwrap();
-    candidates
+    families(answer)
         .iter()
+        .flat_map(|family| family["members"].as_array().unwrap())
         .flat_map(|c| std::iter::once(&c["repo_id"]).chain(c["copies"].as_array().unwrap()))
         .map(|name| name.as_str().unwrap())
         .collect()
@@ -34,7 +43,7 @@ fn held_back_models_find_exactly_their_relatives() {
         let expected: BTreeSet<&str> =
             indexed.iter().copied().filter(|id| demo.truth.related(query, id)).collect();
         assert_eq!(found(answer), expected, "{query}");
-        assert_eq!(answer["related"], answer["candidates"].as_array().unwrap().len());
+        assert!(families(answer).len() <= 1, "one family each: {answer}");
         independent += usize::from(expected.is_empty());
     }
     assert!(independent > 0 && independent < held_out.len(), "{independent} independent ones");
@@ -47,16 +56,22 @@ fn answers_have_the_documented_keys_and_order() {
     let answer = demo.cli.expect(0, &["scan", "--db", "DB", "--top-k", "2", "--json", query]).json();
     let mut top = keys(&answer);
     top.sort_unstable();
-    let expected =
-        ["bytes_fetched", "candidates", "closest_rejected", "query", "related", "searched", "seconds", "sha"];
+    let expected = ["bytes_fetched", "closest_rejected", "families", "query", "searched", "seconds", "sha"];
     assert_eq!(top, expected);
     assert_eq!(answer["sha"].as_str().unwrap().len(), 40);
     assert!(answer["bytes_fetched"].as_u64().unwrap() > 0);
 
-    let candidates = answer["candidates"].as_array().unwrap();
+    let family = &families(&answer)[0];
+    let mut found = keys(family);
+    found.sort_unstable();
+    assert_eq!(found, ["contents", "family", "members", "root", "root_evidence"]);
+    assert!(
+        family["contents"].as_u64().unwrap() > 2 && !family["root_evidence"].as_str().unwrap().is_empty()
+    );
+    assert!(answer["closest_rejected"].is_null(), "there is something better to show");
+    let candidates = family["members"].as_array().unwrap();
     assert_eq!(candidates.len(), 2, "as many as asked for");
-    assert!(answer["related"].as_u64().unwrap() > 2, "and the number of all");
-    for candidate in candidates.iter().chain([&answer["closest_rejected"]]) {
+    for candidate in candidates.iter().chain([&family["root"]]) {
         let mut found = keys(candidate);
         found.sort_unstable();
         let expected = [
@@ -93,7 +108,10 @@ fn answers_have_the_documented_keys_and_order() {
     }
     let similarity = |i: usize| candidates[i]["similarity"].as_f64().unwrap();
     assert!(similarity(0) + 1e-3 >= similarity(1), "best first");
-    assert_ne!(answer["closest_rejected"]["related"], true);
+    let alone = ["scan", "--db", "DB", "--json", "basalt-research/basalt-500k"];
+    let alone = demo.cli.expect(0, &alone).json();
+    assert!(families(&alone).is_empty());
+    assert_ne!(alone["closest_rejected"]["related"], true);
 
     let table = demo.cli.expect(0, &["scan", "--db", "DB", query]).stdout;
     let first = candidates[0]["repo_id"].as_str().unwrap();
@@ -106,7 +124,7 @@ fn equal_content_is_identical_and_the_oldest_copy_comes_first() {
     let folder = demo_hub().join("models/mirrorhub/python-llama").display().to_string();
     for query in ["mirrorhub/python-llama", &folder] {
         let answer = demo.cli.expect(0, &["scan", "--db", "DB", "--json", query]).json();
-        let best = &answer["candidates"][0];
+        let best = best(&answer);
         assert_eq!(best["verdict"], "identical", "{best}");
         assert_eq!(best["repo_id"], "lumenworks/stdlib-llama-500k");
         assert_eq!(best["copies"], json!(["mirrorhub/python-llama"]));
@@ -125,7 +143,7 @@ fn one_wrong_model_costs_only_itself() {
     assert_eq!((&lines[0]["query"], &lines[2]["query"]), (&json!("no/such"), &json!("./nowhere")));
     assert!(lines[0]["hint"].is_string() && !lines[2]["error"].as_str().unwrap().is_empty());
     assert_eq!(lines[1]["query"], good);
-    assert!(lines[1]["candidates"][0].is_object());
+    assert!(best(&lines[1]).is_object());
     ended.says(&["no/such:", "error: ", "hint: "]);
 }
 
@@ -159,8 +177,8 @@ fn offline_models_come_from_the_cache() {
     let home = cli.home().join("hf").display().to_string();
     let cli = cli.with("HF_HOME", &home).with("HF_HUB_OFFLINE", "1").with("HF_ENDPOINT", &nobody());
     let answer = cli.expect(0, &["scan", "--db", "DB", "--json", "a/base"]).json();
-    assert_eq!(answer["candidates"][0]["repo_id"], "a/base");
-    assert_eq!(answer["candidates"][0]["verdict"], "identical");
+    assert_eq!(best(&answer)["repo_id"], "a/base");
+    assert_eq!(best(&answer)["verdict"], "identical");
     cli.expect(2, &["scan", "--db", "DB", "a/other"]).says(&["error: ", "models--a--other"]);
     cli.expect(2, &["crawl", "--db", "DB"]).says(&["error: ", "hint: unset HF_HUB_OFFLINE"]);
 }

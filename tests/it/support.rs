@@ -331,6 +331,7 @@ pub(crate) fn rows(db: &Path) -> BTreeMap<String, Row> {
         .for_each_live(|_, row| {
             let again = rows.insert(row.repo_id.clone(), row);
             assert!(again.is_none(), "two rows of one repository: {again:?}");
+            Ok(())
         })
         .unwrap();
     rows

@@ -138,7 +138,10 @@ async fn names(
     while let Some(query) = queries.next().await {
         let query = query?;
         // Waiting for room must not hold up the runtime.
-        tokio::task::block_in_place(|| send.send(query)).map_err(|e| anyhow::anyhow!("{e}"))?;
+        if tokio::task::block_in_place(|| send.send(query).is_err()) {
+            // The other side has ended, with an error of its own.
+            break;
+        }
     }
     Ok(())
 }
