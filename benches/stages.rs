@@ -186,7 +186,8 @@ fn scan_stage(criterion: &mut Criterion) {
     let index = LazyLock::new(|| {
         let index = Index::open(&Database::open(LIBRARY.folder.path()).unwrap()).unwrap();
         let found = index.find(&LIBRARY.query, MEMBERS as usize, Look::Usual).unwrap();
-        let [family] = &found.related[..] else { panic!("one family: {found:?}") };
+        assert_eq!(found.related.len(), 1, "{found:?}");
+        let family = &found.related[0];
         let of_family =
             |hit: &Hit| index.repositories(hit.number)[0].repo_id.starts_with(&format!("family-{PLANTED}/"));
         assert_eq!(family.closest.iter().filter(|hit| of_family(hit)).count(), MEMBERS as usize);
@@ -195,7 +196,8 @@ fn scan_stage(criterion: &mut Criterion) {
     let scanner = LazyLock::new(|| {
         let scanner = Scanner::open(Database::open(LIBRARY.folder.path()).unwrap()).unwrap();
         let answer = scanner.scan(&LIBRARY.subject, 10, Look::Usual).unwrap();
-        let [found] = &answer.families[..] else { panic!("one family: {answer:?}") };
+        assert_eq!(answer.families.len(), 1, "{answer:?}");
+        let found = &answer.families[0];
         let family = format!("family-{PLANTED}/");
         assert_eq!(found.members.len(), 10);
         assert!(found.members.iter().all(|c| c.row.repo_id.starts_with(&family)));

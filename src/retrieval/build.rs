@@ -101,7 +101,7 @@ struct Growing {
     vectors: VectorsWriter,
     /// Vectors of heads, which the differences of their members are taken from.
     of_heads: Vec<Vector>,
-    /// Contents without a family table entry yet, by name of the founder.
+    /// The name of each family: the start of its founder's digest.
     ids: Vec<String>,
 }
 
@@ -219,7 +219,6 @@ impl Growing {
             .iter()
             .map(|head| index.vectors.read(head.content))
             .collect::<Result<_, StoreError>>()?;
-        // A digest stays known when its last repository is gone: the content keeps its place.
         let known = index
             .postings
             .all()
@@ -299,11 +298,11 @@ impl Growing {
 
     /// Adds some live rows.
     fn add(&mut self, rows: Vec<(RowRef, schema::Content)>) -> Result<(), StoreError> {
-        let mut fresh: Vec<Fingerprint> = Vec::new();
+        let (mut fresh, mut digests): (Vec<Fingerprint>, Vec<String>) = (Vec::new(), Vec::new());
         for (at, row) in rows {
             let Some(fingerprint) = row.fingerprint else { continue };
             let next = self.contents.len() as u32;
-            let digest = row.sample_digest.clone().unwrap_or_else(|| row.hub_id.clone());
+            let digest = row.sample_digest.clone().unwrap_or_else(|| row.repo_id.clone());
             let content = *self.known.entry(digest.clone()).or_insert(next);
             if content == next {
                 self.contents.push(Content {
@@ -314,7 +313,7 @@ impl Growing {
                     layers: fingerprint.layers,
                     declared_by: 0,
                 });
-                self.ids.push(digest);
+                digests.push(digest);
                 fresh.push(fingerprint);
             }
             let known = &mut self.contents[content as usize];
@@ -328,12 +327,17 @@ impl Growing {
         }
         let first = self.contents.len() - fresh.len();
         self.families.place(&fresh, &mut self.payload)?;
-        for (content, fingerprint) in (first..).zip(&fresh) {
+        for ((content, fingerprint), digest) in (first..).zip(&fresh).zip(digests) {
             let place = self.families.places[content];
             self.contents[content].place = place;
             self.vectors.add(&fingerprint.vector)?;
-            if self.families.heads[place.head as usize].content == content as u32 {
+            let head = &self.families.heads[place.head as usize];
+            if head.content == content as u32 {
                 self.of_heads.push(fingerprint.vector);
+                if head.link.is_none() {
+                    // 16 characters of a SHA-256 tell more families apart than there will be models.
+                    self.ids.push(digest.chars().take(16).collect());
+                }
             }
         }
         // Heads may come later in a batch than members that were placed under earlier ones, never the other way.
@@ -347,7 +351,7 @@ impl Growing {
 
     /// Writes the files.
     fn finish(self, folder: &Path, changed_from: u32, old: &[Family]) -> Result<Parts, StoreError> {
-        let Self { families, mut contents, codes, postings, declared, payload, vectors, ids, .. } = self;
+        let Self { families, mut contents, codes, mut postings, declared, payload, vectors, ids, .. } = self;
         payload.finish()?;
         let vectors = vectors.finish()?;
         write_codes(&folder.join(CODES), &codes)?;
@@ -376,18 +380,15 @@ impl Growing {
             .into_par_iter()
             .map(|(number, (founder, members))| {
                 let contents = &contents;
-                let id = old.get(number).map_or_else(
-                    // The first 16 characters of a SHA-256 tell more families apart than there will be models.
-                    || ids[founder as usize].chars().take(16).collect(),
-                    |family| family.id.clone(),
-                );
+                let there = || members.iter().filter(|content| held.contains(content));
                 let untouched = members.last().is_some_and(|last| *last < changed_from);
-                if let Some(family) = old.get(number).filter(|f| untouched && held.contains(&f.root)) {
+                let same = |family: &&Family| {
+                    untouched && held.contains(&family.root) && family.contents as usize == there().count()
+                };
+                if let Some(family) = old.get(number).filter(same) {
                     return Ok(family.clone());
                 }
-                let there: Vec<Member> = members
-                    .iter()
-                    .filter(|content| held.contains(content))
+                let there: Vec<Member> = there()
                     .map(|content| {
                         let facts = &contents[*content as usize];
                         Member {
@@ -403,12 +404,14 @@ impl Growing {
                 let gone =
                     || root::Root { content: founder, evidence: "all its repositories are gone".into() };
                 let root::Root { content, evidence } = chosen.unwrap_or_else(gone);
-                Ok(Family { id, root: content, contents: there.len() as u32, evidence })
+                let (id, contents) = (ids[number].clone(), there.len() as u32);
+                Ok(Family { id, root: content, contents, evidence })
             })
             .collect::<Result<_, StoreError>>()?;
         tables::write_contents(&folder.join(CONTENTS), &contents)?;
         tables::write_heads(&folder.join(HEADS), &families.heads)?;
         tables::write_families(&folder.join(FAMILIES), &table)?;
+        postings.sort_by_key(|p| (p.content, p.at));
         tables::write_postings(&folder.join(POSTINGS), &postings)?;
         let names = [CODES, CONTENTS, FAMILIES, HEADS, PAYLOAD, POSTINGS, VECTORS];
         let files = names
@@ -539,4 +542,196 @@ pub(super) fn exact_scan(
         Ok(())
     })?;
     Ok(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::verify::verify;
+    use super::*;
+    use crate::signals::testing::Model;
+    use crate::store::schema::testing::row;
+    use crate::store::{Outcome, Row};
+
+    fn settings() -> BuildSettings {
+        BuildSettings { recall_queries: 20, strangers: 20, ..BuildSettings::default() }
+    }
+
+    fn built(db: &mut Database, from_nothing: bool) -> Built {
+        build(db, &settings(), from_nothing, &|_, _| {}, &|| false).unwrap()
+    }
+
+    fn named(names: &[&str], models: &[&Model]) -> Vec<Row> {
+        names.iter().zip(models).map(|(name, model)| row(name, Some(model.fingerprint()))).collect()
+    }
+
+    /// Four shards of three families: bases, children near and far, and a copy.
+    fn database() -> (tempfile::TempDir, Database) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = Database::open_or_create(dir.path()).unwrap();
+        let bases: Vec<Model> = (0..3).map(|s| Model::random(s, 4, 64)).collect();
+        db.append(&named(&["a", "b", "c"], &bases.iter().collect::<Vec<_>>())).unwrap();
+        let (near, far) = (bases[0].tuned(0.98, 5), bases[0].tuned(0.6, 6));
+        db.append(&named(&["a-near", "a-far"], &[&near, &far])).unwrap();
+        let mut copy = row("a-copy", Some(bases[0].fingerprint()));
+        copy.sample_digest = Some("s-a".into());
+        db.append(&[copy]).unwrap();
+        db.append(&named(&["a-far-near", "b-near"], &[&far.tuned(0.97, 7), &bases[1].tuned(0.99, 8)]))
+            .unwrap();
+        (dir, db)
+    }
+
+    /// Every file of the index in use, by checksum.
+    fn tables_of(db: &Database) -> Vec<(&'static str, String)> {
+        let folder = db.folder().join(&db.manifest().index.as_ref().unwrap().folder);
+        [CODES, CONTENTS, FAMILIES, HEADS, PAYLOAD, POSTINGS, VECTORS]
+            .iter()
+            .map(|name| (*name, FileEntry::of(&folder.join(name)).unwrap().sha256))
+            .collect()
+    }
+
+    #[test]
+    fn families_heads_and_copies() {
+        let (_dir, mut db) = database();
+        let whole = built(&mut db, true);
+        assert_eq!((whole.models, whole.contents, whole.families), (8, 7, 3));
+        assert_eq!(whole.heads, 4, "the far child stands for itself and what is near it");
+        assert!(whole.complete && !whole.incremental && whole.quality.false_families == 0);
+        assert!(whole.quality.recall_at_10 > 0.99);
+        let index = Index::open(&db).unwrap();
+        let query = Model::random(0, 4, 64).tuned(0.6, 6).tuned(0.95, 99).fingerprint();
+        for effort in [Effort::Usual, Effort::Exact] {
+            let found = index.find(&query, 3, effort).unwrap();
+            let names: Vec<&str> = found.related[0]
+                .closest
+                .iter()
+                .map(|hit| index.repositories(hit.number)[0].repo_id.as_str())
+                .collect();
+            assert_eq!(found.related.len(), 1);
+            assert_eq!(names[0], "org/a-far");
+        }
+        let content = index.content_of("s-a").unwrap();
+        assert_eq!(index.repositories(content).len(), 2);
+        assert_eq!(index.family(index.family_of(content)).contents, 4);
+        let stranger = index.find(&Model::random(77, 4, 64).fingerprint(), 3, Effort::Exact).unwrap();
+        assert!(stranger.related.is_empty());
+        assert!(verify(&db, &|_, _| {}).unwrap().is_whole());
+    }
+
+    #[test]
+    fn night_by_night_gives_the_index_of_one_build() {
+        let (dir, mut db) = database();
+        built(&mut db, true);
+        let at_once = tables_of(&db);
+        let (other_dir, other) = database();
+        let mut manifest = other.manifest().clone();
+        let shards = std::mem::take(&mut manifest.shards);
+        for n in 1..=shards.len() {
+            manifest.shards = shards[..n].to_vec();
+            manifest.index = Database::open(other_dir.path()).unwrap().manifest().index.clone();
+            manifest.commit(other_dir.path()).unwrap();
+            let mut db = Database::open(other_dir.path()).unwrap();
+            let night = built(&mut db, false);
+            assert_eq!((night.incremental, night.complete), (n > 1, true));
+        }
+        assert_eq!(tables_of(&Database::open(other_dir.path()).unwrap()), at_once);
+        drop(dir);
+    }
+
+    #[test]
+    fn an_interrupted_build_is_gone_on_with() {
+        let (_dir, mut db) = database();
+        built(&mut db, true);
+        let at_once = tables_of(&db);
+        let part = build(&mut db, &settings(), true, &|_, _| {}, &|| true).unwrap();
+        assert!(!part.complete && part.contents == 3);
+        assert_eq!(db.manifest().index.as_ref().unwrap().shards, 1);
+        let rest = built(&mut db, false);
+        assert!(rest.complete && rest.incremental && rest.added == 4);
+        assert_eq!(tables_of(&db), at_once);
+    }
+
+    #[test]
+    fn what_is_gone_is_not_found_and_families_keep_their_names() {
+        let (_dir, mut db) = database();
+        built(&mut db, true);
+        let id = |db: &Database| {
+            let index = Index::open(db).unwrap();
+            let content = index.content_of("s-a-near").unwrap();
+            index.family(index.family_of(content)).id.clone()
+        };
+        let before = id(&db);
+        // Both repositories of the founder's content end otherwise today.
+        let gone = |name: &str| Row { outcome: Outcome::Missing, ..row(name, None) };
+        db.append(&[gone("a"), gone("a-copy")]).unwrap();
+        assert!(built(&mut db, false).incremental);
+        assert_eq!(id(&db), before);
+        let index = Index::open(&db).unwrap();
+        assert!(index.content_of("s-a").is_none());
+        let found = index.find(&Model::random(0, 4, 64).fingerprint(), 9, Effort::Usual).unwrap();
+        let [family] = &found.related[..] else { panic!("{found:?}") };
+        assert_eq!(family.closest.len(), 3);
+        assert_ne!(index.repositories(index.family(family.family).root), []);
+        assert!(verify(&db, &|_, _| {}).unwrap().is_whole());
+    }
+
+    #[test]
+    fn damage_and_other_versions_are_refused_with_advice() {
+        let (_dir, mut db) = database();
+        assert!(matches!(Index::open(&db), Err(StoreError::NoIndex { .. })));
+        built(&mut db, true);
+        let folder = db.folder().join(&db.manifest().index.as_ref().unwrap().folder);
+        for name in [CODES, CONTENTS, FAMILIES, HEADS, PAYLOAD, POSTINGS, VECTORS] {
+            let path = folder.join(name);
+            let bytes = fs::read(&path).unwrap();
+            let mut flipped = bytes.clone();
+            let middle = flipped.len() / 2;
+            flipped[middle] ^= 1;
+            atomic::write(&path, &flipped).unwrap();
+            let error = verify(&db, &|_, _| {}).unwrap_err();
+            assert!(matches!(error, StoreError::Damaged { .. }), "{name}: {error}");
+            assert!(error.hint().contains("hubprint index"), "{name}");
+            atomic::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+            assert!(matches!(Index::open(&db), Err(StoreError::Damaged { .. })), "{name} cut");
+            atomic::write(&path, &bytes).unwrap();
+        }
+        assert!(Index::open(&db).is_ok());
+        atomic::write(&folder.join(METADATA), br#"{"index_version": 7}"#).unwrap();
+        let error = Index::open(&db).unwrap_err();
+        assert!(matches!(error, StoreError::Version { found: 7, .. }), "{error}");
+        assert!(error.hint().contains("hubprint index"));
+        // And put right by building again.
+        assert!(!built(&mut db, false).incremental);
+        assert!(Index::open(&db).is_ok());
+    }
+
+    #[test]
+    fn an_empty_database_has_an_empty_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = Database::open_or_create(dir.path()).unwrap();
+        assert_eq!(built(&mut db, false).contents, 0);
+        let query = Model::random(1, 2, 64).fingerprint();
+        assert!(Index::open(&db).unwrap().find(&query, 5, Effort::Usual).unwrap().related.is_empty());
+    }
+
+    #[test]
+    fn a_crowd_of_near_duplicates_is_found_one_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = Database::open_or_create(dir.path()).unwrap();
+        let models: Vec<Model> = (0..3)
+            .flat_map(|s| {
+                let base = Model::random(s, 1, 32);
+                (0..60).map(move |i| base.tuned(0.99, 1000 + i)).collect::<Vec<_>>()
+            })
+            .collect();
+        let names: Vec<String> = (0..models.len()).map(|i| i.to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        db.append(&named(&names, &models.iter().collect::<Vec<_>>())).unwrap();
+        assert_eq!(built(&mut db, true).families, 3);
+        let index = Index::open(&db).unwrap();
+        for (name, model) in names.iter().zip(&models) {
+            let found = index.find(&model.fingerprint(), 1, Effort::Usual).unwrap();
+            let nearest = found.related[0].closest[0];
+            assert_eq!(index.repositories(nearest.number)[0].repo_id, format!("org/{name}"));
+        }
+    }
 }

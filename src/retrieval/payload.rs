@@ -192,7 +192,7 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         let middle = at[1] as usize + 100;
         bytes[middle] ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
+        crate::store::atomic::write(&path, &bytes).unwrap();
         let payload = Payload::open(&path).unwrap();
         assert!(matches!(payload.read(at[1], &prints[1].vector), Err(StoreError::Damaged { .. })));
         assert!(payload.read(at[0], &prints[0].vector).is_ok());

@@ -35,9 +35,8 @@ const HITS: usize = 10;
 /// Checks every checksum of shards and index, the row totals, and that every repository, every content and every
 /// head is found. `progress` gets (steps done, steps in all).
 pub fn verify(db: &Database, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Verified, StoreError> {
-    let mut verified = Verified::default();
-    verified.rows = db.verify()?;
-    verified.shards = db.manifest().shards.len();
+    let shards = db.manifest().shards.len();
+    let mut verified = Verified { rows: db.verify()?, shards, ..Verified::default() };
     if db.manifest().index.is_none() {
         return Ok(verified);
     }
