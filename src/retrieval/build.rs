@@ -20,15 +20,16 @@ use serde::{Deserialize, Serialize};
 use super::family::Families;
 use super::heads::{self, Hit};
 use super::index::{
-    CODES, CONTENTS, Effort, FAMILIES, FileEntry, HEADS, INDEX_VERSION, Index, METADATA, Metadata, PAYLOAD,
-    POSTINGS, Quality, VECTORS,
+    CODES, CONTENTS, Effort, FAMILIES, FileEntry, HEADS, INDEX_VERSION, Index, METADATA, Metadata, POSTINGS,
+    Quality,
 };
 use super::members::difference;
-use super::payload::PayloadWriter;
+use super::payload::{PAYLOAD, PayloadWriter};
 use super::root::{self, Member};
+use super::segments::is_part_of;
 use super::tables::{self, Content, Family, Posting};
 use super::vector::{Code, Vector, dot, norm};
-use super::vectors::{Vectors, VectorsWriter};
+use super::vectors::{VECTORS, Vectors, VectorsWriter};
 use crate::signals::Fingerprint;
 use crate::signals::fingerprint::{EXTRACTION_VERSION, VECTOR_DIMENSIONS};
 use crate::signals::sketch::mix;
@@ -42,6 +43,8 @@ const BATCH: usize = 2048;
 const AHEAD: usize = 2;
 /// Nearest contents that recall is measured on.
 const RECALL_AT: usize = 10;
+/// One in so many of the samples is measured after an addition.
+const NIGHTLY_SAMPLE: usize = 10;
 /// Part of the contents without a repository from which on an index is built from nothing.
 const MOST_GONE: f64 = 0.2;
 
@@ -129,13 +132,14 @@ pub fn build(
     let before = previous.as_ref().map_or(0, Index::contents);
     let changed_from = before as u32;
     let old_table = previous.as_ref().map(|p| p.table.clone()).unwrap_or_default();
+    let old_files = previous.as_ref().map(|p| p.metadata.files.clone()).unwrap_or_default();
     let mut growing = match previous {
         Some(index) => Growing::resume(index, &folder, &live)?,
         None => Growing::new(&folder)?,
     };
     let covered = growing.read(db, begin, &live, progress, stop)?;
     let complete = covered == db.manifest().shards.len();
-    let parts = growing.finish(&folder, changed_from, &old_table)?;
+    let parts = growing.finish(&folder, changed_from, &old_table, &old_files)?;
 
     let shards = db.manifest().shards[..covered].iter().map(|s| s.sha256.clone()).collect();
     let mut metadata = Metadata {
@@ -154,7 +158,9 @@ pub fn build(
     };
     write_metadata(&folder, &metadata)?;
     if complete {
-        metadata.quality = measure(&Index::open_folder(&folder)?, settings)?;
+        // A night changes little, and its build must not spend its time on measuring.
+        let part = if incremental { NIGHTLY_SAMPLE } else { 1 };
+        metadata.quality = measure(&Index::open_folder(&folder)?, settings, part)?;
         write_metadata(&folder, &metadata)?;
     }
     let previous = db.manifest().index.as_ref().map(|i| db.folder().join(&i.folder));
@@ -201,17 +207,20 @@ impl Growing {
             postings: Vec::new(),
             known: HashMap::new(),
             declared: Vec::new(),
-            payload: PayloadWriter::open(&folder.join(PAYLOAD))?,
-            vectors: VectorsWriter::open(&folder.join(VECTORS))?,
+            payload: PayloadWriter::open(folder)?,
+            vectors: VectorsWriter::open(folder)?,
             of_heads: Vec::new(),
             ids: Vec::new(),
         })
     }
 
     fn resume(index: Index, folder: &Path, live: &HashSet<RowRef>) -> Result<Self, StoreError> {
-        for name in [PAYLOAD, VECTORS] {
+        for name in index.metadata.files.keys().filter(|name| is_segment(name)) {
             let (from, to) = (index.folder.join(name), folder.join(name));
-            fs::copy(&from, &to).map_err(StoreError::io(&to))?;
+            // Where the file system has no links, a copy.
+            if fs::hard_link(&from, &to).is_err() {
+                fs::copy(&from, &to).map_err(StoreError::io(&to))?;
+            }
         }
         let of_heads = index
             .families
@@ -233,8 +242,8 @@ impl Growing {
             postings,
             known,
             declared: Vec::new(),
-            payload: PayloadWriter::open(&folder.join(PAYLOAD))?,
-            vectors: VectorsWriter::open(&folder.join(VECTORS))?,
+            payload: PayloadWriter::open(folder)?,
+            vectors: VectorsWriter::open(folder)?,
             of_heads,
             ids: index.table.iter().map(|f| f.id.clone()).collect(),
         })
@@ -350,7 +359,13 @@ impl Growing {
     }
 
     /// Writes the files.
-    fn finish(self, folder: &Path, changed_from: u32, old: &[Family]) -> Result<Parts, StoreError> {
+    fn finish(
+        self,
+        folder: &Path,
+        changed_from: u32,
+        old: &[Family],
+        old_files: &BTreeMap<String, FileEntry>,
+    ) -> Result<Parts, StoreError> {
         let Self { families, mut contents, codes, mut postings, declared, payload, vectors, ids, .. } = self;
         payload.finish()?;
         let vectors = vectors.finish()?;
@@ -413,10 +428,20 @@ impl Growing {
         tables::write_families(&folder.join(FAMILIES), &table)?;
         postings.sort_by_key(|p| (p.content, p.at));
         tables::write_postings(&folder.join(POSTINGS), &postings)?;
-        let names = [CODES, CONTENTS, FAMILIES, HEADS, PAYLOAD, POSTINGS, VECTORS];
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder).map_err(StoreError::io(folder))? {
+            let name = entry.map_err(StoreError::io(folder))?.file_name();
+            names.push(name.to_string_lossy().into_owned());
+        }
+        // Parts of the index before are as they were.
         let files = names
-            .par_iter()
-            .map(|name| Ok(((*name).to_owned(), FileEntry::of(&folder.join(name))?)))
+            .into_par_iter()
+            .map(|name| {
+                let before = old_files.get(&name).filter(|_| is_segment(&name));
+                let entry =
+                    before.map_or_else(|| FileEntry::of(&folder.join(&name)), |entry| Ok(entry.clone()))?;
+                Ok((name, entry))
+            })
             .collect::<Result<BTreeMap<_, _>, StoreError>>()?;
         Ok(Parts {
             models: postings.len(),
@@ -426,6 +451,11 @@ impl Growing {
             files,
         })
     }
+}
+
+/// Whether a file is one of the parts that are linked from night to night.
+fn is_segment(file: &str) -> bool {
+    is_part_of(file, PAYLOAD) || is_part_of(file, VECTORS)
 }
 
 /// A finished folder.
@@ -455,13 +485,13 @@ fn write_codes(path: &Path, codes: &[Code]) -> Result<(), StoreError> {
 }
 
 /// Measures searches on the index itself: recall against the exact scan, and strangers that get a family.
-fn measure(index: &Index, settings: &BuildSettings) -> Result<Quality, StoreError> {
+fn measure(index: &Index, settings: &BuildSettings, part: usize) -> Result<Quality, StoreError> {
     let mut heads: Vec<u32> = (0..index.heads() as u32).collect();
     let mut contents: Vec<u32> = (0..index.contents() as u32).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
     heads.shuffle(&mut rng);
     contents.shuffle(&mut rng);
-    contents.truncate(settings.recall_queries);
+    contents.truncate(settings.recall_queries.div_ceil(part));
 
     let queries: Vec<(u32, Vector)> =
         contents.iter().map(|c| Ok((*c, index.vectors.read(*c)?))).collect::<Result<_, StoreError>>()?;
@@ -483,8 +513,11 @@ fn measure(index: &Index, settings: &BuildSettings) -> Result<Quality, StoreErro
             Ok(found as f64 / near.len().max(1) as f64)
         })
         .collect::<Result<_, StoreError>>()?;
-    let strangers: Vec<u32> =
-        heads.into_iter().cycle().take(if index.heads() == 0 { 0 } else { settings.strangers }).collect();
+    let strangers: Vec<u32> = heads
+        .into_iter()
+        .cycle()
+        .take(if index.heads() == 0 { 0 } else { settings.strangers.div_ceil(part) })
+        .collect();
     let false_families = strangers
         .par_iter()
         .enumerate()
@@ -523,11 +556,7 @@ fn turned(fingerprint: &Fingerprint, seed: u64) -> Fingerprint {
 }
 
 /// The `k` nearest of all vectors to each query, block by block.
-pub(super) fn exact_scan(
-    vectors: &Vectors,
-    queries: &[Vector],
-    k: usize,
-) -> Result<Vec<Vec<Hit>>, StoreError> {
+pub fn exact_scan(vectors: &Vectors, queries: &[Vector], k: usize) -> Result<Vec<Vec<Hit>>, StoreError> {
     let mut best: Vec<Vec<Hit>> = vec![Vec::new(); queries.len()];
     let norms: Vec<f32> = queries.iter().map(norm).collect();
     vectors.for_each_block(|first, block| {
@@ -546,6 +575,9 @@ pub(super) fn exact_scan(
 
 #[cfg(test)]
 mod tests {
+    use sha2::Digest;
+
+    use super::super::segments::Segments;
     use super::super::verify::verify;
     use super::*;
     use crate::signals::testing::Model;
@@ -583,10 +615,21 @@ mod tests {
     /// Every file of the index in use, by checksum.
     fn tables_of(db: &Database) -> Vec<(&'static str, String)> {
         let folder = db.folder().join(&db.manifest().index.as_ref().unwrap().folder);
-        [CODES, CONTENTS, FAMILIES, HEADS, PAYLOAD, POSTINGS, VECTORS]
-            .iter()
-            .map(|name| (*name, FileEntry::of(&folder.join(name)).unwrap().sha256))
-            .collect()
+        let tables = [CODES, CONTENTS, FAMILIES, HEADS, POSTINGS];
+        let mut all: Vec<(&'static str, String)> =
+            tables.iter().map(|name| (*name, FileEntry::of(&folder.join(name)).unwrap().sha256)).collect();
+        for name in [PAYLOAD, VECTORS] {
+            let mut hasher = sha2::Sha256::new();
+            let parts = Segments::open(&folder, name).unwrap();
+            parts
+                .for_each_piece(100, |piece| {
+                    hasher.update(piece);
+                    Ok(())
+                })
+                .unwrap();
+            all.push((name, atomic::hex(&hasher.finalize())));
+        }
+        all
     }
 
     #[test]
@@ -680,7 +723,7 @@ mod tests {
         assert!(matches!(Index::open(&db), Err(StoreError::NoIndex { .. })));
         built(&mut db, true);
         let folder = db.folder().join(&db.manifest().index.as_ref().unwrap().folder);
-        for name in [CODES, CONTENTS, FAMILIES, HEADS, PAYLOAD, POSTINGS, VECTORS] {
+        for name in [CODES, CONTENTS, FAMILIES, HEADS, "payload-0000.bin", POSTINGS, "vectors-0000.bin"] {
             let path = folder.join(name);
             let bytes = fs::read(&path).unwrap();
             let mut flipped = bytes.clone();

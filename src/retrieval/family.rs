@@ -132,7 +132,7 @@ impl Families {
                 self.confirmed(fingerprint, &hits, |hit| {
                     let head = &self.heads[hit.number as usize];
                     // Only its cells are judged.
-                    payload.reader().read(head.payload, &fingerprint.vector)
+                    payload.read(head.payload, &fingerprint.vector)
                 })
             })
             .collect::<Result<_, StoreError>>()?;

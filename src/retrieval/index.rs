@@ -29,8 +29,6 @@ pub(super) const HEADS: &str = "heads.parquet";
 pub(super) const FAMILIES: &str = "families.parquet";
 pub(super) const POSTINGS: &str = "postings.parquet";
 pub(super) const CODES: &str = "codes.bin";
-pub(super) const VECTORS: &str = "vectors.bin";
-pub(super) const PAYLOAD: &str = "payload.bin";
 /// Files that are read whole when an index is opened, and so verified then. Records of the payload have checksums
 /// of their own; `verify` looks at everything.
 const READ_AT_OPENING: [&str; 5] = [CONTENTS, HEADS, FAMILIES, POSTINGS, CODES];
@@ -170,8 +168,8 @@ impl Index {
         if !in_range {
             return Err(damaged("its tables name rows that are not there"));
         }
-        let payload = Payload::open(&folder.join(PAYLOAD))?;
-        let vectors = Vectors::open(&folder.join(VECTORS))?;
+        let payload = Payload::open(folder)?;
+        let vectors = Vectors::open(folder)?;
         let members = Members::new(contents.iter().map(|c| c.place), heads.len(), &codes);
         let families = Families::resume(
             heads,
@@ -191,6 +189,17 @@ impl Index {
             payload,
             vectors,
         })
+    }
+
+    /// Where its files lie.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The content and the vector of every head.
+    pub fn head_vectors(&self) -> Result<Vec<(u32, Vector)>, StoreError> {
+        let heads = self.families.heads.iter();
+        heads.map(|head| Ok((head.content, self.vectors.read(head.content)?))).collect()
     }
 
     /// Number of distinct contents.

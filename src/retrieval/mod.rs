@@ -21,6 +21,7 @@ pub mod members;
 pub mod payload;
 pub mod postings;
 pub mod root;
+mod segments;
 pub mod tables;
 pub mod vector;
 pub mod vectors;
@@ -28,6 +29,6 @@ pub mod vectors;
 mod build;
 mod verify;
 
-pub use build::{BuildSettings, Built, build};
+pub use build::{BuildSettings, Built, build, exact_scan};
 pub use index::{Effort, Index, Related};
 pub use verify::{Verified, verify};

@@ -4,11 +4,9 @@
 //! (u32, all ones for unknown), four resemblances (f32), number of cells (u32) and the cells. Every record is
 //! checked when it is read, so that a damaged file is an error and never a wrong verdict.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::segments::{SegmentWriter, Segments};
 use super::vector::Vector;
 use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, Resemblance};
 use crate::signals::roles::Stack;
@@ -23,77 +21,77 @@ const MOST_BYTES: u32 = 1 << 24;
 /// An expert that is none.
 const NO_EXPERT: u16 = u16::MAX;
 
-/// A file that grows.
+/// Name of the files.
+pub const PAYLOAD: &str = "payload";
+
+/// More records.
 pub struct PayloadWriter {
-    out: BufWriter<File>,
-    reader: Payload,
-    length: u64,
+    out: SegmentWriter,
 }
 
-/// A file that is read.
+/// The records, to be read.
 #[derive(Debug)]
 pub struct Payload {
-    file: File,
-    path: PathBuf,
+    all: Segments,
 }
 
 impl PayloadWriter {
-    /// Appends to a file, which is made if there is none.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let file = File::options().append(true).create(true).open(path).map_err(StoreError::io(path))?;
-        let length = file.metadata().map_err(StoreError::io(path))?.len();
-        Ok(Self { out: BufWriter::new(file), reader: Payload::open(path)?, length })
+    /// Begins behind what is there.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        Ok(Self { out: SegmentWriter::open(folder, PAYLOAD)? })
     }
 
     /// Adds a record; returns where it begins.
     pub fn add(&mut self, fingerprint: &Fingerprint) -> Result<u64, StoreError> {
-        let at = self.length;
-        let record = encode(fingerprint);
-        self.out.write_all(&record).map_err(StoreError::io(&self.reader.path))?;
-        self.length += record.len() as u64;
-        Ok(at)
+        self.out.add(&encode(fingerprint))
     }
 
     /// Makes what was added readable.
     pub fn flush(&mut self) -> Result<(), StoreError> {
-        self.out.flush().map_err(StoreError::io(&self.reader.path))
+        self.out.flush()
     }
 
-    /// The records that were flushed.
-    pub fn reader(&self) -> &Payload {
-        &self.reader
+    /// A record that was flushed.
+    pub fn read(&self, at: u64, vector: &Vector) -> Result<Fingerprint, StoreError> {
+        read(self.out.reader(), at, vector)
     }
 
-    /// Makes the file durable.
-    pub fn finish(mut self) -> Result<(), StoreError> {
-        self.flush()?;
-        self.out.get_ref().sync_all().map_err(StoreError::io(&self.reader.path))
+    /// Makes them durable.
+    pub fn finish(self) -> Result<(), StoreError> {
+        self.out.finish().map(drop)
     }
 }
 
 impl Payload {
-    /// Opens a file.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { file: File::open(path).map_err(StoreError::io(path))?, path: path.to_owned() })
+    /// Opens the files of a folder.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        Ok(Self { all: Segments::open(folder, PAYLOAD)? })
     }
 
     /// The fingerprint that begins at `at`; its retrieval vector, kept elsewhere, is given.
     pub fn read(&self, at: u64, vector: &Vector) -> Result<Fingerprint, StoreError> {
-        let damaged = |what: String| StoreError::Damaged { path: self.path.clone(), what };
-        let mut prefix = [0u8; PREFIX];
-        self.file.read_exact_at(&mut prefix, at).map_err(StoreError::io(&self.path))?;
-        let [l0, l1, l2, l3, c0, c1, c2, c3] = prefix;
-        let (length, crc) = (u32::from_le_bytes([l0, l1, l2, l3]), u32::from_le_bytes([c0, c1, c2, c3]));
-        if length > MOST_BYTES {
-            return Err(damaged(format!("the record at {at} says it has {length} bytes")));
-        }
-        let mut record = vec![0u8; length as usize];
-        self.file.read_exact_at(&mut record, at + PREFIX as u64).map_err(StoreError::io(&self.path))?;
-        if crc32fast::hash(&record) != crc {
-            return Err(damaged(format!("the record at {at} does not have its checksum")));
-        }
-        decode(&record, vector).ok_or_else(|| damaged(format!("the record at {at} is no fingerprint")))
+        read(&self.all, at, vector)
     }
+}
+
+fn read(all: &Segments, at: u64, vector: &Vector) -> Result<Fingerprint, StoreError> {
+    let damaged = |what: String| match all.path(at) {
+        Ok(path) => StoreError::Damaged { path: path.to_owned(), what },
+        Err(error) => error,
+    };
+    let mut prefix = [0u8; PREFIX];
+    all.read(&mut prefix, at)?;
+    let [l0, l1, l2, l3, c0, c1, c2, c3] = prefix;
+    let (length, crc) = (u32::from_le_bytes([l0, l1, l2, l3]), u32::from_le_bytes([c0, c1, c2, c3]));
+    if length > MOST_BYTES {
+        return Err(damaged(format!("the record at {at} says it has {length} bytes")));
+    }
+    let mut record = vec![0u8; length as usize];
+    all.read(&mut record, at + PREFIX as u64)?;
+    if crc32fast::hash(&record) != crc {
+        return Err(damaged(format!("the record at {at} does not have its checksum")));
+    }
+    decode(&record, vector).ok_or_else(|| damaged(format!("the record at {at} is no fingerprint")))
 }
 
 fn encode(fingerprint: &Fingerprint) -> Vec<u8> {
@@ -173,27 +171,27 @@ mod tests {
     #[test]
     fn records_round_trip_and_damage_is_seen() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("payload.bin");
         let prints: Vec<Fingerprint> = (0..3).map(|s| Model::random(s, 3, 64).fingerprint()).collect();
-        let mut writer = PayloadWriter::open(&path).unwrap();
+        let mut writer = PayloadWriter::open(dir.path()).unwrap();
         let mut at: Vec<u64> = prints[..2].iter().map(|p| writer.add(p).unwrap()).collect();
         writer.flush().unwrap();
-        assert_eq!(writer.reader().read(at[1], &prints[1].vector).unwrap(), prints[1]);
+        assert_eq!(writer.read(at[1], &prints[1].vector).unwrap(), prints[1]);
         writer.finish().unwrap();
         // What is added later stands behind.
-        let mut writer = PayloadWriter::open(&path).unwrap();
+        let mut writer = PayloadWriter::open(dir.path()).unwrap();
         at.push(writer.add(&prints[2]).unwrap());
         writer.finish().unwrap();
-        let payload = Payload::open(&path).unwrap();
+        let payload = Payload::open(dir.path()).unwrap();
         for (at, print) in at.iter().zip(&prints) {
             assert_eq!(payload.read(*at, &print.vector).unwrap(), *print);
         }
 
+        let path = dir.path().join("payload-0000.bin");
         let mut bytes = std::fs::read(&path).unwrap();
         let middle = at[1] as usize + 100;
         bytes[middle] ^= 1;
         crate::store::atomic::write(&path, &bytes).unwrap();
-        let payload = Payload::open(&path).unwrap();
+        let payload = Payload::open(dir.path()).unwrap();
         assert!(matches!(payload.read(at[1], &prints[1].vector), Err(StoreError::Damaged { .. })));
         assert!(payload.read(at[0], &prints[0].vector).is_ok());
         assert!(payload.read(at[2] + 3, &prints[2].vector).is_err());

@@ -46,7 +46,7 @@ pub fn compare(a: &Fingerprint, b: &Fingerprint) -> Evidence {
     let test = |wanted: fn(Role) -> bool| {
         let chosen = || matched.iter().map(|(m, _)| m).filter(|m| wanted(m.role));
         let nothing = "no block was sampled at the same place in both models";
-        Signal::or_absent(pair.effect(chosen()), nothing)
+        Signal::or_absent(pair.effect(&chosen()), nothing)
     };
     let at_same_place = |wanted: fn(Role) -> bool| match (same_width, same_depth) {
         (false, _) => widths(),
@@ -136,7 +136,7 @@ impl Pair<'_> {
     }
 
     /// Mean cosine and its null variance; see the module's head.
-    fn effect<'m>(&self, matched: impl Iterator<Item = &'m Matched> + Clone) -> Option<Effect> {
+    fn effect<'m>(&self, matched: &(impl Iterator<Item = &'m Matched> + Clone)) -> Option<Effect> {
         let cells = matched.clone().count();
         if cells == 0 {
             return None;
@@ -185,7 +185,7 @@ impl Pair<'_> {
                 of_b.values()
                     .map(|y| {
                         merge(x, y, &mut matched);
-                        self.effect(matched.iter()).map_or(0.0, |e| e.z())
+                        self.effect(&matched.iter()).map_or(0.0, |e| e.z())
                     })
                     .collect()
             })
@@ -198,7 +198,7 @@ impl Pair<'_> {
                 std::mem::take(&mut matched)
             })
             .collect();
-        let Some(mut effect) = self.effect(of_path.iter()) else {
+        let Some(mut effect) = self.effect(&of_path.iter()) else {
             return (Signal::Absent("no matrix block can be held against another layer".into()), Vec::new());
         };
         effect.ln_choices = layer_map::ln_matchings(in_a.len(), in_b.len(), path.len());

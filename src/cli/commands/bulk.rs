@@ -1,6 +1,6 @@
 //! `hubprint scan` of many models: JSON Lines out, in parallel, with bounded memory, going on where it was stopped.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -24,7 +24,8 @@ use crate::retrieval::Effort;
 use crate::signals::Fingerprint;
 use crate::stages::model::{self, LoadSettings};
 use crate::stages::scan::{ScanError, Scanner};
-use crate::store::{Database, Row, StoreError};
+use crate::store::schema::Content;
+use crate::store::{Database, RowRef, StoreError};
 
 /// Queries answered between two writes.
 const BATCH: usize = 512;
@@ -57,13 +58,14 @@ pub(super) async fn run(
     });
     let source: Result<(), Failure> = if let Some(folder) = &args.from_db {
         let db = Database::open(folder)?;
-        progress.set_total(db.manifest().shards.iter().map(|s| s.rows).sum());
-        blocking(move || rows(&db, |_| true, &answered, &send)).await
+        let live: HashSet<RowRef> = db.live()?.into_values().map(|known| known.at).collect();
+        progress.set_total(live.len() as u64);
+        blocking(move || rows(&db, &live, &answered, &send)).await
     } else if args.all_new {
-        let new: HashSet<_> = scanner.index().added_last().map(|p| p.at).collect();
+        let new: HashSet<RowRef> = scanner.index().added_last().map(|p| p.at).collect();
         progress.set_total(new.len() as u64);
         let db = Database::open(&args.db)?;
-        blocking(move || rows(&db, |at| new.contains(&at), &answered, &send)).await
+        blocking(move || rows(&db, &new, &answered, &send)).await
     } else {
         names(args.from.as_deref(), &answered, &hub, &settings, &send).await.map(|()| drop(send))
     };
@@ -89,21 +91,28 @@ async fn blocking(work: impl FnOnce() -> Result<(), StoreError> + Send + 'static
     Ok(tokio::task::spawn_blocking(work).await.map_err(anyhow::Error::from)??)
 }
 
-/// Queries from the rows of a database.
+/// Queries from these rows of a database.
 fn rows(
     db: &Database,
-    wanted: impl Fn(crate::store::RowRef) -> bool,
+    wanted: &HashSet<RowRef>,
     answered: &HashSet<String>,
     send: &SyncSender<Query>,
 ) -> Result<(), StoreError> {
-    db.for_each_live(|at, row| {
-        let Row { repo_id, fingerprint, .. } = row;
-        if let Some(fingerprint) = fingerprint.filter(|_| wanted(at) && !answered.contains(&repo_id)) {
-            // The other side ends early only with an error of its own.
-            let _ = send.send((repo_id, Ok(fingerprint)));
+    let shards: BTreeSet<u32> = wanted.iter().map(|at| at.shard).collect();
+    for shard in shards {
+        for batch in db.contents(shard as usize)? {
+            for (at, Content { repo_id, fingerprint, .. }) in batch? {
+                let left = wanted.contains(&at) && !answered.contains(&repo_id);
+                if let Some(fingerprint) = fingerprint.filter(|_| left)
+                    && send.send((repo_id, Ok(fingerprint))).is_err()
+                {
+                    // The other side has ended, with an error of its own.
+                    return Ok(());
+                }
+            }
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 /// Queries from a list of names, each fingerprinted from the Hub or from disk.

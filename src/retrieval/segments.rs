@@ -1,0 +1,180 @@
+//! A long file in parts, each written once: a night's additions are a new part, and the parts before are linked
+//! into the new index folder instead of being copied. Places are counted over all parts, and nothing that is read
+//! crosses from one into the next.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::store::StoreError;
+
+/// The parts of one file, to be read.
+#[derive(Debug)]
+pub(super) struct Segments {
+    parts: Vec<Part>,
+    length: u64,
+}
+
+#[derive(Debug)]
+struct Part {
+    begin: u64,
+    file: File,
+    path: PathBuf,
+}
+
+/// A new part.
+pub(super) struct SegmentWriter {
+    out: BufWriter<File>,
+    path: PathBuf,
+    length: u64,
+    /// The new part among the others, readable as far as it was flushed.
+    all: Segments,
+}
+
+/// The name of a part.
+fn part_name(name: &str, number: usize) -> String {
+    format!("{name}-{number:04}.bin")
+}
+
+/// Whether a file of the folder is a part of `name`.
+pub(super) fn is_part_of(file: &str, name: &str) -> bool {
+    file.strip_prefix(name).is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".bin"))
+}
+
+impl Segments {
+    /// Opens the parts of `name` in a folder, as many as there are.
+    pub(super) fn open(folder: &Path, name: &str) -> Result<Self, StoreError> {
+        let mut all = Self { parts: Vec::new(), length: 0 };
+        loop {
+            let path = folder.join(part_name(name, all.parts.len()));
+            if !path.exists() {
+                return Ok(all);
+            }
+            let file = File::open(&path).map_err(StoreError::io(&path))?;
+            let length = file.metadata().map_err(StoreError::io(&path))?.len();
+            all.parts.push(Part { begin: all.length, file, path });
+            all.length += length;
+        }
+    }
+
+    /// Fills `bytes` from the place `at`.
+    pub(super) fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), StoreError> {
+        let part = self.part(at)?;
+        part.file.read_exact_at(bytes, at - part.begin).map_err(StoreError::io(&part.path))
+    }
+
+    /// The file that the place `at` lies in.
+    pub(super) fn path(&self, at: u64) -> Result<&Path, StoreError> {
+        Ok(&self.part(at)?.path)
+    }
+
+    fn part(&self, at: u64) -> Result<&Part, StoreError> {
+        let number = self.parts.partition_point(|part| part.begin <= at);
+        let missing = || StoreError::Damaged {
+            path: self.parts.first().map(|p| p.path.clone()).unwrap_or_default(),
+            what: format!("nothing is stored at {at}"),
+        };
+        number.checked_sub(1).and_then(|i| self.parts.get(i)).ok_or_else(missing)
+    }
+
+    /// All parts from the beginning, in pieces of `size` bytes; the last piece of a part may be shorter.
+    pub(super) fn for_each_piece(
+        &self,
+        size: usize,
+        mut visit: impl FnMut(&[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut bytes = vec![0u8; size];
+        for part in &self.parts {
+            // Its own handle: the position of the shared one is nobody's.
+            let mut file = File::open(&part.path).map_err(StoreError::io(&part.path))?;
+            loop {
+                let mut filled = 0;
+                while filled < bytes.len() {
+                    match file.read(&mut bytes[filled..]).map_err(StoreError::io(&part.path))? {
+                        0 => break,
+                        n => filled += n,
+                    }
+                }
+                if filled == 0 {
+                    break;
+                }
+                visit(&bytes[..filled])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SegmentWriter {
+    /// Begins a new part behind those that are there.
+    pub(super) fn open(folder: &Path, name: &str) -> Result<Self, StoreError> {
+        let number = Segments::open(folder, name)?.parts.len();
+        let path = folder.join(part_name(name, number));
+        let file = File::create_new(&path).map_err(StoreError::io(&path))?;
+        let all = Segments::open(folder, name)?;
+        Ok(Self { out: BufWriter::with_capacity(1 << 20, file), path, length: all.length, all })
+    }
+
+    /// Adds bytes; returns the place where they begin.
+    pub(super) fn add(&mut self, bytes: &[u8]) -> Result<u64, StoreError> {
+        let at = self.length;
+        self.out.write_all(bytes).map_err(StoreError::io(&self.path))?;
+        self.length += bytes.len() as u64;
+        Ok(at)
+    }
+
+    /// Makes what was added readable.
+    pub(super) fn flush(&mut self) -> Result<(), StoreError> {
+        self.out.flush().map_err(StoreError::io(&self.path))
+    }
+
+    /// All parts, the new one as far as it was flushed.
+    pub(super) fn reader(&self) -> &Segments {
+        &self.all
+    }
+
+    /// Makes the new part durable.
+    pub(super) fn finish(mut self) -> Result<Segments, StoreError> {
+        self.flush()?;
+        self.out.get_ref().sync_all().map_err(StoreError::io(&self.path))?;
+        Ok(self.all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_read_as_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut places = Vec::new();
+        for part in 0..3u8 {
+            let mut writer = SegmentWriter::open(dir.path(), "x").unwrap();
+            places.push(writer.add(&[part; 10]).unwrap());
+            places.push(writer.add(&[part + 100; 5]).unwrap());
+            writer.flush().unwrap();
+            let mut bytes = [9; 5];
+            writer.reader().read(&mut bytes, places[places.len() - 1]).unwrap();
+            assert_eq!(bytes, [part + 100; 5]);
+            writer.finish().unwrap();
+        }
+        assert_eq!(places, [0, 10, 15, 25, 30, 40]);
+        let all = Segments::open(dir.path(), "x").unwrap();
+        assert_eq!((all.length, all.parts.len()), (45, 3));
+        let mut bytes = [0; 10];
+        all.read(&mut bytes, 15).unwrap();
+        assert_eq!(bytes, [1; 10]);
+        assert!(all.read(&mut bytes, 40).is_err(), "it ends within");
+        let mut pieces = Vec::new();
+        all.for_each_piece(8, |piece| {
+            pieces.push(piece.len());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(pieces, [8, 7, 8, 7, 8, 7]);
+        assert!(Segments::open(dir.path(), "none").unwrap().read(&mut bytes, 0).is_err());
+        assert!(is_part_of("x-0001.bin", "x") && !is_part_of("xy-0001.bin", "x"));
+    }
+}
