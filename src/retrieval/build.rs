@@ -534,16 +534,19 @@ fn measure(index: &Index, settings: &BuildSettings, part: usize) -> Result<Quali
     })
 }
 
-/// A fingerprint with the same size everywhere and directions that have nothing to do with it: signs are turned at
-/// random, in cells of one key alike, so that they resemble each other as before.
+/// A fingerprint with the same values in other places and with other signs, in cells of one key alike: as much like
+/// itself as before, and like no model. Signs alone would not do: turned in the same way in every layer, they keep
+/// a part of what the model had in common with its own family.
 fn turned(fingerprint: &Fingerprint, seed: u64) -> Fingerprint {
     let mut stranger = fingerprint.clone();
     let turn = |seed: u64, values: &mut [i8]| {
-        for (i, v) in values.iter_mut().enumerate() {
-            if mix(seed ^ mix(i as u64)) >> 63 == 1 {
-                *v = v.wrapping_neg();
-            }
-        }
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by_key(|i| mix(seed ^ mix(*i as u64)));
+        let moved: Vec<i8> = order
+            .iter()
+            .map(|i| if mix(seed ^ mix(*i as u64)) & 1 == 1 { values[*i].wrapping_neg() } else { values[*i] })
+            .collect();
+        values.copy_from_slice(&moved);
     };
     turn(seed, &mut stranger.vector);
     for cell in &mut stranger.cells {

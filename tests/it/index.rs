@@ -186,3 +186,59 @@ fn a_folder_that_is_no_database_is_refused_and_left_alone() {
     write(&cli.home().join("file"), "x");
     cli.expect(2, &["crawl", "--db", "file"]).says(&["error: ", "hint: "]);
 }
+
+#[test]
+fn verify_proves_that_nothing_is_lost_and_sees_damage() {
+    let (_models, _hub, cli) = crawled();
+    let without = cli.expect(0, &["db", "verify", "--db", "DB", "--json"]).json();
+    assert_eq!((&without["rows"], &without["contents"]), (&json!(3), &json!(0)));
+    cli.expect(0, &["index", "--db", "DB"]);
+    let whole = cli.expect(0, &["db", "verify", "--db", "DB", "--json"]).json();
+    assert_eq!((&whole["contents"], &whole["heads"]), (&json!(2), &json!(2)));
+    for lost in ["lost_repositories", "lost_contents", "lost_heads"] {
+        assert_eq!(whole[lost], 0);
+    }
+    let vectors = index_folder(&cli).join("vectors-0000.bin");
+    let mut bytes = fs::read(&vectors).unwrap();
+    bytes[100] ^= 1;
+    write(&vectors, &bytes);
+    cli.expect(2, &["db", "verify", "--db", "DB"]).says(&["vectors-0000.bin", "hubprint index"]);
+}
+
+#[test]
+fn a_made_up_database_is_indexed_night_by_night_and_scored() {
+    let cli = Cli::new(&nobody());
+    let db = cli.db().display().to_string();
+    let population = |range: &[&str]| {
+        let args = [&["dev", "population", "--models", "1200", "--seed", "3", "--db", &db], range].concat();
+        cli.expect(0, &args);
+    };
+    population(&["--end", "1000", "--queries", "300"]);
+    let built = cli.expect(0, &["index", "--db", "DB", "--json"]).json();
+    assert_eq!((&built["models"], &built["incremental"]), (&json!(1000), &json!(false)));
+    assert_eq!(built["false_families"], 0);
+    let (contents, heads) = (built["contents"].as_u64().unwrap(), built["heads"].as_u64().unwrap());
+    assert!(contents < 960 && heads < contents, "copies share a content, members a head: {built}");
+    population(&["--begin", "1000"]);
+    let night = cli.expect(0, &["index", "--db", "DB", "--json"]).json();
+    assert_eq!((&night["models"], &night["incremental"]), (&json!(1200), &json!(true)));
+    assert_eq!(night["contents"].as_u64().unwrap() - contents, night["added"].as_u64().unwrap());
+    cli.expect(0, &["db", "verify", "--db", "DB"]).says(&[]);
+
+    let queries = format!("{db}/queries");
+    let answers = cli.home().join("answers.jsonl");
+    for effort in [&["--exact"][..], &[]] {
+        let answered = cli.expect(0, &[&["scan", "--db", "DB", "--from-db", &queries], effort].concat());
+        write(&answers, &answered.stdout);
+        let (truth, families) = (format!("{queries}/truth.tsv"), format!("{db}/truth.tsv"));
+        let answers = answers.display().to_string();
+        let args = ["dev", "score", &truth, &answers, "--families", &families, "--json"];
+        let score = cli.expect(0, &args).json();
+        assert_eq!((&score["false_families"], &score["wrong_families"]), (&json!(0), &json!(0)), "{score}");
+        for band in score["related"].as_array().unwrap() {
+            let least = if band["from"].as_f64().unwrap() < 0.3 { 0.9 } else { 0.98 };
+            assert!(band["queries"] == 0 || band["recall"].as_f64().unwrap() >= least, "{score}");
+        }
+        assert!(score["right_roots"].as_f64().unwrap() > 0.9 * score["found"].as_f64().unwrap(), "{score}");
+    }
+}

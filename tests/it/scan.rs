@@ -182,3 +182,81 @@ fn offline_models_come_from_the_cache() {
     cli.expect(2, &["scan", "--db", "DB", "a/other"]).says(&["error: ", "models--a--other"]);
     cli.expect(2, &["crawl", "--db", "DB"]).says(&["error: ", "hint: unset HF_HUB_OFFLINE"]);
 }
+
+/// Lines of a file of JSON objects.
+fn lines_of(path: &std::path::Path) -> Vec<Value> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn many_models_are_scanned_and_gone_on_with() {
+    let demo = demo();
+    let folder = tempfile::tempdir().unwrap();
+    let (list, out) = (folder.path().join("list"), folder.path().join("out.jsonl"));
+    let held_out = &demo.truth.held_out;
+    let names = format!("{}\nno/such\n\n", held_out.join("\n"));
+    write(&list, &names);
+    let (list, to) = (list.display().to_string(), out.display().to_string());
+    let args = ["scan", "--db", "DB", "--from", &list, "--out", &to];
+    demo.cli.expect(1, &args).says(&["7 models scanned", "1 failed", "no/such"]);
+    let answers = lines_of(&out);
+    assert_eq!(answers.len(), held_out.len() + 1);
+    for (answer, name) in answers.iter().zip(held_out) {
+        assert_eq!(answer["query"], name.as_str(), "answers come in the order of the list");
+        let related = demo.cli.rows().values().any(|row| demo.truth.related(name, &row.repo_id));
+        assert_eq!(!families(answer).is_empty(), related, "{answer}");
+        for family in families(answer) {
+            let close = family["closest"][0]["repo_id"].as_str().unwrap();
+            assert!(demo.truth.related(name, close), "{answer}");
+            let mut found = keys(family);
+            found.sort_unstable();
+            let expected = [
+                "closest",
+                "family",
+                "judged",
+                "p_value",
+                "relation",
+                "root",
+                "score",
+                "similarity",
+                "verdict",
+            ];
+            assert_eq!(found, expected);
+        }
+    }
+
+    // Killed within the third line: two are kept, the others are made again, and the failed one is tried again.
+    let text = fs::read_to_string(&out).unwrap();
+    let third = text.lines().take(2).map(|l| l.len() + 1).sum::<usize>() + 10;
+    write(&out, &text[..third]);
+    demo.cli.expect(1, &args).says(&["5 models scanned"]);
+    let again: BTreeSet<String> = lines_of(&out).iter().map(Value::to_string).collect();
+    let before: BTreeSet<String> = answers.iter().map(Value::to_string).collect();
+    assert_eq!(again, before);
+}
+
+#[test]
+fn a_database_is_scanned_against_itself() {
+    let demo = demo();
+    let rows = demo.cli.rows();
+    let indexed = rows.values().filter(|row| row.fingerprint.is_some()).count();
+    let db = demo.cli.db().display().to_string();
+    let answers = demo.cli.expect(0, &["scan", "--db", "DB", "--from-db", &db]).lines();
+    assert_eq!(answers.len(), indexed);
+    for answer in &answers {
+        let closest = &answer["families"][0]["closest"][0];
+        assert!(closest["cosine"].as_f64().unwrap() > 0.999, "{answer}");
+    }
+    // The index was built from nothing: all of it is new, and nobody is its own relative.
+    let new = demo.cli.expect(0, &["scan", "--db", "DB", "--all-new"]).lines();
+    assert_eq!(new.len(), indexed);
+    for answer in &new {
+        let query = answer["query"].as_str().unwrap();
+        for family in families(answer) {
+            for close in family["closest"].as_array().unwrap() {
+                let name = close["repo_id"].as_str().unwrap();
+                assert!(name != query && demo.truth.related(query, name), "{answer}");
+            }
+        }
+    }
+}
