@@ -22,15 +22,15 @@ use crate::signals::{Fingerprint, Verdict};
 use crate::store::{Database, StoreError, atomic};
 
 /// Version of the index folder's layout.
-pub const INDEX_VERSION: u32 = 2;
+pub const INDEX_VERSION: u32 = 3;
 pub(super) const METADATA: &str = "index.json";
 pub(super) const CONTENTS: &str = "contents.parquet";
 pub(super) const HEADS: &str = "heads.parquet";
 pub(super) const FAMILIES: &str = "families.parquet";
 pub(super) const POSTINGS: &str = "postings.parquet";
 pub(super) const CODES: &str = "codes.bin";
-/// Files that are read whole when an index is opened, and so verified then. Records of the payload have checksums
-/// of their own; `verify` looks at everything.
+/// Files that are read whole when an index is opened, and so verified then. Vectors and records of the payload have
+/// checksums of their own; `verify` looks at everything.
 const READ_AT_OPENING: [&str; 5] = [CONTENTS, HEADS, FAMILIES, POSTINGS, CODES];
 
 /// Nearest heads that a search looks at.

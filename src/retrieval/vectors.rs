@@ -1,4 +1,5 @@
-//! The retrieval vectors of all contents, one after the other.
+//! The retrieval vectors of all contents, one after the other, each with its CRC-32 (u32, little-endian): a damaged
+//! one is an error when it is read, and never a wrong neighbour.
 
 use std::path::Path;
 
@@ -9,6 +10,8 @@ use crate::store::StoreError;
 
 /// Name of the files.
 pub const VECTORS: &str = "vectors";
+/// Bytes of a vector and its checksum.
+const RECORD: usize = VECTOR_DIMENSIONS + 4;
 /// Vectors read at once.
 const BLOCK: usize = 4096;
 
@@ -31,9 +34,20 @@ impl Vectors {
 
     /// The vector of a content.
     pub fn read(&self, content: u32) -> Result<Vector, StoreError> {
-        let mut bytes = [0u8; VECTOR_DIMENSIONS];
-        self.all.read(&mut bytes, u64::from(content) * VECTOR_DIMENSIONS as u64)?;
-        Ok(bytes.map(u8::cast_signed))
+        let mut bytes = [0u8; RECORD];
+        let at = u64::from(content) * RECORD as u64;
+        self.all.read(&mut bytes, at)?;
+        self.checked(&bytes, at)
+    }
+
+    fn checked(&self, record: &[u8; RECORD], at: u64) -> Result<Vector, StoreError> {
+        let (vector, crc) = record.split_at(VECTOR_DIMENSIONS);
+        if crc32fast::hash(vector).to_le_bytes() != crc {
+            let (path, what) =
+                (self.all.path(at)?.to_owned(), format!("the vector at {at} does not have its checksum"));
+            return Err(StoreError::Damaged { path, what });
+        }
+        Ok(std::array::from_fn(|i| vector[i].cast_signed()))
     }
 
     /// All vectors in blocks, with the number of the first of each block.
@@ -41,10 +55,15 @@ impl Vectors {
         &self,
         mut visit: impl FnMut(u32, &[Vector]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut first = 0;
-        self.all.for_each_piece(BLOCK * VECTOR_DIMENSIONS, |bytes| {
-            let (vectors, _) = bytes.as_chunks::<VECTOR_DIMENSIONS>();
-            let block: Vec<Vector> = vectors.iter().map(|v| v.map(u8::cast_signed)).collect();
+        let mut first = 0u32;
+        self.all.for_each_piece(BLOCK * RECORD, |bytes| {
+            let (records, _) = bytes.as_chunks::<RECORD>();
+            let at = |i: usize| (u64::from(first) + i as u64) * RECORD as u64;
+            let block = records
+                .iter()
+                .enumerate()
+                .map(|(i, record)| self.checked(record, at(i)))
+                .collect::<Result<Vec<_>, _>>()?;
             visit(first, &block)?;
             first += block.len() as u32;
             Ok(())
@@ -60,7 +79,9 @@ impl VectorsWriter {
 
     /// Adds a vector.
     pub fn add(&mut self, vector: &Vector) -> Result<(), StoreError> {
-        self.out.add(&vector.map(i8::cast_unsigned)).map(drop)
+        let bytes = vector.map(i8::cast_unsigned);
+        self.out.add(&bytes)?;
+        self.out.add(&crc32fast::hash(&bytes).to_le_bytes()).map(drop)
     }
 
     /// Makes them durable and readable.
