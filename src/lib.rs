@@ -1,7 +1,7 @@
 //! hubprint finds which models of a Hugging Face Hub descend from which, from their weights.
 //!
 //! It reads a few megabytes of each checkpoint over HTTP ranges, keeps a fingerprint of at most 16 KB in Parquet,
-//! and retrieves relatives through an HNSW index.
+//! and names the family of a model among hundreds of thousands.
 //!
 //! ```text
 //! enumerate -> plan -> fetch -> extract -> write => Parquet + manifest => index => scan | compare
@@ -14,7 +14,7 @@
 //! | fetch | [`stages::fetch`] | reads them, from a Hub or a folder |
 //! | extract | [`stages::extract`] | decodes and sketches; CPU only |
 //! | write | [`stages::write`] | rows into immutable shards |
-//! | index | [`stages::index`] | graph over the retrieval vectors |
+//! | index | [`stages::index`] | families of near-duplicates, with their roots |
 //! | scan | [`stages::scan`] | relatives of a model in the database |
 //! | compare | [`stages::compare`] | two models, every signal |
 //!

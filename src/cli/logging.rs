@@ -14,7 +14,6 @@ pub(super) fn init(verbose: u8, format: LogFormat) {
         1 => "warn,hubprint=info",
         _ => "info,hubprint=debug",
     };
-    // hnsw_rs reports every build and load at info and above.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -233,9 +233,11 @@ fn many_models_are_scanned_and_gone_on_with() {
     let third = text.lines().take(2).map(|l| l.len() + 1).sum::<usize>() + 10;
     write(&out, &text[..third]);
     demo.cli.expect(1, &args).says(&["5 models scanned"]);
-    let again: BTreeSet<String> = lines_of(&out).iter().map(Value::to_string).collect();
-    let before: BTreeSet<String> = answers.iter().map(Value::to_string).collect();
-    assert_eq!(again, before);
+    let again = lines_of(&out);
+    assert_eq!(again.len(), answers.len());
+    // An error names its request, which is another one each time.
+    assert_eq!(again[..held_out.len()], answers[..held_out.len()]);
+    assert_eq!(again[held_out.len()]["query"], "no/such");
 }
 
 #[test]

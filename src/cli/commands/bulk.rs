@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -25,7 +25,7 @@ use crate::signals::Fingerprint;
 use crate::stages::model::{self, LoadSettings};
 use crate::stages::scan::{ScanError, Scanner};
 use crate::store::schema::Content;
-use crate::store::{Database, RowRef, StoreError};
+use crate::store::{Database, RowRef, StoreError, atomic};
 
 /// Queries answered between two writes.
 const BATCH: usize = 512;
@@ -238,7 +238,7 @@ fn line(
 
 /// stdout, or a file that grows.
 struct Output {
-    file: Option<std::io::BufWriter<File>>,
+    file: Option<BufWriter<File>>,
     /// Queries that the file answers already.
     answered: HashSet<String>,
 }
@@ -253,24 +253,26 @@ impl Output {
         let Some(path) = path else { return Ok(Self { file: None, answered: HashSet::new() }) };
         let io = |source| StoreError::Io { path: path.to_owned(), source };
         let mut answered = HashSet::new();
-        let mut whole = 0u64;
-        let mut file = File::options().read(true).append(true).create(true).open(path).map_err(io)?;
-        let mut lines = BufReader::new(&mut file);
-        let mut text = String::new();
-        while lines.read_line(&mut text).map_err(io)? > 0 {
-            // A line without its end, or that is none, was cut when the run before was killed.
-            let Some(line) = text.strip_suffix('\n').and_then(|t| serde_json::from_str::<Line>(t).ok())
-            else {
-                break;
-            };
-            whole += text.len() as u64;
-            if line.error.is_none() {
-                answered.insert(line.query);
-            }
-            text.clear();
+        if path.exists() {
+            // Answers are kept; failed queries are tried again, and a line that was cut when the run before was
+            // killed is made again.
+            let mut lines = BufReader::new(File::open(path).map_err(io)?);
+            atomic::write_with(path, |kept| {
+                let mut kept = BufWriter::new(kept);
+                let mut text = String::new();
+                while lines.read_line(&mut text).map_err(io)? > 0 {
+                    let line = text.strip_suffix('\n').and_then(|t| serde_json::from_str::<Line>(t).ok());
+                    if let Some(line) = line.filter(|line| line.error.is_none()) {
+                        kept.write_all(text.as_bytes()).map_err(io)?;
+                        answered.insert(line.query);
+                    }
+                    text.clear();
+                }
+                kept.flush().map_err(io)
+            })?;
         }
-        file.set_len(whole).map_err(io)?;
-        Ok(Self { file: Some(std::io::BufWriter::new(file)), answered })
+        let file = File::options().append(true).create(true).open(path).map_err(io)?;
+        Ok(Self { file: Some(BufWriter::new(file)), answered })
     }
 
     fn write(&mut self, line: &str) -> Result<(), Failure> {
