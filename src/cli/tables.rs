@@ -162,10 +162,11 @@ pub(super) fn index(built: &Built) -> String {
         "stopped before the last shard; run it again to go on".to_owned()
     };
     format!(
-        "index of {} models, {} distinct{how}, in {} families: {quality}, {}",
+        "index of {} models, {} distinct{how}, in {} families: {quality}, {}; {} a model with the shards",
         built.models,
         built.contents,
         built.families,
-        bytes(built.bytes)
+        bytes(built.bytes),
+        bytes(built.stored_bytes_per_model.unwrap_or_default())
     )
 }

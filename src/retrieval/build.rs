@@ -88,6 +88,8 @@ pub struct Built {
     pub quality: Quality,
     /// Bytes of all index files.
     pub bytes: u64,
+    /// Bytes of index and shards for each repository with a fingerprint.
+    pub stored_bytes_per_model: Option<u64>,
 }
 
 /// What grows while shards are read.
@@ -169,6 +171,8 @@ pub fn build(
         // Nothing refers to it any more; a reader that opened it has its files open.
         fs::remove_dir_all(&previous).map_err(StoreError::io(&previous))?;
     }
+    let bytes: u64 = metadata.files.values().map(|f| f.bytes).sum();
+    let in_shards: u64 = db.manifest().shards[..covered].iter().map(|s| s.bytes).sum();
     Ok(Built {
         models: parts.models,
         contents: parts.contents,
@@ -178,7 +182,8 @@ pub fn build(
         incremental,
         complete,
         quality: metadata.quality,
-        bytes: metadata.files.values().map(|f| f.bytes).sum(),
+        bytes,
+        stored_bytes_per_model: (bytes + in_shards).checked_div(parts.models as u64),
     })
 }
 

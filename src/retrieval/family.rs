@@ -1,7 +1,7 @@
 //! Families: contents that verified links connect.
 //!
 //! Contents are taken in the order of the database. Each is held against the heads that are there: the nearest one
-//! that the verdict confirms takes it into its family. Near that head ([`COVER`]) it becomes a member, which the
+//! that the verdict confirms takes it into its family. Near that head (cosine .85) it becomes a member, which the
 //! head stands for; farther away it becomes a head of the same family itself; confirmed by none, it founds one. So
 //! whoever is near a member is nearly as near to a head, and a search looks at heads only.
 //!

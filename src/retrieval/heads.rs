@@ -2,8 +2,8 @@
 //!
 //! Vectors of different hidden sizes are orthogonal by construction, so only heads of the query's size are looked
 //! at. Of each the sign code is compared first, an eighth of the bytes: only one in a hundred unrelated heads comes
-//! as near as [`FARTHEST`], and the inner product decides among those. A head with a correlation of .25 misses it
-//! in one of a thousand cases, one with .5 never.
+//! as near as 474 differing signs, and the inner product decides among those. A head with a correlation of .25
+//! misses it in one of a thousand cases, one with .5 never.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};

@@ -217,6 +217,7 @@ fn a_made_up_database_is_indexed_night_by_night_and_scored() {
     let built = cli.expect(0, &["index", "--db", "DB", "--json"]).json();
     assert_eq!((&built["models"], &built["incremental"]), (&json!(1000), &json!(false)));
     assert_eq!(built["false_families"], 0);
+    assert!(built["stored_bytes_per_model"].as_u64().unwrap() <= 16_384, "{built}");
     let (contents, heads) = (built["contents"].as_u64().unwrap(), built["heads"].as_u64().unwrap());
     assert!(contents < 1000 && heads < contents, "copies share a content, members a head: {built}");
     population(&["--begin", "1000"]);
