@@ -24,7 +24,7 @@ use hnsw_rs::api::AnnT;
 use hnsw_rs::hnsw::Hnsw;
 use hubprint::retrieval::vector::{Vector, dot};
 use hubprint::retrieval::vectors::Vectors;
-use hubprint::retrieval::{BuildSettings, Effort, Index, build, exact_scan};
+use hubprint::retrieval::{BuildSettings, Index, Look, build, exact_scan};
 use hubprint::signals::Fingerprint;
 use hubprint::stages::population::{PopulationSettings, TRUTH, population};
 use hubprint::store::Database;
@@ -127,14 +127,13 @@ struct Bench {
 impl Bench {
     fn open(folder: &Path) -> Self {
         let index = Index::open(&Database::open(folder).unwrap()).unwrap();
-        let mut queries = Vec::new();
-        Database::open(&folder.join("queries"))
-            .unwrap()
-            .for_each_live(|_, row| {
-                queries.push((row.repo_id, row.fingerprint.unwrap()));
-                Ok(())
-            })
-            .unwrap();
+        let asked = Database::open(&folder.join("queries")).unwrap();
+        let shards = 0..asked.manifest().shards.len();
+        let queries = shards
+            .flat_map(|shard| asked.contents(shard).unwrap())
+            .flat_map(Result::unwrap)
+            .map(|(_, row)| (row.repo_id, row.fingerprint.unwrap()))
+            .collect();
         let read = |path: PathBuf| -> Vec<Vec<String>> {
             let text = std::fs::read_to_string(path).unwrap();
             text.lines().skip(1).map(|line| line.split('\t').map(str::to_owned).collect()).collect()
@@ -215,7 +214,7 @@ impl Bench {
             .queries
             .par_iter()
             .map(|(_, query)| {
-                let found = self.index.find(query, 5, Effort::Usual).unwrap();
+                let found = self.index.find(query, 5, Look::Usual).unwrap();
                 found.related.first().and_then(|family| Some(family.closest.first()?.number))
             })
             .collect();
@@ -255,7 +254,8 @@ impl Bench {
     }
 
     fn on_heads(self) -> Run {
-        let heads: Vec<(u32, Vector)> = self.index.head_vectors().unwrap();
+        let heads: Vec<(u32, Vector)> =
+            self.index.head_vectors().map(|(content, vector)| (content, *vector)).collect();
         let begun = Instant::now();
         let graph = Hnsw::<i8, ByteCosine>::new(32, heads.len(), 16, 400, ByteCosine);
         // Shuffled, as near-duplicates one after the other cut nodes off.

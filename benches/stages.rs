@@ -26,7 +26,7 @@ use hubprint::formats::safetensors::{Decoded, try_decode};
 use hubprint::formats::{Header, Limits};
 use hubprint::hub::{Hub, HubSettings, PUBLIC_ENDPOINT};
 use hubprint::retrieval::heads::Hit;
-use hubprint::retrieval::{BuildSettings, Effort as Look, Index};
+use hubprint::retrieval::{BuildSettings, Index, Look};
 use hubprint::signals::evidence::Evidence;
 use hubprint::signals::verdict::{self, Context, VerdictKind};
 use hubprint::signals::{Fingerprint, Role, sketch, stored};
@@ -40,7 +40,7 @@ use hubprint::stages::plan::{Ask, PlanSettings, SamplePlan, coalesce, sample};
 use hubprint::stages::scan::Scanner;
 use hubprint::stages::tokenizer::Tokenizers;
 use hubprint::stages::write::{WriteSettings, Writer, bare_row};
-use hubprint::store::{Database, Outcome, Row};
+use hubprint::store::{Database, Outcome, Row, RowRef};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -151,15 +151,9 @@ fn write_stage(criterion: &mut Criterion) {
         let rows = rows_of_7b();
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), rows.clone());
-        let mut read = Vec::new();
-        Database::open(folder.path())
-            .unwrap()
-            .for_each_live(|_, row| {
-                read.push(row);
-                Ok(())
-            })
-            .unwrap();
-        assert_eq!(read, rows);
+        let db = Database::open(folder.path()).unwrap();
+        let places: Vec<_> = (0..ROWS as u32).map(|row| RowRef { shard: 0, row }).collect();
+        assert_eq!(db.rows(&places).unwrap(), rows);
         rows
     });
 

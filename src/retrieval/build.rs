@@ -1,8 +1,8 @@
 //! Building an index, from nothing or from the one before.
 //!
 //! Shards are read in the order of the manifest, the next one while the last is placed. What a content is placed
-//! under never changes ([`super::family`]), so the index of last night is a prefix of tonight's: its files are
-//! copied, the new shards are added. A build that is interrupted commits the shards that it has finished, and the
+//! under never changes ([`super::family`]), so the index of last night is a prefix of tonight's: its vectors and
+//! fingerprints are linked, the new shards are added. A build that is interrupted commits the shards that it has finished, and the
 //! next one goes on behind them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -11,38 +11,35 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::family::Families;
-use super::heads::{self, Hit};
+use super::family::{Families, Place};
 use super::index::{
-    CODES, CONTENTS, Effort, FAMILIES, FileEntry, HEADS, INDEX_VERSION, Index, METADATA, Metadata, POSTINGS,
-    Quality,
+    CODES, CONTENTS, FAMILIES, FileEntry, HEADS, INDEX_VERSION, Index, METADATA, Metadata, POSTINGS,
+    read_codes,
 };
 use super::members::difference;
 use super::payload::{PAYLOAD, PayloadWriter};
-use super::root::{self, Member};
+use super::quality::{self, Quality, Samples};
+use super::root::{self, Facts, Member, Root};
 use super::segments::is_part_of;
 use super::tables::{self, Content, Family, Posting};
-use super::vector::{Code, Vector, dot, norm};
-use super::vectors::{VECTORS, Vectors, VectorsWriter};
+use super::vector::Code;
+use super::vectors::{VECTORS, VectorsWriter};
 use crate::signals::Fingerprint;
 use crate::signals::fingerprint::{EXTRACTION_VERSION, VECTOR_DIMENSIONS};
-use crate::signals::sketch::mix;
 use crate::store::manifest::IndexEntry;
 use crate::store::schema;
 use crate::store::{Database, RowRef, StoreError, atomic};
 
 /// Contents placed at once; their fingerprints are some 15 KB each.
 const BATCH: usize = 2048;
+/// See [`memory_bound`].
+const MEMORY_PER_ROW: u64 = 3_600;
+const MEMORY_IN_WORK: u64 = 300_000_000;
 /// Batches that are read ahead.
 const AHEAD: usize = 2;
-/// Nearest contents that recall is measured on.
-const RECALL_AT: usize = 10;
 /// One in so many of the samples is measured after an addition.
 const NIGHTLY_SAMPLE: usize = 10;
 /// Part of the contents without a repository from which on an index is built from nothing.
@@ -95,7 +92,10 @@ pub struct Built {
 /// What grows while shards are read.
 struct Growing {
     families: Families,
-    contents: Vec<Content>,
+    /// By content.
+    places: Vec<Place>,
+    facts: Vec<Facts>,
+    /// How contents differ from their heads.
     codes: Vec<Code>,
     postings: Vec<Posting>,
     /// By digest of the content.
@@ -104,10 +104,19 @@ struct Growing {
     declared: Vec<(u32, String)>,
     payload: PayloadWriter,
     vectors: VectorsWriter,
-    /// Vectors of heads, which the differences of their members are taken from.
-    of_heads: Vec<Vector>,
     /// The name of each family: the start of its founder's digest.
     ids: Vec<String>,
+}
+
+/// Most memory that a build takes, bytes: what a row leaves behind in the maps and tables below, if it is a family of
+/// its own, and what is in work at once.
+///
+/// A row of its own family takes 1,024 bytes for the vector of its head, 128 for its code, some 700 for its names and
+/// digests in three maps, 500 for its links and its part of the tables as they are written, and again half of all
+/// that where a growing vector is copied.
+pub fn memory_bound(db: &Database) -> u64 {
+    let rows: u64 = db.manifest().shards.iter().map(|s| s.rows).sum();
+    MEMORY_IN_WORK + MEMORY_PER_ROW * rows
 }
 
 /// Builds the index of all live fingerprints and makes it the database's. `progress` gets (rows done, rows in all);
@@ -162,7 +171,12 @@ pub fn build(
     if complete {
         // A night changes little, and its build must not spend its time on measuring.
         let part = if incremental { NIGHTLY_SAMPLE } else { 1 };
-        metadata.quality = measure(&Index::open_folder(&folder)?, settings, part)?;
+        let samples = Samples {
+            queries: settings.recall_queries.div_ceil(part),
+            strangers: settings.strangers.div_ceil(part),
+            seed: settings.seed,
+        };
+        metadata.quality = quality::measure(&Index::open_folder(&folder)?, samples)?;
         write_metadata(&folder, &metadata)?;
     }
     let previous = db.manifest().index.as_ref().map(|i| db.folder().join(&i.folder));
@@ -207,14 +221,14 @@ impl Growing {
     fn new(folder: &Path) -> Result<Self, StoreError> {
         Ok(Self {
             families: Families::default(),
-            contents: Vec::new(),
+            places: Vec::new(),
+            facts: Vec::new(),
             codes: Vec::new(),
             postings: Vec::new(),
             known: HashMap::new(),
             declared: Vec::new(),
             payload: PayloadWriter::open(folder)?,
             vectors: VectorsWriter::open(folder)?,
-            of_heads: Vec::new(),
             ids: Vec::new(),
         })
     }
@@ -227,12 +241,6 @@ impl Growing {
                 fs::copy(&from, &to).map_err(StoreError::io(&to))?;
             }
         }
-        let of_heads = index
-            .families
-            .heads
-            .iter()
-            .map(|head| index.vectors.read(head.content))
-            .collect::<Result<_, StoreError>>()?;
         let known = index
             .postings
             .all()
@@ -242,14 +250,14 @@ impl Growing {
         let postings = index.postings.all().iter().filter(|p| live.contains(&p.at)).cloned().collect();
         Ok(Self {
             families: index.families,
-            contents: index.contents,
-            codes: index.codes,
+            places: index.contents.iter().map(|c| c.place).collect(),
+            facts: index.contents.iter().map(|c| c.facts).collect(),
+            codes: read_codes(&index.folder.join(CODES))?,
             postings,
             known,
             declared: Vec::new(),
             payload: PayloadWriter::open(folder)?,
             vectors: VectorsWriter::open(folder)?,
-            of_heads,
             ids: index.table.iter().map(|f| f.id.clone()).collect(),
         })
     }
@@ -315,13 +323,11 @@ impl Growing {
         let (mut fresh, mut digests): (Vec<Fingerprint>, Vec<String>) = (Vec::new(), Vec::new());
         for (at, row) in rows {
             let Some(fingerprint) = row.fingerprint else { continue };
-            let next = self.contents.len() as u32;
+            let next = self.facts.len() as u32;
             let digest = row.sample_digest.clone().unwrap_or_else(|| row.repo_id.clone());
             let content = *self.known.entry(digest.clone()).or_insert(next);
             if content == next {
-                self.contents.push(Content {
-                    // Known when the batch is placed.
-                    place: super::family::Place { head: 0, cosine: 0.0, effect: 0.0 },
+                self.facts.push(Facts {
                     created_at: row.created_at,
                     quantised: row.quantised,
                     layers: fingerprint.layers,
@@ -330,8 +336,8 @@ impl Growing {
                 digests.push(digest);
                 fresh.push(fingerprint);
             }
-            let known = &mut self.contents[content as usize];
-            known.created_at = match (known.created_at, row.created_at) {
+            let created_at = &mut self.facts[content as usize].created_at;
+            *created_at = match (*created_at, row.created_at) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
@@ -339,27 +345,20 @@ impl Growing {
             let schema::Content { repo_id, created_at, weights_digest, sample_digest, .. } = row;
             self.postings.push(Posting { content, at, repo_id, created_at, weights_digest, sample_digest });
         }
-        let first = self.contents.len() - fresh.len();
-        self.families.place(&fresh, &mut self.payload)?;
-        for ((content, fingerprint), digest) in (first..).zip(&fresh).zip(digests) {
-            let place = self.families.places[content];
-            self.contents[content].place = place;
+        let first = self.places.len() as u32;
+        let places = self.families.place(&fresh, &mut self.payload)?;
+        for (((content, place), fingerprint), digest) in (first..).zip(&places).zip(&fresh).zip(&digests) {
             self.vectors.add(&fingerprint.vector)?;
             let head = &self.families.heads[place.head as usize];
-            if head.content == content as u32 {
-                self.of_heads.push(fingerprint.vector);
-                if head.link.is_none() {
-                    // 16 characters of a SHA-256 tell more families apart than there will be models.
-                    self.ids.push(digest.chars().take(16).collect());
-                }
+            if head.content == content && head.link.is_none() {
+                // 16 characters of a SHA-256 tell more families apart than there will be models.
+                self.ids.push(digest.chars().take(16).collect());
             }
         }
-        // Heads may come later in a batch than members that were placed under earlier ones, never the other way.
-        let of_heads = &self.of_heads;
-        self.codes.par_extend(fresh.par_iter().enumerate().map(|(i, fingerprint)| {
-            let place = self.contents[first + i].place;
-            difference(&of_heads[place.head as usize], &fingerprint.vector)
-        }));
+        let heads = self.families.search();
+        let differences = places.par_iter().zip(&fresh);
+        self.codes.par_extend(differences.map(|(place, f)| difference(heads.vector(place.head), &f.vector)));
+        self.places.extend(places);
         Ok(())
     }
 
@@ -371,63 +370,51 @@ impl Growing {
         old: &[Family],
         old_files: &BTreeMap<String, FileEntry>,
     ) -> Result<Parts, StoreError> {
-        let Self { families, mut contents, codes, mut postings, declared, payload, vectors, ids, .. } = self;
+        let Self {
+            families, places, mut facts, codes, mut postings, declared, payload, vectors, ids, ..
+        } = self;
         payload.finish()?;
         let vectors = vectors.finish()?;
         write_codes(&folder.join(CODES), &codes)?;
-        let family_of = |contents: &[Content], content: u32| {
-            families.heads[contents[content as usize].place.head as usize].family
-        };
+        let family_of = |content: u32| families.heads[places[content as usize].head as usize].family;
         let by_name: HashMap<&str, u32> = postings.iter().map(|p| (p.repo_id.as_str(), p.content)).collect();
         for (content, base) in &declared {
             if let Some(base) = by_name.get(base.as_str()).copied()
                 && base != *content
-                && family_of(&contents, base) == family_of(&contents, *content)
+                && family_of(base) == family_of(*content)
             {
-                contents[base as usize].declared_by += 1;
+                facts[base as usize].declared_by += 1;
             }
         }
         let held: HashSet<u32> = postings.iter().map(|p| p.content).collect();
-        let mut members: Vec<Vec<u32>> = vec![Vec::new(); families.count as usize];
-        for content in 0..contents.len() as u32 {
-            members[family_of(&contents, content) as usize].push(content);
+        let mut members: Vec<Vec<Member>> = vec![Vec::new(); families.count as usize];
+        let mut grown = vec![false; families.count as usize];
+        for (content, facts) in (0..).zip(&facts) {
+            let family = family_of(content) as usize;
+            grown[family] |= content >= changed_from;
+            if held.contains(&content) {
+                members[family].push(Member { content, facts: *facts });
+            }
         }
         let founders = families.heads.iter().filter(|h| h.link.is_none()).map(|h| h.content);
-        let table: Vec<Family> = founders
-            .zip(members)
-            .enumerate()
-            .collect::<Vec<_>>()
+        let all: Vec<_> = founders.zip(members).zip(ids).zip(grown).enumerate().collect();
+        let table = all
             .into_par_iter()
-            .map(|(number, (founder, members))| {
-                let contents = &contents;
-                let there = || members.iter().filter(|content| held.contains(content));
-                let untouched = members.last().is_some_and(|last| *last < changed_from);
-                let same = |family: &&Family| {
-                    untouched && held.contains(&family.root) && family.contents as usize == there().count()
-                };
-                if let Some(family) = old.get(number).filter(same) {
+            .map(|(number, (((founder, members), id), grown))| {
+                let contents = members.len() as u32;
+                let is_same =
+                    |family: &&Family| !grown && family.contents == contents && held.contains(&family.root);
+                if let Some(family) = old.get(number).filter(is_same) {
                     return Ok(family.clone());
                 }
-                let there: Vec<Member> = there()
-                    .map(|content| {
-                        let facts = &contents[*content as usize];
-                        Member {
-                            content: *content,
-                            created_at: facts.created_at,
-                            quantised: facts.quantised,
-                            layers: facts.layers,
-                            declared_by: facts.declared_by,
-                        }
-                    })
-                    .collect();
-                let chosen = root::root(&there, |content| vectors.read(content))?;
-                let gone =
-                    || root::Root { content: founder, evidence: "all its repositories are gone".into() };
-                let root::Root { content, evidence } = chosen.unwrap_or_else(gone);
-                let (id, contents) = (ids[number].clone(), there.len() as u32);
+                let root = root::root(&members, |content| vectors.read(content))?;
+                let gone = || Root { content: founder, evidence: "all its repositories are gone".into() };
+                let Root { content, evidence } = root.unwrap_or_else(gone);
                 Ok(Family { id, root: content, contents, evidence })
             })
-            .collect::<Result<_, StoreError>>()?;
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        let contents: Vec<Content> =
+            places.into_iter().zip(facts).map(|(place, facts)| Content { place, facts }).collect();
         tables::write_contents(&folder.join(CONTENTS), &contents)?;
         tables::write_heads(&folder.join(HEADS), &families.heads)?;
         tables::write_families(&folder.join(FAMILIES), &table)?;
@@ -489,102 +476,11 @@ fn write_codes(path: &Path, codes: &[Code]) -> Result<(), StoreError> {
     })
 }
 
-/// Measures searches on the index itself: recall against the exact scan, and strangers that get a family.
-fn measure(index: &Index, settings: &BuildSettings, part: usize) -> Result<Quality, StoreError> {
-    let mut heads: Vec<u32> = (0..index.heads() as u32).collect();
-    let mut contents: Vec<u32> = (0..index.contents() as u32).collect();
-    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
-    heads.shuffle(&mut rng);
-    contents.shuffle(&mut rng);
-    contents.truncate(settings.recall_queries.div_ceil(part));
-
-    let queries: Vec<(u32, Vector)> =
-        contents.iter().map(|c| Ok((*c, index.vectors.read(*c)?))).collect::<Result<_, StoreError>>()?;
-    let exact = exact_scan(&index.vectors, &queries.iter().map(|q| q.1).collect::<Vec<_>>(), RECALL_AT)?;
-    let shares: Vec<f64> = queries
-        .par_iter()
-        .zip(&exact)
-        .map(|((content, vector), truth)| {
-            let head = index.contents[*content as usize].place.head;
-            let print = Fingerprint { vector: *vector, ..index.fingerprint(head)? };
-            let found = index.find(&print, RECALL_AT, Effort::Usual)?;
-            let hits =
-                heads::nearest(found.related.iter().flat_map(|r| r.closest.iter().copied()), RECALL_AT);
-            // What another family's contents happen to give is no neighbour worth finding.
-            let family = index.family_of(*content);
-            let near: Vec<&Hit> = truth.iter().filter(|hit| index.family_of(hit.number) == family).collect();
-            let least = near.last().map_or(1.0, |hit| hit.cosine) - 1e-6;
-            let found = hits.iter().filter(|hit| hit.cosine >= least).count().min(near.len());
-            Ok(found as f64 / near.len().max(1) as f64)
-        })
-        .collect::<Result<_, StoreError>>()?;
-    let strangers: Vec<u32> = heads
-        .into_iter()
-        .cycle()
-        .take(if index.heads() == 0 { 0 } else { settings.strangers.div_ceil(part) })
-        .collect();
-    let false_families = strangers
-        .par_iter()
-        .enumerate()
-        .map(|(i, head)| {
-            let stranger = turned(&index.fingerprint(*head)?, mix(settings.seed ^ i as u64));
-            Ok(usize::from(!index.find(&stranger, 1, Effort::Usual)?.related.is_empty()))
-        })
-        .sum::<Result<usize, StoreError>>()?;
-    Ok(Quality {
-        queries: shares.len(),
-        recall_at_10: if shares.is_empty() { 1.0 } else { shares.iter().sum::<f64>() / shares.len() as f64 },
-        strangers: strangers.len(),
-        false_families,
-    })
-}
-
-/// A fingerprint with the same values in other places and with other signs, in cells of one key alike: as much like
-/// itself as before, and like no model. Signs alone would not do: turned in the same way in every layer, they keep
-/// a part of what the model had in common with its own family.
-fn turned(fingerprint: &Fingerprint, seed: u64) -> Fingerprint {
-    let mut stranger = fingerprint.clone();
-    let turn = |seed: u64, values: &mut [i8]| {
-        let mut order: Vec<usize> = (0..values.len()).collect();
-        order.sort_by_key(|i| mix(seed ^ mix(*i as u64)));
-        let moved: Vec<i8> = order
-            .iter()
-            .map(|i| if mix(seed ^ mix(*i as u64)) & 1 == 1 { values[*i].wrapping_neg() } else { values[*i] })
-            .collect();
-        values.copy_from_slice(&moved);
-    };
-    turn(seed, &mut stranger.vector);
-    for cell in &mut stranger.cells {
-        let layer = if cell.role.is_norm() { u64::from(cell.layer) } else { 0 };
-        let key = u64::from(cell.role as u8) | layer << 8 | u64::from(cell.start) << 24;
-        turn(mix(seed ^ key), &mut cell.sketch);
-        cell.hash = mix(cell.hash ^ seed);
-    }
-    stranger
-}
-
-/// The `k` nearest of all vectors to each query, block by block.
-pub fn exact_scan(vectors: &Vectors, queries: &[Vector], k: usize) -> Result<Vec<Vec<Hit>>, StoreError> {
-    let mut best: Vec<Vec<Hit>> = vec![Vec::new(); queries.len()];
-    let norms: Vec<f32> = queries.iter().map(norm).collect();
-    vectors.for_each_block(|first, block| {
-        let of_block: Vec<f32> = block.iter().map(norm).collect();
-        best.par_iter_mut().zip(queries.par_iter().zip(&norms)).for_each(|(best, (query, of_query))| {
-            let hits = block.iter().zip(&of_block).enumerate().map(|(i, (vector, of_vector))| Hit {
-                number: first + i as u32,
-                cosine: dot(query, vector) as f32 / (of_query * of_vector),
-            });
-            *best = heads::nearest(best.iter().copied().chain(hits), k);
-        });
-        Ok(())
-    })?;
-    Ok(best)
-}
-
 #[cfg(test)]
 mod tests {
     use sha2::Digest;
 
+    use super::super::index::Look;
     use super::super::segments::Segments;
     use super::super::verify::verify;
     use super::*;
@@ -650,8 +546,8 @@ mod tests {
         assert!(whole.quality.recall_at_10 > 0.99);
         let index = Index::open(&db).unwrap();
         let query = Model::random(0, 4, 64).tuned(0.6, 6).tuned(0.95, 99).fingerprint();
-        for effort in [Effort::Usual, Effort::Exact] {
-            let found = index.find(&query, 3, effort).unwrap();
+        for look in [Look::Usual, Look::Exact] {
+            let found = index.find(&query, 3, look).unwrap();
             let names: Vec<&str> = found.related[0]
                 .closest
                 .iter()
@@ -663,7 +559,7 @@ mod tests {
         let content = index.content_of("s-a").unwrap();
         assert_eq!(index.repositories(content).len(), 2);
         assert_eq!(index.family(index.family_of(content)).contents, 4);
-        let stranger = index.find(&Model::random(77, 4, 64).fingerprint(), 3, Effort::Exact).unwrap();
+        let stranger = index.find(&Model::random(77, 4, 64).fingerprint(), 3, Look::Exact).unwrap();
         assert!(stranger.related.is_empty());
         assert!(verify(&db, &|_, _| {}).unwrap().is_whole());
     }
@@ -718,7 +614,7 @@ mod tests {
         assert_eq!(id(&db), before);
         let index = Index::open(&db).unwrap();
         assert!(index.content_of("s-a").is_none());
-        let found = index.find(&Model::random(0, 4, 64).fingerprint(), 9, Effort::Usual).unwrap();
+        let found = index.find(&Model::random(0, 4, 64).fingerprint(), 9, Look::Usual).unwrap();
         let [family] = &found.related[..] else { panic!("{found:?}") };
         assert_eq!(family.closest.len(), 3);
         assert_ne!(index.repositories(index.family(family.family).root), []);
@@ -761,7 +657,7 @@ mod tests {
         let mut db = Database::open_or_create(dir.path()).unwrap();
         assert_eq!(built(&mut db, false).contents, 0);
         let query = Model::random(1, 2, 64).fingerprint();
-        assert!(Index::open(&db).unwrap().find(&query, 5, Effort::Usual).unwrap().related.is_empty());
+        assert!(Index::open(&db).unwrap().find(&query, 5, Look::Usual).unwrap().related.is_empty());
     }
 
     #[test]
@@ -780,7 +676,7 @@ mod tests {
         assert_eq!(built(&mut db, true).families, 3);
         let index = Index::open(&db).unwrap();
         for (name, model) in names.iter().zip(&models) {
-            let found = index.find(&model.fingerprint(), 1, Effort::Usual).unwrap();
+            let found = index.find(&model.fingerprint(), 1, Look::Usual).unwrap();
             let nearest = found.related[0].closest[0];
             assert_eq!(index.repositories(nearest.number)[0].repo_id, format!("org/{name}"));
         }

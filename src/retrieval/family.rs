@@ -8,6 +8,7 @@
 //! A content is placed once. What comes later never moves it, and a family keeps the number that it was founded
 //! with: two that a later content connects stay two, because merged models descend from several families.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
@@ -70,29 +71,29 @@ pub struct Place {
 pub struct Families {
     /// Heads by number.
     pub heads: Vec<Head>,
-    /// Places by content.
-    pub places: Vec<Place>,
     /// Number of families.
     pub count: u32,
+    /// Contents that were placed.
+    contents: u32,
     search: Heads,
     controls: BTreeMap<u32, Vec<Fingerprint>>,
 }
 
 impl Families {
-    /// Families that were found before. `vector` gives the vector of a content, `fingerprint` that of a head.
+    /// Families of so many contents that were found before. `vector` gives the vector of a content, `fingerprint`
+    /// that of a head.
     pub fn resume(
         heads: Vec<Head>,
-        places: Vec<Place>,
+        contents: u32,
         vector: impl Fn(u32) -> Result<Vector, StoreError> + Sync,
         fingerprint: impl Fn(&Head, &Vector) -> Result<Fingerprint, StoreError>,
     ) -> Result<Self, StoreError> {
-        let mut families = Self { places, ..Self::default() };
         let vectors = heads
             .par_iter()
-            .enumerate()
-            .map(|(number, head)| Ok((number as u32, head.hidden_size, vector(head.content)?)))
+            .map(|head| Ok((head.hidden_size, vector(head.content)?)))
             .collect::<Result<Vec<_>, StoreError>>()?;
-        for (head, (_, _, vector)) in heads.iter().zip(&vectors).filter(|(head, _)| head.link.is_none()) {
+        let mut families = Self { contents, ..Self::default() };
+        for (head, (_, vector)) in heads.iter().zip(&vectors).filter(|(head, _)| head.link.is_none()) {
             families.count += 1;
             if families.lacks_controls(head.hidden_size) {
                 let fingerprint = fingerprint(head, vector)?;
@@ -122,47 +123,53 @@ impl Families {
     ///
     /// Heads that were there before are searched in parallel; those of the batch itself one content after the other,
     /// so that the result does not depend on the number of threads.
-    pub fn place(&mut self, batch: &[Fingerprint], payload: &mut PayloadWriter) -> Result<(), StoreError> {
+    pub fn place(
+        &mut self,
+        batch: &[Fingerprint],
+        payload: &mut PayloadWriter,
+    ) -> Result<Vec<Place>, StoreError> {
         payload.flush()?;
         let earlier: Vec<Option<(Link, f32)>> = batch
             .par_iter()
             .map(|fingerprint| {
-                let hits =
-                    self.search.nearest(fingerprint.hidden_size, &fingerprint.vector, CANDIDATES, false);
-                self.confirmed(fingerprint, &hits, |hit| {
-                    let head = &self.heads[hit.number as usize];
-                    // Only its cells are judged.
-                    payload.read(head.payload, &fingerprint.vector)
+                let hits = nearest(&self.search, fingerprint);
+                self.confirmed(fingerprint, &hits, |number| {
+                    let at = self.heads[number as usize].payload;
+                    payload.read(at, self.search.vector(number)).map(Cow::Owned)
                 })
             })
             .collect::<Result<_, StoreError>>()?;
-        let mut fresh = Heads::default();
-        let mut of_fresh: BTreeMap<u32, &Fingerprint> = BTreeMap::new();
-        for (fingerprint, earlier) in batch.iter().zip(earlier) {
-            let mut best = earlier;
+        // Heads of this batch follow those before in their numbers.
+        let first = self.heads.len() as u32;
+        let (mut fresh, mut of_fresh): (Heads, Vec<&Fingerprint>) = (Heads::default(), Vec::new());
+        let mut places = Vec::with_capacity(batch.len());
+        for (fingerprint, mut best) in batch.iter().zip(earlier) {
             if best.is_none_or(|(_, cosine)| cosine < COVER) {
-                let hits = fresh.nearest(fingerprint.hidden_size, &fingerprint.vector, CANDIDATES, false);
-                let found = self.confirmed(fingerprint, &hits, |hit| Ok(of_fresh[&hit.number].clone()))?;
+                let mut hits = nearest(&fresh, fingerprint);
+                hits.iter_mut().for_each(|hit| hit.number += first);
+                let of = |number: u32| Ok(Cow::Borrowed(of_fresh[(number - first) as usize]));
+                let found = self.confirmed(fingerprint, &hits, of)?;
                 if found.is_some_and(|(_, c)| best.is_none_or(|(_, cosine)| c > cosine)) {
                     best = found;
                 }
             }
-            match best {
-                Some((link, cosine)) if cosine >= COVER => {
-                    self.places.push(Place { head: link.head, cosine, effect: link.effect });
-                }
-                other => {
-                    let number = self.add_head(fingerprint, other.map(|(link, _)| link), payload)?;
-                    fresh.add(number, fingerprint.hidden_size, &fingerprint.vector);
-                    of_fresh.insert(number, fingerprint);
-                }
+            if let Some((link, cosine)) = best.filter(|(_, cosine)| *cosine >= COVER) {
+                places.push(Place { head: link.head, cosine, effect: link.effect });
+            } else {
+                let content = self.contents + places.len() as u32;
+                let head = self.add_head(content, fingerprint, best.map(|(link, _)| link), payload)?;
+                places.push(Place { head, cosine: 1.0, effect: 1.0 });
+                fresh.add(fingerprint.hidden_size, &fingerprint.vector);
+                of_fresh.push(fingerprint);
             }
         }
-        Ok(())
+        self.contents += places.len() as u32;
+        Ok(places)
     }
 
     fn add_head(
         &mut self,
+        content: u32,
         fingerprint: &Fingerprint,
         link: Option<Link>,
         payload: &mut PayloadWriter,
@@ -178,24 +185,22 @@ impl Families {
             }
             self.count - 1
         };
-        let content = self.places.len() as u32;
         self.heads.push(Head { content, family, hidden_size, payload: payload.add(fingerprint)?, link });
-        self.places.push(Place { head: number, cosine: 1.0, effect: 1.0 });
-        self.search.add(number, hidden_size, &fingerprint.vector);
+        self.search.add(hidden_size, &fingerprint.vector);
         Ok(number)
     }
 
     /// The nearest of some heads that the verdict confirms, and its cosine.
-    fn confirmed(
+    fn confirmed<'f>(
         &self,
         query: &Fingerprint,
         hits: &[Hit],
-        fingerprint: impl Fn(&Hit) -> Result<Fingerprint, StoreError>,
+        fingerprint: impl Fn(u32) -> Result<Cow<'f, Fingerprint>, StoreError>,
     ) -> Result<Option<(Link, f32)>, StoreError> {
         let context = Context { searched: self.heads.len().max(1), ..Context::default() };
         let judge = Judge::new(query, self.controls(query.hidden_size));
         for hit in hits {
-            let candidate = fingerprint(hit)?;
+            let candidate = fingerprint(hit.number)?;
             let (evidence, verdict) = judge.judge(&candidate, context);
             if verdict.kind.related() == Some(true) {
                 let effect = evidence.body_effect().unwrap_or(0.0) as f32;
@@ -205,4 +210,9 @@ impl Families {
         }
         Ok(None)
     }
+}
+
+/// The heads that a content is held against.
+fn nearest(heads: &Heads, fingerprint: &Fingerprint) -> Vec<Hit> {
+    heads.nearest(fingerprint.hidden_size, &fingerprint.vector, CANDIDATES, false)
 }

@@ -46,7 +46,7 @@ impl PartialOrd for Hit {
 /// The `k` nearest of some hits, nearest first.
 pub fn nearest(hits: impl Iterator<Item = Hit>, k: usize) -> Vec<Hit> {
     // The farthest of those kept is on top.
-    let mut kept: BinaryHeap<Hit> = BinaryHeap::with_capacity(k + 1);
+    let mut kept: BinaryHeap<Hit> = BinaryHeap::new();
     for hit in hits {
         if kept.len() < k || kept.peek().is_some_and(|farthest| hit < *farthest) {
             kept.push(hit);
@@ -63,46 +63,43 @@ pub fn nearest(hits: impl Iterator<Item = Hit>, k: usize) -> Vec<Hit> {
 struct Width {
     numbers: Vec<u32>,
     codes: Vec<Code>,
-    vectors: Vec<Vector>,
     norms: Vec<f32>,
 }
 
-/// All heads.
+/// All heads, numbered in the order in which they are added.
 #[derive(Debug, Default)]
 pub struct Heads {
     widths: BTreeMap<u32, Width>,
+    vectors: Vec<Vector>,
 }
 
 impl Heads {
-    /// Adds a head under its number.
-    pub fn add(&mut self, number: u32, hidden_size: u32, vector: &Vector) {
-        let width = self.widths.entry(hidden_size).or_default();
-        width.numbers.push(number);
-        width.codes.push(vector::code_of(vector));
-        width.vectors.push(*vector);
-        width.norms.push(vector::norm(vector));
+    /// Adds a head.
+    pub fn add(&mut self, hidden_size: u32, vector: &Vector) {
+        self.push(hidden_size, *vector, vector::code_of(vector), vector::norm(vector));
     }
 
-    /// Adds many at once: (number, hidden size, vector).
-    pub fn extend(&mut self, all: Vec<(u32, u32, Vector)>) {
+    /// Adds many heads at once: (hidden size, vector).
+    pub fn extend(&mut self, all: Vec<(u32, Vector)>) {
         let made: Vec<(Code, f32)> =
-            all.par_iter().map(|(_, _, v)| (vector::code_of(v), vector::norm(v))).collect();
-        let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
-        for (_, hidden_size, _) in &all {
-            *counts.entry(*hidden_size).or_default() += 1;
+            all.par_iter().map(|(_, v)| (vector::code_of(v), vector::norm(v))).collect();
+        self.vectors.reserve(all.len());
+        for ((hidden_size, vector), (code, norm)) in all.into_iter().zip(made) {
+            self.push(hidden_size, vector, code, norm);
         }
-        for (hidden_size, n) in counts {
-            let width = self.widths.entry(hidden_size).or_default();
-            width.vectors.reserve(n);
-            width.codes.reserve(n);
-        }
-        for ((number, hidden_size, vector), (code, norm)) in all.into_iter().zip(made) {
-            let width = self.widths.entry(hidden_size).or_default();
-            width.numbers.push(number);
-            width.codes.push(code);
-            width.vectors.push(vector);
-            width.norms.push(norm);
-        }
+    }
+
+    fn push(&mut self, hidden_size: u32, vector: Vector, code: Code, norm: f32) {
+        let width = self.widths.entry(hidden_size).or_default();
+        width.numbers.push(self.vectors.len() as u32);
+        width.codes.push(code);
+        width.norms.push(norm);
+        self.vectors.push(vector);
+    }
+
+    /// The vector of a head.
+    pub fn vector(&self, number: u32) -> &Vector {
+        &self.vectors[number as usize]
     }
 
     /// The `k` nearest heads of this hidden size, nearest first. With `exact` every one of them is looked at.
@@ -111,26 +108,11 @@ impl Heads {
         let (code, norm) = (vector::code_of(query), vector::norm(query));
         let farthest = if exact { u32::MAX } else { FARTHEST };
         let passing = width.codes.iter().enumerate().filter(|(_, c)| vector::distance(&code, c) <= farthest);
-        let hits = passing.map(|(i, _)| Hit {
-            number: width.numbers[i],
-            cosine: vector::dot(query, &width.vectors[i]) as f32 / (norm * width.norms[i]),
+        let hits = passing.map(|(i, _)| {
+            let number = width.numbers[i];
+            Hit { number, cosine: vector::dot(query, self.vector(number)) as f32 / (norm * width.norms[i]) }
         });
         nearest(hits.filter(|hit| hit.cosine >= LEAST_COSINE), k)
-    }
-
-    /// Heads of this hidden size, in the order in which they were added.
-    pub fn of_width(&self, hidden_size: u32) -> &[u32] {
-        self.widths.get(&hidden_size).map_or(&[], |width| &width.numbers)
-    }
-
-    /// Hidden sizes.
-    pub fn widths(&self) -> impl Iterator<Item = u32> {
-        self.widths.keys().copied()
-    }
-
-    /// Numbers and vectors of one hidden size.
-    pub fn vectors(&self, hidden_size: u32) -> (&[u32], &[Vector]) {
-        self.widths.get(&hidden_size).map_or((&[], &[]), |width| (&width.numbers, &width.vectors))
     }
 }
 
@@ -156,8 +138,8 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let all: Vec<_> = (0..400).map(|_| noise(&mut rng)).collect();
         let mut heads = Heads::default();
-        for (i, v) in all.iter().enumerate() {
-            heads.add(i as u32, 64, &bytes(v));
+        for v in &all {
+            heads.add(64, &bytes(v));
         }
         let mut missed = 0;
         for (i, v) in all.iter().enumerate() {

@@ -12,6 +12,7 @@ use super::judge::Judge;
 use super::members::{Members, difference};
 use super::payload::Payload;
 use super::postings::Postings;
+use super::quality::Quality;
 use super::tables::{self, Content, Family, Posting};
 use super::vector::{Code, Vector, cosine};
 use super::vectors::Vectors;
@@ -33,14 +34,15 @@ pub(super) const CODES: &str = "codes.bin";
 /// checksums of their own; `verify` looks at everything.
 const READ_AT_OPENING: [&str; 5] = [CONTENTS, HEADS, FAMILIES, POSTINGS, CODES];
 
-/// Nearest heads that a search looks at.
-pub(super) const HEAD_HITS: usize = 32;
+/// Nearest heads that a search looks at. A family may have thousands that are near, and must not hide another.
+pub(super) const HEAD_HITS: usize = 4096;
 /// Heads that are judged in one search.
 const MOST_JUDGED: usize = 8;
 /// Heads of one family whose members are looked at.
 const HEADS_OF_FAMILY: usize = 4;
-/// Members whose exact cosine is computed for each that is asked for.
-const REFINED_PER_MEMBER: usize = 8;
+/// Members whose exact cosine is computed for each that is asked for, and fewest of them.
+const REFINED_PER_MEMBER: usize = 32;
+const LEAST_REFINED: usize = 128;
 
 /// `index.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,19 +63,6 @@ pub(super) struct Metadata {
     pub(super) files: BTreeMap<String, FileEntry>,
 }
 
-/// How well searches do, measured on the index itself when it was built.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct Quality {
-    /// Contents that were searched for.
-    pub queries: usize,
-    /// Share of them whose ten nearest, by the exact scan of all vectors, were found; of equals any counts.
-    pub recall_at_10: f64,
-    /// Searches for made-up strangers: contents whose every direction was turned at random.
-    pub strangers: usize,
-    /// Strangers that a family was named for.
-    pub false_families: usize,
-}
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct FileEntry {
     pub(super) bytes: u64,
@@ -82,7 +71,7 @@ pub(super) struct FileEntry {
 
 /// How hard to look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Effort {
+pub enum Look {
     /// Sign codes first.
     #[default]
     Usual,
@@ -124,7 +113,6 @@ pub struct Index {
     pub(super) table: Vec<Family>,
     pub(super) postings: Postings,
     pub(super) members: Members,
-    pub(super) codes: Vec<Code>,
     pub(super) payload: Payload,
     pub(super) vectors: Vectors,
 }
@@ -173,7 +161,7 @@ impl Index {
         let members = Members::new(contents.iter().map(|c| c.place), heads.len(), &codes);
         let families = Families::resume(
             heads,
-            contents.iter().map(|c| c.place).collect(),
+            contents.len() as u32,
             |content| vectors.read(content),
             |head, vector| payload.read(head.payload, vector),
         )?;
@@ -185,7 +173,6 @@ impl Index {
             families,
             table,
             members,
-            codes,
             payload,
             vectors,
         })
@@ -197,9 +184,9 @@ impl Index {
     }
 
     /// The content and the vector of every head.
-    pub fn head_vectors(&self) -> Result<Vec<(u32, Vector)>, StoreError> {
-        let heads = self.families.heads.iter();
-        heads.map(|head| Ok((head.content, self.vectors.read(head.content)?))).collect()
+    pub fn head_vectors(&self) -> impl Iterator<Item = (u32, &Vector)> {
+        let heads = self.families.heads.iter().zip(0..);
+        heads.map(|(head, number)| (head.content, self.families.search().vector(number)))
     }
 
     /// Number of distinct contents.
@@ -256,9 +243,10 @@ impl Index {
     ///
     /// Heads are judged from the nearest on. Further heads of a confirmed family are not judged, but their members
     /// are looked at as well.
-    pub fn find(&self, query: &Fingerprint, k: usize, effort: Effort) -> Result<Found, StoreError> {
-        let exact = effort == Effort::Exact;
-        let mut hits = self.families.search().nearest(query.hidden_size, &query.vector, HEAD_HITS, exact);
+    pub fn find(&self, query: &Fingerprint, k: usize, look: Look) -> Result<Found, StoreError> {
+        let exact = look == Look::Exact;
+        let most = if exact { usize::MAX } else { HEAD_HITS };
+        let mut hits = self.families.search().nearest(query.hidden_size, &query.vector, most, exact);
         hits.retain(|hit| self.is_live(hit.number));
         let context = Context { searched: self.contents.len().max(1), ..Context::default() };
         let mut found = Found::default();
@@ -293,7 +281,7 @@ impl Index {
             }
         }
         for related in &mut found.related {
-            related.closest = self.closest(&query.vector, &of_family[&related.family], k)?;
+            related.closest = self.closest(&query.vector, &of_family[&related.family], k, look)?;
         }
         Ok(found)
     }
@@ -315,23 +303,30 @@ impl Index {
 
     /// The fingerprint of a head.
     pub fn fingerprint(&self, head: u32) -> Result<Fingerprint, StoreError> {
-        let head = &self.families.heads[head as usize];
-        self.payload.read(head.payload, &self.vectors.read(head.content)?)
+        self.payload.read(self.families.heads[head as usize].payload, self.families.search().vector(head))
     }
 
     /// The contents nearest to a query among the members of some heads.
-    pub(super) fn closest(&self, query: &Vector, heads: &[Hit], k: usize) -> Result<Vec<Hit>, StoreError> {
-        let refined = k.saturating_mul(REFINED_PER_MEMBER).max(32);
+    pub(super) fn closest(
+        &self,
+        query: &Vector,
+        heads: &[Hit],
+        k: usize,
+        look: Look,
+    ) -> Result<Vec<Hit>, StoreError> {
+        let refined = match look {
+            Look::Usual => k.saturating_mul(REFINED_PER_MEMBER).max(LEAST_REFINED),
+            Look::Exact => usize::MAX,
+        };
         let mut near = Vec::new();
         for hit in heads {
-            let head = self.vectors.read(self.families.heads[hit.number as usize].content)?;
-            let difference = difference(&head, query);
+            let difference = difference(self.families.search().vector(hit.number), query);
             near.extend(self.members.nearest(hit.number, hit.cosine, &difference, refined));
         }
         near.retain(|hit| !self.postings.of(hit.number).is_empty());
         let exact = heads::nearest(near.into_iter(), refined)
             .into_iter()
-            .map(|hit| Ok(Hit { cosine: cosine(query, &self.vectors.read(hit.number)?), ..hit }))
+            .map(|hit| Ok(Hit { cosine: self.cosine(query, hit.number)?, ..hit }))
             .collect::<Result<Vec<_>, StoreError>>()?;
         Ok(heads::nearest(exact.into_iter(), k))
     }
@@ -353,13 +348,7 @@ impl FileEntry {
     }
 
     pub(super) fn verify(&self, path: &Path) -> Result<(), StoreError> {
-        self.verify_length(path)?;
-        let found = Self::of(path)?.sha256;
-        if found == self.sha256 {
-            return Ok(());
-        }
-        let what = format!("its SHA-256 is {found}, the index says {}", self.sha256);
-        Err(StoreError::Damaged { path: path.to_owned(), what })
+        atomic::verify(path, self.bytes, &self.sha256)
     }
 }
 

@@ -7,7 +7,8 @@
 //! family    which head a content belongs to, and which family
 //! members   the contents of a head, to name the closest
 //! root      the likeliest ancestor of a family
-//! index     all of it in one folder: build, open, find, verify
+//! index     all of it in one folder: open, find
+//! build     an index from shards, night by night; quality measures it, verify proves it
 //! ```
 //!
 //! The index proposes, it never decides: what a search returns is judged by [`crate::signals::verdict`] on the
@@ -27,8 +28,10 @@ pub mod vector;
 pub mod vectors;
 
 mod build;
+mod quality;
 mod verify;
 
-pub use build::{BuildSettings, Built, build, exact_scan};
-pub use index::{Effort, Index, Related};
+pub use build::{BuildSettings, Built, build, memory_bound};
+pub use index::{Index, Look, Related};
+pub use quality::{Quality, exact_scan};
 pub use verify::{Verified, verify};

@@ -20,19 +20,26 @@ const ORTHOGONAL: f32 = 0.25;
 /// Squared distance below which a difference is rounding and has no direction.
 const LEAST_DISTANCE: f32 = 1e-3;
 
-/// A member of a family, as far as it matters here.
-#[derive(Clone, Copy, Debug)]
-pub struct Member {
-    /// Its content.
-    pub content: u32,
+/// What speaks for and against a content being an ancestor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Facts {
     /// Creation of its oldest repository, milliseconds since 1970.
     pub created_at: Option<i64>,
     /// Whether it is stored quantised.
     pub quantised: bool,
     /// Its layers.
     pub layers: u16,
-    /// Members whose cards name it as their base.
+    /// Repositories of the family whose cards name it as their base.
     pub declared_by: u32,
+}
+
+/// A member of a family.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    /// Its content.
+    pub content: u32,
+    /// What is known of it.
+    pub facts: Facts,
 }
 
 /// The answer.
@@ -54,16 +61,17 @@ pub fn root<E>(
         return Ok(Some(Root { content: first.content, evidence: "the only member".into() }));
     }
     let usual = usual_depth(members);
-    let mut eligible: Vec<&Member> = members.iter().filter(|m| !m.quantised && m.layers == usual).collect();
+    let mut eligible: Vec<&Member> =
+        members.iter().filter(|m| !m.facts.quantised && m.facts.layers == usual).collect();
     if eligible.is_empty() {
         eligible = members.iter().collect();
     }
-    eligible.sort_by_key(|m| (m.created_at.unwrap_or(i64::MAX), m.content));
-    let dated = eligible.iter().all(|m| m.created_at.is_some());
+    eligible.sort_by_key(|m| (m.facts.created_at.unwrap_or(i64::MAX), m.content));
+    let dated = eligible.iter().all(|m| m.facts.created_at.is_some());
 
     let mut candidates: Vec<&Member> = eligible.iter().copied().take(CANDIDATES).collect();
-    let mut declared: Vec<&Member> = eligible.iter().copied().filter(|m| m.declared_by > 0).collect();
-    declared.sort_by_key(|m| std::cmp::Reverse(m.declared_by));
+    let mut declared: Vec<&Member> = eligible.iter().copied().filter(|m| m.facts.declared_by > 0).collect();
+    declared.sort_by_key(|m| std::cmp::Reverse(m.facts.declared_by));
     candidates.extend(declared.into_iter().take(CANDIDATES));
     // By content: the first ones are heads that others were placed under.
     let mut by_content = eligible.clone();
@@ -121,8 +129,8 @@ pub fn root<E>(
         }
         _ => {}
     }
-    if chosen.declared_by > 0 {
-        evidence += &format!("; {} members declare it as their base", chosen.declared_by);
+    if chosen.facts.declared_by > 0 {
+        evidence += &format!("; {} members declare it as their base", chosen.facts.declared_by);
     }
     Ok(Some(Root { content: chosen.content, evidence }))
 }
@@ -131,7 +139,7 @@ pub fn root<E>(
 fn usual_depth(members: &[Member]) -> u16 {
     let mut counts = std::collections::BTreeMap::new();
     for member in members {
-        *counts.entry(member.layers).or_insert(0u32) += 1;
+        *counts.entry(member.facts.layers).or_insert(0u32) += 1;
     }
     // Of equals the deeper: layers are dropped more often than added.
     counts.into_iter().max_by_key(|&(layers, n)| (n, layers)).map_or(0, |(layers, _)| layers)
@@ -181,13 +189,9 @@ mod tests {
         let base = Model::random(1, 6, 96);
         let mut vectors: Vec<Vector> = (0..6).map(|s| base.tuned(0.9, 50 + s).fingerprint().vector).collect();
         vectors.insert(2, base.fingerprint().vector);
-        let member = |content| Member {
-            content,
-            created_at: dates(content),
-            quantised: false,
-            layers: 6,
-            declared_by: 0,
-        };
+        let facts =
+            |content| Facts { created_at: dates(content), quantised: false, layers: 6, declared_by: 0 };
+        let member = |content| Member { content, facts: facts(content) };
         ((0..7).map(member).collect(), vectors)
     }
 
@@ -216,8 +220,8 @@ mod tests {
     #[test]
     fn children_by_fact_are_no_roots() {
         let (mut members, vectors) = family(|content| Some(i64::from(content)));
-        members[0].quantised = true;
-        members[1].layers = 3;
+        members[0].facts.quantised = true;
+        members[1].facts.layers = 3;
         assert_eq!(chosen(&members, &vectors).content, 2);
         assert_eq!(chosen(&members[..1], &vectors).evidence, "the only member");
         assert_eq!(root::<Infallible>(&[], |_| unreachable!()).unwrap(), None);

@@ -9,27 +9,22 @@ use arrow::array::{
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Float32Type, Float64Type, Int64Type, UInt16Type, UInt32Type, UInt64Type};
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::family::{Head, Link, Place};
-use crate::store::{RowRef, StoreError, atomic};
+use super::root::Facts;
+use crate::store::schema::{numbers, text};
+use crate::store::shard::write_batch;
+use crate::store::{RowRef, StoreError};
 
 /// A content: one distinct set of weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Content {
     /// Where it belongs.
     pub place: Place,
-    /// Creation of its oldest repository, milliseconds since 1970.
-    pub created_at: Option<i64>,
-    /// Whether it is stored quantised.
-    pub quantised: bool,
-    /// Its layers.
-    pub layers: u16,
-    /// Repositories of the family that declare it as their base.
-    pub declared_by: u32,
+    /// What is known of it.
+    pub facts: Facts,
 }
 
 /// A repository behind a content.
@@ -68,10 +63,10 @@ pub fn write_contents(path: &Path, all: &[Content]) -> Result<(), StoreError> {
         ("head", numbers::<UInt32Type>(all.iter().map(|c| Some(c.place.head)))),
         ("cosine", numbers::<Float32Type>(all.iter().map(|c| Some(c.place.cosine)))),
         ("effect", numbers::<Float32Type>(all.iter().map(|c| Some(c.place.effect)))),
-        ("created_at", numbers::<Int64Type>(all.iter().map(|c| c.created_at))),
-        ("quantised", Arc::new(all.iter().map(|c| Some(c.quantised)).collect::<BooleanArray>())),
-        ("layers", numbers::<UInt16Type>(all.iter().map(|c| Some(c.layers)))),
-        ("declared_by", numbers::<UInt32Type>(all.iter().map(|c| Some(c.declared_by)))),
+        ("created_at", numbers::<Int64Type>(all.iter().map(|c| c.facts.created_at))),
+        ("quantised", Arc::new(all.iter().map(|c| Some(c.facts.quantised)).collect::<BooleanArray>())),
+        ("layers", numbers::<UInt16Type>(all.iter().map(|c| Some(c.facts.layers)))),
+        ("declared_by", numbers::<UInt32Type>(all.iter().map(|c| Some(c.facts.declared_by)))),
     ];
     write(path, columns)
 }
@@ -88,10 +83,12 @@ pub fn read_contents(path: &Path) -> Result<Vec<Content>, StoreError> {
     Ok((0..table.rows())
         .map(|i| Content {
             place: Place { head: head.value(i), cosine: cosine.value(i), effect: effect.value(i) },
-            created_at: created.is_valid(i).then(|| created.value(i)),
-            quantised: quantised.value(i),
-            layers: layers.value(i),
-            declared_by: votes.value(i),
+            facts: Facts {
+                created_at: created.is_valid(i).then(|| created.value(i)),
+                quantised: quantised.value(i),
+                layers: layers.value(i),
+                declared_by: votes.value(i),
+            },
         })
         .collect())
 }
@@ -195,29 +192,10 @@ pub fn read_postings(path: &Path) -> Result<Vec<Posting>, StoreError> {
         .collect())
 }
 
-fn numbers<T: ArrowPrimitiveType>(values: impl Iterator<Item = Option<T::Native>>) -> ArrayRef
-where
-    PrimitiveArray<T>: FromIterator<Option<T::Native>>,
-{
-    Arc::new(values.collect::<PrimitiveArray<T>>())
-}
-
-fn text<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
-    Arc::new(values.collect::<StringArray>())
-}
-
 fn write<const N: usize>(path: &Path, columns: [(&str, ArrayRef); N]) -> Result<(), StoreError> {
     let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true)))
         .map_err(StoreError::damaged(path))?;
-    let properties =
-        WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-    atomic::write_with(path, |out| {
-        let mut writer =
-            ArrowWriter::try_new(out, batch.schema(), Some(properties)).map_err(StoreError::damaged(path))?;
-        writer.write(&batch).map_err(StoreError::damaged(path))?;
-        writer.close().map_err(StoreError::damaged(path))?;
-        Ok(())
-    })
+    write_batch(path, &batch, WriterProperties::builder())
 }
 
 /// One file in memory.

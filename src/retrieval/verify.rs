@@ -1,14 +1,15 @@
 //! Proof that an index is whole and that no model is lost in it.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::heads::Hit;
-use super::index::{HEAD_HITS, Index};
+use super::index::{HEAD_HITS, Index, Look};
 use super::vector::cosine;
-use crate::store::{Database, StoreError};
+use crate::store::{Database, Outcome, StoreError};
 
 /// What was looked at, and what was found wrong.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -51,9 +52,8 @@ pub fn verify(db: &Database, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Ver
     verified.heads = index.heads();
 
     let covered = index.metadata.shards.len() as u32;
-    let postings: std::collections::HashSet<_> = index.postings.all().iter().map(|p| p.at).collect();
-    let fingerprints =
-        db.live()?.into_values().filter(|known| known.outcome == crate::store::Outcome::Indexed);
+    let postings: HashSet<_> = index.postings.all().iter().map(|p| p.at).collect();
+    let fingerprints = db.live()?.into_values().filter(|known| known.outcome == Outcome::Indexed);
     verified.lost_repositories =
         fingerprints.filter(|known| known.at.shard < covered && !postings.contains(&known.at)).count();
 
@@ -67,22 +67,22 @@ pub fn verify(db: &Database, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Ver
     };
     let lost_heads = (0..index.heads() as u32).into_par_iter().map(|number| {
         let head = &index.families.heads[number as usize];
-        let vector = index.vectors.read(head.content)?;
-        let hits = index.families.search().nearest(head.hidden_size, &vector, HEAD_HITS, false);
+        let heads = index.families.search();
+        let hits = heads.nearest(head.hidden_size, heads.vector(number), HEAD_HITS, false);
         step();
-        Ok(usize::from(!hits.iter().any(|hit| hit.number == number)))
+        usize::from(!hits.iter().any(|hit| hit.number == number))
     });
-    verified.lost_heads = lost_heads.sum::<Result<usize, StoreError>>()?;
+    verified.lost_heads = lost_heads.sum();
     let lost_contents = (0..index.contents() as u32).into_par_iter().map(|content| {
         let place = index.contents[content as usize].place;
         let vector = index.vectors.read(content)?;
-        let head = index.vectors.read(index.families.heads[place.head as usize].content)?;
-        let hit = Hit { number: place.head, cosine: cosine(&head, &vector) };
-        let closest = index.closest(&vector, &[hit], HITS)?;
+        let head = index.families.search().vector(place.head);
+        let hit = Hit { number: place.head, cosine: cosine(head, &vector) };
+        let closest = index.closest(&vector, &[hit], HITS, Look::Usual)?;
         step();
-        let own = index.postings.of(content).is_empty();
-        let found = closest.iter().any(|hit| hit.number == content || hit.cosine >= 1.0 - 1e-6);
-        Ok(usize::from(!own && !found))
+        let is_gone = index.postings.of(content).is_empty();
+        let is_found = closest.iter().any(|hit| hit.number == content || hit.cosine >= 1.0 - 1e-6);
+        Ok(usize::from(!is_gone && !is_found))
     });
     verified.lost_contents = lost_contents.sum::<Result<usize, StoreError>>()?;
     Ok(verified)

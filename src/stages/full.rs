@@ -116,6 +116,7 @@ pub async fn full(
     let (of_a, of_b) = (Reader::new(a, settings).await?, Reader::new(b, settings).await?);
     let places: BTreeMap<(Position, u64), &Ask> =
         of_b.asks.iter().map(|ask| ((ask.position, ask.start), ask)).collect();
+    let sampled = sampled(a);
     let mut sums: BTreeMap<Role, Sums> = BTreeMap::new();
     for (done, ask) in of_a.asks.iter().enumerate() {
         progress(done as u64, of_a.asks.len() as u64);
@@ -126,8 +127,8 @@ pub async fn full(
             continue;
         };
         let sums = sums.entry(ask.position.role).or_default();
-        let (group, _) = sampled(a, ask.position.role);
-        for (x, y) in x.chunks_mut(group * ask.columns).zip(y.chunks_mut(group * ask.columns)) {
+        let group = sampled.get(&ask.position.role).map_or(1, |s| s.rows) * ask.columns;
+        for (x, y) in x.chunks_mut(group).zip(y.chunks_mut(group)) {
             let mut of_group = Sum::default();
             for (x, y) in x.chunks_exact_mut(ask.columns).zip(y.chunks_exact_mut(ask.columns)) {
                 if standardise(x) && standardise(y) {
@@ -141,20 +142,29 @@ pub async fn full(
         }
     }
     let found = sums.into_iter().filter(|(_, sums)| sums.rows.n > 0);
-    Ok(found.map(|(role, sums)| whole(role, &sums, a, tests)).collect())
+    let blocks = |role| sampled.get(&role).map_or(1, |s| s.blocks);
+    Ok(found.map(|(role, sums)| whole(role, &sums, blocks(role), tests)).collect())
 }
 
-/// Rows in a sampled block of this role that enter the test, and how many such blocks there are; at least 1.
-fn sampled(subject: &Subject, role: Role) -> (usize, usize) {
-    let blocks = subject.weights.as_ref().map_or(&[][..], |w| &w.samples.blocks);
-    let rows: Vec<usize> =
-        blocks.iter().filter(|b| b.position.role == role).map(|b| b.rows().count()).collect();
-    // Some blocks were read in more detail; the test takes the canonical rows, which the smallest one has.
-    (rows.iter().copied().min().unwrap_or(1).max(1), rows.len().max(1))
+/// What was sampled of a role.
+struct Sampled {
+    /// Rows of a block that enter the test, at least 1.
+    rows: usize,
+    blocks: usize,
 }
 
-fn whole(role: Role, sums: &Sums, a: &Subject, tests: &Tests) -> Whole {
-    let (_, blocks) = sampled(a, role);
+fn sampled(subject: &Subject) -> BTreeMap<Role, Sampled> {
+    let mut all: BTreeMap<Role, Sampled> = BTreeMap::new();
+    for block in subject.weights.as_ref().map_or(&[][..], |w| &w.samples.blocks) {
+        let of_role = all.entry(block.position.role).or_insert(Sampled { rows: usize::MAX, blocks: 0 });
+        // Some blocks were read in more detail; the test takes the canonical rows, which the smallest one has.
+        of_role.rows = of_role.rows.min(block.rows().count()).max(1);
+        of_role.blocks += 1;
+    }
+    all
+}
+
+fn whole(role: Role, sums: &Sums, blocks: usize, tests: &Tests) -> Whole {
     Whole {
         role,
         rows: sums.rows.n,

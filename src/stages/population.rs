@@ -160,6 +160,34 @@ struct Query {
     shape: u8,
 }
 
+/// Where the values of a fingerprint come from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// A model of the plan.
+    Model(u32),
+    /// A child of one, with this correlation.
+    Child { parent: u32, r: f32 },
+    /// Nobody.
+    Stranger,
+}
+
+impl Source {
+    /// Values from those of a model of the plan and from noise of the model's own.
+    fn values<const N: usize>(
+        self,
+        gain: bool,
+        of: impl Fn(u32) -> [f32; N],
+        own: impl Fn() -> [f32; N],
+    ) -> [f32; N] {
+        match self {
+            Self::Model(number) => of(number),
+            // Norm gains move less.
+            Self::Child { parent, r } => tuned(&of(parent), &own(), if gain { r.sqrt() } else { r }),
+            Self::Stranger => own(),
+        }
+    }
+}
+
 struct Plan {
     seed: u64,
     models: Vec<Model>,
@@ -294,10 +322,14 @@ impl Plan {
         }
     }
 
-    fn fingerprint(&self, number: u32, tuned_by: Option<f32>, key: u64, shape: u8) -> Fingerprint {
+    fn fingerprint(&self, source: Source, key: u64, shape: u8) -> Fingerprint {
         let (_, hidden_size, depth, inner, vocabulary, _) = SHAPES[shape as usize];
-        let model = self.models.get(number as usize);
-        let halved = model.is_some_and(|m| m.halved);
+        let halved = match source {
+            Source::Model(number) | Source::Child { parent: number, .. } => {
+                self.models[number as usize].halved
+            }
+            Source::Stranger => false,
+        };
         let layers = if halved { depth / 2 } else { depth };
         // A layer of a pruned model is every second one of the whole.
         let whole = |layer: u16| if halved { 2 * layer } else { layer };
@@ -306,11 +338,7 @@ impl Plan {
         let sketch = |role: Role, layer: u16, start: u32, gain: bool| -> [i8; CELL_DIMENSIONS] {
             let place = u64::from(role as u8) | u64::from(layer) << 8 | u64::from(start) << 24;
             let own = || self.noise::<CELL_DIMENSIONS>(key ^ mix(place));
-            quantise(&match tuned_by {
-                None if model.is_none() => own(),
-                None => self.block(number, place, gain),
-                Some(r) => tuned(&self.block(number, place, gain), &own(), if gain { r.sqrt() } else { r }),
-            })
+            quantise(&source.values(gain, |number| self.block(number, place, gain), own))
         };
         let mut cells = Vec::new();
         let mut add = |role, layer, start, rows, dimension, residual, sketch: [i8; CELL_DIMENSIONS]| {
@@ -349,13 +377,8 @@ impl Plan {
         }
         cells.sort_by_key(Cell::key);
         let part = |part: u64, values: &mut [f32], without: bool| {
-            let of = |this: &Self| -> [f32; 512] { this.part::<512>(number, part) };
             let own = || self.noise::<512>(key ^ mix(2 << 60 | part));
-            let made = match tuned_by {
-                None if model.is_none() => own(),
-                None => of(self),
-                Some(r) => tuned(&of(self), &own(), if part == 0 { r.sqrt() } else { r }),
-            };
+            let made = source.values(part == 0, |number| self.part(number, part), own);
             let made = &made[..values.len()];
             let norm = made.iter().map(|v| v * v).sum::<f32>().sqrt();
             if !without {
@@ -452,7 +475,7 @@ impl Plan {
         let model = &self.models[number as usize];
         let content = self.content(number);
         let key = mix(u64::from(content) ^ 7 << 50);
-        let fingerprint = self.fingerprint(content, None, key, model.shape);
+        let fingerprint = self.fingerprint(Source::Model(content), key, model.shape);
         let mut row = self.made(name(number), key, fingerprint, model.shape);
         let own = mix(u64::from(number) ^ 9 << 50);
         row.hub_id = format!("{number:024x}");
@@ -498,10 +521,11 @@ impl Plan {
 
     fn query_row(&self, number: u32, query: &Query) -> Row {
         let key = mix(u64::from(number) ^ 13 << 50);
-        let fingerprint = match query.parent {
-            Some((parent, r)) => self.fingerprint(self.content(parent), Some(r), key, query.shape),
-            None => self.fingerprint(u32::MAX, None, key, query.shape),
-        };
+        let source = query.parent.map_or(Source::Stranger, |(parent, r)| {
+            let parent = self.content(parent);
+            Source::Child { parent, r }
+        });
+        let fingerprint = self.fingerprint(source, key, query.shape);
         let mut row = self.made(format!("queries/q{number}"), key, fingerprint, query.shape);
         row.hub_id = format!("q{number:023x}");
         row

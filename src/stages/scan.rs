@@ -8,8 +8,10 @@ use super::extract::Extracted;
 use super::model::Subject;
 use super::plan::PlanError;
 use crate::formats::ModelConfig;
+use crate::retrieval::heads::Hit;
 use crate::retrieval::judge::Judge;
-use crate::retrieval::{Effort, Index, Related};
+use crate::retrieval::tables::Posting;
+use crate::retrieval::{Index, Look, Related};
 use crate::signals::Fingerprint;
 use crate::signals::evidence::Evidence;
 use crate::signals::fingerprint::FingerprintError;
@@ -120,14 +122,9 @@ impl Scanner {
     }
 
     /// The families of a fingerprint, from the index alone.
-    pub fn brief(
-        &self,
-        query: &Fingerprint,
-        closest: usize,
-        effort: Effort,
-    ) -> Result<Vec<Brief>, StoreError> {
+    pub fn brief(&self, query: &Fingerprint, closest: usize, look: Look) -> Result<Vec<Brief>, StoreError> {
         let oldest = |content| Some(self.index.repositories(content).first()?.repo_id.clone());
-        let found = self.index.find(query, closest, effort)?;
+        let found = self.index.find(query, closest, look)?;
         Ok(found
             .related
             .into_iter()
@@ -149,10 +146,10 @@ impl Scanner {
     }
 
     /// Finds and judges the relatives of a model, up to `top_k` of each family.
-    pub fn scan(&self, query: &Subject, top_k: usize, effort: Effort) -> Result<Answer, ScanError> {
+    pub fn scan(&self, query: &Subject, top_k: usize, look: Look) -> Result<Answer, ScanError> {
         let _span = tracing::info_span!("scan").entered();
         let query = Query::new(query)?;
-        let found = self.index.find(&query.fingerprint, top_k, effort)?;
+        let found = self.index.find(&query.fingerprint, top_k, look)?;
         let mut families = Vec::with_capacity(found.related.len());
         for related in &found.related {
             families.push(self.family(&query, related.family, &related.closest, top_k)?);
@@ -164,7 +161,7 @@ impl Scanner {
             if !found.related.iter().any(|r| r.family == family)
                 && !self.index.repositories(content).is_empty()
             {
-                let hit = crate::retrieval::heads::Hit { number: content, cosine: 1.0 };
+                let hit = Hit { number: content, cosine: 1.0 };
                 families.insert(0, self.family(&query, family, &[hit], top_k)?);
             }
         }
@@ -182,7 +179,7 @@ impl Scanner {
         &self,
         query: &Query<'_>,
         number: u32,
-        closest: &[crate::retrieval::heads::Hit],
+        closest: &[Hit],
         top_k: usize,
     ) -> Result<FamilyAnswer, StoreError> {
         let family = self.index.family(number);
@@ -222,9 +219,7 @@ impl Scanner {
         let mut places = Vec::with_capacity(contents.len());
         for (content, _) in contents {
             let repositories = self.index.repositories(*content);
-            let same_samples = |p: &crate::retrieval::tables::Posting| {
-                p.sample_digest.as_ref() == Some(&query.weights.sample_digest)
-            };
+            let same_samples = |p: &Posting| p.sample_digest.as_ref() == Some(&query.weights.sample_digest);
             let mut chosen = repositories.first();
             if repositories.iter().any(same_samples) {
                 if own_digest.get().is_none() {

@@ -51,6 +51,16 @@ pub fn checksum(path: &Path) -> Result<(u64, String), StoreError> {
     }
 }
 
+/// Checks length and SHA-256 of a file against what is stated of it.
+pub fn verify(path: &Path, bytes: u64, sha256: &str) -> Result<(), StoreError> {
+    let found = checksum(path)?;
+    if (found.0, found.1.as_str()) == (bytes, sha256) {
+        return Ok(());
+    }
+    let what = format!("{} bytes with SHA-256 {}, stated are {bytes} with {sha256}", found.0, found.1);
+    Err(StoreError::Damaged { path: path.to_owned(), what })
+}
+
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
@@ -85,5 +95,9 @@ mod tests {
         write(&path, b"abc").unwrap();
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(checksum(&path).unwrap(), (3, expected.into()));
+        assert!(verify(&path, 3, expected).is_ok());
+        for (bytes, sha256) in [(4, expected), (3, "00")] {
+            assert!(matches!(verify(&path, bytes, sha256), Err(StoreError::Damaged { .. })));
+        }
     }
 }

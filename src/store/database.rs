@@ -86,27 +86,6 @@ impl Database {
         Ok(path)
     }
 
-    /// Calls `visit` for the live row of every repository: the last one written.
-    pub fn for_each_live(
-        &self,
-        mut visit: impl FnMut(RowRef, Row) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let live = self.live()?;
-        for (shard, entry) in self.manifest.shards.iter().enumerate() {
-            let mut number = 0;
-            for batch in shard::read(&self.folder, entry)? {
-                for row in batch? {
-                    let at = RowRef { shard: shard as u32, row: number };
-                    number += 1;
-                    if live.get(&row.hub_id).is_some_and(|k| k.at == at) {
-                        visit(at, row)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// What the index needs of the rows of one shard, batch by batch, live or not.
     pub fn contents(
         &self,
@@ -150,14 +129,7 @@ impl Database {
         let mut rows = 0;
         for entry in &self.manifest.shards {
             let path = self.folder.join(&entry.file);
-            let (bytes, sha256) = atomic::checksum(&path)?;
-            if bytes != entry.bytes || sha256 != entry.sha256 {
-                let what = format!(
-                    "{bytes} bytes with SHA-256 {sha256}, the manifest says {} with {}",
-                    entry.bytes, entry.sha256
-                );
-                return Err(StoreError::Damaged { path, what });
-            }
+            atomic::verify(&path, entry.bytes, &entry.sha256)?;
             let mut found = 0;
             for batch in shard::read_keys(&self.folder, entry)? {
                 found += batch?.len() as u64;

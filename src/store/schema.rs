@@ -247,7 +247,7 @@ pub fn keys_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Key>, Sto
     (0..batch.num_rows()).map(key).collect()
 }
 
-fn text<S: AsRef<str>>(values: impl Iterator<Item = Option<S>>) -> ArrayRef {
+pub(crate) fn text<S: AsRef<str>>(values: impl Iterator<Item = Option<S>>) -> ArrayRef {
     Arc::new(values.collect::<StringArray>())
 }
 
@@ -264,7 +264,7 @@ fn time(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(values.collect::<TimestampMillisecondArray>().with_timezone("UTC"))
 }
 
-fn numbers<T: ArrowPrimitiveType>(values: impl Iterator<Item = Option<T::Native>>) -> ArrayRef {
+pub(crate) fn numbers<T: ArrowPrimitiveType>(values: impl Iterator<Item = Option<T::Native>>) -> ArrayRef {
     let mut builder = PrimitiveBuilder::<T>::new();
     values.for_each(|v| builder.append_option(v));
     Arc::new(builder.finish())

@@ -8,7 +8,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
 use super::manifest::{FORMAT_VERSION, ShardEntry};
 use super::schema::{self, Content, Key};
@@ -27,32 +27,29 @@ pub fn write(folder: &Path, file: &str, rows: &[Row]) -> Result<ShardEntry, Stor
     let path = folder.join(file);
     let batch = schema::to_batch(rows).map_err(StoreError::damaged(&path))?;
     let version = |key: &str, value: u32| KeyValue::new(key.to_owned(), value.to_string());
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(BATCH_ROWS))
-        .set_key_value_metadata(Some(vec![
-            version(FORMAT_KEY, FORMAT_VERSION),
-            version(EXTRACTION_KEY, EXTRACTION_VERSION),
-        ]))
-        .build();
-    atomic::write_with(&path, |out| {
-        let mut writer = ArrowWriter::try_new(out, batch.schema(), Some(properties))
-            .map_err(StoreError::damaged(&path))?;
-        writer.write(&batch).map_err(StoreError::damaged(&path))?;
-        writer.close().map_err(StoreError::damaged(&path))?;
-        Ok(())
-    })?;
+    let properties =
+        WriterProperties::builder().set_max_row_group_row_count(Some(BATCH_ROWS)).set_key_value_metadata(
+            Some(vec![version(FORMAT_KEY, FORMAT_VERSION), version(EXTRACTION_KEY, EXTRACTION_VERSION)]),
+        );
+    write_batch(&path, &batch, properties)?;
     let (bytes, sha256) = atomic::checksum(&path)?;
     Ok(ShardEntry { file: file.to_owned(), rows: rows.len() as u64, bytes, sha256 })
 }
 
-/// All rows of a shard, batch by batch.
-pub fn read(
-    folder: &Path,
-    entry: &ShardEntry,
-) -> Result<impl Iterator<Item = Result<Vec<Row>, StoreError>>, StoreError> {
-    let opened = open(folder, entry)?;
-    opened.batches(None, schema::from_batch)
+/// Writes one batch as a Parquet file.
+pub(crate) fn write_batch(
+    path: &Path,
+    batch: &RecordBatch,
+    properties: WriterPropertiesBuilder,
+) -> Result<(), StoreError> {
+    let properties = properties.set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+    atomic::write_with(path, |out| {
+        let mut writer =
+            ArrowWriter::try_new(out, batch.schema(), Some(properties)).map_err(StoreError::damaged(path))?;
+        writer.write(batch).map_err(StoreError::damaged(path))?;
+        writer.close().map_err(StoreError::damaged(path))?;
+        Ok(())
+    })
 }
 
 /// The keys of all rows, batch by batch; their columns alone are read.

@@ -325,15 +325,13 @@ impl Ended {
 
 /// The live rows of a database, by name: one a repository.
 pub(crate) fn rows(db: &Path) -> BTreeMap<String, Row> {
+    let db = Database::open(db).unwrap();
+    let places: Vec<_> = db.live().unwrap().into_values().map(|known| known.at).collect();
     let mut rows = BTreeMap::new();
-    Database::open(db)
-        .unwrap()
-        .for_each_live(|_, row| {
-            let again = rows.insert(row.repo_id.clone(), row);
-            assert!(again.is_none(), "two rows of one repository: {again:?}");
-            Ok(())
-        })
-        .unwrap();
+    for row in db.rows(&places).unwrap() {
+        let again = rows.insert(row.repo_id.clone(), row);
+        assert!(again.is_none(), "two rows of one repository: {again:?}");
+    }
     rows
 }
 

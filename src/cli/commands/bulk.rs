@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use rayon::prelude::*;
 use serde::Deserialize;
 
-use super::scan::effort;
+use super::scan::look;
 use crate::cli::args::ScanArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json::{self, ScanErrorJson};
@@ -20,7 +20,7 @@ use crate::cli::progress::Watch;
 use crate::cli::{Done, printer};
 use crate::hub::Hub;
 use crate::pipeline::Progress;
-use crate::retrieval::Effort;
+use crate::retrieval::{Look, Quality};
 use crate::signals::Fingerprint;
 use crate::stages::model::{self, LoadSettings};
 use crate::stages::scan::{ScanError, Scanner};
@@ -49,7 +49,7 @@ pub(super) async fn run(
     let answered = std::mem::take(&mut out.answered);
     let (send, receive) = sync_channel::<Query>(2 * BATCH);
     // Queries are made on one side and answered on the other; the channel bounds what waits between them.
-    let (how, top_k, judge) = (effort(args), args.top_k, Arc::clone(&scanner));
+    let (how, top_k, judge) = (look(args), args.top_k, Arc::clone(&scanner));
     let own = args.all_new;
     let seen = Arc::clone(&progress);
     let answering = tokio::task::spawn_blocking(move || {
@@ -79,6 +79,10 @@ pub(super) async fn run(
         counts.related,
         counts.failed,
         counts.scanned as f64 / seconds.max(1e-9)
+    ));
+    let Quality { strangers, false_families, .. } = scanner.index().quality();
+    printer::talk(&format!(
+        "models without relatives that this index named a family for when it was built: {false_families} of {strangers}"
     ));
     match (counts.failed, counts.scanned) {
         (0, _) => Ok(Done::All),
@@ -173,7 +177,7 @@ fn answer(
     scanner: &Scanner,
     queries: &Receiver<Query>,
     out: &mut Output,
-    effort: Effort,
+    look: Look,
     top_k: usize,
     leave_out_itself: bool,
     progress: &Progress,
@@ -188,7 +192,7 @@ fn answer(
         }
         let lines: Vec<(String, Result<bool, Failure>)> = batch
             .into_par_iter()
-            .map(|(name, fingerprint)| line(scanner, &name, fingerprint, effort, top_k, leave_out_itself))
+            .map(|(name, fingerprint)| line(scanner, &name, fingerprint, look, top_k, leave_out_itself))
             .collect::<Result<_, Failure>>()?;
         for (line, ended) in lines {
             out.write(&line)?;
@@ -214,7 +218,7 @@ fn line(
     scanner: &Scanner,
     name: &str,
     fingerprint: Result<Fingerprint, Failure>,
-    effort: Effort,
+    look: Look,
     top_k: usize,
     leave_out_itself: bool,
 ) -> Result<(String, Result<bool, Failure>), Failure> {
@@ -225,7 +229,7 @@ fn line(
             return Ok((serde_json::to_string(&error).map_err(anyhow::Error::from)?, Err(failure)));
         }
     };
-    let mut families = scanner.brief(&fingerprint, top_k + usize::from(leave_out_itself), effort)?;
+    let mut families = scanner.brief(&fingerprint, top_k + usize::from(leave_out_itself), look)?;
     if leave_out_itself {
         for family in &mut families {
             family.closest.retain(|(repo_id, _)| repo_id != name);

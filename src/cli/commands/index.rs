@@ -9,7 +9,7 @@ use crate::cli::failure::Failure;
 use crate::cli::progress::Watch;
 use crate::cli::{Done, printer, tables};
 use crate::pipeline::Progress;
-use crate::retrieval::{BuildSettings, Built};
+use crate::retrieval::{BuildSettings, Built, memory_bound};
 use crate::stages::index::index;
 use crate::store::Database;
 
@@ -30,6 +30,7 @@ pub(in crate::cli) fn index_with(
     from_nothing: bool,
 ) -> Result<Built, Failure> {
     let mut db = Database::open(db)?;
+    printer::talk(&format!("index: takes at most {} of memory", tables::bytes(memory_bound(&db))));
     let progress = Arc::new(Progress::default());
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);

@@ -12,7 +12,7 @@ use crate::cli::json::{self, RunJson, ScanErrorJson};
 use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
 use crate::pipeline::Pipeline;
-use crate::retrieval::Effort;
+use crate::retrieval::Look;
 use crate::server;
 use crate::store::Database;
 
@@ -61,7 +61,7 @@ async fn stages(pipeline: &Pipeline, hub: &Hub, as_json: bool) -> Result<Done, F
         let load = environment::load_settings();
         for name in &settings.models {
             let begun = Instant::now();
-            let line = match scan_one(&scanner, name, hub, &load, settings.top_k, Effort::Usual).await {
+            let line = match scan_one(&scanner, name, hub, &load, settings.top_k, Look::Usual).await {
                 Ok((query, answer)) => {
                     if !as_json {
                         printer::data(&tables::scan(&query, &answer))?;

@@ -7,7 +7,7 @@ use crate::cli::failure::Failure;
 use crate::cli::json::{self, ScanErrorJson};
 use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
-use crate::retrieval::Effort;
+use crate::retrieval::Look;
 use crate::stages::model::{self, LoadSettings, Subject};
 use crate::stages::scan::{Answer, Scanner};
 use crate::store::Database;
@@ -24,7 +24,7 @@ pub(in crate::cli) async fn run(args: ScanArgs) -> Result<Done, Failure> {
     let mut failed = 0;
     for name in &args.models {
         let begun = Instant::now();
-        match scan_one(&scanner, name, &hub, &settings, args.top_k, effort(&args)).await {
+        match scan_one(&scanner, name, &hub, &settings, args.top_k, look(&args)).await {
             Ok((query, answer)) if args.json => {
                 printer::json(&json::scan(&query, &answer, begun.elapsed().as_secs_f64()))?;
             }
@@ -50,8 +50,8 @@ pub(in crate::cli) async fn run(args: ScanArgs) -> Result<Done, Failure> {
     }
 }
 
-pub(super) fn effort(args: &ScanArgs) -> Effort {
-    if args.exact { Effort::Exact } else { Effort::Usual }
+pub(super) fn look(args: &ScanArgs) -> Look {
+    if args.exact { Look::Exact } else { Look::Usual }
 }
 
 /// Opens the index, and says when it is behind its database.
@@ -73,9 +73,9 @@ pub(in crate::cli) async fn scan_one(
     hub: &Hub,
     settings: &LoadSettings,
     top_k: usize,
-    effort: Effort,
+    look: Look,
 ) -> Result<(Subject, Answer), Failure> {
     let query = model::load(name, hub, settings).await?;
-    let answer = scanner.scan(&query, top_k, effort)?;
+    let answer = scanner.scan(&query, top_k, look)?;
     Ok((query, answer))
 }
