@@ -65,7 +65,7 @@ unchecked() {
     echo "MISSING $1: $2 not found ($3)"
 }
 
-# systemd wants the program to be there; the units' own is not on this machine. It also warns where it exits with 0.
+# The program need not be installed on this machine. A warning, as for an unknown key, is an error here.
 verify() {
     systemd-analyze verify --man=no "$scratch/systemd/hubprint.service" "$scratch/systemd/hubprint.timer" \
         > "$scratch/verify" 2>&1 || { cat "$scratch/verify"; return 1; }
