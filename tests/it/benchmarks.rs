@@ -66,3 +66,29 @@ fn the_readme_counts_them() {
         assert!(readme.contains(&row), "no {row:?} in the README");
     }
 }
+
+#[test]
+fn base_models_are_many_and_each_is_listed_once() {
+    let text =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("data/base-models.tsv")).unwrap();
+    let (header, lines) = text.split_once('\n').unwrap();
+    assert_eq!(header, "repo_id\tfamily\tpublisher\tsize");
+    let (mut ids, mut families, mut publishers) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    for line in lines.lines() {
+        let [id, family, publisher, size] = line.split('\t').collect::<Vec<_>>()[..] else {
+            panic!("{line:?}")
+        };
+        assert!(id.parse::<RepoId>().is_ok(), "{id}");
+        assert_eq!(
+            id.split_once('/').map(|(owner, _)| owner.to_lowercase()).as_deref(),
+            Some(publisher),
+            "{id}"
+        );
+        assert!(family.contains("--") && matches!(size, "<=1B" | "1-10B" | "10-40B" | "40B+"), "{line:?}");
+        ids.push(id);
+        families.insert(family);
+        publishers.insert(publisher);
+    }
+    assert!(ids.is_sorted_by(|a, b| a < b), "not sorted by bytes, or one is there twice");
+    assert!(ids.len() >= 150 && families.len() >= 45 && publishers.len() >= 20);
+}
