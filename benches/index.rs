@@ -70,7 +70,7 @@ fn main() {
     if folders.is_empty() {
         let settings = PopulationSettings { models: 2000, queries: 200, seed: 1, written: 0..2000 };
         population(small.path(), &settings, &|_, _| {}).unwrap();
-        let mut db = Database::open(small.path()).unwrap();
+        let mut db = Database::open_to_write(small.path()).unwrap();
         build(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap();
         folders.push(small.path().to_owned());
     }
@@ -205,7 +205,7 @@ impl Bench {
 
     fn ours(mut self) -> Run {
         let begun = Instant::now();
-        let mut db = Database::open(&self.folder).unwrap();
+        let mut db = Database::open_to_write(&self.folder).unwrap();
         let built = build(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap();
         let build_seconds = begun.elapsed().as_secs_f64();
         self.index = Index::open(&db).unwrap();

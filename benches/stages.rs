@@ -170,7 +170,7 @@ fn index_stage(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("index");
     group.sample_size(10);
     group.bench_function("2,000 fingerprints of 100 families", |b| {
-        let mut db = Database::open(LIBRARY.folder.path()).unwrap();
+        let mut db = Database::open_to_write(LIBRARY.folder.path()).unwrap();
         b.iter(|| index(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap());
     });
     group.finish();
@@ -440,7 +440,7 @@ static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
     let count = rows.len();
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), rows);
-    let mut db = Database::open(folder.path()).unwrap();
+    let mut db = Database::open_to_write(folder.path()).unwrap();
     let built = index(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap();
     assert_eq!((built.models, built.contents, built.families), (count, count, FAMILIES as usize));
     assert!(built.quality.recall_at_10 > 0.95, "{built:?}");

@@ -1,8 +1,11 @@
 //! What may be typed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::pipeline::BudgetSettings;
 
 /// Find which models of a Hugging Face Hub descend from which, from their weights.
 #[derive(Debug, Parser)]
@@ -47,6 +50,8 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: HubCommand,
     },
+    /// What a database's crawls did, what waits, and how old it is
+    Status(StatusArgs),
     /// Look into a database
     Db {
         #[command(subcommand)]
@@ -71,9 +76,42 @@ pub(super) struct HubArgs {
 pub(super) struct RunArgs {
     /// The pipeline file, e.g. pipelines/demo.toml
     pub(super) pipeline: PathBuf,
+    #[command(flatten)]
+    pub(super) watch: CrawlWatchArgs,
     /// Print one JSON object instead of tables
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// What both ways to crawl have.
+#[derive(Debug, clap::Args)]
+pub(super) struct CrawlWatchArgs {
+    /// List only, and say what a crawl would do, what it would cost and how long it would take
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Write metrics to FILE, as a Prometheus textfile
+    #[arg(long, value_name = "FILE")]
+    pub(super) metrics: Option<PathBuf>,
+    /// Send at most N requests to the Hub; what does not fit waits for the next crawl
+    #[arg(long, value_name = "N")]
+    pub(super) max_requests: Option<u64>,
+    /// Receive at most N bytes
+    #[arg(long, value_name = "N")]
+    pub(super) max_bytes: Option<u64>,
+    /// Begin nothing new after this time, e.g. 6h
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(super) deadline: Option<Duration>,
+}
+
+impl CrawlWatchArgs {
+    /// The budget of a pipeline file with what was typed in its place.
+    pub(super) fn budget(&self, file: BudgetSettings) -> BudgetSettings {
+        BudgetSettings {
+            max_requests: self.max_requests.or(file.max_requests),
+            max_bytes: self.max_bytes.or(file.max_bytes),
+            deadline: self.deadline.or(file.deadline),
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -98,6 +136,8 @@ pub(super) struct CrawlArgs {
     /// Leave this repository out; may be given several times
     #[arg(long, value_name = "ID")]
     pub(super) exclude: Vec<String>,
+    #[command(flatten)]
+    pub(super) watch: CrawlWatchArgs,
     /// Print the run report as JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -262,6 +302,19 @@ pub(super) struct ScoreArgs {
     /// truth.tsv of the database, e.g. DIR/truth.tsv: which models are of one family
     #[arg(long, value_name = "FILE")]
     pub(super) families: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StatusArgs {
+    /// Database folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) db: PathBuf,
+    /// Show the last N crawls
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub(super) runs: usize,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,

@@ -13,12 +13,28 @@ use crate::store::StoreError;
 pub(super) struct Failure {
     error: anyhow::Error,
     hint: Option<String>,
+    temporary: bool,
 }
 
 impl Failure {
+    /// Says that the same command may work later without anybody's doing.
+    pub(super) fn temporary(mut self) -> Self {
+        self.temporary = true;
+        self
+    }
+
+    /// Whether the same command may work later without anybody's doing.
+    pub(super) fn is_temporary(&self) -> bool {
+        self.temporary
+    }
+
+    fn new(error: impl Into<anyhow::Error>, hint: Option<&str>) -> Self {
+        Self { error: error.into(), hint: hint.map(str::to_owned), temporary: false }
+    }
+
     /// Something that the user gave is wrong.
     pub(super) fn usage(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self { error: error.into(), hint: None }
+        Self::new(error, None)
     }
 
     /// Adds advice where the error has none.
@@ -58,20 +74,21 @@ impl fmt::Display for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self { error, hint: None }
+        Self::new(error, None)
     }
 }
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self { error: error.into(), hint: None }
+        Self::new(error, None)
     }
 }
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let hint = Some(error.hint().to_owned());
-        Self { error: error.into(), hint }
+        let (hint, locked) = (error.hint(), matches!(error, StoreError::Locked { .. }));
+        let failure = Self::new(error, Some(hint));
+        if locked { failure.temporary() } else { failure }
     }
 }
 
@@ -79,22 +96,22 @@ impl From<ScanError> for Failure {
     fn from(error: ScanError) -> Self {
         match error {
             ScanError::Store(error) => error.into(),
-            other => Self { error: other.into(), hint: None },
+            other => Self::new(other, None),
         }
     }
 }
 
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
-        let hint = error.hint().map(str::to_owned);
-        Self { error: error.into(), hint }
+        let hint = error.hint();
+        Self::new(error, hint)
     }
 }
 
 impl From<HubError> for Failure {
     fn from(error: HubError) -> Self {
-        let hint = error.hint().map(str::to_owned);
-        Self { error: error.into(), hint }
+        let hint = error.hint();
+        Self::new(error, hint)
     }
 }
 
@@ -102,10 +119,9 @@ impl From<CrawlError> for Failure {
     fn from(error: CrawlError) -> Self {
         match error {
             CrawlError::Store(error) => error.into(),
-            totals @ CrawlError::Totals { .. } => Self {
-                error: totals.into(),
-                hint: Some("this is a bug in hubprint; please report it".into()),
-            },
+            totals @ CrawlError::Totals(_) => {
+                Self::new(totals, Some("this is a bug in hubprint; please report it"))
+            }
         }
     }
 }

@@ -1,6 +1,13 @@
 //! The command line: arguments, environment, output. The only folder that prints.
 //!
-//! stdout is data, stderr is talk. Exit codes: 0 done, 1 done but some items failed, 2 failed.
+//! stdout is data, stderr is talk. Exit codes, for a scheduler to act on:
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | done, but some items failed, or the run was asked to stop |
+//! | 2 | failed; somebody has to look at it |
+//! | 75 | failed for now, because the Hub is down or another run has the database: try again later |
 
 mod args;
 mod commands;
@@ -10,6 +17,7 @@ mod evaluation;
 mod failure;
 mod json;
 mod logging;
+mod metrics;
 mod printer;
 mod progress;
 mod tables;
@@ -20,6 +28,9 @@ use clap::Parser;
 
 use args::{Args, Command, DbCommand, DevCommand, HubCommand};
 use failure::Failure;
+
+/// EX_TEMPFAIL of sysexits.h.
+const TEMPORARY: u8 = 75;
 
 /// How a command ended without failing as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +61,7 @@ pub fn main() -> ExitCode {
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
             printer::failure(&failure);
-            ExitCode::from(2)
+            ExitCode::from(if failure.is_temporary() { TEMPORARY } else { 2 })
         }
     }
 }
@@ -66,6 +77,7 @@ async fn run(command: Command) -> Result<Done, Failure> {
         Command::Compare(args) => commands::compare::run(args).await,
         Command::Eval(args) => commands::eval::run(args).await,
         Command::Hub { command: HubCommand::Serve(args) } => commands::hub::serve(args).await,
+        Command::Status(args) => commands::status::run(&args),
         Command::Db { command: DbCommand::Info(args) } => commands::db::info(&args),
         Command::Db { command: DbCommand::Verify(args) } => commands::db::verify(&args),
     }

@@ -1,8 +1,12 @@
 //! The tables that people read.
 
+use std::time::Duration;
+
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 
-use crate::pipeline::RunReport;
+use crate::pipeline::budget::Spent;
+use crate::pipeline::forecast::Bound;
+use crate::pipeline::{Forecast, RunReport};
 use crate::retrieval::Built;
 use crate::signals::verdict::VerdictKind;
 use crate::stages::compare::Comparison;
@@ -107,24 +111,84 @@ fn evidence_in_words(comparison: &Comparison) -> String {
 
 /// The run report.
 pub(super) fn crawl(report: &RunReport) -> String {
-    let mut out = format!("{} repositories:", report.models);
-    for outcome in Outcome::ALL {
-        if let Some(n) = report.outcomes.get(outcome.name()) {
-            out += &format!(" {n} {}", outcome.name());
-        }
+    let mut out = format!("{} repositories: {}", report.models, ends(report));
+    for line in facts(report) {
+        out += &format!("\n{line}");
     }
-    if report.unchanged > 0 {
-        out += &format!(" {} unchanged", report.unchanged);
+    for failure in &report.failures {
+        out += &format!("\n  {} {}: {}", failure.outcome.name(), failure.repo, failure.reason);
+    }
+    out
+}
+
+/// The run report as Markdown.
+pub(super) fn crawl_markdown(report: &RunReport) -> String {
+    let began =
+        report.started_at.map_or_else(String::new, |t| t.format(" of %Y-%m-%d %H:%M UTC").to_string());
+    let mut out = format!("# Crawl{began}\n\n{} repositories: {}\n", report.models, ends(report));
+    for line in facts(report) {
+        out += &format!("\n- {line}");
+    }
+    out += "\n";
+    if !report.failures.is_empty() {
+        out += "\n| outcome | repository | reason |\n|---|---|---|\n";
+    }
+    for failure in &report.failures {
+        let cell = |text: &str| text.replace('|', "\\|");
+        out += &format!(
+            "| {} | {} | {} |\n",
+            failure.outcome.name(),
+            cell(&failure.repo),
+            cell(&failure.reason)
+        );
+    }
+    out
+}
+
+/// How the repositories of a crawl ended.
+fn ends(report: &RunReport) -> String {
+    let outcomes =
+        Outcome::ALL.iter().map(|o| (report.outcomes.get(o.name()).copied().unwrap_or(0), o.name()));
+    let others = [
+        (report.unchanged, "unchanged"),
+        (report.relabelled, "relabelled"),
+        (report.filtered, "filtered"),
+        (report.waiting, "waiting"),
+    ];
+    let all = outcomes.chain(others).filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}"));
+    all.collect::<Vec<_>>().join(" ")
+}
+
+/// What a crawl did and cost, a line each.
+fn facts(report: &RunReport) -> Vec<String> {
+    let l = &report.listed;
+    let mut lines =
+        vec![format!("listed: {} new, {} changed, {} to be tried again", l.new, l.changed, l.again)];
+    if report.gone > 0 {
+        lines.push(format!("{} repositories are listed no more and now marked as gone", report.gone));
+    }
+    lines.extend(report.doubt.clone());
+    if let Some(spent) = report.spent {
+        let limit = match spent {
+            Spent::MaxRequests => "requests",
+            Spent::MaxBytes => "bytes",
+            Spent::Deadline => "time",
+        };
+        lines.push(format!("the budget of {limit} was spent; what waits comes first in the next crawl"));
+    }
+    if report.known_contents > 0 {
+        lines.push(format!("the weights of {} repositories were known already", report.known_contents));
     }
     let share = 100.0 * report.bytes_fetched as f64 / report.bytes_in_repos.max(1) as f64;
     let r = &report.requests;
-    out += &format!(
-        "\nread {} of {} of weights ({share:.1} %), {} received in all\n",
+    lines.push(format!(
+        "read {} of {} of weights ({share:.1} %), {} received in all",
         bytes(report.bytes_fetched),
         bytes(report.bytes_in_repos),
         bytes(report.bytes_received)
-    );
-    out += &format!("requests: {} api, {} resolvers, {} pages, {} cdn", r.api, r.resolvers, r.pages, r.cdn);
+    ));
+    let mut requests =
+        format!("requests: {} api, {} resolvers, {} pages, {} cdn", r.api, r.resolvers, r.pages, r.cdn);
     let t = &report.retries;
     let retried = [
         (t.rate_limited, "after 429"),
@@ -136,17 +200,53 @@ pub(super) fn crawl(report: &RunReport) -> String {
         (report.ranges_ignored, "ranges ignored"),
     ];
     for (n, what) in retried.into_iter().filter(|(n, _)| *n > 0) {
-        out += &format!(", {n} {what}");
+        requests += &format!(", {n} {what}");
     }
+    lines.push(requests);
     let memory = report.peak_memory_bytes.map_or_else(|| "unknown".into(), bytes);
-    out += &format!("\n{:.1} s, {memory} peak memory", report.seconds);
+    let mut cost = format!("{:.1} s, {memory} peak memory", report.seconds);
     if report.rate_limit_wait_seconds > 0.0 {
-        out += &format!(", {:.1} s waited for rate limits", report.rate_limit_wait_seconds);
+        cost += &format!(", {:.1} s waited for rate limits", report.rate_limit_wait_seconds);
     }
-    for failure in &report.failures {
-        out += &format!("\n  {} {}: {}", failure.outcome.name(), failure.repo, failure.reason);
+    lines.push(cost);
+    lines
+}
+
+/// What a crawl would do.
+pub(super) fn forecast(forecast: &Forecast) -> String {
+    let l = &forecast.listed;
+    let mut out = format!(
+        "{} repositories listed: {} new, {} changed, {} to be tried again, {} relabelled, {} unchanged, {} filtered, \
+         {} unnamed; {} gone",
+        l.listed,
+        l.new,
+        l.changed,
+        l.again,
+        l.renamed + l.returned + l.regated,
+        l.unchanged,
+        l.filtered,
+        l.unnamed,
+        forecast.gone
+    );
+    out += &forecast.doubt.iter().map(|doubt| format!("\n{doubt}")).collect::<String>();
+    out += &format!(
+        "\n{} would be read, {} would wait\nrequests to the Hub: {} made for the listing, {} for files; {} to receive",
+        forecast.repositories,
+        forecast.waiting,
+        forecast.sweep_requests,
+        forecast.requests,
+        bytes(forecast.bytes)
+    );
+    if let Some((requests, seconds)) = forecast.allowed {
+        out += &format!("\nthe Hub allows {requests} file requests in {seconds:.0} s");
     }
-    out
+    let seconds = Duration::from_secs(forecast.seconds.ceil() as u64);
+    let bound = match forecast.bound_by {
+        Bound::Reading => "the way to the Hub",
+        Bound::RateLimit => "the Hub's rate limits",
+        Bound::Deadline => "the deadline",
+    };
+    out + &format!("\nit would take {}, bound by {bound}", humantime::format_duration(seconds))
 }
 
 /// What an index build did.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{
     capability::Capabilities,
     http::Http,
+    rate::{Bucket, RateOf},
     settings::{HubSettings, SettingsError},
     usage::Usage,
 };
@@ -55,6 +56,11 @@ impl Hub {
     /// Requests, bytes, retries and waiting so far.
     pub fn usage(&self) -> Usage {
         self.http.usage().snapshot()
+    }
+
+    /// How many requests for files the Hub allows, as far as its answers have said so.
+    pub fn rate_of_resolvers(&self) -> Option<RateOf> {
+        self.http.rate(Bucket::Resolvers)
     }
 
     /// What is known of the endpoint so far; worth saving for the next run.

@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::id::{InvalidId, RepoId, is_commit_sha};
 use crate::formats::text::printable;
 
-/// One model repository.
-#[derive(Debug, Clone, PartialEq)]
+/// One model repository. Serialised, it lacks `config` and `odd_fields`, which serve the reader of the list only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RepoEntry {
     /// `_id`: stays the same when the model is renamed. Names are re-used, this is not.
     pub object_id: String,
@@ -48,15 +49,17 @@ pub struct RepoEntry {
     pub safetensors: Option<Parameters>,
     /// The part of `config.json` the Hub keeps; `None` also when it is over the limit, which is
     /// then an odd field.
+    #[serde(skip)]
     pub config: Option<Value>,
     /// Declared parents, from `baseModels`, else from the tags.
     pub base_models: Vec<BaseModel>,
     /// Fields whose value was not of the shape described here, and were left out.
+    #[serde(skip)]
     pub odd_fields: Vec<&'static str>,
 }
 
 /// Access to the files of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Gated {
     /// Open to all who can see it.
     False,
@@ -67,7 +70,7 @@ pub enum Gated {
 }
 
 /// Elements stored in a model's safetensors files. Packed 4-bit weights count as their carriers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameters {
     /// Elements by dtype name.
     pub by_dtype: BTreeMap<String, u64>,
@@ -76,7 +79,7 @@ pub struct Parameters {
 }
 
 /// A declared parent. Self-reported by the owner.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseModel {
     /// The parent's name as declared; it may not exist.
     pub id: String,

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::{
     meter::{Meter, Verdict},
-    rate::RateLimit,
+    rate::{RateLimit, RateOf},
 };
 
 /// Waits longer than this are logged.
@@ -73,6 +73,11 @@ impl Governor {
     pub(crate) fn observe(&self, limit: &RateLimit) {
         self.meter().observe(Instant::now(), limit);
         self.changed.notify_waiters();
+    }
+
+    /// The limit as last stated.
+    pub(crate) fn stated(&self) -> Option<RateOf> {
+        self.meter().stated()
     }
 
     /// Nothing is sent for this long.

@@ -28,7 +28,7 @@ use super::{
     error::{HubError, HubErrorKind, Missing, Phase, Refusal},
     governor::Governor,
     meter::Meter,
-    rate::{Bucket, RateLimit},
+    rate::{Bucket, RateLimit, RateOf},
     redirect::{self, Hop},
     retry::Budget,
     routes::Routes,
@@ -239,6 +239,11 @@ impl Http {
             }
         }
         Err(HubError::new(&url, HubErrorKind::TooManyRedirects { followed: self.settings.limits.redirects }))
+    }
+
+    /// What the Hub has stated as the limit of a bucket.
+    pub(crate) fn rate(&self, bucket: Bucket) -> Option<RateOf> {
+        self.lane(bucket).governor.stated()
     }
 
     fn lane(&self, bucket: Bucket) -> &Lane {

@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::rate::RateLimit;
+use super::rate::{RateLimit, RateOf};
 
 /// The pace is slowed when less than one in `LOW` requests of the window is left.
 const LOW: u64 = 5;
@@ -88,6 +88,12 @@ impl Meter {
     /// A meter of a server that is known to state no limits.
     pub(crate) fn unmetered() -> Self {
         Self { learnt: Learnt::Unmetered, ..Self::new(Duration::ZERO) }
+    }
+
+    /// The limit of the current window, where the server has stated its quota.
+    pub(crate) fn stated(&self) -> Option<RateOf> {
+        let Learnt::Window(Window { quota, length, .. }) = &self.learnt else { return None };
+        quota.map(|requests| RateOf { requests, window: *length })
     }
 
     /// Whether a request may be sent now. `Go` reserves it: exactly one of [`Meter::answered`],

@@ -53,7 +53,7 @@ pub use self::{
     error::{Cause, HubError, HubErrorKind, Missing, Phase, Refusal},
     id::{InvalidId, MAX_PART_LEN, MAX_REVISION_LEN, RepoId, RepoRef},
     listing::{Cursor, Direction, InvalidCursor, ListQuery, PAGE_SIZE, Page, SWEEP_FIELDS, Sort},
-    rate::Bucket,
+    rate::{Bucket, RateOf},
     resolve::RemoteFile,
     retry::RetrySettings,
     safe_url::SafeUrl,

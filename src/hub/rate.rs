@@ -63,6 +63,15 @@ impl Bucket {
     }
 }
 
+/// How many requests a bucket allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateOf {
+    /// Requests in each window.
+    pub requests: u64,
+    /// Length of a window.
+    pub window: Duration,
+}
+
 /// One stated limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RateLimit {

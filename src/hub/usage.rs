@@ -58,9 +58,9 @@ pub struct Retries {
 }
 
 impl Requests {
-    /// All requests.
-    pub fn total(&self) -> u64 {
-        self.api + self.resolvers + self.pages + self.cdn
+    /// Those that the Hub itself answers and counts.
+    pub fn to_hub(&self) -> u64 {
+        self.api + self.resolvers + self.pages
     }
 }
 

@@ -1,34 +1,46 @@
-//! enumerate -> plan -> fetch -> extract -> write, with bounded queues between them.
+//! enumerate -> plan -> fetch -> extract -> write.
 //!
-//! Memory is bounded by settings, not by the Hub: at most `QUEUE` descriptions wait, at most
-//! `repos_in_flight` repositories are read at once, each holding at most its header limit and its plan's
-//! bytes, and at most one shard's rows are pending. A full queue holds back the stage before it.
+//! First everything that the Hub lists is held against what is known ([`super::sweep`]); then what is due is read,
+//! the most important first, as far as the budget goes, and rows are committed shard by shard. What is not read
+//! waits for the next crawl, first in line.
+//!
+//! Memory is bounded by settings and by the number of repositories known, some 150 bytes each, not by what the Hub
+//! sends: at most `repos_in_flight` repositories are read at once, each holding at most its header limit and its
+//! plan's bytes, and at most one shard's rows are pending.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use futures_util::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tracing::Instrument;
 
+use super::budget::{Budget, BudgetSettings, Cost, Reserved, Spent};
+use super::forecast::Forecast;
 use super::progress::Progress;
-use super::report::{RunReport, in_full, peak_memory_bytes};
+use super::report::{Experience, RunReport, in_full, peak_memory_bytes};
+use super::sweep::{Before, Sweep, sweep};
 use crate::formats::Limits;
-use crate::hub::{Hub, RepoEntry};
+use crate::hub::{Hub, HubError, HubErrorKind, RepoEntry};
 use crate::signals::Fingerprint;
-use crate::stages::enumerate::{self, EnumerateSettings, Enumerated};
-use crate::stages::fetch::outcome_of_hub_error;
+use crate::stages::backlog::{Backlog, Due};
+use crate::stages::enumerate::EnumerateSettings;
+use crate::stages::fetch::{Metadata, ReadError, outcome_of_hub_error};
 use crate::stages::files::HubFiles;
 use crate::stages::model::{self, LoadSettings};
-use crate::stages::plan::PlanSettings;
+use crate::stages::plan::{self, PlanSettings};
 use crate::stages::write::{self, WriteSettings, Writer};
-use crate::store::database::Known;
-use crate::store::{Database, Outcome, Row, StoreError};
+use crate::store::{Database, Live, Outcome, Row, RowRef, StoreError, Tag, Waiting, WeightFile};
 
-/// Descriptions that may wait between enumerate and fetch: one page.
-const QUEUE: usize = 1000;
+/// Time that repositories under way are given when the run is asked to stop; then they are given back.
+const GRACE: Duration = Duration::from_secs(20);
+/// Rows that are written anew at once.
+const REWRITTEN: usize = 256;
+/// Bytes of small files and headers beside the tensor data of a repository, for the budget.
+const BYTES_BESIDE: u64 = 8 << 20;
 
 /// How much is fetched at once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,6 +67,8 @@ pub struct CrawlSettings {
     pub fetch: FetchSettings,
     /// How rows become shards.
     pub write: WriteSettings,
+    /// What it may cost.
+    pub budget: BudgetSettings,
     /// What to believe of a file.
     pub limits: Limits,
 }
@@ -66,24 +80,35 @@ pub enum CrawlError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Rows and outcomes do not add up: a bug.
-    #[error(
-        "the totals do not add up: {models} repositories, {ended} outcomes, {unchanged} unchanged, {rows} rows"
-    )]
-    Totals {
-        /// Repositories enumerated.
-        models: u64,
-        /// Outcomes counted.
-        ended: u64,
-        /// Repositories skipped.
-        unchanged: u64,
-        /// Rows written.
-        rows: u64,
-    },
+    #[error("the totals do not add up: {0}")]
+    Totals(String),
 }
 
-/// Crawls into the database. When `stop` becomes true, nothing new is begun and what is under way is finished.
+/// What a crawl would do and cost: lists, and reads nothing else. `last` is what the last crawl saw.
+pub async fn foresee(
+    hub: &Hub,
+    db: Option<&Database>,
+    settings: &CrawlSettings,
+    last: Experience,
+    progress: &Arc<Progress>,
+    stop: watch::Receiver<bool>,
+) -> Result<Forecast, CrawlError> {
+    let begun = Instant::now();
+    let mut live = db.map_or_else(|| Ok(Live::default()), Database::live)?;
+    let waiting = db.map_or_else(|| Ok(Vec::new()), Database::waiting)?;
+    let now = Utc::now().timestamp_millis();
+    let folder = std::env::temp_dir();
+    let before = Before { live: &mut live, waiting, folder: &folder, now };
+    let sweep = sweep(hub, before, &settings.enumerate, progress, stop).await?;
+    let seconds = begun.elapsed().as_secs_f64();
+    Ok(Forecast::new(hub, sweep, seconds, settings, last).await?)
+}
+
+/// Crawls into the database. When `stop` becomes true, nothing new is begun, and what is under way is finished or,
+/// after 20 seconds, given back.
 ///
-/// A listing that breaks off is part of the report, not an error: what came before it is in the database.
+/// A listing that breaks off, and a Hub that goes away, are part of the report, not errors: what was read before is
+/// in the database.
 pub async fn crawl(
     hub: &Hub,
     db: &mut Database,
@@ -92,137 +117,274 @@ pub async fn crawl(
     stop: watch::Receiver<bool>,
 ) -> Result<RunReport, CrawlError> {
     let begun = Instant::now();
-    let known = db.live()?;
-    let (send, receive) = mpsc::channel(QUEUE);
-    let listing = tokio::spawn({
-        let (hub, settings, progress) = (hub.clone(), settings.enumerate.clone(), Arc::clone(progress));
-        async move {
-            let listed = enumerate::enumerate(&hub, &settings, send, || progress.found()).await;
-            progress.close();
-            listed
-        }
-        .instrument(tracing::info_span!("enumerate"))
-    });
+    let now = Utc::now();
+    let mut report = RunReport { started_at: Some(now), ..RunReport::default() };
+    let now = now.timestamp_millis();
+    let budget = Budget::new(settings.budget.clone(), hub);
+    let mut live = db.live()?;
+    let folder = db.folder().to_owned();
+    let before = Before { live: &mut live, waiting: db.waiting()?, folder: &folder, now };
+    let found = sweep(hub, before, &settings.enumerate, progress, stop.clone()).await?;
+    report.swept(&found, &hub.usage(), begun.elapsed());
+    let Sweep { mut backlog, relabelled, unnamed, gone, .. } = found;
+    // The rest of what is known was needed for the sweep alone.
+    let readings = std::mem::take(&mut live.readings);
+    drop(live);
 
-    let load = LoadSettings {
-        plan: settings.plan.clone(),
-        limits: settings.limits.clone(),
-        ..LoadSettings::default()
-    };
-    let mut report = RunReport::default();
+    progress.set_done(report.listed.listed - backlog.len() as u64);
+    progress.set_total(report.listed.listed);
     let mut writer = Writer::new(db, &settings.write);
-    let source = stream::unfold((receive, stop.clone()), |(mut receive, mut stop)| async move {
-        let one = tokio::select! {
-            biased;
-            true = stopped(&mut stop) => None,
-            one = receive.recv() => one,
-        };
-        one.map(|one| (one, (receive, stop)))
-    });
-    let mut ends = std::pin::pin!(
-        source
-            .map(|one| read_one(hub, one, &known, &load))
-            .buffer_unordered(settings.fetch.repos_in_flight.max(1))
-    );
-    while let Some(end) = ends.next().await {
-        match end {
-            End::Unchanged => {
-                report.models += 1;
-                report.unchanged += 1;
-            }
-            End::Row(row) => {
-                report.count(&row.repo_id, row.outcome, row.reason.as_deref());
-                report.bytes_fetched += row.bytes_fetched;
-                report.bytes_in_repos += row.bytes_in_repo;
-                writer.push(*row)?;
-            }
-        }
-        progress.tick();
+    for row in unnamed {
+        report.count(&row.repo_id, row.outcome, row.reason.as_deref());
+        writer.push(row)?;
     }
-    report.rows_written = writer.finish()?;
+    rewrite(&mut writer, &relabelled, &gone, now)?;
+    report.relabelled = relabelled.len() as u64;
+    report.gone = gone.len() as u64;
+    drop((relabelled, gone));
+
+    let reading = Reading { hub, settings, budget, readings: Mutex::new(readings) };
+    let mut waiting = Vec::new();
+    reading.run(&mut backlog, &mut writer, &mut report, &mut waiting, progress, stop.clone(), now).await?;
+    while let Some(due) = backlog.next()? {
+        waiting.push(due.waiting(now));
+    }
+    report.waiting = waiting.len() as u64;
+    report.rows_written = writer.finish(&waiting)?;
     report.interrupted = *stop.borrow();
-    match listing.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            report.hint = error.hint();
-            report.error = Some(in_full(&error));
-        }
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
     report.add_usage(&hub.usage());
     report.seconds = begun.elapsed().as_secs_f64();
     report.peak_memory_bytes = peak_memory_bytes();
-    if report.adds_up() {
-        Ok(report)
-    } else {
-        Err(CrawlError::Totals {
-            models: report.models,
-            ended: report.outcomes.values().sum(),
-            unchanged: report.unchanged,
-            rows: report.rows_written,
-        })
+    match report.imbalance() {
+        None => Ok(report),
+        Some(imbalance) => Err(CrawlError::Totals(imbalance)),
     }
 }
 
-/// Resolves to true when the run is asked to stop, to false when nobody can ask any more.
-async fn stopped(stop: &mut watch::Receiver<bool>) -> bool {
-    stop.wait_for(|stop| *stop).await.is_ok()
+/// Writes rows anew: with what the listing says, or as gone.
+fn rewrite(
+    writer: &mut Writer<'_>,
+    relabelled: &[(RepoEntry, RowRef)],
+    gone: &[RowRef],
+    now: i64,
+) -> Result<(), StoreError> {
+    for part in relabelled.chunks(REWRITTEN) {
+        let places: Vec<RowRef> = part.iter().map(|(_, at)| *at).collect();
+        for ((entry, _), row) in part.iter().zip(writer.database().rows(&places)?) {
+            writer.push(write::relabelled_row(entry, row))?;
+        }
+    }
+    for part in gone.chunks(REWRITTEN) {
+        for row in writer.database().rows(part)? {
+            writer.push(Row { gone_at: Some(now), ..row })?;
+        }
+    }
+    Ok(())
 }
 
+/// What all repositories that are read have in common.
+struct Reading<'a> {
+    hub: &'a Hub,
+    settings: &'a CrawlSettings,
+    budget: Budget,
+    /// Rows by what was read for them.
+    readings: Mutex<HashMap<Tag, RowRef>>,
+}
+
+/// How the reading of one repository ended.
 enum End {
-    Unchanged,
+    /// With a row.
     Row(Box<Row>),
+    /// Its weights were read before: in the row at this place.
+    Same(Box<SameWeights>, RowRef),
+    /// The Hub is gone; it is not the repository's fault.
+    Down(Box<HubError>),
 }
 
-async fn read_one(hub: &Hub, one: Enumerated, known: &HashMap<String, Known>, load: &LoadSettings) -> End {
-    let row = match one {
-        Enumerated::Failed { name, error } => {
-            write::bare_row(&name, outcome_of_hub_error(&error), in_full(&error))
-        }
-        Enumerated::Rejected { name, reason } => write::bare_row(&name, Outcome::Malformed, reason),
-        Enumerated::Found(entry) => {
-            let same =
-                known.get(&entry.object_id).is_some_and(|k| k.outcome.is_final() && k.sha == entry.sha);
-            if same && entry.sha.is_some() {
-                return End::Unchanged;
+struct SameWeights {
+    entry: RepoEntry,
+    metadata: Metadata,
+    files: Vec<WeightFile>,
+}
+
+impl Reading<'_> {
+    #[allow(clippy::too_many_arguments, reason = "the state of one run, used here alone")]
+    async fn run(
+        &self,
+        backlog: &mut Backlog,
+        writer: &mut Writer<'_>,
+        report: &mut RunReport,
+        waiting: &mut Vec<Waiting>,
+        progress: &Progress,
+        mut stop: watch::Receiver<bool>,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let load = LoadSettings {
+            plan: self.settings.plan.clone(),
+            limits: self.settings.limits.clone(),
+            ..LoadSettings::default()
+        };
+        let load = &load;
+        // What was begun and has not ended, to be given back if it does not.
+        let mut under_way: HashMap<String, Waiting> = HashMap::new();
+        let mut reads = stream::FuturesUnordered::new();
+        let mut give_up = None;
+        let mut closing = false;
+        loop {
+            closing |= *stop.borrow();
+            while !closing && reads.len() < self.settings.fetch.repos_in_flight.max(1) {
+                let Some(due) = backlog.next()? else {
+                    closing = true;
+                    break;
+                };
+                let left = due.waiting(now);
+                let cost = self.cost(&due.entry);
+                report.expected_requests += cost.requests;
+                match self.budget.reserve(cost) {
+                    Ok(reserved) => {
+                        under_way.insert(left.hub_id.clone(), left);
+                        reads.push(self.read_one(due, load, reserved));
+                    }
+                    Err(spent) => {
+                        report.expected_requests -= cost.requests;
+                        report.spent = Some(spent);
+                        waiting.push(left);
+                        closing = true;
+                        if spent == Spent::Deadline {
+                            give_up = Some(tokio::time::Instant::now() + GRACE);
+                        }
+                    }
+                }
             }
-            let span = tracing::info_span!("fetch", repo = %entry.id);
-            read_repo(hub, *entry, load).instrument(span).await
+            if reads.is_empty() {
+                break;
+            }
+            let end = tokio::select! {
+                biased;
+                Ok(_) = stop.wait_for(|stop| *stop), if give_up.is_none() => {
+                    closing = true;
+                    give_up = Some(tokio::time::Instant::now() + GRACE);
+                    continue;
+                }
+                () = tokio::time::sleep_until(give_up.unwrap_or_else(tokio::time::Instant::now)),
+                    if give_up.is_some() => break,
+                () = tokio::time::sleep(writer.due()), if writer.has_pending() => {
+                    self.remember(writer.flush()?);
+                    continue;
+                }
+                end = reads.next() => end,
+            };
+            let Some((hub_id, end)) = end else { continue };
+            let row = match end {
+                End::Row(row) => *row,
+                End::Same(same, at) => {
+                    let SameWeights { entry, metadata, files } = *same;
+                    let before = writer.database().rows(&[at])?;
+                    let Some(before) = before.into_iter().next() else { continue };
+                    report.known_contents += 1;
+                    write::same_row(&entry, &metadata, files, before)
+                }
+                End::Down(error) => {
+                    report.broke_off(&error);
+                    closing = true;
+                    give_up.get_or_insert_with(tokio::time::Instant::now);
+                    continue;
+                }
+            };
+            under_way.remove(&hub_id);
+            let reason = row.reason.as_deref().unwrap_or_default();
+            tracing::info!(repo = %row.repo_id, outcome = row.outcome.name(), bytes = row.bytes_fetched, reason, "read");
+            report.count(&row.repo_id, row.outcome, row.reason.as_deref());
+            report.bytes_fetched += row.bytes_fetched;
+            report.bytes_in_repos += row.bytes_in_repo;
+            self.remember(writer.push(row)?);
+            progress.tick();
         }
-    };
-    let reason = row.reason.as_deref().unwrap_or_default();
-    tracing::info!(repo = %row.repo_id, outcome = row.outcome.name(), bytes = row.bytes_fetched, reason, "read");
-    End::Row(Box::new(row))
+        waiting.extend(under_way.into_values());
+        Ok(())
+    }
+
+    fn remember(&self, written: Vec<(Tag, RowRef)>) {
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner).extend(written);
+    }
+
+    fn cost(&self, entry: &RepoEntry) -> Cost {
+        let names = entry.siblings.as_deref().unwrap_or_default();
+        // Without a list of files, one more request for it.
+        let requests = 1 + plan::requests(names, &self.settings.plan);
+        Cost { requests, bytes: self.settings.plan.max_bytes + BYTES_BESIDE }
+    }
+
+    async fn read_one(&self, due: Due, load: &LoadSettings, reserved: Reserved) -> (String, End) {
+        let span = tracing::info_span!("fetch", repo = %due.entry.id);
+        let hub_id = due.entry.object_id.clone();
+        let end = self.read_repo(due.entry, load).instrument(span).await;
+        drop(reserved);
+        (hub_id, end)
+    }
+
+    async fn read_repo(&self, entry: RepoEntry, load: &LoadSettings) -> End {
+        let row = |row| End::Row(Box::new(row));
+        if entry.disabled == Some(true) {
+            let reason = "the Hub has disabled this repository".to_owned();
+            return row(write::failed_row(&entry, Outcome::Disabled, reason));
+        }
+        // A listing that was asked for the commit and the files has them; another Hub may not.
+        let entry = if entry.sha.is_some() && entry.siblings.is_some() {
+            entry
+        } else {
+            match self.hub.info(&entry.id, None).await {
+                Ok(entry) => entry,
+                Err(error) if is_down(&error) => return End::Down(Box::new(error)),
+                Err(error) => {
+                    return row(write::failed_row(&entry, outcome_of_hub_error(&error), in_full(&error)));
+                }
+            }
+        };
+        let Some(sha) = entry.sha.clone() else {
+            return row(write::failed_row(&entry, Outcome::Malformed, "the Hub names no commit".into()));
+        };
+        let names = entry.siblings.clone().unwrap_or_default();
+        let files = HubFiles::new(self.hub.clone(), entry.id.clone(), sha, names);
+        match self.read_files(&entry, &files, load).await {
+            Ok(end) => end,
+            Err(ReadError::Hub { source, .. }) if is_down(&source) => End::Down(Box::new(source)),
+            Err(error) => row(write::failed_row(&entry, error.outcome(), in_full(&error))),
+        }
+    }
+
+    async fn read_files(
+        &self,
+        entry: &RepoEntry,
+        files: &HubFiles,
+        load: &LoadSettings,
+    ) -> Result<End, ReadError> {
+        let opened = model::open(files, load).await?;
+        let reading = opened.reading();
+        if let Some(reading) = &reading {
+            let known = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = known.get(&Tag::of(reading)).copied() {
+                let files = opened.weight_files();
+                let (entry, metadata) = (entry.clone(), opened.metadata);
+                return Ok(End::Same(Box::new(SameWeights { entry, metadata, files }), at));
+            }
+        }
+        let metadata = opened.metadata.clone();
+        let weights = opened.read().await?.map_err(|error| in_full(&*error));
+        let fingerprinted = weights.and_then(|extracted| {
+            let fingerprint = Fingerprint::new(&extracted.samples).map_err(|error| in_full(&error))?;
+            Ok((extracted, fingerprint))
+        });
+        Ok(End::Row(Box::new(match fingerprinted {
+            Ok((extracted, fingerprint)) => {
+                write::indexed_row(entry, &metadata, reading, extracted, fingerprint)
+            }
+            Err(reason) => write::failed_row(entry, Outcome::Unsupported, reason),
+        })))
+    }
 }
 
-async fn read_repo(hub: &Hub, entry: RepoEntry, load: &LoadSettings) -> Row {
-    if entry.disabled == Some(true) {
-        return write::failed_row(&entry, Outcome::Disabled, "the Hub has disabled this repository".into());
-    }
-    // A listing that was asked for the commit and the files has them; another Hub may not.
-    let entry = if entry.sha.is_some() && entry.siblings.is_some() {
-        entry
-    } else {
-        match hub.info(&entry.id, None).await {
-            Ok(entry) => entry,
-            Err(error) => return write::failed_row(&entry, outcome_of_hub_error(&error), in_full(&error)),
-        }
-    };
-    let Some(sha) = entry.sha.clone() else {
-        return write::failed_row(&entry, Outcome::Malformed, "the Hub names no commit".into());
-    };
-    let names = entry.siblings.clone().unwrap_or_default();
-    let files = HubFiles::new(hub.clone(), entry.id.clone(), sha, names);
-    let (metadata, weights) = match model::read(&files, load).await {
-        Ok(read) => read,
-        Err(error) => return write::failed_row(&entry, error.outcome(), in_full(&error)),
-    };
-    let fingerprinted = weights.map_err(|error| in_full(&*error)).and_then(|extracted| {
-        let fingerprint = Fingerprint::new(&extracted.samples).map_err(|error| in_full(&error))?;
-        Ok((extracted, fingerprint))
-    });
-    match fingerprinted {
-        Ok((extracted, fingerprint)) => write::indexed_row(&entry, &metadata, extracted, fingerprint),
-        Err(reason) => write::failed_row(&entry, Outcome::Unsupported, reason),
-    }
+/// Whether the Hub as a whole does not answer.
+fn is_down(error: &HubError) -> bool {
+    matches!(error.kind(), HubErrorKind::HostDown { .. })
 }

@@ -2,12 +2,17 @@
 //!
 //! Nothing here prints or reads the environment; see [`crate::cli`] for that.
 
+pub mod budget;
 pub mod crawl;
+pub mod forecast;
 pub mod progress;
 pub mod report;
 pub mod settings;
+pub mod sweep;
 
-pub use crawl::{CrawlError, CrawlSettings, crawl};
+pub use budget::BudgetSettings;
+pub use crawl::{CrawlError, CrawlSettings, crawl, foresee};
+pub use forecast::Forecast;
 pub use progress::Progress;
 pub use report::RunReport;
 pub use settings::Pipeline;

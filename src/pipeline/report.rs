@@ -1,24 +1,55 @@
 //! The run report of a crawl: what came of every repository, and what it cost.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use serde::Serialize;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
-use crate::hub::{Requests, Retries, Usage};
+use super::budget::Spent;
+use super::sweep::{Listed, Sweep};
+use crate::hub::{HubError, HubErrorKind, Requests, Retries, Usage};
 use crate::store::Outcome;
 
 /// Most failures listed by name; all are rows of the database.
 const LISTED_FAILURES: usize = 1000;
 
-/// A crawl's totals. `outcomes` plus `unchanged` add up to `models`.
+/// A crawl's totals. `outcomes`, `unchanged`, `filtered`, `relabelled` and `waiting` add up to `models`; `outcomes`,
+/// `relabelled` and `gone` to `rows_written`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RunReport {
+    /// When it began.
+    pub started_at: Option<DateTime<Utc>>,
     /// Repositories enumerated.
     pub models: u64,
+    /// The same by what the listing says of them.
+    pub listed: Listed,
+    /// Whether the listing was read to its end.
+    pub sweep_complete: bool,
+    /// Seconds until then.
+    pub sweep_seconds: f64,
     /// Repositories by outcome of this run.
     pub outcomes: BTreeMap<&'static str, u64>,
     /// Repositories skipped, because the database has this commit with a final outcome.
     pub unchanged: u64,
+    /// Repositories that the settings leave out.
+    pub filtered: u64,
+    /// Rows written anew with another name or access, without reading files.
+    pub relabelled: u64,
+    /// Repositories that are listed no more, now marked so.
+    pub gone: u64,
+    /// Why repositories that seem to have gone were not marked.
+    pub doubt: Option<String>,
+    /// Repositories left for the next crawl.
+    pub waiting: u64,
+    /// Which limit of the budget was reached.
+    pub spent: Option<Spent>,
+    /// Repositories whose weights were known from another commit or repository, so that none were read.
+    pub known_contents: u64,
+    /// Requests to the Hub that reading was expected to take, from the names of the files.
+    pub expected_requests: u64,
+    /// Requests to the Hub that it took.
+    pub reading_requests: u64,
     /// Rows written.
     pub rows_written: u64,
     /// Bytes of file content that fingerprints were made of.
@@ -47,6 +78,8 @@ pub struct RunReport {
     pub interrupted: bool,
     /// Why the listing broke off, if it did.
     pub error: Option<String>,
+    /// Whether it may work later without anybody's doing.
+    pub is_temporary: bool,
     /// What can be done about it.
     pub hint: Option<&'static str>,
 }
@@ -63,9 +96,30 @@ pub struct Failure {
 }
 
 impl RunReport {
+    /// Takes over what a sweep found.
+    pub(super) fn swept(&mut self, sweep: &Sweep, usage: &Usage, time: Duration) {
+        self.models = sweep.listed.listed;
+        self.listed = sweep.listed;
+        self.unchanged = sweep.listed.unchanged;
+        self.filtered = sweep.listed.filtered;
+        self.sweep_complete = sweep.complete;
+        self.sweep_seconds = time.as_secs_f64();
+        self.doubt.clone_from(&sweep.doubt);
+        if let Some(error) = &sweep.error {
+            self.broke_off(error);
+        }
+        self.reading_requests = usage.requests.to_hub();
+    }
+
+    /// The Hub did not go on.
+    pub(super) fn broke_off(&mut self, error: &HubError) {
+        self.error = Some(in_full(error));
+        self.is_temporary = !error.is_permanent() && !matches!(error.kind(), HubErrorKind::Offline);
+        self.hint = error.hint();
+    }
+
     /// Counts one repository.
     pub fn count(&mut self, repo: &str, outcome: Outcome, reason: Option<&str>) {
-        self.models += 1;
         *self.outcomes.entry(outcome.name()).or_default() += 1;
         if outcome != Outcome::Indexed && self.failures.len() < LISTED_FAILURES {
             let reason = reason.unwrap_or_default().to_owned();
@@ -75,6 +129,8 @@ impl RunReport {
 
     /// Takes over what the Hub client has counted.
     pub fn add_usage(&mut self, usage: &Usage) {
+        // Until now it held those of the sweep.
+        self.reading_requests = usage.requests.to_hub() - self.reading_requests;
         self.bytes_received = usage.bytes_received;
         self.requests = usage.requests;
         self.retries = usage.retries;
@@ -83,11 +139,41 @@ impl RunReport {
         self.rate_limit_wait_seconds = usage.waited_for_rate.as_secs_f64();
     }
 
-    /// Whether every enumerated repository is accounted for.
-    pub fn adds_up(&self) -> bool {
+    /// Which totals do not add up, if any: every enumerated repository must be accounted for.
+    pub fn imbalance(&self) -> Option<String> {
+        let Self { models, unchanged, filtered, relabelled, gone, waiting, rows_written, .. } = self;
         let ended: u64 = self.outcomes.values().sum();
-        ended == self.rows_written && ended + self.unchanged == self.models
+        let accounted = ended + unchanged + filtered + relabelled + waiting;
+        if accounted != *models {
+            return Some(format!(
+                "{models} repositories, but {ended} ended, {unchanged} unchanged, {filtered} filtered, {relabelled} \
+                 relabelled and {waiting} waiting"
+            ));
+        }
+        (ended + relabelled + gone != *rows_written).then(|| {
+            format!("{rows_written} rows written, but {ended} ended, {relabelled} relabelled and {gone} gone")
+        })
     }
+}
+
+/// What the next crawl learns from the report of the last.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Experience {
+    /// As in [`RunReport`].
+    pub expected_requests: u64,
+    /// As in [`RunReport`].
+    pub reading_requests: u64,
+    /// As in [`RunReport`].
+    pub bytes_received: u64,
+    /// As in [`RunReport`].
+    pub rows_written: u64,
+    /// As in [`RunReport`].
+    pub seconds: f64,
+    /// As in [`RunReport`].
+    pub sweep_seconds: f64,
+    /// As in [`RunReport`].
+    pub rate_limit_wait_seconds: f64,
 }
 
 /// An error with its causes, in one line. Only the Hub's own words and addresses, never a secret: see

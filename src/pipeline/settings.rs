@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::budget::BudgetSettings;
 use super::crawl::{CrawlSettings, FetchSettings};
 use crate::formats::Limits;
 use crate::retrieval::BuildSettings;
@@ -33,6 +34,9 @@ pub struct Pipeline {
     /// How rows become shards.
     #[serde(default)]
     pub write: WriteSettings,
+    /// What a crawl may cost.
+    #[serde(default)]
+    pub budget: BudgetSettings,
     /// Build the index.
     pub index: Option<BuildSettings>,
     /// Scan models against the database.
@@ -123,6 +127,7 @@ impl Pipeline {
             plan: self.plan.clone(),
             fetch: self.fetch.clone(),
             write: self.write.clone(),
+            budget: self.budget.clone(),
             limits: Limits::default(),
         })
     }

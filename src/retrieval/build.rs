@@ -128,7 +128,7 @@ pub fn build(
     progress: &(dyn Fn(u64, u64) + Sync),
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Built, StoreError> {
-    let live: HashSet<RowRef> = db.live()?.into_values().map(|known| known.at).collect();
+    let live: HashSet<RowRef> = db.live()?.places().collect();
     let previous = if from_nothing { None } else { reusable(db, settings, &live) };
     let folder_name = format!("index/{:06}", db.manifest().generation + 1);
     let folder = db.folder().join(&folder_name);
@@ -576,7 +576,7 @@ mod tests {
             manifest.shards = shards[..n].to_vec();
             manifest.index = Database::open(other_dir.path()).unwrap().manifest().index.clone();
             manifest.commit(other_dir.path()).unwrap();
-            let mut db = Database::open(other_dir.path()).unwrap();
+            let mut db = Database::open_to_write(other_dir.path()).unwrap();
             let night = built(&mut db, false);
             assert_eq!((night.incremental, night.complete), (n > 1, true));
         }

@@ -53,7 +53,8 @@ pub fn verify(db: &Database, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Ver
 
     let covered = index.metadata.shards.len() as u32;
     let postings: HashSet<_> = index.postings.all().iter().map(|p| p.at).collect();
-    let fingerprints = db.live()?.into_values().filter(|known| known.outcome == Outcome::Indexed);
+    let live = db.live()?;
+    let fingerprints = live.repos.values().filter(|known| known.outcome == Outcome::Indexed);
     verified.lost_repositories =
         fingerprints.filter(|known| known.at.shard < covered && !postings.contains(&known.at)).count();
 

@@ -5,6 +5,7 @@
 //! Only what the Hub states a digest for is kept: a local checkpoint is read as fast as its cache entry would be.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::extract::Extracted;
+use super::fetch::{self, Metadata};
 use super::plan::PlanSettings;
-use crate::formats::packed::Facts;
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 use crate::signals::roles::{Layout, Stack};
 use crate::signals::samples::{Block, le_bytes};
@@ -24,7 +25,7 @@ use crate::signals::{Position, Role, Samples};
 use crate::store::{StoreError, WeightFile, atomic};
 
 /// Layout of an entry, and which rows are read for more detail; part of the key.
-const ENTRY_VERSION: u32 = 2;
+const ENTRY_VERSION: u32 = 3;
 /// Largest entry that is read, bytes.
 const MOST_BYTES: u64 = 256 << 20;
 /// The metadata's key in the file.
@@ -68,27 +69,34 @@ struct BlockFacts {
 pub(super) struct Key(String);
 
 impl Key {
-    /// `None` where a file's digest is not known. `tokens` are the embedding rows that are read beside the
-    /// canonical ones.
+    /// `None` where a file's digest is not known.
     pub(super) fn of(
         files: &[WeightFile],
         opened: &[String],
-        facts: &Facts,
+        metadata: &Metadata,
         plan: &PlanSettings,
-        tokens: &[u64],
     ) -> Option<Self> {
         let mut hasher = Sha256::new();
         hasher.update(EXTRACTION_VERSION.to_le_bytes());
         hasher.update(ENTRY_VERSION.to_le_bytes());
-        hasher.update(format!("{plan:?} {facts:?}"));
-        for token in tokens {
+        hasher.update(format!("{plan:?} {:?}", metadata.facts));
+        // Which rows of the embedding are read beside the canonical ones, and which tokens they are.
+        for token in fetch::anchors(metadata, plan) {
             hasher.update(token.to_le_bytes());
         }
+        let tokenizer = metadata.tokenizer.as_ref().ok().map(|known| &known.print);
+        hasher.update(serde_json::to_vec(&tokenizer).ok()?);
         for path in opened {
             let digest = files.iter().find(|file| file.path == *path)?.sha256.as_ref()?;
             hasher.update(digest);
         }
         Some(Self(atomic::hex(&hasher.finalize())))
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -217,6 +225,8 @@ impl BlockFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::ModelConfig;
+    use crate::formats::packed::Facts;
     use crate::signals::testing::Model;
 
     fn extracted(files: Vec<WeightFile>) -> Extracted {
@@ -237,13 +247,18 @@ mod tests {
         WeightFile { path: "m".into(), size: Some(9), sha256: sha256.map(str::to_owned) }
     }
 
+    fn key(sha256: Option<&str>, plan: &PlanSettings) -> Option<Key> {
+        let (config, facts, tokenizer) = (ModelConfig::default(), Facts::default(), Err("none".into()));
+        let metadata = Metadata { config, facts, tokenizer, bytes_fetched: 7 };
+        Key::of(&[file(sha256)], &["m".into()], &metadata, plan)
+    }
+
     #[test]
     fn what_was_kept_comes_back_and_costs_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::new(dir.path().join("new"));
         let kept = extracted(vec![file(Some("aa"))]);
-        let key =
-            Key::of(&kept.files, &["m".into()], &Facts::default(), &PlanSettings::default(), &[3]).unwrap();
+        let key = key(Some("aa"), &PlanSettings::default()).unwrap();
         assert!(cache.get(&key, None).is_none());
         cache.put(&key, &kept);
         let back = cache.get(&key, None).unwrap();
@@ -257,16 +272,12 @@ mod tests {
     }
 
     #[test]
-    fn a_key_names_content_plan_and_tokens() {
+    fn a_key_names_content_and_plan() {
         let plan = PlanSettings::default();
-        let key = |sha, plan: &PlanSettings, tokens: &[u64]| {
-            Key::of(&[file(sha)], &["m".into()], &Facts::default(), plan, tokens)
-        };
-        let one = key(Some("aa"), &plan, &[1]);
-        assert!(one.is_some() && key(None, &plan, &[1]).is_none());
-        assert_ne!(one, key(Some("ab"), &plan, &[1]));
-        assert_ne!(one, key(Some("aa"), &PlanSettings::detailed(), &[1]));
-        assert_ne!(one, key(Some("aa"), &plan, &[2]));
+        let one = key(Some("aa"), &plan);
+        assert!(one.is_some() && key(None, &plan).is_none());
+        assert_ne!(one, key(Some("ab"), &plan));
+        assert_ne!(one, key(Some("aa"), &PlanSettings::detailed()));
     }
 
     #[test]
@@ -274,8 +285,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::new(dir.path().to_owned());
         let kept = extracted(vec![file(Some("aa"))]);
-        let key =
-            Key::of(&kept.files, &["m".into()], &Facts::default(), &PlanSettings::default(), &[]).unwrap();
+        let key = key(Some("aa"), &PlanSettings::default()).unwrap();
         cache.put(&key, &kept);
         let bytes = std::fs::read(cache.path(&key)).unwrap();
         for end in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {

@@ -6,11 +6,12 @@ use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::backlog::Order;
 use crate::hub::{Hub, HubError, ListQuery, RepoEntry, RepoRef};
 
 /// What to enumerate. Without `repos` the whole catalogue in the order of creation, which later changes
 /// neither skip nor repeat.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnumerateSettings {
     /// Only these repositories, as `org/name` or `org/name@revision`.
@@ -21,10 +22,82 @@ pub struct EnumerateSettings {
     pub filters: Vec<String>,
     /// Only repositories of this owner.
     pub author: Option<String>,
+    /// Only repositories of this library, e.g. `transformers`.
+    pub library: Option<String>,
+    /// Only repositories for this task, e.g. `text-generation`.
+    pub pipeline_tag: Option<String>,
+    /// Only repositories with a file of one of these formats, e.g. `safetensors`, `gguf`.
+    pub formats: Vec<String>,
+    /// Only repositories with at least so many downloads in the last 30 days.
+    pub min_downloads: Option<u64>,
+    /// Only repositories with at least and at most so many stored weights, as far as the Hub says.
+    pub min_parameters: Option<u64>,
+    /// See `min_parameters`.
+    pub max_parameters: Option<u64>,
     /// At most so many repositories.
     pub limit: Option<usize>,
     /// Repositories a page, at most 1000.
     pub page_size: Option<u32>,
+    /// Which are read first.
+    pub order: Order,
+    /// Days after which a gated, disabled or missing repository is tried again though its listing has not changed.
+    pub retry_days: u32,
+    /// Largest share of the known repositories that a sweep may find gone. More is a fault of the listing, and none
+    /// is marked.
+    pub max_gone: f64,
+}
+
+impl Default for EnumerateSettings {
+    fn default() -> Self {
+        Self {
+            repos: Vec::new(),
+            exclude: Vec::new(),
+            filters: Vec::new(),
+            author: None,
+            library: None,
+            pipeline_tag: None,
+            formats: Vec::new(),
+            min_downloads: None,
+            min_parameters: None,
+            max_parameters: None,
+            limit: None,
+            page_size: None,
+            order: Order::default(),
+            retry_days: 30,
+            max_gone: 0.05,
+        }
+    }
+}
+
+impl EnumerateSettings {
+    /// Whether everything that the Hub has is listed, so that what is not listed has gone.
+    pub fn is_whole(&self) -> bool {
+        let Self { repos, filters, author, library, pipeline_tag, limit, .. } = self;
+        repos.is_empty()
+            && filters.is_empty()
+            && (author, library, pipeline_tag, limit) == (&None, &None, &None, &None)
+    }
+
+    /// Whether a listed repository is wanted. What the listing does not say excludes nothing.
+    pub fn wants(&self, entry: &RepoEntry) -> bool {
+        let is = |wanted: &Option<String>, found: &Option<String>| {
+            wanted.is_none() || found.is_none() || wanted == found
+        };
+        let has = |format: &String| {
+            let suffix = format!(".{format}");
+            entry.tags.contains(format) || entry.siblings.iter().flatten().any(|name| name.ends_with(&suffix))
+        };
+        let parameters = entry.safetensors.as_ref().and_then(|p| p.total);
+        let within = |n: u64| {
+            self.min_parameters.is_none_or(|least| n >= least)
+                && self.max_parameters.is_none_or(|most| n <= most)
+        };
+        is(&self.library, &entry.library_name)
+            && is(&self.pipeline_tag, &entry.pipeline_tag)
+            && (self.formats.is_empty() || self.formats.iter().any(has))
+            && self.min_downloads.is_none_or(|least| entry.downloads.is_none_or(|n| n >= least))
+            && parameters.is_none_or(within)
+    }
 }
 
 /// One enumerated repository.
@@ -91,8 +164,10 @@ async fn list(
 ) -> Result<(), HubError> {
     let exclude: HashSet<&str> = settings.exclude.iter().map(String::as_str).collect();
     let default = ListQuery::default();
+    // Libraries and tasks are tags, too.
+    let tags = settings.filters.iter().chain(&settings.library).chain(&settings.pipeline_tag);
     let query = ListQuery {
-        filters: settings.filters.clone(),
+        filters: tags.cloned().collect(),
         author: settings.author.clone(),
         page_size: settings.page_size.unwrap_or(default.page_size),
         ..default

@@ -4,8 +4,11 @@
 //!
 //! [`plan`] and [`extract`] are pure; [`fetch`] does all reading through [`fetch::Files`], which [`files`]
 //! implements for the Hub and for local folders; [`model`] turns a command line's MODEL into a [`model::Subject`].
+//! [`changes`] tells what is new of what was enumerated, [`backlog`] brings it into order.
 
+pub mod backlog;
 pub mod cache;
+pub mod changes;
 pub mod compare;
 pub mod enumerate;
 pub mod eval;

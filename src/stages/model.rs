@@ -156,50 +156,94 @@ async fn from_disk(text: &str, files: FolderFiles, settings: &LoadSettings) -> R
 /// What was read of the weights of one checkpoint, or why nothing was.
 pub type Weights = Result<Extracted, Arc<PlanError>>;
 
+/// A checkpoint whose small files are read and whose weight files are open.
+pub struct Opened<'a, F: Files> {
+    files: &'a F,
+    settings: &'a LoadSettings,
+    /// Config and tokenizer.
+    pub metadata: Metadata,
+    weights: fetch::Opened<F::Open>,
+    key: Option<Key>,
+}
+
 /// fetch and extract of one checkpoint.
 pub async fn read<F: Files>(files: &F, settings: &LoadSettings) -> Result<(Metadata, Weights), ReadError> {
     let metadata = fetch::metadata(files, &settings.limits, &settings.tokenizers).await?;
     if settings.metadata_only {
         return Ok((metadata, Err(Arc::new(PlanError::NotAsked))));
     }
-    match weights(files, &metadata, settings).await {
-        Ok(extracted) => Ok((metadata, Ok(extracted))),
-        Err(ReadError::Plan(error @ (PlanError::NoWeights { .. } | PlanError::NoRoles { .. }))) => {
-            Ok((metadata, Err(Arc::new(error))))
-        }
-        Err(error) => Err(error),
+    match open_with(files, metadata.clone(), settings).await {
+        Ok(opened) => opened.read().await.map(|weights| (metadata, weights)),
+        Err(error) => unreadable(error).map(|weights| (metadata, weights)),
     }
 }
 
-/// The weights, from the cache where they were read before.
-async fn weights<F: Files>(
-    files: &F,
-    metadata: &Metadata,
-    settings: &LoadSettings,
-) -> Result<Extracted, ReadError> {
-    let tokens = metadata.tokenizer.as_ref().ok().map(|known| Arc::clone(&known.keys));
-    let opened = fetch::open(files, &settings.plan, &settings.limits).await?;
-    let entry = settings.samples.as_ref().and_then(|cache| {
-        let anchors = fetch::anchors(metadata, &settings.plan);
-        let files = opened.weight_files();
-        let key = Key::of(&files, opened.opened_paths(), &metadata.facts, &settings.plan, &anchors)?;
-        Some((cache.clone(), key))
-    });
-    if let Some((cache, key)) = entry.clone() {
-        let tokens = tokens.clone();
-        if let Some(found) = off_thread(move || cache.get(&key, tokens)).await {
-            return Ok(found);
+/// Reads the small files and opens the weight files. What they hold may be known already, by
+/// [`Opened::reading`].
+pub async fn open<'a, F: Files>(
+    files: &'a F,
+    settings: &'a LoadSettings,
+) -> Result<Opened<'a, F>, ReadError> {
+    let metadata = fetch::metadata(files, &settings.limits, &settings.tokenizers).await?;
+    open_with(files, metadata, settings).await
+}
+
+async fn open_with<'a, F: Files>(
+    files: &'a F,
+    metadata: Metadata,
+    settings: &'a LoadSettings,
+) -> Result<Opened<'a, F>, ReadError> {
+    let weights = fetch::open(files, &settings.plan, &settings.limits).await?;
+    let key = Key::of(&weights.weight_files(), weights.opened_paths(), &metadata, &settings.plan);
+    Ok(Opened { files, settings, metadata, weights, key })
+}
+
+/// What this version does not read is no error.
+fn unreadable(error: ReadError) -> Result<Weights, ReadError> {
+    match error {
+        ReadError::Plan(error @ (PlanError::NoWeights { .. } | PlanError::NoRoles { .. })) => {
+            Ok(Err(Arc::new(error)))
         }
+        error => Err(error),
     }
-    let fetched = fetch::fetch(files, opened, metadata, &settings.plan, &settings.limits).await?;
-    let extracted = off_thread(move || {
-        let extracted = extract::extract(fetched, tokens);
-        if let Some((cache, key)) = &entry {
-            cache.put(key, &extracted);
+}
+
+impl<F: Files> Opened<'_, F> {
+    /// Equal for checkpoints that are read with the same result: the same content of the same files, read in the
+    /// same way. `None` where the content of a file is not known without reading it.
+    pub fn reading(&self) -> Option<String> {
+        self.key.as_ref().map(ToString::to_string)
+    }
+
+    /// The weight files; size and digest are known for the opened ones.
+    pub fn weight_files(&self) -> Vec<WeightFile> {
+        self.weights.weight_files()
+    }
+
+    /// The weights, from the cache where they were read before.
+    pub async fn read(self) -> Result<Weights, ReadError> {
+        let Self { files, settings, metadata, weights, key } = self;
+        let tokens = metadata.tokenizer.as_ref().ok().map(|known| Arc::clone(&known.keys));
+        let entry = settings.samples.clone().zip(key);
+        if let Some((cache, key)) = entry.clone() {
+            let tokens = tokens.clone();
+            if let Some(found) = off_thread(move || cache.get(&key, tokens)).await {
+                return Ok(Ok(found));
+            }
         }
-        extracted
-    });
-    Ok(extracted.await)
+        let fetched = match fetch::fetch(files, weights, &metadata, &settings.plan, &settings.limits).await {
+            Ok(fetched) => fetched,
+            Err(error) => return unreadable(error),
+        };
+        let extracted = off_thread(move || {
+            let extracted = extract::extract(fetched, tokens);
+            if let Some((cache, key)) = &entry {
+                cache.put(key, &extracted);
+            }
+            extracted
+        });
+        Ok(Ok(extracted.await))
+    }
 }
 
 /// Runs CPU work on rayon's threads, so that the async threads stay free for I/O.

@@ -427,6 +427,7 @@ impl Plan {
             created_at: None,
             last_modified: None,
             crawled_at: BEGINNING + YEARS as i64,
+            gone_at: None,
             outcome: Outcome::Indexed,
             reason: None,
             gated: "false".into(),
@@ -447,6 +448,7 @@ impl Plan {
             bytes_in_repo: 0,
             bytes_fetched: 0,
             weights_digest: Some(digest(2)),
+            reading: None,
             sample_digest: Some(digest(3)),
             profile: Some(Profile {
                 norms: Some(curve(1)),

@@ -1,14 +1,17 @@
 //! write: rows into the database, a shard at a time.
 
+use std::time::{Duration, Instant};
+
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
 
+use super::changes::gated;
 use super::extract::Extracted;
 use super::fetch::Metadata;
-use crate::hub::{Gated, RepoEntry};
+use crate::hub::RepoEntry;
 use crate::signals::Fingerprint;
 use crate::signals::profile::{Profile, STORED_TOKENS};
-use crate::store::{Database, Outcome, Row, StoreError};
+use crate::store::{Database, Outcome, Row, RowRef, StoreError, Tag, Waiting, WeightFile};
 
 /// When rows become a shard.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -16,13 +19,15 @@ use crate::store::{Database, Outcome, Row, StoreError};
 pub struct WriteSettings {
     /// Rows in a shard. A row is about 10 KB, so the default holds 20 MB back; a crash loses at most so many.
     pub rows_per_shard: usize,
+    /// Seconds after which fewer rows become a shard as well, so that a slow crawl loses little in a crash.
+    pub shard_seconds: u64,
     /// Failed outcomes that are expected and leave the run's exit code at 0.
     pub accept: Vec<Outcome>,
 }
 
 impl Default for WriteSettings {
     fn default() -> Self {
-        Self { rows_per_shard: 2000, accept: Vec::new() }
+        Self { rows_per_shard: 2000, shard_seconds: 300, accept: Vec::new() }
     }
 }
 
@@ -30,34 +35,63 @@ impl Default for WriteSettings {
 pub struct Writer<'a> {
     db: &'a mut Database,
     pending: Vec<Row>,
-    rows_per_shard: usize,
+    settings: WriteSettings,
+    since: Instant,
     written: u64,
 }
 
 impl<'a> Writer<'a> {
     /// A writer with nothing pending.
     pub fn new(db: &'a mut Database, settings: &WriteSettings) -> Self {
-        Self { db, pending: Vec::new(), rows_per_shard: settings.rows_per_shard.max(1), written: 0 }
+        Self { db, pending: Vec::new(), settings: settings.clone(), since: Instant::now(), written: 0 }
     }
 
-    /// Takes a row; writes a shard when enough are pending.
-    pub fn push(&mut self, row: Row) -> Result<(), StoreError> {
+    /// The database as it is written so far.
+    pub fn database(&self) -> &Database {
+        self.db
+    }
+
+    /// Takes a row; writes a shard when enough are pending, and then returns the readings that are now in the
+    /// database, each with its place.
+    pub fn push(&mut self, row: Row) -> Result<Vec<(Tag, RowRef)>, StoreError> {
         self.pending.push(row);
-        if self.pending.len() >= self.rows_per_shard { self.flush() } else { Ok(()) }
+        let full = self.pending.len() >= self.settings.rows_per_shard.max(1);
+        if full || self.due().is_zero() { self.flush() } else { Ok(Vec::new()) }
     }
 
-    /// Writes what is pending and returns the number of rows written in all. Dropping the writer does not write.
-    pub fn finish(mut self) -> Result<u64, StoreError> {
-        self.flush()?;
-        Ok(self.written)
+    /// Whether something is pending.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
-    fn flush(&mut self) -> Result<(), StoreError> {
+    /// Time until what is pending should be written.
+    pub fn due(&self) -> Duration {
+        Duration::from_secs(self.settings.shard_seconds).saturating_sub(self.since.elapsed())
+    }
+
+    /// Writes what is pending; returns as [`Writer::push`].
+    pub fn flush(&mut self) -> Result<Vec<(Tag, RowRef)>, StoreError> {
         let _span = tracing::info_span!("write", rows = self.pending.len()).entered();
+        let shard = self.db.manifest().shards.len() as u32;
         self.db.append(&self.pending)?;
+        let readings = self.pending.iter().zip(0..).filter_map(|(row, number)| {
+            let reading = row.reading.as_deref().filter(|_| row.fingerprint.is_some())?;
+            Some((Tag::of(reading), RowRef { shard, row: number }))
+        });
+        let readings = readings.collect();
         self.written += self.pending.len() as u64;
         self.pending.clear();
-        Ok(())
+        self.since = Instant::now();
+        Ok(readings)
+    }
+
+    /// Writes what is pending together with what waits for the next crawl, and returns the number of rows written
+    /// in all. Dropping the writer does not write.
+    pub fn finish(mut self, waiting: &[Waiting]) -> Result<u64, StoreError> {
+        let _span = tracing::info_span!("write", rows = self.pending.len()).entered();
+        self.db.append_last(&self.pending, waiting)?;
+        self.written += self.pending.len() as u64;
+        Ok(self.written)
     }
 }
 
@@ -70,6 +104,7 @@ pub fn bare_row(name: &str, outcome: Outcome, reason: String) -> Row {
         created_at: None,
         last_modified: None,
         crawled_at: Utc::now().timestamp_millis(),
+        gone_at: None,
         outcome,
         reason: Some(reason),
         gated: "false".into(),
@@ -90,6 +125,7 @@ pub fn bare_row(name: &str, outcome: Outcome, reason: String) -> Row {
         bytes_in_repo: 0,
         bytes_fetched: 0,
         weights_digest: None,
+        reading: None,
         sample_digest: None,
         profile: None,
         fingerprint: None,
@@ -107,12 +143,7 @@ pub fn failed_row(entry: &RepoEntry, outcome: Outcome, reason: String) -> Row {
         sha: entry.sha.clone(),
         created_at: entry.created_at.map(|t| t.timestamp_millis()),
         last_modified: entry.last_modified.map(|t| t.timestamp_millis()),
-        gated: match entry.gated {
-            Some(Gated::Auto) => "auto",
-            Some(Gated::Manual) => "manual",
-            _ => "false",
-        }
-        .to_owned(),
+        gated: gated(entry.gated).to_owned(),
         downloads: entry.downloads,
         likes: entry.likes,
         pipeline_tag: entry.pipeline_tag.clone(),
@@ -128,9 +159,60 @@ pub fn failed_row(entry: &RepoEntry, outcome: Outcome, reason: String) -> Row {
 pub fn indexed_row(
     entry: &RepoEntry,
     metadata: &Metadata,
+    reading: Option<String>,
     extracted: Extracted,
     fingerprint: Fingerprint,
 ) -> Row {
+    Row {
+        dtype: extracted.dtype,
+        parameters: Some(extracted.parameters),
+        weight_files: extracted.files,
+        bytes_in_repo: extracted.bytes_in_repo,
+        bytes_fetched: metadata.bytes_fetched + extracted.bytes_fetched,
+        weights_digest: extracted.weights_digest,
+        reading,
+        sample_digest: Some(extracted.sample_digest),
+        profile: Some(Profile::new(&extracted.samples, STORED_TOKENS)),
+        fingerprint: Some(fingerprint),
+        ..described_row(entry, metadata)
+    }
+}
+
+/// The row of a repository whose weights were read before, in the repository of `same`.
+pub fn same_row(entry: &RepoEntry, metadata: &Metadata, files: Vec<WeightFile>, same: Row) -> Row {
+    Row {
+        dtype: same.dtype,
+        parameters: same.parameters,
+        weights_digest: super::extract::weights_digest(&files),
+        weight_files: files,
+        bytes_in_repo: same.bytes_in_repo,
+        bytes_fetched: metadata.bytes_fetched,
+        reading: same.reading,
+        sample_digest: same.sample_digest,
+        profile: same.profile,
+        fingerprint: same.fingerprint,
+        ..described_row(entry, metadata)
+    }
+}
+
+/// A row with what the listing says now of a repository whose files have not changed.
+pub fn relabelled_row(entry: &RepoEntry, before: Row) -> Row {
+    let said = failed_row(entry, before.outcome, String::new());
+    Row {
+        repo_id: said.repo_id,
+        gone_at: None,
+        gated: said.gated,
+        downloads: said.downloads,
+        likes: said.likes,
+        pipeline_tag: said.pipeline_tag,
+        library_name: said.library_name,
+        license: said.license,
+        declared_bases: said.declared_bases,
+        ..before
+    }
+}
+
+fn described_row(entry: &RepoEntry, metadata: &Metadata) -> Row {
     let config = &metadata.config;
     Row {
         outcome: Outcome::Indexed,
@@ -140,15 +222,6 @@ pub fn indexed_row(
         quantization: config.quantization.as_ref().and_then(|q| q.method.clone()),
         config: Some(config.clone()),
         tokenizer: metadata.tokenizer.as_ref().ok().map(|known| known.print.clone()),
-        dtype: extracted.dtype,
-        parameters: Some(extracted.parameters),
-        weight_files: extracted.files,
-        bytes_in_repo: extracted.bytes_in_repo,
-        bytes_fetched: metadata.bytes_fetched + extracted.bytes_fetched,
-        weights_digest: extracted.weights_digest,
-        sample_digest: Some(extracted.sample_digest),
-        profile: Some(Profile::new(&extracted.samples, STORED_TOKENS)),
-        fingerprint: Some(fingerprint),
         ..failed_row(entry, Outcome::Indexed, String::new())
     }
 }

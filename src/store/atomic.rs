@@ -8,6 +8,9 @@ use sha2::{Digest, Sha256};
 
 use super::StoreError;
 
+/// How names of unfinished files begin.
+const TEMPORARY: &str = ".tmp-";
+
 /// Writes `path` by filling a temporary file beside it, syncing and renaming; then syncs the folder, so that
 /// the name itself survives a power loss. Readers see the old file or the new one.
 pub fn write_with<T>(
@@ -17,12 +20,28 @@ pub fn write_with<T>(
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
     let mut temporary =
-        tempfile::Builder::new().prefix(".tmp-").tempfile_in(folder).map_err(StoreError::io(folder))?;
+        tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder).map_err(StoreError::io(folder))?;
     let value = fill(temporary.as_file_mut())?;
     temporary.as_file().sync_all().map_err(StoreError::io(path))?;
     temporary.persist(path).map_err(|e| StoreError::Io { path: path.to_owned(), source: e.error })?;
     sync_folder(folder)?;
     Ok(value)
+}
+
+/// Removes what [`write_with`] had not finished when its process died. Only for the one writer of the folder.
+pub fn clean(folder: &Path) -> Result<(), StoreError> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(StoreError::io(folder))?,
+    };
+    for entry in entries {
+        let path = entry.map_err(StoreError::io(folder))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(TEMPORARY) {
+            std::fs::remove_file(&path).map_err(StoreError::io(&path))?;
+        }
+    }
+    Ok(())
 }
 
 /// [`write_with`] for bytes at hand.

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use super::lock::{self, Lock, Owner};
 use super::manifest::{IndexEntry, Manifest, ShardEntry};
-use super::schema::{Content, Key};
-use super::{Outcome, Row, StoreError, atomic, shard};
+use super::schema::Content;
+use super::{Live, Outcome, Row, StoreError, Waiting, atomic, shard};
 
 /// Where a row lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,37 +17,43 @@ pub struct RowRef {
     pub row: u32,
 }
 
-/// What is known of a repository without its fingerprint.
-#[derive(Clone, Debug)]
-pub struct Known {
-    /// Commit that was read.
-    pub sha: Option<String>,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Where its row lies.
-    pub at: RowRef,
-}
-
 /// An open database. Readers see the state of the moment of opening.
 #[derive(Debug)]
 pub struct Database {
     folder: PathBuf,
     manifest: Manifest,
+    /// Only a writer has one.
+    lock: Option<Lock>,
 }
 
 impl Database {
-    /// Opens an existing database.
+    /// Opens an existing database for reading.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        Ok(Self { folder: folder.to_owned(), manifest: Manifest::read(folder)? })
+        Ok(Self { folder: folder.to_owned(), manifest: Manifest::read(folder)?, lock: None })
     }
 
-    /// Opens a database, or makes an empty one where there is nothing. A folder with other content is refused.
+    /// Opens an existing database for writing, as the only one.
+    pub fn open_to_write(folder: &Path) -> Result<Self, StoreError> {
+        Manifest::read(folder)?;
+        let lock = Lock::acquire(folder)?;
+        // Read again: the writer before may have committed while we waited for its lock.
+        let manifest = Manifest::read(folder)?;
+        for part in [folder.to_owned(), folder.join("shards"), folder.join("waiting")] {
+            atomic::clean(&part)?;
+        }
+        Ok(Self { folder: folder.to_owned(), manifest, lock: Some(lock) })
+    }
+
+    /// Opens a database for writing, or makes an empty one where there is nothing. A folder with other content is
+    /// refused.
     pub fn open_or_create(folder: &Path) -> Result<Self, StoreError> {
-        match Self::open(folder) {
+        match Self::open_to_write(folder) {
             Err(StoreError::NotADatabase { .. }) if is_empty_or_missing(folder)? => {
+                std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
+                let lock = Lock::acquire(folder)?;
                 let mut manifest = Manifest::default();
                 manifest.commit(folder)?;
-                Ok(Self { folder: folder.to_owned(), manifest })
+                Ok(Self { folder: folder.to_owned(), manifest, lock: Some(lock) })
             }
             other => other,
         }
@@ -67,23 +74,87 @@ impl Database {
         if rows.is_empty() {
             return Ok(());
         }
+        self.add_shard(rows)?;
+        self.commit()
+    }
+
+    /// Adds rows and replaces what waits, in one commit.
+    pub fn append_last(&mut self, rows: &[Row], waiting: &[Waiting]) -> Result<(), StoreError> {
+        if rows.is_empty() && waiting.is_empty() && self.manifest.waiting.is_none() {
+            return Ok(());
+        }
+        if !rows.is_empty() {
+            self.add_shard(rows)?;
+        }
+        let before = self.manifest.waiting.take();
+        if !waiting.is_empty() {
+            let file = format!("waiting/{:06}.parquet", self.manifest.generation + 1);
+            self.manifest.waiting = Some(shard::write_waiting(&self.folder, &file, waiting)?);
+        }
+        self.commit()?;
+        if let Some(before) = before {
+            let path = self.folder.join(&before.file);
+            std::fs::remove_file(&path).map_err(StoreError::io(&path))?;
+        }
+        Ok(())
+    }
+
+    /// What the last crawl left for the next one.
+    pub fn waiting(&self) -> Result<Vec<Waiting>, StoreError> {
+        let Some(entry) = &self.manifest.waiting else { return Ok(Vec::new()) };
+        let mut waiting = Vec::new();
+        for batch in shard::read_waiting(&self.folder, entry)? {
+            waiting.extend(batch?);
+        }
+        Ok(waiting)
+    }
+
+    fn add_shard(&mut self, rows: &[Row]) -> Result<(), StoreError> {
         let file = format!("shards/{:06}.parquet", self.manifest.shards.len());
         let entry = shard::write(&self.folder, &file, rows)?;
         self.manifest.shards.push(entry);
-        self.manifest.commit(&self.folder)
+        Ok(())
     }
 
     /// Makes an index folder the one that scans use.
     pub fn set_index(&mut self, entry: IndexEntry) -> Result<(), StoreError> {
         self.manifest.index = Some(entry);
+        self.commit()
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        let lock = self.lock.as_ref().ok_or_else(|| StoreError::ReadOnly { path: self.folder.clone() })?;
+        lock.check()?;
         self.manifest.commit(&self.folder)
     }
 
     /// Keeps a run report beside the data; returns its path.
-    pub fn keep_report(&self, name: &str, json: &[u8]) -> Result<PathBuf, StoreError> {
+    pub fn keep_report(&self, name: &str, text: &[u8]) -> Result<PathBuf, StoreError> {
         let path = self.folder.join("reports").join(name);
-        atomic::write(&path, json)?;
+        atomic::write(&path, text)?;
         Ok(path)
+    }
+
+    /// The run reports of crawls, as they were written, the latest first. What is not JSON is left out.
+    pub fn reports(&self) -> Result<Vec<serde_json::Value>, StoreError> {
+        let folder = self.folder.join("reports");
+        let entries = match std::fs::read_dir(&folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(StoreError::io(&folder))?,
+        };
+        let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+        paths.retain(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("crawl-") && name.ends_with(".json")
+        });
+        // Names begin with the time.
+        paths.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(paths.iter().filter_map(|path| serde_json::from_slice(&std::fs::read(path).ok()?).ok()).collect())
+    }
+
+    /// Who writes at this moment.
+    pub fn writer(&self) -> Option<Owner> {
+        lock::holder(&self.folder)
     }
 
     /// What the index needs of the rows of one shard, batch by batch, live or not.
@@ -109,14 +180,14 @@ impl Database {
         })
     }
 
-    /// The live row of every repository, by its immutable id, without fingerprints.
-    pub fn live(&self) -> Result<HashMap<String, Known>, StoreError> {
-        let mut live = HashMap::new();
+    /// The live row of every repository, without fingerprints.
+    pub fn live(&self) -> Result<Live, StoreError> {
+        let mut live = Live::default();
         for (shard, entry) in self.manifest.shards.iter().enumerate() {
             let mut row = 0;
             for batch in shard::read_keys(&self.folder, entry)? {
-                for Key { hub_id, sha, outcome } in batch? {
-                    live.insert(hub_id, Known { sha, outcome, at: RowRef { shard: shard as u32, row } });
+                for key in batch? {
+                    live.add(&key, RowRef { shard: shard as u32, row });
                     row += 1;
                 }
             }
@@ -140,13 +211,16 @@ impl Database {
             }
             rows += found;
         }
+        if let Some(entry) = &self.manifest.waiting {
+            atomic::verify(&self.folder.join(&entry.file), entry.bytes, &entry.sha256)?;
+        }
         Ok(rows)
     }
 
     /// Live rows by outcome.
     pub fn outcomes(&self) -> Result<BTreeMap<Outcome, u64>, StoreError> {
         let mut counts = BTreeMap::new();
-        for known in self.live()?.values() {
+        for known in self.live()?.repos.values() {
             *counts.entry(known.outcome).or_default() += 1;
         }
         Ok(counts)
@@ -173,7 +247,8 @@ impl Database {
 
 fn is_empty_or_missing(folder: &Path) -> Result<bool, StoreError> {
     match std::fs::read_dir(folder) {
-        Ok(mut entries) => Ok(entries.next().is_none()),
+        // A run that died before its first commit leaves its lock.
+        Ok(mut entries) => Ok(entries.all(|e| e.is_ok_and(|e| e.file_name() == lock::FILE_NAME))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
         Err(source) => Err(StoreError::Io { path: folder.to_owned(), source }),
     }
@@ -181,6 +256,7 @@ fn is_empty_or_missing(folder: &Path) -> Result<bool, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Tag;
     use super::super::schema::testing::row;
     use super::*;
     use crate::signals::testing::Model;
@@ -197,15 +273,52 @@ mod tests {
         db.append(&[Row { sha: Some("new".into()), ..rows(&["a"]).remove(0) }]).unwrap();
         let db = Database::open(dir.path()).unwrap();
         let live = db.live().unwrap();
-        assert_eq!(live.len(), 2);
-        assert_eq!(live["id-a"].sha.as_deref(), Some("new"));
-        let places = |id: &str| live[id].at;
-        assert_eq!(places("id-a"), RowRef { shard: 1, row: 0 });
+        assert_eq!(live.repos.len(), 2);
+        let known = live.of("id-a").unwrap();
+        assert_eq!((known.sha, known.at), (Some(Tag::of("new")), RowRef { shard: 1, row: 0 }));
         let contents: Vec<_> = db.contents(0).unwrap().flat_map(Result::unwrap).collect();
         let found: Vec<_> = contents.iter().map(|(at, c)| (*at, c.repo_id.as_str())).collect();
         let at = |row| RowRef { shard: 0, row };
         assert_eq!(found, [(at(0), "org/a"), (at(1), "org/b")]);
         assert!(db.contents(7).is_err());
+    }
+
+    #[test]
+    fn what_waits_is_replaced_with_the_last_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = Database::open_or_create(dir.path()).unwrap();
+        let waiting = |id: &str| Waiting { hub_id: id.into(), repo_id: format!("org/{id}"), since: 7 };
+        let all = [waiting("x"), waiting("y")];
+        db.append_last(&rows(&["a"]), &all).unwrap();
+        assert_eq!(Database::open(dir.path()).unwrap().waiting().unwrap(), all);
+        db.append_last(&[], &all[1..]).unwrap();
+        assert_eq!(db.waiting().unwrap(), &all[1..]);
+        assert_eq!(std::fs::read_dir(dir.path().join("waiting")).unwrap().count(), 1);
+        db.append_last(&rows(&["y"]), &[]).unwrap();
+        assert_eq!(db.waiting().unwrap(), []);
+        assert_eq!(db.manifest().generation, 4);
+        db.append_last(&[], &[]).unwrap();
+        assert_eq!(db.manifest().generation, 4);
+    }
+
+    #[test]
+    fn leftovers_of_a_dead_writer_are_swept_away() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Database::open_or_create(dir.path()).unwrap());
+        for litter in [".tmp-a", "shards/.tmp-b", "waiting/.tmp-c"] {
+            atomic::write(&dir.path().join(litter), b"half").unwrap();
+        }
+        // A shard that no manifest lists is overwritten by the next of its number.
+        atomic::write(&dir.path().join("shards/000000.parquet"), b"half").unwrap();
+        let mut db = Database::open_or_create(dir.path()).unwrap();
+        db.append(&rows(&["a"])).unwrap();
+        assert_eq!(Database::open(dir.path()).unwrap().verify().unwrap(), 1);
+        for folder in ["", "shards", "waiting"] {
+            let names = std::fs::read_dir(dir.path().join(folder)).unwrap();
+            let litter =
+                names.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".tmp"));
+            assert_eq!(litter.count(), 0, "{folder}");
+        }
     }
 
     #[test]
@@ -232,6 +345,11 @@ mod tests {
     fn another_version_and_damage_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
         let mut db = Database::open_or_create(dir.path()).unwrap();
+        assert!(matches!(
+            Database::open(dir.path()).unwrap().append(&rows(&["a"])),
+            Err(StoreError::ReadOnly { .. })
+        ));
+        assert!(matches!(Database::open_to_write(dir.path()), Err(StoreError::Locked { .. })));
         db.append(&rows(&["a"])).unwrap();
         let shard = dir.path().join(&db.manifest().shards[0].file);
         let bytes = std::fs::read(&shard).unwrap();
@@ -241,7 +359,7 @@ mod tests {
         assert!(matches!(Database::open(dir.path()), Err(StoreError::Version { found: 99, .. })));
         atomic::write(&dir.path().join("manifest.json"), b"{").unwrap();
         assert!(matches!(Database::open(dir.path()), Err(StoreError::Damaged { .. })));
-        let outside = br#"{"format_version":2,"extraction_version":2,"generation":1,"index":null,"shards":[{"file":"../x","rows":1,"bytes":1,"sha256":""}]}"#;
+        let outside = br#"{"format_version":3,"extraction_version":2,"generation":1,"index":null,"shards":[{"file":"../x","rows":1,"bytes":1,"sha256":""}]}"#;
         atomic::write(&dir.path().join("manifest.json"), outside).unwrap();
         assert!(matches!(Database::open(dir.path()), Err(StoreError::Damaged { .. })));
     }

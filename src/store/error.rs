@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
+
+use super::lock::Owner;
+
 /// A database that cannot be used, or a file in it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -37,6 +41,20 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
     },
+    /// Another process writes.
+    #[error("{} is being written by {}", path.display(), name(owner.as_ref()))]
+    Locked {
+        /// The database.
+        path: PathBuf,
+        /// Who, if the lock file tells.
+        owner: Option<Owner>,
+    },
+    /// A commit to a database that was opened for reading: a bug.
+    #[error("{} was opened for reading", path.display())]
+    ReadOnly {
+        /// The database.
+        path: PathBuf,
+    },
     /// The operating system refused.
     #[error("{}: {source}", path.display())]
     Io {
@@ -45,6 +63,22 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+fn name(owner: Option<&Owner>) -> String {
+    owner.map_or_else(
+        || "another process".into(),
+        |o| {
+            let time = |t: &DateTime<Utc>| t.format("%Y-%m-%d %H:%M:%S UTC").to_string();
+            format!(
+                "process {} on {} since {} (claimed until {})",
+                o.pid,
+                o.host,
+                time(&o.since),
+                time(&o.expires)
+            )
+        },
+    )
 }
 
 impl StoreError {
@@ -70,6 +104,8 @@ impl StoreError {
                 "rebuild it from the shards with `hubprint index --db DIR`"
             }
             Self::Damaged { .. } => "restore the file from a copy, or crawl into a new folder",
+            Self::Locked { .. } => "wait until it has ended; if its machine is lost, until its claim expires",
+            Self::ReadOnly { .. } => "this is a bug in hubprint; please report it",
             Self::Io { .. } => "check the path, the permissions and the free space",
         }
     }

@@ -8,7 +8,7 @@ use super::{StoreError, atomic};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 
 /// Version of the database layout and of the Parquet schema.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 /// Name of the manifest in a database folder.
 pub const FILE_NAME: &str = "manifest.json";
 
@@ -23,11 +23,13 @@ pub struct Manifest {
     pub generation: u64,
     /// Shards in the order in which they were written.
     pub shards: Vec<ShardEntry>,
+    /// What the last crawl left for the next one.
+    pub waiting: Option<ShardEntry>,
     /// The index, once built.
     pub index: Option<IndexEntry>,
 }
 
-/// One shard.
+/// One Parquet file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ShardEntry {
     /// Path under the database folder.
@@ -56,6 +58,7 @@ impl Default for Manifest {
             extraction_version: EXTRACTION_VERSION,
             generation: 0,
             shards: Vec::new(),
+            waiting: None,
             index: None,
         }
     }
@@ -91,8 +94,9 @@ impl Manifest {
             return version("extraction", manifest.extraction_version, EXTRACTION_VERSION);
         }
         let inside = |name: &str| !name.starts_with('/') && !name.split('/').any(|part| part == "..");
-        let folder_names = manifest.index.iter().map(|i| &i.folder);
-        if let Some(name) = manifest.shards.iter().map(|s| &s.file).chain(folder_names).find(|n| !inside(n)) {
+        let folders = manifest.index.iter().map(|i| &i.folder);
+        let mut names = manifest.shards.iter().chain(&manifest.waiting).map(|s| &s.file).chain(folders);
+        if let Some(name) = names.find(|name| !inside(name)) {
             return Err(StoreError::Damaged { path, what: format!("{name:?} leaves the database folder") });
         }
         Ok(manifest)

@@ -5,7 +5,9 @@
 //! DIR/shards/000000.parquet    rows, one a crawled repository; a later row of a repository replaces the
 //!                              earlier one
 //! DIR/index/NNNNNN/            built from the shards by the index stage, see `retrieval`
-//! DIR/reports/*.json           run reports
+//! DIR/waiting/NNNNNN.parquet   repositories that the last crawl left for the next one
+//! DIR/reports/                 run reports
+//! DIR/writer.lock              who writes
 //! ```
 //!
 //! Files appear whole: they are written beside their place, synced and renamed. A crash leaves the database
@@ -14,6 +16,8 @@
 pub mod atomic;
 pub mod database;
 pub mod error;
+pub mod known;
+pub mod lock;
 pub mod manifest;
 pub mod row;
 pub mod schema;
@@ -21,4 +25,5 @@ pub mod shard;
 
 pub use database::{Database, RowRef};
 pub use error::StoreError;
-pub use row::{Outcome, Row, WeightFile};
+pub use known::{Known, Live, Tag};
+pub use row::{Outcome, Row, Waiting, WeightFile};

@@ -95,6 +95,8 @@ pub struct Row {
     pub last_modified: Option<i64>,
     /// When this row was made, milliseconds since 1970.
     pub crawled_at: i64,
+    /// When a sweep of the whole Hub no longer listed it, milliseconds since 1970. What was known of it stays.
+    pub gone_at: Option<i64>,
     /// How it ended.
     pub outcome: Outcome,
     /// Why, unless indexed.
@@ -135,10 +137,24 @@ pub struct Row {
     pub bytes_fetched: u64,
     /// Digest over the SHA-256 of all weight files: equal content, whatever the names. Lower-case hex.
     pub weights_digest: Option<String>,
+    /// Digest over the SHA-256 of the opened files and all else that decides what is read of them and how: a
+    /// repository with the same one has the same fingerprint. Lower-case hex.
+    pub reading: Option<String>,
     /// Digest over the sampled bytes, independent of file layout. Lower-case hex.
     pub sample_digest: Option<String>,
     /// Curves and cosines that support a verdict.
     pub profile: Option<Profile>,
     /// The fingerprint, if indexed.
     pub fingerprint: Option<Fingerprint>,
+}
+
+/// A repository that a crawl left for the next one, because it did not fit into the budget or the run was stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The Hub's immutable id.
+    pub hub_id: String,
+    /// Its name.
+    pub repo_id: String,
+    /// When it was first left over, milliseconds since 1970.
+    pub since: i64,
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | repo_id, hub_id | string | name at crawl time; the Hub's immutable id |
 //! | sha | string? | commit |
-//! | created_at, last_modified, crawled_at | timestamp(ms, UTC) | crawled_at is never null |
+//! | created_at, last_modified, crawled_at, gone_at | timestamp(ms, UTC) | crawled_at is never null; gone_at is null while the Hub lists the repository |
 //! | outcome, reason | string, string? | see [`super::Outcome`]; reason is null when indexed |
 //! | gated | string | false, auto, manual |
 //! | downloads, likes | uint64? | |
@@ -16,7 +16,7 @@
 //! | dtype, parameters | string?, uint64? | from the tensors |
 //! | weight_file_path, weight_file_size, weight_file_sha256 | lists of equal length | |
 //! | bytes_in_repo, bytes_fetched | uint64 | bytes |
-//! | weights_digest, sample_digest | string? | hex SHA-256 |
+//! | weights_digest, reading, sample_digest | string? | hex SHA-256 |
 //! | hidden_size, layers, vocabulary | uint32?, uint16?, uint32? | from the tensors |
 //! | profile_norms | `list<float32>` | 16 quantiles of embedding norms; empty where unknown |
 //! | profile_energy_role, profile_energy | `list<uint8>`, `list<float32>` | 16 values a role: weight size over depth |
@@ -42,7 +42,7 @@ use arrow::datatypes::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Outcome, Row, StoreError, WeightFile};
+use super::{Outcome, Row, StoreError, Waiting, WeightFile};
 use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, Resemblance, VECTOR_DIMENSIONS};
 use crate::signals::profile::{Gram, POINTS, Profile};
 use crate::signals::roles::Stack;
@@ -61,6 +61,7 @@ pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
         ("created_at", time(rows.iter().map(|r| r.created_at))),
         ("last_modified", time(rows.iter().map(|r| r.last_modified))),
         ("crawled_at", time(rows.iter().map(|r| Some(r.crawled_at)))),
+        ("gone_at", time(rows.iter().map(|r| r.gone_at))),
         ("outcome", text(rows.iter().map(|r| Some(r.outcome.name())))),
         ("reason", text(rows.iter().map(|r| r.reason.as_ref()))),
         ("gated", text(rows.iter().map(|r| Some(&r.gated)))),
@@ -83,6 +84,7 @@ pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
         ("bytes_in_repo", numbers::<UInt64Type>(rows.iter().map(|r| Some(r.bytes_in_repo)))),
         ("bytes_fetched", numbers::<UInt64Type>(rows.iter().map(|r| Some(r.bytes_fetched)))),
         ("weights_digest", text(rows.iter().map(|r| r.weights_digest.as_ref()))),
+        ("reading", text(rows.iter().map(|r| r.reading.as_ref()))),
         ("sample_digest", text(rows.iter().map(|r| r.sample_digest.as_ref()))),
         ("hidden_size", numbers::<UInt32Type>(fingerprints().map(|f| Some(f?.hidden_size)))),
         ("layers", numbers::<UInt16Type>(fingerprints().map(|f| Some(f?.layers)))),
@@ -221,17 +223,28 @@ pub fn contents_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Conte
 }
 
 /// The columns of a [`Key`].
-pub const KEY_COLUMNS: [&str; 3] = ["hub_id", "sha", "outcome"];
+pub const KEY_COLUMNS: [&str; 8] =
+    ["repo_id", "hub_id", "sha", "crawled_at", "gone_at", "outcome", "gated", "reading"];
 
 /// What tells whether a repository must be crawled again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// The Hub's immutable id.
     pub hub_id: String,
+    /// Its name.
+    pub repo_id: String,
     /// Commit that was read.
     pub sha: Option<String>,
+    /// When the row was made, milliseconds since 1970.
+    pub crawled_at: i64,
+    /// Whether the Hub lists it no more.
+    pub is_gone: bool,
     /// How it ended.
     pub outcome: Outcome,
+    /// `false`, `auto` or `manual`.
+    pub gated: String,
+    /// Tells equal readings; see [`Row::reading`].
+    pub reading: Option<String>,
 }
 
 /// A batch of [`KEY_COLUMNS`] to keys; `path` is for errors.
@@ -240,11 +253,38 @@ pub fn keys_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Key>, Sto
     let key = |i| {
         Ok(Key {
             hub_id: reader.required("hub_id", i)?,
+            repo_id: reader.required("repo_id", i)?,
             sha: reader.text("sha", i)?,
+            crawled_at: reader.time("crawled_at", i)?.unwrap_or_default(),
+            is_gone: reader.time("gone_at", i)?.is_some(),
             outcome: reader.outcome(i)?,
+            gated: reader.required("gated", i)?,
+            reading: reader.text("reading", i)?,
         })
     };
     (0..batch.num_rows()).map(key).collect()
+}
+
+/// Waiting repositories to a batch with the columns `hub_id`, `repo_id` and `since`.
+pub fn waiting_to_batch(waiting: &[Waiting]) -> Result<RecordBatch, arrow::error::ArrowError> {
+    RecordBatch::try_from_iter([
+        ("hub_id", text(waiting.iter().map(|w| Some(&w.hub_id)))),
+        ("repo_id", text(waiting.iter().map(|w| Some(&w.repo_id)))),
+        ("since", time(waiting.iter().map(|w| Some(w.since)))),
+    ])
+}
+
+/// A batch back to waiting repositories; `path` is for errors.
+pub fn waiting_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Waiting>, StoreError> {
+    let reader = Reader { batch, path };
+    let waiting = |i| {
+        Ok(Waiting {
+            hub_id: reader.required("hub_id", i)?,
+            repo_id: reader.required("repo_id", i)?,
+            since: reader.time("since", i)?.unwrap_or_default(),
+        })
+    };
+    (0..batch.num_rows()).map(waiting).collect()
 }
 
 pub(crate) fn text<S: AsRef<str>>(values: impl Iterator<Item = Option<S>>) -> ArrayRef {
@@ -406,6 +446,7 @@ impl Reader<'_> {
             created_at: self.time("created_at", i)?,
             last_modified: self.time("last_modified", i)?,
             crawled_at: self.time("crawled_at", i)?.unwrap_or_default(),
+            gone_at: self.time("gone_at", i)?,
             outcome: self.outcome(i)?,
             reason: self.text("reason", i)?,
             gated: self.required("gated", i)?,
@@ -426,6 +467,7 @@ impl Reader<'_> {
             bytes_in_repo: self.number::<UInt64Type>("bytes_in_repo", i)?.unwrap_or_default(),
             bytes_fetched: self.number::<UInt64Type>("bytes_fetched", i)?.unwrap_or_default(),
             weights_digest: self.text("weights_digest", i)?,
+            reading: self.text("reading", i)?,
             sample_digest: self.text("sample_digest", i)?,
             profile: self.profile(i)?,
             fingerprint: self.fingerprint(i)?,
@@ -563,6 +605,7 @@ pub(crate) mod testing {
             created_at: indexed.then_some(1_700_000_000_000),
             last_modified: None,
             crawled_at: 1_800_000_000_000,
+            gone_at: indexed.then_some(1_900_000_000_000),
             outcome: if indexed { Outcome::Indexed } else { Outcome::Gated },
             reason: (!indexed).then(|| "no access".to_owned()),
             gated: "false".into(),
@@ -587,6 +630,7 @@ pub(crate) mod testing {
             bytes_in_repo: 99,
             bytes_fetched: 9,
             weights_digest: some(&format!("w-{name}")),
+            reading: some(&format!("r-{name}")),
             sample_digest: some(&format!("s-{name}")),
             profile: indexed.then(|| Profile {
                 norms: Some([0.5; POINTS]),

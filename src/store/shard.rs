@@ -12,7 +12,7 @@ use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
 use super::manifest::{FORMAT_VERSION, ShardEntry};
 use super::schema::{self, Content, Key};
-use super::{Row, StoreError, atomic};
+use super::{Row, StoreError, Waiting, atomic};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 
 /// Rows decoded at once. A row is about 10 KB, so a batch is some 10 MB.
@@ -32,8 +32,28 @@ pub fn write(folder: &Path, file: &str, rows: &[Row]) -> Result<ShardEntry, Stor
             Some(vec![version(FORMAT_KEY, FORMAT_VERSION), version(EXTRACTION_KEY, EXTRACTION_VERSION)]),
         );
     write_batch(&path, &batch, properties)?;
-    let (bytes, sha256) = atomic::checksum(&path)?;
-    Ok(ShardEntry { file: file.to_owned(), rows: rows.len() as u64, bytes, sha256 })
+    entry(&path, file, rows.len())
+}
+
+/// Writes what waits as `folder/file`, under the same condition.
+pub fn write_waiting(folder: &Path, file: &str, waiting: &[Waiting]) -> Result<ShardEntry, StoreError> {
+    let path = folder.join(file);
+    let batch = schema::waiting_to_batch(waiting).map_err(StoreError::damaged(&path))?;
+    write_batch(&path, &batch, WriterProperties::builder())?;
+    entry(&path, file, waiting.len())
+}
+
+/// What waits, batch by batch.
+pub fn read_waiting(
+    folder: &Path,
+    entry: &ShardEntry,
+) -> Result<impl Iterator<Item = Result<Vec<Waiting>, StoreError>>, StoreError> {
+    open(folder, entry)?.batches(None, schema::waiting_from_batch)
+}
+
+fn entry(path: &Path, file: &str, rows: usize) -> Result<ShardEntry, StoreError> {
+    let (bytes, sha256) = atomic::checksum(path)?;
+    Ok(ShardEntry { file: file.to_owned(), rows: rows as u64, bytes, sha256 })
 }
 
 /// Writes one batch as a Parquet file.

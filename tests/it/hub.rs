@@ -774,7 +774,7 @@ async fn offline_sends_nothing() {
     let hub = Hub::new(settings).unwrap();
     let error = hub.info(&id(), None).await.unwrap_err();
     assert!(matches!(error.kind(), Kind::Offline), "{error}");
-    assert!(origin.seen().is_empty() && hub.usage().requests.total() == 0);
+    assert!(origin.seen().is_empty() && hub.usage().requests == hubprint::hub::Requests::default());
 }
 
 #[test]

@@ -326,7 +326,7 @@ impl Ended {
 /// The live rows of a database, by name: one a repository.
 pub(crate) fn rows(db: &Path) -> BTreeMap<String, Row> {
     let db = Database::open(db).unwrap();
-    let places: Vec<_> = db.live().unwrap().into_values().map(|known| known.at).collect();
+    let places: Vec<_> = db.live().unwrap().places().collect();
     let mut rows = BTreeMap::new();
     for row in db.rows(&places).unwrap() {
         let again = rows.insert(row.repo_id.clone(), row);

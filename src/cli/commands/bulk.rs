@@ -58,7 +58,7 @@ pub(super) async fn run(
     });
     let source: Result<(), Failure> = if let Some(folder) = &args.from_db {
         let db = Database::open(folder)?;
-        let live: HashSet<RowRef> = db.live()?.into_values().map(|known| known.at).collect();
+        let live: HashSet<RowRef> = db.live()?.places().collect();
         progress.set_total(live.len() as u64);
         blocking(move || rows(&db, &live, &answered, &send)).await
     } else if args.all_new {

@@ -29,7 +29,7 @@ pub(in crate::cli) fn index_with(
     settings: &BuildSettings,
     from_nothing: bool,
 ) -> Result<Built, Failure> {
-    let mut db = Database::open(db)?;
+    let mut db = Database::open_to_write(db)?;
     printer::talk(&format!("index: takes at most {} of memory", tables::bytes(memory_bound(&db))));
     let progress = Arc::new(Progress::default());
     let stop = Arc::new(AtomicBool::new(false));

@@ -10,3 +10,4 @@ pub(super) mod hub;
 pub(super) mod index;
 pub(super) mod run;
 pub(super) mod scan;
+pub(super) mod status;

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
-use super::crawl::{crawl_with, ended};
+use super::crawl::{crawl_with, ended, forecast_with, show_forecast};
 use super::index::index_with;
 use super::scan::{open, scan_one};
 use crate::cli::args::RunArgs;
@@ -11,7 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::json::{self, RunJson, ScanErrorJson};
 use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{CrawlSettings, Pipeline};
 use crate::retrieval::Look;
 use crate::server;
 use crate::store::Database;
@@ -30,23 +30,39 @@ pub(in crate::cli) async fn run(args: RunArgs) -> Result<Done, Failure> {
     };
     let endpoint = served.as_ref().map(server::Running::hub_url).or(pipeline.hub.endpoint.as_deref());
     let hub = environment::hub(endpoint)?;
-    let result = stages(&pipeline, &hub, args.json).await;
+    let result = stages(&pipeline, &hub, &args).await;
     if let Some(served) = served {
         served.shutdown().await;
     }
     result
 }
 
-async fn stages(pipeline: &Pipeline, hub: &Hub, as_json: bool) -> Result<Done, Failure> {
-    let path = &pipeline.database.path;
+async fn stages(pipeline: &Pipeline, hub: &Hub, args: &RunArgs) -> Result<Done, Failure> {
+    let (path, as_json) = (&pipeline.database.path, args.json);
+    let crawl = pipeline.crawl().map(|settings| {
+        let budget = args.watch.budget(settings.budget.clone());
+        CrawlSettings { budget, ..settings }
+    });
+    if args.watch.dry_run {
+        let Some(settings) = &crawl else {
+            return Err(Failure::from(anyhow::anyhow!("{} crawls nothing", args.pipeline.display()))
+                .with_hint("give it an [enumerate] table"));
+        };
+        return show_forecast(&forecast_with(hub, path, settings).await?, as_json);
+    }
     let mut all = RunJson::default();
     let mut done = Done::All;
-    if let Some(settings) = pipeline.crawl() {
-        let report = crawl_with(hub, path, &settings).await?;
+    // A Hub that went away leaves the stages that work from disk as they are.
+    let mut failed = None;
+    if let Some(settings) = &crawl {
+        let report = crawl_with(hub, path, settings, &args.watch).await?;
         if !as_json {
             printer::data(&format!("{}\n", tables::crawl(&report)))?;
         }
-        done = ended(&report, &settings)?;
+        match ended(&report, settings) {
+            Ok(ended) => done = ended,
+            Err(failure) => failed = Some(failure),
+        }
         all.crawl = Some(report);
     }
     if let Some(settings) = &pipeline.index {
@@ -56,7 +72,7 @@ async fn stages(pipeline: &Pipeline, hub: &Hub, as_json: bool) -> Result<Done, F
         }
         all.index = Some(built);
     }
-    if let Some(settings) = &pipeline.scan {
+    if let Some(settings) = pipeline.scan.as_ref().filter(|_| failed.is_none()) {
         let scanner = open(Database::open(path)?)?;
         let load = environment::load_settings();
         for name in &settings.models {
@@ -82,5 +98,5 @@ async fn stages(pipeline: &Pipeline, hub: &Hub, as_json: bool) -> Result<Done, F
     if as_json {
         printer::json(&all)?;
     }
-    Ok(done)
+    failed.map_or(Ok(done), Err)
 }

@@ -1,0 +1,215 @@
+//! What a crawl would do, what it would cost and how long it would take: a sweep, and arithmetic.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::crawl::CrawlSettings;
+use super::report::{Experience, in_full};
+use super::sweep::{Listed, Sweep};
+use crate::hub::{Hub, RateOf, RepoEntry};
+use crate::stages::plan::{self, PlanSettings};
+use crate::store::StoreError;
+
+/// Requests from which on the last crawl's experience is believed.
+const ENOUGH: u64 = 50;
+/// Part of a window's requests that the client uses, and part of these that it spreads over the rest of the window;
+/// see `hub::meter`.
+const USED: f64 = 0.99;
+const SPREAD: f64 = 0.2;
+/// Seconds that reading a repository takes without experience, one after the other.
+const SECONDS_PER_REPO: f64 = 0.5;
+
+/// A forecast.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Forecast {
+    /// What the sweep found.
+    pub listed: Listed,
+    /// Repositories that are listed no more.
+    pub gone: u64,
+    /// Why those that seem to have gone are not believed to.
+    pub doubt: Option<String>,
+    /// Repositories that would be read.
+    pub repositories: u64,
+    /// Repositories that would wait, because the budget ends before.
+    pub waiting: u64,
+    /// Requests of the sweep, which were made, counted as `api`.
+    pub sweep_requests: u64,
+    /// Requests to the Hub for files, counted as `resolvers`.
+    pub requests: u64,
+    /// Bytes of answers.
+    pub bytes: u64,
+    /// Requests for files that the Hub allows in each window, if it says so, and the window's seconds.
+    pub allowed: Option<(u64, f64)>,
+    /// Seconds, the sweep included.
+    pub seconds: f64,
+    /// What takes the time.
+    pub bound_by: Bound,
+    /// Why the listing broke off, if it did; then the figures are of what came before.
+    pub error: Option<String>,
+}
+
+/// What a crawl spends most of its time on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// The way to and from the Hub.
+    #[default]
+    Reading,
+    /// The Hub's rate limits.
+    RateLimit,
+    /// The deadline of the budget.
+    Deadline,
+}
+
+impl Forecast {
+    /// Of the crawl that this sweep would begin. `last` is what the last crawl on this database saw.
+    ///
+    /// Asks the Hub for the address of one file, because its answer states the limits.
+    pub async fn new(
+        hub: &Hub,
+        sweep: Sweep,
+        sweep_seconds: f64,
+        settings: &CrawlSettings,
+        last: Experience,
+    ) -> Result<Self, StoreError> {
+        let Sweep { listed, mut backlog, gone, doubt, error, .. } = sweep;
+        let sweep_requests = hub.usage().requests.to_hub();
+        let mut forecast = Self {
+            listed,
+            gone: gone.len() as u64,
+            doubt,
+            sweep_requests,
+            seconds: sweep_seconds,
+            error: error.as_ref().map(|error| in_full(error)),
+            ..Self::default()
+        };
+        let believed = last.expected_requests >= ENOUGH;
+        let correction = match believed {
+            true => last.reading_requests as f64 / last.expected_requests as f64,
+            false => 1.0,
+        };
+        let budget = &settings.budget;
+        let (mut requests, mut bytes) = (0.0, 0.0);
+        let mut probed = false;
+        while let Some(due) = backlog.next()? {
+            let names = due.entry.siblings.as_deref().unwrap_or_default();
+            let cost = correction * plan::requests(names, &settings.plan) as f64;
+            let weight = bytes_of(&due.entry, &settings.plan) as f64;
+            let over = |most: Option<u64>, sum: f64| most.is_some_and(|most| sum > most as f64);
+            if over(budget.max_requests, sweep_requests as f64 + requests + cost)
+                || over(budget.max_bytes, bytes + weight)
+            {
+                forecast.waiting = 1 + backlog.len() as u64;
+                break;
+            }
+            if !probed {
+                probed = probe(hub, &due.entry).await;
+            }
+            requests += cost;
+            bytes += weight;
+            forecast.repositories += 1;
+        }
+        forecast.requests = requests.round() as u64;
+        forecast.bytes = bytes.round() as u64;
+        forecast.allowed = hub.rate_of_resolvers().map(|rate| (rate.requests, rate.window.as_secs_f64()));
+        let reading = forecast.repositories as f64 * seconds_per_repo(last, settings.fetch.repos_in_flight);
+        let limited = hub.rate_of_resolvers().map_or(0.0, |rate| seconds_at(rate, requests));
+        forecast.bound_by = if limited > reading { Bound::RateLimit } else { Bound::Reading };
+        forecast.cut(sweep_seconds + limited.max(reading), budget.deadline);
+        Ok(forecast)
+    }
+
+    /// Takes the time, or as much of the work as the deadline allows.
+    fn cut(&mut self, seconds: f64, deadline: Option<Duration>) {
+        self.seconds = seconds;
+        let Some(deadline) = deadline.map(|d| d.as_secs_f64()).filter(|d| *d < seconds) else { return };
+        let share = (deadline / seconds).clamp(0.0, 1.0);
+        let part = |n: u64| (n as f64 * share) as u64;
+        self.waiting += self.repositories - part(self.repositories);
+        self.repositories = part(self.repositories);
+        self.requests = part(self.requests);
+        self.bytes = part(self.bytes);
+        self.seconds = deadline;
+        self.bound_by = Bound::Deadline;
+    }
+}
+
+/// Lets the Hub state its limits, which the answers to the listing do not.
+async fn probe(hub: &Hub, entry: &RepoEntry) -> bool {
+    let weights = plan::weights(entry.siblings.as_deref().unwrap_or_default());
+    let (Ok(plan::Weights::Files(paths)), Some(sha)) = (weights, &entry.sha) else { return false };
+    // Whatever the answer is, it has the headers.
+    paths.first().is_some() && hub.open(&entry.id, sha, &paths[0]).await.is_ok()
+}
+
+/// Bytes that are read of a repository: of its weights at most what the plan allows.
+fn bytes_of(entry: &RepoEntry, plan: &PlanSettings) -> u64 {
+    let width = |dtype: &str| match dtype {
+        "F64" | "I64" | "U64" => 8,
+        "F32" | "I32" | "U32" => 4,
+        "F16" | "BF16" | "I16" | "U16" => 2,
+        _ => 1,
+    };
+    let stored = entry.safetensors.as_ref().map_or(0, |p| {
+        p.by_dtype.iter().fold(0u64, |sum, (dtype, n)| sum.saturating_add(n.saturating_mul(width(dtype))))
+    });
+    stored.min(plan.max_bytes)
+}
+
+/// Seconds for one more repository, as the last crawl had them if nothing held it up.
+fn seconds_per_repo(last: Experience, in_flight: usize) -> f64 {
+    let reading = last.seconds - last.sweep_seconds;
+    if last.expected_requests >= ENOUGH && last.rate_limit_wait_seconds < 0.1 * reading {
+        reading / last.rows_written.max(1) as f64
+    } else {
+        SECONDS_PER_REPO / in_flight.max(1) as f64
+    }
+}
+
+/// Seconds that a rate limit takes for so many requests. Of each window the client uses [`USED`]; the last
+/// [`SPREAD`] of that it spreads to the window's end, and what comes before goes at once.
+fn seconds_at(rate: RateOf, requests: f64) -> f64 {
+    let windows = requests / (USED * rate.requests.max(1) as f64);
+    let last = (windows.fract() - (1.0 - SPREAD)).max(0.0) / SPREAD;
+    (windows.floor() + last) * rate.window.as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_windows_take_their_time() {
+        let rate = RateOf { requests: 5000, window: Duration::from_mins(5) };
+        for (requests, seconds) in
+            [(0.0, 0.0), (3900.0, 0.0), (4950.0, 300.0), (9900.0, 600.0), (4455.0, 150.0)]
+        {
+            assert!((seconds_at(rate, requests) - seconds).abs() < 1e-6, "{requests}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_cuts_the_work() {
+        let mut forecast = Forecast { repositories: 1000, requests: 4000, waiting: 5, ..Forecast::default() };
+        forecast.cut(100.0, Some(Duration::from_secs(25)));
+        assert_eq!((forecast.repositories, forecast.requests, forecast.waiting), (250, 1000, 755));
+        assert_eq!((forecast.seconds, forecast.bound_by), (25.0, Bound::Deadline));
+        forecast.cut(10.0, Some(Duration::from_secs(25)));
+        assert_eq!((forecast.repositories, forecast.seconds), (250, 10.0));
+    }
+
+    #[test]
+    fn experience_counts_when_nothing_held_it_up() {
+        let last = Experience {
+            expected_requests: 100,
+            rows_written: 50,
+            seconds: 12.0,
+            sweep_seconds: 2.0,
+            ..Experience::default()
+        };
+        assert_eq!(seconds_per_repo(last, 8), 0.2);
+        assert_eq!(seconds_per_repo(Experience { rate_limit_wait_seconds: 9.0, ..last }, 8), 0.0625);
+        assert_eq!(seconds_per_repo(Experience::default(), 1), 0.5);
+    }
+}

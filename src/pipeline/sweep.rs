@@ -1,0 +1,236 @@
+//! Everything that the Hub lists, beside everything that is known: what is to be read, what is only to be written
+//! anew, and what has gone.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
+
+use super::progress::Progress;
+use super::report::in_full;
+use crate::hub::{Hub, HubError, HubErrorKind, RepoEntry};
+use crate::stages::backlog::{Backlog, Due};
+use crate::stages::changes::{self, Change, Retry};
+use crate::stages::enumerate::{self, EnumerateSettings, Enumerated};
+use crate::stages::fetch::outcome_of_hub_error;
+use crate::stages::write::bare_row;
+use crate::store::{Known, Live, Outcome, Row, RowRef, StoreError, Tag, Waiting};
+
+/// Descriptions that may wait between listing and comparing: one page.
+const QUEUE: usize = 1000;
+const DAY: i64 = 86_400_000;
+
+/// Repositories by what the listing says of them. They add up to `listed`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// All.
+    pub listed: u64,
+    /// Not known before.
+    pub new: u64,
+    /// With another commit.
+    pub changed: u64,
+    /// Not readable before, and to be tried again.
+    pub again: u64,
+    /// With another name.
+    pub renamed: u64,
+    /// Back after they had gone.
+    pub returned: u64,
+    /// With another way of access.
+    pub regated: u64,
+    /// As known.
+    pub unchanged: u64,
+    /// Not wanted, by the settings.
+    pub filtered: u64,
+    /// Listed or asked for in a way that names no repository.
+    pub unnamed: u64,
+}
+
+/// What a sweep found.
+pub struct Sweep {
+    /// How many.
+    pub listed: Listed,
+    /// To be read, in order.
+    pub backlog: Backlog,
+    /// Rows to be written anew with what the listing says.
+    pub relabelled: Vec<(RepoEntry, RowRef)>,
+    /// Rows of names that are none.
+    pub unnamed: Vec<Row>,
+    /// Rows of repositories that are listed no more.
+    pub gone: Vec<RowRef>,
+    /// Why repositories that seem to have gone are not believed to.
+    pub doubt: Option<String>,
+    /// Whether it came to the end of the list.
+    pub complete: bool,
+    /// Why not, if the listing broke off.
+    pub error: Option<HubError>,
+}
+
+impl Sweep {
+    /// Repositories whose rows are only written anew.
+    pub fn relabelled(&self) -> u64 {
+        self.listed.renamed + self.listed.returned + self.listed.regated
+    }
+}
+
+/// What is known before a sweep.
+pub struct Before<'a> {
+    /// The live rows; what is listed is added and marked.
+    pub live: &'a mut Live,
+    /// What the last crawl left over.
+    pub waiting: Vec<Waiting>,
+    /// Where the backlog may take room.
+    pub folder: &'a Path,
+    /// The time, milliseconds since 1970.
+    pub now: i64,
+}
+
+/// Lists and compares. When `stop` becomes true, what was listed so far is the result.
+pub async fn sweep(
+    hub: &Hub,
+    before: Before<'_>,
+    settings: &EnumerateSettings,
+    progress: &Arc<Progress>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<Sweep, StoreError> {
+    let Before { live, waiting, folder, now } = before;
+    let (send, mut receive) = mpsc::channel(QUEUE);
+    let listing = tokio::spawn({
+        let (hub, settings, progress) = (hub.clone(), settings.clone(), Arc::clone(progress));
+        async move { enumerate::enumerate(&hub, &settings, send, || progress.found()).await }
+            .instrument(tracing::info_span!("enumerate"))
+    });
+    let since: std::collections::HashMap<Tag, i64> =
+        waiting.iter().map(|w| (Tag::of(&w.hub_id), w.since)).collect();
+    drop(waiting);
+    let retry = match settings.repos.is_empty() {
+        true => Retry::Before(now - i64::from(settings.retry_days) * DAY),
+        false => Retry::Always,
+    };
+    let mut sweep = Sweep {
+        listed: Listed::default(),
+        backlog: Backlog::new(folder)?,
+        relabelled: Vec::new(),
+        unnamed: Vec::new(),
+        gone: Vec::new(),
+        doubt: None,
+        complete: false,
+        error: None,
+    };
+    let mut seen = Seen::default();
+    let stopped = loop {
+        let one = tokio::select! {
+            biased;
+            Ok(_) = stop.wait_for(|stop| *stop) => break true,
+            one = receive.recv() => one,
+        };
+        let Some(one) = one else { break false };
+        match one {
+            Enumerated::Found(entry) => {
+                let key = Tag::of(&entry.object_id);
+                if !seen.first(key) {
+                    // The listing shifted under us; it was taken into account already.
+                    continue;
+                }
+                sweep.listed.listed += 1;
+                let known = live.repos.get(&key).copied();
+                if !settings.wants(&entry) {
+                    sweep.listed.filtered += 1;
+                    continue;
+                }
+                let change = changes::change(&entry, known.as_ref(), retry);
+                sweep.listed.count(change);
+                if change.is_due() {
+                    let due = Due { entry: *entry, since: since.get(&key).copied() };
+                    sweep.backlog.push(&due, settings.order)?;
+                } else if let Some(Known { at, .. }) = known.filter(|_| change.is_relabelling()) {
+                    sweep.relabelled.push((*entry, at));
+                }
+            }
+            // The names after this one would end the same way.
+            Enumerated::Failed { error, .. } if matches!(error.kind(), HubErrorKind::HostDown { .. }) => {
+                sweep.error = Some(error);
+                break false;
+            }
+            Enumerated::Failed { name, error } => {
+                sweep.unnamed(bare_row(&name, outcome_of_hub_error(&error), in_full(&error)), live);
+            }
+            Enumerated::Rejected { name, reason } => {
+                sweep.unnamed(bare_row(&name, Outcome::Malformed, reason), live);
+            }
+        }
+    };
+    drop(receive);
+    match listing.await {
+        Ok(Ok(())) => sweep.complete = !stopped && sweep.error.is_none(),
+        Ok(Err(error)) => sweep.error = Some(error),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+    if sweep.complete && settings.is_whole() {
+        sweep.find_gone(live, &seen, settings.max_gone);
+    }
+    sweep.backlog.sort()?;
+    Ok(sweep)
+}
+
+/// The ids that were listed.
+#[derive(Default)]
+struct Seen(std::collections::HashSet<Tag>);
+
+impl Seen {
+    fn first(&mut self, id: Tag) -> bool {
+        self.0.insert(id)
+    }
+}
+
+impl Sweep {
+    /// A row for what has no description; once is enough as long as it ends the same way for good.
+    fn unnamed(&mut self, row: Row, live: &Live) {
+        self.listed.listed += 1;
+        let same = live.of(&row.hub_id).is_some_and(|k| k.outcome == row.outcome && k.outcome.is_final());
+        if same {
+            self.listed.unchanged += 1;
+        } else {
+            self.listed.unnamed += 1;
+            self.unnamed.push(row);
+        }
+    }
+
+    fn find_gone(&mut self, live: &Live, seen: &Seen, most: f64) {
+        let was_there = |known: &Known| !known.gone && known.sha.is_some();
+        let there = live.repos.values().filter(|known| was_there(known)).count();
+        let gone = live.repos.iter().filter(|(id, known)| was_there(known) && !seen.0.contains(id));
+        let mut gone: Vec<RowRef> = gone.map(|(_, known)| known.at).collect();
+        if gone.len() as f64 > (most * there as f64).max(1.0) {
+            self.doubt = Some(format!(
+                "{} of {there} known repositories are not listed, more than the {:.1} % that are believed; none was \
+                 marked as gone",
+                gone.len(),
+                100.0 * most
+            ));
+            return;
+        }
+        gone.sort_unstable();
+        self.gone = gone;
+    }
+}
+
+impl Listed {
+    fn count(&mut self, change: Change) {
+        *match change {
+            Change::New => &mut self.new,
+            Change::Changed => &mut self.changed,
+            Change::Again => &mut self.again,
+            Change::Renamed => &mut self.renamed,
+            Change::Returned => &mut self.returned,
+            Change::Regated => &mut self.regated,
+            Change::Unchanged => &mut self.unchanged,
+        } += 1;
+    }
+
+    /// Repositories to be read.
+    pub fn due(&self) -> u64 {
+        self.new + self.changed + self.again
+    }
+}

@@ -1,0 +1,153 @@
+//! What is new: a listed repository beside what is known of it. Joined on the Hub's immutable id, because names are
+//! given up and taken by others.
+
+use crate::hub::{Gated, RepoEntry};
+use crate::store::{Known, Outcome, Tag};
+
+/// What has become of a repository since it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is not known.
+    New,
+    /// It has another commit, or the listing does not say which.
+    Changed,
+    /// It could not be read, and now may be.
+    Again,
+    /// It has another name.
+    Renamed,
+    /// It had gone and is back, as it was.
+    Returned,
+    /// Access to it is granted in another way.
+    Regated,
+    /// Nothing.
+    Unchanged,
+}
+
+/// When a repository that could not be read is tried again though nothing about it has changed.
+#[derive(Clone, Copy, Debug)]
+pub enum Retry {
+    /// At once: it was asked for by name.
+    Always,
+    /// When its row was made before this time, milliseconds since 1970.
+    Before(i64),
+}
+
+/// How the database names a way of access.
+pub fn gated(gated: Option<Gated>) -> &'static str {
+    match gated {
+        Some(Gated::Auto) => "auto",
+        Some(Gated::Manual) => "manual",
+        Some(Gated::False) | None => "false",
+    }
+}
+
+/// Compares a description with the live row.
+pub fn change(entry: &RepoEntry, known: Option<&Known>, retry: Retry) -> Change {
+    let Some(known) = known else { return Change::New };
+    let sha = entry.sha.as_deref().map(Tag::of);
+    if sha.is_none() || sha != known.sha {
+        return Change::Changed;
+    }
+    let regated = Tag::of(gated(entry.gated)) != known.gated;
+    let may_heal = match known.outcome {
+        // Ended for reasons that lie in its files.
+        Outcome::Indexed | Outcome::Unsupported | Outcome::Malformed => false,
+        Outcome::Unreachable => true,
+        // The listing would say so, but for a grant to this token alone.
+        Outcome::Gated | Outcome::Missing | Outcome::Disabled => {
+            let enabled = known.outcome == Outcome::Disabled && entry.disabled != Some(true);
+            let long_ago = match retry {
+                Retry::Always => true,
+                Retry::Before(time) => known.crawled_at < time,
+            };
+            enabled || regated || known.gone || long_ago
+        }
+    };
+    if may_heal {
+        Change::Again
+    } else if known.gone {
+        Change::Returned
+    } else if Tag::of(entry.id.as_str()) != known.name {
+        Change::Renamed
+    } else if regated {
+        Change::Regated
+    } else {
+        Change::Unchanged
+    }
+}
+
+impl Change {
+    /// Whether its files are to be read.
+    pub fn is_due(self) -> bool {
+        matches!(self, Self::New | Self::Changed | Self::Again)
+    }
+
+    /// Whether its row is to be written again with what the listing says, without reading files.
+    pub fn is_relabelling(self) -> bool {
+        matches!(self, Self::Renamed | Self::Returned | Self::Regated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::RowRef;
+
+    const SHA: &str = "0123456789012345678901234567890123456789";
+
+    fn entry(more: &serde_json::Value) -> RepoEntry {
+        let mut value = json!({"_id": "x", "id": "org/name", "sha": SHA});
+        let object = value.as_object_mut().unwrap();
+        object.extend(more.as_object().unwrap().clone());
+        RepoEntry::read(value, 0).unwrap()
+    }
+
+    fn known(outcome: Outcome) -> Known {
+        Known {
+            name: Tag::of("org/name"),
+            sha: Some(Tag::of(SHA)),
+            gated: Tag::of("false"),
+            crawled_at: 1000,
+            outcome,
+            gone: false,
+            at: RowRef { shard: 0, row: 0 },
+        }
+    }
+
+    #[test]
+    fn what_the_listing_says_decides() {
+        let indexed = known(Outcome::Indexed);
+        let of =
+            |more: serde_json::Value, known: &Known| change(&entry(&more), Some(known), Retry::Before(0));
+        assert_eq!(change(&entry(&json!({})), None, Retry::Before(0)), Change::New);
+        assert_eq!(of(json!({}), &indexed), Change::Unchanged);
+        assert_eq!(of(json!({"sha": "f".repeat(40)}), &indexed), Change::Changed);
+        assert_eq!(of(json!({"sha": null}), &indexed), Change::Changed);
+        assert_eq!(of(json!({"id": "org/other"}), &indexed), Change::Renamed);
+        assert_eq!(of(json!({"gated": "auto"}), &indexed), Change::Regated);
+        assert_eq!(of(json!({}), &Known { gone: true, ..indexed }), Change::Returned);
+        // A new commit matters more than a new name.
+        assert_eq!(of(json!({"id": "org/other", "sha": "f".repeat(40)}), &indexed), Change::Changed);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again_when_it_may_work() {
+        let of =
+            |more: serde_json::Value, outcome, retry| change(&entry(&more), Some(&known(outcome)), retry);
+        let later = Retry::Before(0);
+        for outcome in [Outcome::Gated, Outcome::Missing] {
+            assert_eq!(of(json!({}), outcome, later), Change::Unchanged);
+            assert_eq!(of(json!({}), outcome, Retry::Before(1001)), Change::Again);
+            assert_eq!(of(json!({}), outcome, Retry::Always), Change::Again);
+            assert_eq!(of(json!({"gated": "manual"}), outcome, later), Change::Again);
+        }
+        assert_eq!(of(json!({"disabled": true}), Outcome::Disabled, later), Change::Unchanged);
+        assert_eq!(of(json!({}), Outcome::Disabled, later), Change::Again);
+        assert_eq!(of(json!({}), Outcome::Unreachable, later), Change::Again);
+        for outcome in [Outcome::Malformed, Outcome::Unsupported] {
+            assert_eq!(of(json!({}), outcome, Retry::Always), Change::Unchanged);
+        }
+    }
+}
