@@ -1,7 +1,8 @@
 //! The rate limiter: fixed windows, one for each bucket and client.
 //!
 //! A window opens with the first request of a client and closes `window_seconds` later. Every
-//! request counts, refused ones too, and every answer says what is left.
+//! request counts, refused ones too, and every answer says what is left. The headers speak of whole
+//! seconds: what is left of a window and its length are rounded up there, and the length is at least 1.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, header::HeaderName};
 
+use super::counters::PerBucket;
+use super::history::{History, WindowCount};
 use super::settings::Limits;
 
 /// Announced where there is no limit: clients that plan with the header never slow down.
@@ -43,6 +46,7 @@ pub(crate) struct Quota {
     /// Seconds to the end of the window, rounded up.
     pub(crate) reset: u64,
     pub(crate) limit: u64,
+    /// Length of the window in seconds, rounded up.
     pub(crate) window: u64,
     /// Requests of this client in this window, this one included.
     pub(crate) seen: u64,
@@ -67,22 +71,39 @@ impl Quota {
 struct Window {
     opened: Instant,
     seen: u64,
+    /// Its number in the history of the bucket.
+    number: u64,
+}
+
+/// The windows that are open, and all that were.
+#[derive(Debug, Default)]
+struct Windows {
+    open: HashMap<(Bucket, String), Window>,
+    history: PerBucket<History>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Limiter {
     limits: Limits,
-    windows: Mutex<HashMap<(Bucket, String), Window>>,
+    length: Duration,
+    started: Instant,
+    windows: Mutex<Windows>,
 }
 
 impl Limiter {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, windows: Mutex::default() }
+        // The settings were checked: there is such a duration.
+        let length = Duration::try_from_secs_f64(limits.window_seconds).unwrap_or(Duration::MAX);
+        Self { limits, length, started: Instant::now(), windows: Mutex::default() }
+    }
+
+    /// The windows so far, the latest of each bucket.
+    pub(crate) fn windows(&self) -> PerBucket<Vec<WindowCount>> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner).history.map(History::list)
     }
 
     /// Counts a request of `client`; one that is `free` only reads the state of the window.
     pub(crate) fn take(&self, bucket: Bucket, client: &str, free: bool, now: Instant) -> Quota {
-        let length = Duration::from_secs(self.limits.window_seconds);
         let limit = match bucket {
             Bucket::Api => self.limits.api,
             Bucket::Resolvers => self.limits.resolvers,
@@ -91,26 +112,40 @@ impl Limiter {
         let limit = if limit == 0 { UNLIMITED } else { limit };
 
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        if windows.len() >= MAX_WINDOWS {
-            windows.retain(|_, window| now.duration_since(window.opened) < length);
+        let Windows { open, history } = &mut *windows;
+        let history = history.of(bucket);
+        let is_open = |window: &Window| now.duration_since(window.opened) < self.length;
+        if open.len() >= MAX_WINDOWS {
+            open.retain(|_, window| is_open(window));
         }
-        let window =
-            windows.entry((bucket, client.to_owned())).or_insert_with(|| Window { opened: now, seen: 0 });
-        if now.duration_since(window.opened) >= length {
-            *window = Window { opened: now, seen: 0 };
+        let mut fresh = || {
+            let start = now.duration_since(self.started).as_secs_f64();
+            Window { opened: now, seen: 0, number: history.open(start) }
+        };
+        let window = open.entry((bucket, client.to_owned())).or_insert_with(&mut fresh);
+        if !is_open(window) {
+            *window = fresh();
         }
         window.seen += u64::from(!free);
-        let left = (window.opened + length).saturating_duration_since(now);
+        let granted = free || window.seen <= limit;
+        if !free {
+            history.count(window.number, granted);
+        }
         Quota {
             bucket,
-            granted: free || window.seen <= limit,
+            granted,
             left: limit.saturating_sub(window.seen),
-            reset: left.as_millis().div_ceil(1000) as u64,
+            reset: whole_seconds(self.length.saturating_sub(now.duration_since(window.opened))),
             limit,
-            window: self.limits.window_seconds,
+            window: whole_seconds(self.length),
             seen: window.seen,
         }
     }
+}
+
+/// Rounded up, so that whoever waits so long has waited long enough.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 #[cfg(test)]
@@ -119,11 +154,28 @@ mod tests {
 
     #[test]
     fn counts_down_refuses_and_starts_again() {
-        let limiter = Limiter::new(Limits { api: 2, window_seconds: 10, ..Limits::default() });
+        let limiter = Limiter::new(Limits { api: 2, window_seconds: 10.0, ..Limits::default() });
         let start = Instant::now();
         let at = |seconds| limiter.take(Bucket::Api, "ip", false, start + Duration::from_secs(seconds));
         let seen: Vec<_> = [0, 1, 9, 10].map(at).iter().map(|q| (q.granted, q.left, q.reset)).collect();
         assert_eq!(seen, [(true, 1, 10), (true, 0, 9), (false, 0, 1), (true, 1, 10)]);
+    }
+
+    #[test]
+    fn windows_shorter_than_a_second_are_announced_in_whole_ones_and_remembered() {
+        let limiter = Limiter::new(Limits { api: 2, window_seconds: 0.25, ..Limits::default() });
+        let start = limiter.started;
+        let at = |millis| limiter.take(Bucket::Api, "ip", false, start + Duration::from_millis(millis));
+        let taken = [0, 10, 249, 500, 760].map(at);
+        assert_eq!(taken.map(|quota| quota.granted), [true, true, false, true, true]);
+        assert!(taken.iter().all(|quota| (quota.reset, quota.window) == (1, 1)));
+        assert!(limiter.take(Bucket::Pages, "ip", true, start).granted);
+
+        let counted = |start, admitted, refused| WindowCount { start, admitted, refused };
+        let windows = limiter.windows();
+        assert_eq!(windows.api, [counted(0.0, 2, 1), counted(0.5, 1, 0), counted(0.76, 1, 0)]);
+        assert_eq!(windows.pages, [counted(0.0, 0, 0)], "a free request opens a window and counts in none");
+        assert_eq!(windows.resolvers, []);
     }
 
     #[test]

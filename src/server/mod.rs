@@ -6,12 +6,12 @@
 //!
 //! | part | file |
 //! |---|---|
-//! | a folder becomes models | `catalogue/` |
+//! | a folder becomes models, and a rule any number more | `catalogue/`, `catalogue/made_up/` |
 //! | first origin, the hub: steps of every request, grammar of paths | `hub.rs`, `route.rs` |
 //! | its answers | `listing/`, `model.rs`, `tree.rs`, `resolve.rs`, `fields.rs` |
 //! | who may see what; every error in one table | `access.rs`, `refusal.rs` |
 //! | second origin, the CDN: signed addresses, ranges, streamed bodies | `cdn.rs`, `signing.rs`, `download.rs`, `range.rs`, `body.rs` |
-//! | quotas, faults, counts | `limits.rs`, `faults.rs`, `counters.rs` |
+//! | quotas, faults, counts | `limits.rs`, `history.rs`, `faults.rs`, `counters.rs` |
 //!
 //! What it never does: write to the folder, serve a file that the scan did not list, read a file
 //! into memory to send it, or speak Xet.
@@ -24,6 +24,7 @@ mod counters;
 mod download;
 mod faults;
 mod fields;
+mod history;
 mod hub;
 mod limits;
 mod listing;
@@ -48,6 +49,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::Response;
+use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -60,10 +62,13 @@ use self::signing::Signer;
 
 pub use self::catalogue::ScanError;
 pub use self::counters::{Counters, FaultCounts, PerBucket};
+pub use self::history::WindowCount;
 pub use self::settings::{Behaviour, Limits, MultiRange, Settings, SettingsError};
 
 /// Settings that make requests fail; see [`Settings::faults`].
 pub use self::settings::Faults as FaultSettings;
+/// Settings of the repositories that no folder holds; see [`Settings::made_up`].
+pub use self::settings::MadeUp as MadeUpSettings;
 
 /// Time that connections get to finish when the server stops.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -142,10 +147,10 @@ pub async fn start(
     settings.check()?;
     let (hub_listener, hub_url) = listen(hub, &settings).await?;
     let (cdn_listener, cdn_url) = listen(cdn, &settings).await?;
-    let (folder, digests) = (dir.to_owned(), DigestCache::default());
+    let (folder, digests, made_up) = (dir.to_owned(), DigestCache::default(), settings.made_up.clone());
     let (digests, catalogue) = tokio::task::spawn_blocking({
         let folder = folder.clone();
-        move || catalogue::scan(&folder, &digests).map(|catalogue| (digests, catalogue))
+        move || catalogue::scan(&folder, &digests, &made_up).map(|catalogue| (digests, catalogue))
     })
     .await??;
     let shared = Arc::new(Shared {
@@ -161,7 +166,10 @@ pub async fn start(
         cdn_url,
     });
     let (stop, stopping) = watch::channel(false);
-    let hub_routes = Router::new().fallback(hub::serve).with_state(Arc::clone(&shared));
+    let hub_routes = Router::new()
+        .route(counters::ADDRESS, get(counters::serve))
+        .fallback(hub::serve)
+        .with_state(Arc::clone(&shared));
     let cdn_routes = Router::new().fallback(cdn::serve).with_state(Arc::clone(&shared));
     let origins =
         vec![spawn(hub_listener, hub_routes, stopping.clone()), spawn(cdn_listener, cdn_routes, stopping)];
@@ -206,11 +214,18 @@ impl Running {
         self.shared.tally.read()
     }
 
+    /// What the rate limiter let through and refused in each window of each client, by bucket in
+    /// the order in which they were opened; the latest 10,000 of a bucket.
+    pub fn windows(&self) -> PerBucket<Vec<WindowCount>> {
+        self.shared.limiter.windows()
+    }
+
     /// Reads the folder again. Requests under way keep the snapshot they started with.
     pub async fn rescan(&self) -> Result<(), ServerError> {
         let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || {
-            let catalogue = Arc::new(catalogue::scan(&shared.folder, &shared.digests)?);
+            let catalogue =
+                Arc::new(catalogue::scan(&shared.folder, &shared.digests, &shared.settings.made_up)?);
             *shared.catalogue.write().unwrap_or_else(PoisonError::into_inner) = catalogue;
             Ok(())
         })

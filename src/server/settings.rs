@@ -51,6 +51,8 @@ pub struct Settings {
     pub faults: Faults,
     /// Points in which observations of the live Hub disagree.
     pub behaviour: Behaviour,
+    /// Repositories beside those of the folder, to measure on.
+    pub made_up: MadeUp,
 }
 
 impl Default for Settings {
@@ -63,6 +65,7 @@ impl Default for Settings {
             tokens: BTreeMap::new(),
             faults: Faults::default(),
             behaviour: Behaviour::default(),
+            made_up: MadeUp::default(),
         }
     }
 }
@@ -77,13 +80,14 @@ pub struct Limits {
     pub resolvers: u64,
     /// Everything else.
     pub pages: u64,
-    /// Length of the window.
-    pub window_seconds: u64,
+    /// Length of the window; a fraction compresses time. The headers state whole seconds, rounded
+    /// up: `t=` to the end of the window, and `w=`, which is never 0.
+    pub window_seconds: f64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { api: 0, resolvers: 0, pages: 0, window_seconds: 300 }
+        Self { api: 0, resolvers: 0, pages: 0, window_seconds: 300.0 }
     }
 }
 
@@ -171,6 +175,47 @@ impl Default for Behaviour {
     }
 }
 
+/// Repositories that no folder holds: each is computed from `seed` and its number when it is asked
+/// for, so they take no memory however many they are.
+///
+/// They are named `made-up-0042/model-0000042`, are public, and were created one after the other
+/// from 2020 on. The list shows them with `sort=createdAt` only, in either direction, with
+/// `filter`, `author` and the like; another order, or `search`, is answered 400.
+///
+/// One server after another with the same `seed` is one Hub at different times: more `repos` append
+/// to the list, a larger share holds a smaller one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MadeUp {
+    /// How many there are, at most [`MadeUp::MOST`].
+    pub repos: u64,
+    /// Model of the folder whose files, configuration and parameter counts they have; without it
+    /// they have none. Git's files are named as in the template. Of files under LFS each states a
+    /// sha256 of its own, which is not that of the bytes.
+    pub template: Option<String>,
+    /// Decides everything that chance decides about them.
+    pub seed: u64,
+    /// Share that states the LFS hashes of an earlier one.
+    pub duplicates: f64,
+    /// Share that has another commit, other LFS hashes and a `lastModified` of 2025-01-01.
+    pub changed: f64,
+    /// Share that is missing, from the list as in all other answers.
+    pub gone: f64,
+    /// Share that has another name, `made-up-0042/renamed-0000042`, to which the old one leads.
+    pub renamed: f64,
+}
+
+impl MadeUp {
+    /// Most repositories that can be made up: names and ids have room for no more.
+    pub const MOST: u64 = 10_000_000;
+}
+
+impl Default for MadeUp {
+    fn default() -> Self {
+        Self { repos: 0, template: None, seed: 1, duplicates: 0.0, changed: 0.0, gone: 0.0, renamed: 0.0 }
+    }
+}
+
 impl Settings {
     /// Reads a settings file; what it leaves out keeps its default.
     pub fn from_toml(text: &str) -> Result<Self, SettingsError> {
@@ -205,6 +250,10 @@ impl Settings {
             ("faults.ignore_range", self.faults.ignore_range),
             ("faults.expire", self.faults.expire),
             ("faults.too_many", self.faults.too_many),
+            ("made_up.duplicates", self.made_up.duplicates),
+            ("made_up.changed", self.made_up.changed),
+            ("made_up.gone", self.made_up.gone),
+            ("made_up.renamed", self.made_up.renamed),
         ];
         for (name, share) in shares {
             if !(0.0..=1.0).contains(&share) {
@@ -212,16 +261,25 @@ impl Settings {
                 return Err(SettingsError::Unusable { name, value: share.to_string(), reason });
             }
         }
-        let counts = [
-            ("page_limit", self.page_limit as u64),
-            ("limits.window_seconds", self.limits.window_seconds),
-            ("url_ttl_seconds", self.url_ttl_seconds),
-        ];
+        let counts = [("page_limit", self.page_limit as u64), ("url_ttl_seconds", self.url_ttl_seconds)];
         for (name, count) in counts {
             if !(1..=1_000_000_000).contains(&count) {
                 let reason = "at least 1, at most 1000000000";
                 return Err(SettingsError::Unusable { name, value: count.to_string(), reason });
             }
+        }
+        let window = self.limits.window_seconds;
+        if !(0.001..=1e9).contains(&window) {
+            let (name, value) = ("limits.window_seconds", window.to_string());
+            return Err(SettingsError::Unusable {
+                name,
+                value,
+                reason: "at least 0.001, at most 1000000000",
+            });
+        }
+        if self.made_up.repos > MadeUp::MOST {
+            let (name, value) = ("made_up.repos", self.made_up.repos.to_string());
+            return Err(SettingsError::Unusable { name, value, reason: "at most 10000000" });
         }
         Ok(())
     }
@@ -267,6 +325,10 @@ mod tests {
             "tokens.hf_reader=[\"*\"]",
             "tokens.hf_x=[\"a/b\"]",
             "public_host=hub.internal",
+            "limits.window_seconds=0.5",
+            "made_up.repos=3000000",
+            "made_up.template=acme/tiny",
+            "made_up.changed=0.01",
         ] {
             settings.set(text).unwrap();
         }
@@ -275,6 +337,9 @@ mod tests {
         assert!(!settings.behaviour.pin_ranges);
         assert_eq!(settings.behaviour.multi_range, MultiRange::Multipart);
         assert_eq!(settings.public_host.as_deref(), Some("hub.internal"));
+        assert!((settings.limits.window_seconds - 0.5).abs() < f64::EPSILON);
+        assert_eq!((settings.made_up.repos, settings.made_up.seed), (3_000_000, 1));
+        assert_eq!(settings.made_up.template.as_deref(), Some("acme/tiny"));
         assert_eq!(settings.tokens["hf_x"], ["a/b"]);
         assert_eq!(settings.tokens["hf_reader"], ["*"], "an override leaves the others alone");
     }
@@ -282,9 +347,21 @@ mod tests {
     #[test]
     fn nonsense_is_refused_and_changes_nothing() {
         let mut settings = Settings::default();
-        for text in
-            ["limits.api", "limits.apis=5", "limits=5", "limits.api=many", "faults.expire=2", "page_limit=0"]
-        {
+        for text in [
+            "limits.api",
+            "limits.apis=5",
+            "limits=5",
+            "limits.api=many",
+            "limits.window_seconds=0",
+            "limits.window_seconds=nan",
+            "faults.expire=2",
+            "page_limit=0",
+            "made_up.repo=1",
+            "made_up.repos=-1",
+            "made_up.repos=10000001",
+            "made_up.changed=1.1",
+            "made_up.gone=-0.1",
+        ] {
             assert!(settings.set(text).is_err(), "{text}");
         }
         assert_eq!(settings, Settings::default());

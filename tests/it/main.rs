@@ -19,5 +19,6 @@ mod index;
 mod run;
 mod scan;
 mod server;
+mod server_made_up;
 mod support;
 mod write;

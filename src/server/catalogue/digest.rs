@@ -59,10 +59,15 @@ fn lfs_blob(file: &Found) -> io::Result<Blob> {
         Some(name) => name.to_owned(),
         None => hex(&hash::<Sha256>(Sha256::new(), file)?),
     };
-    let pointer = pointer(&sha256, file.size);
+    Ok(lfs_named(sha256, file.size))
+}
+
+/// A file under LFS whose content has this name.
+pub(super) fn lfs_named(sha256: String, size: u64) -> Blob {
+    let pointer = pointer(&sha256, size);
     let oid = hex(&blob_hasher(pointer.len() as u64).chain_update(&pointer).finalize());
     let xet_hash = hex(&Sha256::new().chain_update("xet").chain_update(&sha256).finalize());
-    Ok(Blob { oid, lfs: Some(Lfs { sha256, xet_hash, pointer_size: pointer.len() as u64 }) })
+    Blob { oid, lfs: Some(Lfs { sha256, xet_hash, pointer_size: pointer.len() as u64 }) }
 }
 
 fn git_blob(file: &Found) -> io::Result<Blob> {

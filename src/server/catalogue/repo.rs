@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 /// One revision of one model; the folder holds no older ones.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Repo {
     /// `org/name`; models of the early days have no organisation.
     pub(crate) id: String,
@@ -32,13 +33,13 @@ pub(crate) struct Repo {
     /// What the list shows of config.json and tokenizer_config.json.
     pub(crate) config: Option<Value>,
     pub(crate) parameters: Option<Parameters>,
-    /// Sorted by path.
-    pub(crate) files: Vec<RepoFile>,
+    /// Sorted by path; shared by all that were made up after one model.
+    pub(crate) files: Arc<[RepoFile]>,
     /// Path to git tree id.
     pub(crate) folders: BTreeMap<String, String>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct RepoFile {
     pub(crate) path: String,
     /// Where the bytes are; symbolic links are resolved.
@@ -97,14 +98,14 @@ impl Serialize for Gated {
 }
 
 /// Models that this one was made from.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bases {
     pub(crate) relation: &'static str,
     pub(crate) models: Vec<String>,
 }
 
 /// Stored elements of the safetensors files.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Parameters {
     /// Per dtype.
     pub(crate) parameters: BTreeMap<String, u64>,

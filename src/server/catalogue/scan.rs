@@ -23,6 +23,7 @@ use super::overrides::{FolderOverrides, ModelOverrides};
 use super::repo::{Repo, RepoFile};
 use super::walk::{self, Found};
 use super::{Catalogue, card, weights};
+use crate::server::settings;
 use crate::server::text::{hex, is_hex, parse_timestamp};
 
 /// Cards, configurations and overrides beyond this size are not read.
@@ -55,6 +56,9 @@ pub enum ScanError {
         /// What it says.
         text: String,
     },
+    /// Made-up repositories shall have the files of a model that the folder does not have.
+    #[error("made_up.template: there is no {0} in the folder")]
+    NoTemplate(String),
 }
 
 /// Where a model lies.
@@ -66,7 +70,11 @@ struct Source {
 }
 
 /// Reads the folder; unchanged files are not hashed again.
-pub(crate) fn scan(root: &Path, digests: &DigestCache) -> Result<Catalogue, ScanError> {
+pub(crate) fn scan(
+    root: &Path,
+    digests: &DigestCache,
+    made_up: &settings::MadeUp,
+) -> Result<Catalogue, ScanError> {
     let at = |source| ScanError::Io { path: root.to_owned(), source };
     let root = root.canonicalize().map_err(at)?;
     let folder: FolderOverrides = json_or_default(&root.join("hub.json"))?;
@@ -82,7 +90,7 @@ pub(crate) fn scan(root: &Path, digests: &DigestCache) -> Result<Catalogue, Scan
         })
         .collect();
     info!(models = repos.len(), "scanned {}", root.display());
-    Ok(Catalogue::new(repos, folder.renames))
+    Catalogue::new(repos, folder.renames, made_up)
 }
 
 /// Every model folder, in either layout, sorted by id; `models/` wins over the cache.
@@ -186,7 +194,7 @@ fn read(root: &Path, source: &Source, digests: &DigestCache) -> Result<Repo, Sca
         card,
         parameters,
         folders: folder_ids(&files),
-        files,
+        files: files.into(),
     })
 }
 

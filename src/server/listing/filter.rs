@@ -37,11 +37,24 @@ impl<'a> Filter<'a> {
         })
     }
 
+    pub(super) fn searches(&self) -> bool {
+        self.search.is_some()
+    }
+
+    pub(super) fn author(&self) -> Option<&'a str> {
+        self.author
+    }
+
     pub(super) fn admits(&self, repo: &Repo) -> bool {
+        self.search.as_ref().is_none_or(|text| repo.id.to_lowercase().contains(text))
+            && self.author.is_none_or(|author| repo.author() == author)
+            && self.admits_kind(repo)
+    }
+
+    /// The conditions on anything but the name.
+    pub(super) fn admits_kind(&self, repo: &Repo) -> bool {
         let total = repo.parameters.as_ref().map(|parameters| parameters.total);
         !self.impossible
-            && self.search.as_ref().is_none_or(|text| repo.id.to_lowercase().contains(text))
-            && self.author.is_none_or(|author| repo.author() == author)
             && self.tags.iter().all(|tag| repo.tags.contains(tag))
             && self.pipeline_tag.is_none_or(|tag| repo.pipeline_tag.as_deref() == Some(tag))
             && self.gated.is_none_or(|gated| gated == (repo.gated != Gated::No))

@@ -2,6 +2,10 @@
 
 mod filter;
 mod keyset;
+mod made_up;
+
+use std::cmp::Ordering;
+use std::sync::Arc;
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -9,11 +13,18 @@ use serde_json::Value;
 
 use self::filter::Filter;
 use self::keyset::{Place, Sort};
+use super::catalogue::Repo;
 use super::fields::{self, Scope, View};
 use super::hub::Ask;
 use super::refusal::Refusal;
 use super::reply;
 use super::text::query_without;
+
+/// A row before it is shown.
+enum Row<'a> {
+    Folder(&'a Arc<Repo>),
+    MadeUp(u64),
+}
 
 pub(crate) fn list(ask: &Ask<'_>) -> Result<Response, Refusal> {
     let query = &ask.query;
@@ -32,17 +43,23 @@ pub(crate) fn list(ask: &Ask<'_>) -> Result<Response, Refusal> {
         ),
     };
 
-    let mut rows: Vec<_> = ask
+    let mut folder: Vec<_> = ask
         .catalogue
         .repos
         .iter()
         .filter(|repo| ask.reader.may_see(repo) && filter.admits(repo))
-        .map(|repo| (Place::of(repo, sort), repo))
+        .map(|repo| (Place::of(repo, sort), Row::Folder(repo)))
         .filter(|(place, _)| after.as_ref().is_none_or(|after| place.compare(after, ascending).is_gt()))
         .collect();
-    rows.sort_by(|(a, _), (b, _)| a.compare(b, ascending));
-    let more = rows.len().saturating_sub(skip) > limit;
-    let page: Vec<_> = rows.into_iter().skip(skip).take(limit).collect();
+    folder.sort_by(|(a, _), (b, _)| a.compare(b, ascending));
+    let made_up = &ask.catalogue.made_up;
+    let further = made_up::rows(made_up, &filter, after.as_ref(), (sort, ascending))?
+        .map(|(place, number)| (place, Row::MadeUp(number)));
+    let rows = merged(folder.into_iter(), further, |(a, _), (b, _)| a.compare(b, ascending));
+    // One more than the page, to know whether there is another.
+    let mut page: Vec<_> = rows.skip(skip).take(limit.saturating_add(1)).collect();
+    let more = page.len() > limit;
+    page.truncate(limit);
 
     let heavy = ask.shared.settings.faults.heavy_page;
     if heavy > 0 && page.len() > heavy && !expand.is_empty() {
@@ -52,7 +69,11 @@ pub(crate) fn list(ask: &Ask<'_>) -> Result<Response, Refusal> {
 
     let names = shown(&expand, ask, sort);
     let view = View { catalogue: &ask.catalogue, blobs: false, xet: ask.shared.settings.behaviour.xet };
-    let items: Value = page.iter().map(|(_, repo)| view.render(repo, names.iter().copied())).collect();
+    let repos = page.iter().map(|(_, row)| match row {
+        Row::Folder(repo) => Arc::clone(repo),
+        Row::MadeUp(number) => Arc::new(made_up.listed(*number)),
+    });
+    let items: Value = repos.map(|repo| view.render(&repo, names.iter().copied())).collect();
     let mut answer = reply::json(StatusCode::OK, &items);
     if let (true, Some((last, _))) = (more, page.last()) {
         // The offset is used up by the first page.
@@ -61,6 +82,20 @@ pub(crate) fn list(ask: &Ask<'_>) -> Result<Response, Refusal> {
         reply::next_page(answer.headers_mut(), &ask.shared.hub_url, "/api/models", &kept, &cursor);
     }
     Ok(answer)
+}
+
+/// Two ordered sequences as one.
+fn merged<T>(
+    left: impl Iterator<Item = T>,
+    right: impl Iterator<Item = T>,
+    compare: impl Fn(&T, &T) -> Ordering,
+) -> impl Iterator<Item = T> {
+    let (mut left, mut right) = (left.peekable(), right.peekable());
+    std::iter::from_fn(move || match (left.peek(), right.peek()) {
+        (Some(a), Some(b)) if compare(a, b).is_gt() => right.next(),
+        (Some(_), _) => left.next(),
+        (None, _) => right.next(),
+    })
 }
 
 /// The fields of an item; the sort key is always among them.
