@@ -54,7 +54,7 @@ impl Hub {
 
     /// Requests, bytes, retries and waiting so far.
     pub fn usage(&self) -> Usage {
-        self.http.usage().snapshot()
+        self.http.usage().snapshot(self.http.limits())
     }
 
     /// What is known of the endpoint so far; worth saving for the next run.

@@ -7,6 +7,8 @@
 
 use std::{fmt, ops::Range, time::Duration};
 
+use chrono::{DateTime, SecondsFormat, Utc};
+
 use super::{rate::Bucket, safe_url::SafeUrl};
 
 /// A failed operation on the Hub.
@@ -21,6 +23,7 @@ struct Inner {
     elapsed: Duration,
     message: Option<String>,
     request_id: Option<String>,
+    host_is_down: bool,
 }
 
 /// What the Hub says it has not got.
@@ -194,6 +197,15 @@ pub enum HubErrorKind {
         /// Body bytes received until then.
         received: u64,
     },
+    /// A host has failed all requests for so long that it is not waited for any more; see
+    /// [`BreakerSettings::give_up`](super::BreakerSettings::give_up). Nothing was sent. All other
+    /// requests to it fail likewise, so a run should stop and give its work back.
+    HostDown {
+        /// Name of the host, of the Hub or of a CDN.
+        host: String,
+        /// Since when nothing but probes is sent to it.
+        since: DateTime<Utc>,
+    },
     /// The signed URL is refused (403), and so was the fresh one.
     Expired,
     /// The settings forbid all requests.
@@ -219,6 +231,7 @@ impl HubError {
             elapsed: Duration::ZERO,
             message: None,
             request_id: None,
+            host_is_down: false,
         }))
     }
 
@@ -227,6 +240,16 @@ impl HubError {
         self.0.message = message;
         self.0.request_id = request_id;
         self
+    }
+
+    /// Adds whether requests to the host are held back because it keeps failing.
+    pub(crate) fn while_host_is_down(mut self, down: bool) -> Self {
+        self.0.host_is_down = down;
+        self
+    }
+
+    pub(crate) fn host_is_down(&self) -> bool {
+        self.0.host_is_down
     }
 
     /// Adds what the retries cost.
@@ -279,6 +302,7 @@ impl HubError {
                 | HubErrorKind::Unreachable { .. }
                 | HubErrorKind::Stalled { .. }
                 | HubErrorKind::Truncated { .. }
+                | HubErrorKind::HostDown { .. }
                 | HubErrorKind::Expired
                 | HubErrorKind::Offline
         )
@@ -309,6 +333,9 @@ impl HubError {
                 "if you trust this host, add it to the CDN hosts in the settings"
             }
             Kind::Unreachable { .. } => "check the network, HF_ENDPOINT and the proxy variables",
+            Kind::HostDown { .. } => {
+                "the Hub does not answer at present: run again later, what is done need not be done again"
+            }
             Kind::Offline => "unset HF_HUB_OFFLINE to allow requests",
             Kind::Changed { .. } => "the repository changed while it was read: run again",
             _ => return None,
@@ -318,7 +345,7 @@ impl HubError {
 
 impl fmt::Display for HubError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, url, attempts, elapsed, message, request_id } = &*self.0;
+        let Inner { kind, url, attempts, elapsed, message, request_id, .. } = &*self.0;
         write!(f, "{kind}: {url}")?;
         if *attempts > 1 {
             write!(f, " (after {attempts} attempts in {:.1} s)", elapsed.as_secs_f64())?;
@@ -417,6 +444,10 @@ impl fmt::Display for HubErrorKind {
             Self::Stalled { phase: Phase::Answer, limit, .. } => write!(f, "no answer within {limit:?}"),
             Self::Stalled { phase: Phase::Body, limit, received } => {
                 write!(f, "the body stands still: too little in {limit:?} after {received} bytes")
+            }
+            Self::HostDown { host, since } => {
+                let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
+                write!(f, "{host} is down since {since}")
             }
             Self::Expired => f.write_str("the signed URL is refused, and so was a fresh one"),
             Self::Offline => f.write_str("offline by settings"),
