@@ -55,7 +55,7 @@ impl Hub {
 
     /// Requests, bytes, retries and waiting so far.
     pub fn usage(&self) -> Usage {
-        self.http.usage().snapshot()
+        self.http.usage().snapshot(self.http.limits())
     }
 
     /// How many requests for files the Hub allows, as far as its answers have said so.

@@ -141,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_probe_then_the_rest() {
-        let governor = Governor::new("api", Meter::new(Duration::ZERO));
+        let governor = Governor::new("api", Meter::new(0.0));
         let (probe, _) = governor.admit().await;
         let mut second = tokio::spawn({
             let governor = Arc::clone(&governor);
@@ -158,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cancelled_probe_does_not_block_the_bucket() {
-        let governor = Governor::new("api", Meter::new(Duration::ZERO));
+        let governor = Governor::new("api", Meter::new(0.0));
         drop(governor.admit().await);
         let (permit, waited) = governor.admit().await;
         assert_eq!(waited, Duration::ZERO);
@@ -167,7 +167,7 @@ mod tests {
 
     #[tokio::test]
     async fn sleeps_out_an_empty_window() {
-        let governor = Governor::new("api", Meter::new(Duration::ZERO));
+        let governor = Governor::new("api", Meter::new(0.0));
         let (probe, _) = governor.admit().await;
         probe.answered(Some(&limit(0, 0)), true); // ends within the second
         let (_permit, waited) = governor.admit().await;

@@ -1,6 +1,6 @@
 //! The only place that sends.
 //!
-//! [`Http::send`] is one attempt: it waits for a slot and for the rate limit, sends, and hands
+//! [`Http::send`] is one attempt: it waits for the host, a slot and the rate limit, sends, and hands
 //! back the headers with the body unread. It never follows a redirect by itself and never
 //! retries. The token is attached here and only here, and only to the endpoint's own origin.
 //! Bodies are asked for unencoded, so that lengths and ranges mean what they say.
@@ -21,18 +21,19 @@ use reqwest::{
         RANGE,
     },
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::{
     error::{HubError, HubErrorKind, Missing, Phase, Refusal},
-    governor::Governor,
+    gate::{Down, Gate, Gates, Pass},
+    governor::{Governor, Permit},
     meter::Meter,
     rate::{Bucket, RateLimit, RateOf},
     redirect::{self, Hop},
     retry::Budget,
     routes::Routes,
-    settings::{HubSettings, SettingsError, Timeouts},
+    settings::{HubSettings, Parallel, SettingsError, Timeouts},
+    slots::{Slot, Slots},
     status::{self, Asked},
     usage::Counters,
 };
@@ -51,6 +52,7 @@ pub(crate) struct Http {
     resolvers: Lane,
     pages: Lane,
     cdn: Lane,
+    gates: Gates,
     usage: Counters,
     seeds: Mutex<ChaCha8Rng>,
 }
@@ -58,8 +60,15 @@ pub(crate) struct Http {
 /// What restrains the requests of one bucket.
 #[derive(Debug)]
 struct Lane {
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
     governor: Arc<Governor>,
+}
+
+/// All that one request needs before it is sent.
+struct Turn {
+    slot: Slot,
+    permit: Permit,
+    pass: Pass,
 }
 
 /// One request.
@@ -80,7 +89,8 @@ pub(crate) struct Answer<'h> {
     response: reqwest::Response,
     url: Url,
     asked: Asked,
-    _slot: Option<OwnedSemaphorePermit>,
+    gate: Arc<Gate>,
+    slot: Slot,
 }
 
 /// Where a walk over redirects ended.
@@ -114,22 +124,25 @@ impl Http {
 
         let mut seeds = ChaCha8Rng::seed_from_u64(settings.seed.unwrap_or_else(process_seed));
         let mut metered = |bucket: Bucket, slots| Lane {
-            slots: Arc::new(Semaphore::new(slots)),
-            governor: Governor::new(
-                bucket.name(),
-                Meter::new(Duration::from_millis(seeds.random_range(0..250))),
-            ),
+            slots: Slots::new(slots),
+            governor: Governor::new(bucket.name(), Meter::new(seeds.random_range(0.0..1.0))),
         };
+        let api = metered(Bucket::Api, settings.parallel.api);
+        let resolvers = metered(Bucket::Resolvers, settings.parallel.resolvers);
+        let pages = metered(Bucket::Pages, settings.parallel.pages);
+        let gates =
+            Gates::new(&settings.endpoint, settings.breaker, ChaCha8Rng::seed_from_u64(seeds.random()));
         Ok(Self {
             client,
             routes: Routes::new(&settings.endpoint),
-            api: metered(Bucket::Api, settings.parallel.api),
-            resolvers: metered(Bucket::Resolvers, settings.parallel.resolvers),
-            pages: metered(Bucket::Pages, settings.parallel.pages),
+            api,
+            resolvers,
+            pages,
             cdn: Lane {
-                slots: Arc::new(Semaphore::new(settings.parallel.cdn)),
+                slots: Slots::new(settings.parallel.cdn),
                 governor: Governor::new(Bucket::Cdn.name(), Meter::unmetered()),
             },
+            gates,
             usage: Counters::default(),
             seeds: Mutex::new(seeds),
             settings,
@@ -146,6 +159,17 @@ impl Http {
 
     pub(crate) fn usage(&self) -> &Counters {
         &self.usage
+    }
+
+    /// Requests that may be in flight at present.
+    pub(crate) fn limits(&self) -> Parallel {
+        let limit = |lane: &Lane| lane.slots.limit();
+        Parallel {
+            api: limit(&self.api),
+            resolvers: limit(&self.resolvers),
+            pages: limit(&self.pages),
+            cdn: limit(&self.cdn),
+        }
     }
 
     /// A fresh allowance of retries for one operation.
@@ -174,11 +198,16 @@ impl Http {
             return Err(HubError::new(url, HubErrorKind::Offline));
         }
         let bucket = self.routes.bucket(url);
-        let lane = self.lane(bucket);
-        let slot = Arc::clone(&lane.slots).acquire_owned().await.ok(); // never closed, so always `Some`
-        let (permit, waited) = lane.governor.admit().await;
-        self.usage.waited(waited);
+        let gate = if bucket == Bucket::Cdn { self.gates.cdn(url) } else { self.gates.hub() };
+        let Turn { mut slot, permit, pass } = match self.turn(self.lane(bucket), &gate).await {
+            Ok(turn) => turn,
+            Err(Down { since }) => {
+                let kind = HubErrorKind::HostDown { host: gate.host().to_owned(), since };
+                return Err(HubError::new(url, kind));
+            }
+        };
 
+        let has_body = ask.method != Method::HEAD;
         let mut request = self.client.request(ask.method, url.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some(range) = &ask.range {
             request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
@@ -190,29 +219,75 @@ impl Http {
         let asked = Asked { thing: ask.thing, with_token: token.is_some(), bucket };
 
         self.usage.request(bucket);
+        slot.sent();
         let Timeouts { connect, answer, .. } = self.settings.timeouts;
-        match tokio::time::timeout(answer, request.send()).await {
+        let kind = match tokio::time::timeout(answer, request.send()).await {
             Ok(Ok(response)) => {
-                let (status, headers) = (response.status(), response.headers());
+                let (status, limit) = (response.status(), self.limit_of(bucket, response.headers()));
+                // These may come from a machine in front of the server.
                 let decisive = status != StatusCode::TOO_MANY_REQUESTS && !status.is_server_error();
-                permit.answered(self.limit_of(bucket, headers).as_ref(), decisive);
-                Ok(Answer { http: self, response, url: url.clone(), asked, _slot: slot })
+                permit.answered(limit.as_ref(), decisive);
+                self.heard(pass, !status.is_server_error());
+                let answer = Answer { http: self, response, url: url.clone(), asked, gate, slot };
+                let overloaded = match status {
+                    StatusCode::TOO_MANY_REQUESTS => limit.is_none(), // otherwise it is the meter's business
+                    StatusCode::REQUEST_TIMEOUT => true,
+                    _ => status.is_server_error(),
+                };
+                if overloaded {
+                    self.not_borne(&answer.slot);
+                } else if !(has_body && status.is_success()) {
+                    answer.slot.succeeded(); // else at the end of the body
+                }
+                return Ok(answer);
             }
             Ok(Err(error)) => {
                 if error.is_connect() {
                     permit.unsent();
                 }
-                let kind = if error.is_timeout() {
+                if error.is_timeout() {
                     HubErrorKind::Stalled { phase: Phase::Connect, limit: connect, received: 0 }
                 } else {
                     HubErrorKind::Unreachable { source: Box::new(error.without_url()) }
-                };
-                Err(HubError::new(url, kind))
+                }
             }
-            Err(_) => {
-                let kind = HubErrorKind::Stalled { phase: Phase::Answer, limit: answer, received: 0 };
-                Err(HubError::new(url, kind))
+            Err(_) => HubErrorKind::Stalled { phase: Phase::Answer, limit: answer, received: 0 },
+        };
+        self.heard(pass, false);
+        self.not_borne(&slot);
+        Err(HubError::new(url, kind).while_host_is_down(gate.is_shut()))
+    }
+
+    /// Waits until one request may be sent. What waits for the host holds nothing, so a CDN that is
+    /// down does not take the slots of another.
+    async fn turn(&self, lane: &Lane, gate: &Arc<Gate>) -> Result<Turn, Down> {
+        loop {
+            let (clear, waited) = gate.clear().await;
+            self.usage.waited_for_host(waited);
+            clear?;
+            let slot = lane.slots.take().await;
+            let (permit, waited) = lane.governor.admit().await;
+            self.usage.waited(waited);
+            match gate.enter() {
+                Some(pass) => return Ok(Turn { slot, permit, pass }),
+                None => permit.unsent(), // the host went down meanwhile
             }
+        }
+    }
+
+    /// Whether the host, as a whole, answered.
+    fn heard(&self, pass: Pass, answered: bool) {
+        if answered {
+            pass.succeeded();
+        } else if pass.failed() {
+            self.usage.breaker_opened();
+        }
+    }
+
+    /// A request was too much for the host.
+    fn not_borne(&self, slot: &Slot) {
+        if slot.failed() {
+            self.usage.limit_decreased();
         }
     }
 
@@ -310,7 +385,8 @@ impl Answer<'_> {
 
     /// The error this answer is, by its status.
     pub(crate) fn failure(&self) -> HubError {
-        self.error(status::meaning(self.status(), self.headers(), self.asked))
+        let error = self.error(status::meaning(self.status(), self.headers(), self.asked));
+        error.while_host_is_down(self.gate.is_shut())
     }
 
     /// A redirect that must not be followed from here.
@@ -343,13 +419,20 @@ impl Answer<'_> {
         loop {
             let chunk = match tokio::time::timeout_at(period_ends.into(), self.response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
-                Ok(Ok(None)) => return Ok(()),
+                Ok(Ok(None)) => {
+                    if self.status().is_success() {
+                        self.slot.succeeded();
+                    }
+                    return Ok(());
+                }
                 Ok(Err(error)) => {
+                    self.http.not_borne(&self.slot);
                     let (expected, source) =
                         (self.stated_length(), Some(Box::new(error.without_url()).into()));
                     return Err(self.error(HubErrorKind::Truncated { received, expected, source }));
                 }
                 Err(_) => {
+                    self.http.not_borne(&self.slot);
                     let kind = HubErrorKind::Stalled { phase: Phase::Body, limit: progress, received };
                     return Err(self.error(kind));
                 }

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!   list ─┐                        ┌─ rate ── meter ── governor    how fast
-//!   info ─┤                        ├─ retry                        how often
+//!         │                        ├─ slots                        how many at once
+//!   info ─┤                        ├─ breaker ── gate              whether at all
+//!         │                        ├─ retry                        how often
 //!   open ─┼── http (sends) ────────┼─ redirect                     how far
 //!  small ─┤                        ├─ status ── error              what it meant
 //!  range ─┘                        └─ usage                        what it cost
@@ -23,10 +25,12 @@
 //! * the limits the Hub states are obeyed before they are reached;
 //! * an answer is either what was asked for, or an error that says in which way it was not.
 
+mod breaker;
 mod capability;
 mod client;
 mod entry;
 mod error;
+mod gate;
 mod governor;
 mod http;
 mod id;
@@ -41,12 +45,14 @@ mod retry;
 mod routes;
 mod safe_url;
 mod settings;
+mod slots;
 mod small;
 mod status;
 mod token;
 mod usage;
 
 pub use self::{
+    breaker::BreakerSettings,
     capability::Capabilities,
     client::Hub,
     entry::{BaseModel, Gated, Parameters, Rejected, RepoEntry},

@@ -1,9 +1,12 @@
 //! Parts of files, each verified before a byte of it is kept.
 //!
 //! An answer counts only if it is a 206 whose `Content-Range` is exactly what was asked, of a
-//! file of exactly the size the Hub stated, with the `ETag` of all ranges before. A body that
-//! breaks off is continued from its last byte. A whole file sent instead of a part (200) is not
-//! read at all.
+//! file of exactly the size the Hub stated, with the `ETag` of all ranges before; so two contents are
+//! never mixed. A body that breaks off is continued from its last byte. A whole file sent instead of
+//! a part (200) is not read at all.
+//!
+//! A wrong answer may be one machine's fault. Where ranges were served before, it is asked for again;
+//! another `ETag` has the file resolved again, once, and the range is then read from its start.
 
 use std::ops::Range;
 
@@ -38,7 +41,7 @@ impl Hub {
     /// # Errors
     /// [`HubErrorKind::OutOfFile`] and [`HubErrorKind::TooLarge`] before anything is sent;
     /// [`HubErrorKind::RangeIgnored`], [`HubErrorKind::WrongRange`], [`HubErrorKind::Changed`]
-    /// when the server does not deliver what was asked; [`HubErrorKind::Expired`] when the signed
+    /// when the server does not deliver what was asked, several times over; [`HubErrorKind::Expired`] when the signed
     /// URL and a fresh one are refused; and those of the network. Of a failed range nothing is
     /// returned.
     pub async fn read_range(&self, file: &RemoteFile, range: Range<u64>) -> Result<Bytes, HubError> {
@@ -53,7 +56,7 @@ impl Hub {
         };
         let mut budget = self.http.budget();
         let mut body = BytesMut::with_capacity(length.min(FIRST_RESERVE) as usize);
-        let mut renewed = false;
+        let (mut renewed, mut changed) = (false, false);
         let mut place = self.place(file).await?;
         loop {
             let rest = range.start + body.len() as u64..range.end;
@@ -69,8 +72,18 @@ impl Hub {
                     place = self.renew(file, &place).await?;
                 }
                 Err(Failure::Other { error, .. })
-                    if matches!(error.kind(), HubErrorKind::RangeIgnored { .. })
-                        && self.capabilities().ranges != Some(true) =>
+                    if matches!(error.kind(), HubErrorKind::Changed { .. }) && !changed =>
+                {
+                    tracing::debug!("resolving again after: {error}");
+                    changed = true;
+                    body.clear();
+                    place = self.renew(file, &place).await?;
+                }
+                Err(Failure::Other { error, .. })
+                    if matches!(
+                        error.kind(),
+                        HubErrorKind::RangeIgnored { .. } | HubErrorKind::WrongRange { .. }
+                    ) && self.capabilities().ranges != Some(true) =>
                 {
                     // Not one range was ever served here: asking again would not change that.
                     return Err(budget.sum_up(error));

@@ -148,7 +148,7 @@ impl Hub {
         Ok(place.clone())
     }
 
-    /// A new place, because `refused` no longer works. However many readers ask, one resolve is
+    /// A new place, because `refused` no longer serves the file. However many readers ask, one resolve is
     /// made: the others get its result.
     pub(crate) async fn renew(&self, file: &RemoteFile, refused: &Place) -> Result<Place, HubError> {
         let mut place = file.0.place.lock().await; // held across the request: that is the single flight

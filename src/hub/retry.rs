@@ -3,14 +3,15 @@
 //! Ordinary failures (overload, broken connections, timeouts, cut bodies) share a small number of
 //! retries with exponential back-off and full jitter. Refusals by the rate limit are no failures:
 //! they wait out the window the server states and have their own, larger allowance. Everything
-//! else is final. The budget decides; it neither sleeps nor logs.
+//! else is final. While a host is down its breaker decides when to try again, and its failures cost
+//! nothing here. The budget decides; it neither sleeps nor logs.
 
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::error::{HubError, HubErrorKind};
+use super::error::{HubError, HubErrorKind, Phase};
 
 /// How patient one operation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,7 @@ pub(crate) struct Budget {
     started: Instant,
     failures: u32,
     rate_waits: u32,
+    excused: u32,
     waited: Duration,
 }
 
@@ -60,11 +62,16 @@ enum Retry {
 
 impl Budget {
     pub(crate) fn new(settings: RetrySettings, rng: ChaCha8Rng) -> Self {
-        Self { settings, rng, started: Instant::now(), failures: 0, rate_waits: 0, waited: Duration::ZERO }
+        let (started, waited) = (Instant::now(), Duration::ZERO);
+        Self { settings, rng, started, failures: 0, rate_waits: 0, excused: 0, waited }
     }
 
     /// The pause before the next attempt, or `None` when this failure is final.
     pub(crate) fn next(&mut self, error: &HubError) -> Option<Duration> {
+        if error.host_is_down() && is_of_the_host(error.kind()) {
+            self.excused += 1;
+            return Some(Duration::ZERO); // the next attempt waits for the host
+        }
         match retry(error.kind()) {
             Retry::Never => None,
             Retry::Ordinary => {
@@ -92,7 +99,7 @@ impl Budget {
     pub(crate) fn sum_up(&self, error: HubError) -> HubError {
         let waits = self.rate_waits.min(self.settings.rate_waits);
         let retries = self.failures.min(self.settings.retries);
-        error.after(1 + waits + retries, self.started.elapsed(), self.waited)
+        error.after(1 + waits + retries + self.excused, self.started.elapsed(), self.waited)
     }
 
     /// Uniform in zero to `base * 2^(n-1)`, at most `cap`.
@@ -103,6 +110,17 @@ impl Budget {
     }
 }
 
+/// Whether a failure may be one of the host as a whole rather than of this request. A 500 is not among
+/// them: it is how one broken repository shows, and the operation on it must come to an end.
+fn is_of_the_host(kind: &HubErrorKind) -> bool {
+    matches!(
+        kind,
+        HubErrorKind::Unreachable { .. }
+            | HubErrorKind::Stalled { phase: Phase::Connect | Phase::Answer, .. }
+            | HubErrorKind::Server { status: 502..=504 }
+    )
+}
+
 fn retry(kind: &HubErrorKind) -> Retry {
     match kind {
         HubErrorKind::RateLimited { reset, .. } => Retry::RateLimit(*reset),
@@ -111,7 +129,8 @@ fn retry(kind: &HubErrorKind) -> Retry {
         | HubErrorKind::Stalled { .. }
         | HubErrorKind::Truncated { .. }
         | HubErrorKind::Expired
-        | HubErrorKind::RangeIgnored { .. } => Retry::Ordinary,
+        | HubErrorKind::RangeIgnored { .. }
+        | HubErrorKind::WrongRange { .. } => Retry::Ordinary,
         _ => Retry::Never,
     }
 }
@@ -187,6 +206,18 @@ mod tests {
         let pauses: Vec<_> = (0..12).map(|_| budget.next(&limited(None)).unwrap()).collect();
         assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(30)));
         assert!(pauses[5..].iter().any(|pause| *pause > Duration::from_secs(8)), "{pauses:?}");
+    }
+
+    #[test]
+    fn failures_of_a_host_that_is_down_cost_nothing() {
+        let mut budget = budget();
+        let down = |status| error(HubErrorKind::Server { status }).while_host_is_down(true);
+        for _ in 0..100 {
+            assert_eq!(budget.next(&down(503)), Some(Duration::ZERO));
+        }
+        assert!((0..5).all(|_| budget.next(&down(500)).is_some()), "retries are untouched");
+        assert_eq!(budget.next(&down(500)), None, "but one that may be of this request costs one");
+        assert_eq!(budget.sum_up(down(500)).attempts(), 106);
     }
 
     #[test]

@@ -10,9 +10,11 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
 use url::{Host, Url};
 
 use super::{
+    breaker::BreakerSettings,
     capability::Capabilities,
     retry::RetrySettings,
     token::{InvalidToken, Token},
@@ -48,11 +50,13 @@ pub struct HubSettings {
     pub cdn_hosts: Vec<String>,
     /// How patient an operation is.
     pub retry: RetrySettings,
+    /// When a host that fails is left alone.
+    pub breaker: BreakerSettings,
     /// When a request counts as stuck.
     pub timeouts: Timeouts,
     /// Upper bounds for everything the server sends.
     pub limits: Limits,
-    /// Requests in flight at once.
+    /// Most requests in flight at once; how many there are adapts to what the host bears.
     pub parallel: Parallel,
     /// What an earlier run learnt about this endpoint.
     pub capabilities: Capabilities,
@@ -117,7 +121,7 @@ impl Default for Limits {
 }
 
 /// Requests in flight at once, by [`super::Bucket`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Parallel {
     /// API requests.
     pub api: usize,
@@ -172,6 +176,12 @@ pub enum SettingsError {
     /// A limit of zero requests in flight.
     #[error("no request could ever be sent: `parallel` has a zero")]
     NoParallelism,
+    /// Settings of the breaker with which it could not work.
+    #[error("the breaker could not work: {why}")]
+    Breaker {
+        /// What is wrong.
+        why: &'static str,
+    },
     /// The HTTP library refuses the settings, e.g. because there are no root certificates.
     #[error("the HTTP client cannot be set up")]
     Client {
@@ -206,6 +216,7 @@ impl HubSettings {
             offline: false,
             cdn_hosts: PUBLIC_CDN_HOSTS.map(str::to_owned).to_vec(),
             retry: RetrySettings::default(),
+            breaker: BreakerSettings::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             parallel: Parallel::default(),
@@ -277,6 +288,9 @@ impl HubSettings {
         let Parallel { api, resolvers, pages, cdn } = self.parallel;
         if [api, resolvers, pages, cdn].contains(&0) {
             return Err(SettingsError::NoParallelism);
+        }
+        if let Some(why) = self.breaker.fault() {
+            return Err(SettingsError::Breaker { why });
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{
     error::{HubError, HubErrorKind},
     rate::Bucket,
+    settings::Parallel,
 };
 
 /// Totals since the client was built, over all its clones.
@@ -21,12 +22,20 @@ pub struct Usage {
     pub bytes_received: u64,
     /// Attempts made again, by the failure before.
     pub retries: Retries,
-    /// Signed URLs the CDN no longer took, each followed by a new resolve.
+    /// Signed URLs that no longer served the file, each followed by a new resolve.
     pub expired_urls: u64,
     /// Ranged requests that were answered with the whole file.
     pub ranges_ignored: u64,
     /// Time requests were held back by rate limits, summed over concurrent operations.
     pub waited_for_rate: Duration,
+    /// Times a host failed so often in a row that requests to it were held back.
+    pub breaker_openings: u64,
+    /// Time requests waited for such a host to come back, summed over concurrent operations.
+    pub waited_for_host: Duration,
+    /// Times the number of requests in flight was reduced, because the host did not bear it.
+    pub limit_decreases: u64,
+    /// Requests that may be in flight at present.
+    pub limits: Parallel,
 }
 
 /// Requests sent, by bucket.
@@ -69,8 +78,9 @@ impl Requests {
 pub(crate) struct Counters(Mutex<Usage>);
 
 impl Counters {
-    pub(crate) fn snapshot(&self) -> Usage {
-        self.lock().clone()
+    /// The totals; the limits at present are the caller's to add.
+    pub(crate) fn snapshot(&self, limits: Parallel) -> Usage {
+        Usage { limits, ..self.lock().clone() }
     }
 
     pub(crate) fn request(&self, bucket: Bucket) {
@@ -89,6 +99,18 @@ impl Counters {
 
     pub(crate) fn waited(&self, time: Duration) {
         self.lock().waited_for_rate += time;
+    }
+
+    pub(crate) fn waited_for_host(&self, time: Duration) {
+        self.lock().waited_for_host += time;
+    }
+
+    pub(crate) fn breaker_opened(&self) {
+        self.lock().breaker_openings += 1;
+    }
+
+    pub(crate) fn limit_decreased(&self) {
+        self.lock().limit_decreases += 1;
     }
 
     pub(crate) fn expired_url(&self) {
