@@ -96,6 +96,12 @@ pub enum PipelineError {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
+    /// A table of repositories without any.
+    #[error("{} names no repository", path.display())]
+    Empty {
+        /// The table.
+        path: PathBuf,
+    },
     /// It says two things at once.
     #[error("{}: [hub] has both endpoint and serve; give one", path.display())]
     TwoHubs {
@@ -117,6 +123,18 @@ impl Pipeline {
         let folder = path.parent().unwrap_or(Path::new(""));
         pipeline.database.path = folder.join(&pipeline.database.path);
         pipeline.hub.serve = pipeline.hub.serve.map(|serve| folder.join(serve));
+        if let Some(enumerate) = &mut pipeline.enumerate
+            && let Some(table) = enumerate.repos_from.take()
+        {
+            let table = folder.join(table);
+            let text = std::fs::read_to_string(&table)
+                .map_err(|source| PipelineError::Io { path: table.clone(), source })?;
+            let names = text.lines().skip(1).filter_map(|line| line.split('\t').next());
+            enumerate.repos.extend(names.filter(|name| !name.is_empty()).map(str::to_owned));
+            if enumerate.repos.is_empty() {
+                return Err(PipelineError::Empty { path: table });
+            }
+        }
         Ok(pipeline)
     }
 
@@ -136,6 +154,7 @@ impl Pipeline {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::RepoId;
     use crate::store::atomic;
 
     #[test]
@@ -149,7 +168,38 @@ mod tests {
                 found += 1;
             }
         }
-        assert!(found >= 1);
+        assert_eq!(found, 4, "demo, nightly, backfill, base-db");
+        let base = Pipeline::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/base-db.toml"));
+        let repos = base.unwrap().enumerate.unwrap().repos;
+        assert!(repos.len() >= 150 && repos.iter().all(|name| name.parse::<RepoId>().is_ok()));
+    }
+
+    /// The keys of a table, as the message about an unknown one lists them.
+    fn keys(table: &str) -> Vec<String> {
+        let text = format!("[database]\npath = 'x'\n[{table}]\nno_such_key = 1\n")
+            .replace("[database]\npath = 'x'\n[database]", "[database]");
+        let error = toml::from_str::<Pipeline>(&text).unwrap_err().to_string();
+        let (_, list) = error.split_once("expected ").unwrap_or_else(|| panic!("{table}: {error}"));
+        list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_key_is_documented() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/README.md");
+        let readme = std::fs::read_to_string(path).unwrap();
+        for table in keys("no_such_table").iter().filter(|t| *t != "no_such_table") {
+            let (_, rest) =
+                readme.split_once(&format!("| `[{table}]` |")).unwrap_or_else(|| panic!("no [{table}]"));
+            let lines: Vec<&str> = rest
+                .lines()
+                .enumerate()
+                .take_while(|(i, l)| *i == 0 || l.starts_with("| |"))
+                .map(|(_, l)| l)
+                .collect();
+            for key in keys(table) {
+                assert!(lines.iter().any(|line| line.contains(&format!("`{key}`"))), "[{table}] {key}");
+            }
+        }
     }
 
     #[test]

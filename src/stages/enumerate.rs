@@ -1,6 +1,7 @@
 //! enumerate: which repositories there are.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use crate::hub::{Hub, HubError, ListQuery, RepoEntry, RepoRef};
 pub struct EnumerateSettings {
     /// Only these repositories, as `org/name` or `org/name@revision`.
     pub repos: Vec<String>,
+    /// Only the repositories in the first column of this table of tab-separated values with one line of names.
+    pub repos_from: Option<PathBuf>,
     /// Never these.
     pub exclude: Vec<String>,
     /// Only repositories with all of these tags.
@@ -51,6 +54,7 @@ impl Default for EnumerateSettings {
     fn default() -> Self {
         Self {
             repos: Vec::new(),
+            repos_from: None,
             exclude: Vec::new(),
             filters: Vec::new(),
             author: None,

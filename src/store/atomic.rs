@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -19,8 +20,13 @@ pub fn write_with<T>(
 ) -> Result<T, StoreError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
-    let mut temporary =
-        tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder).map_err(StoreError::io(folder))?;
+    // As any other new file: others may read it if the umask lets them. The default is a private file.
+    let like_any = std::fs::Permissions::from_mode(0o666);
+    let mut temporary = tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .permissions(like_any)
+        .tempfile_in(folder)
+        .map_err(StoreError::io(folder))?;
     let value = fill(temporary.as_file_mut())?;
     temporary.as_file().sync_all().map_err(StoreError::io(path))?;
     temporary.persist(path).map_err(|e| StoreError::Io { path: path.to_owned(), source: e.error })?;
