@@ -247,7 +247,7 @@ pub(super) struct ServeArgs {
     /// Port of the CDN; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     pub(super) cdn_port: u16,
-    /// Settings file (TOML): limits, tokens, faults, behaviour
+    /// Settings file (TOML): limits, tokens, faults, behaviour, made_up
     #[arg(long, value_name = "FILE")]
     pub(super) settings: Option<PathBuf>,
     /// One setting, e.g. limits.api=500; may be given several times

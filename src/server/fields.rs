@@ -3,9 +3,13 @@
 //! List and single answers differ in which fields they show and which may be asked for with
 //! `expand`, not in what a field looks like. A field without a value is left out.
 
-use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
-use super::catalogue::{Bases, Catalogue, Repo, object_id};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+
+use super::catalogue::{Bases, Catalogue, Repo, RepoFile, object_id};
 use super::refusal::Refusal;
 use super::text::timestamp;
 
@@ -83,6 +87,9 @@ pub(crate) const SINGLE: [&str; 19] = [
     "usedStorage",
 ];
 
+/// What `securityStatus=true` adds to a single model.
+pub(crate) const SECURITY: &str = "securityRepoStatus";
+
 /// Which of the two answers is being built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -115,63 +122,94 @@ pub(crate) struct View<'a> {
     pub(crate) xet: bool,
 }
 
-impl View<'_> {
-    /// `_id`, `id` and the named fields that have a value.
-    pub(crate) fn render<'n>(&self, repo: &Repo, names: impl IntoIterator<Item = &'n str>) -> Value {
-        let mut item = Map::new();
-        item.insert("_id".to_owned(), json!(repo.object_id));
-        item.insert("id".to_owned(), json!(repo.id));
-        for name in names {
-            if let Some(value) = self.field(repo, name) {
-                item.insert(name.to_owned(), value);
-            }
+/// A model as an answer shows it: `_id`, `id` and the named fields that have a value. It is written
+/// straight from the repository; a page of a thousand would take most of its time to build up and
+/// tear down as a tree of values.
+pub(crate) struct Item<'a> {
+    pub(crate) view: &'a View<'a>,
+    pub(crate) repo: Cow<'a, Repo>,
+    pub(crate) names: &'a [&'a str],
+}
+
+impl Serialize for Item<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut item = serializer.serialize_map(None)?;
+        item.serialize_entry("_id", &self.repo.object_id)?;
+        item.serialize_entry("id", &self.repo.id)?;
+        for name in self.names {
+            self.view.write(&mut item, &self.repo, name)?;
         }
-        item.into()
+        item.end()
     }
+}
 
-    fn field(&self, repo: &Repo, name: &str) -> Option<Value> {
-        Some(match name {
-            "modelId" => json!(repo.id),
-            "author" if !repo.author().is_empty() => json!(repo.author()),
-            "sha" => json!(repo.sha),
-            "createdAt" => json!(timestamp(repo.created)),
-            "lastModified" => json!(timestamp(repo.modified)),
-            "private" => json!(repo.private),
-            "gated" => json!(repo.gated),
-            "disabled" => json!(repo.disabled),
-            "downloads" | "downloadsAllTime" => json!(repo.downloads),
+/// A file among the siblings of an item.
+#[derive(Serialize)]
+struct Sibling<'a> {
+    rfilename: &'a str,
+    #[serde(flatten)]
+    blob: Option<SiblingBlob<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SiblingBlob<'a> {
+    size: u64,
+    blob_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lfs: Option<SiblingLfs<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SiblingLfs<'a> {
+    sha256: &'a str,
+    size: u64,
+    pointer_size: u64,
+}
+
+impl View<'_> {
+    fn write<M: SerializeMap>(&self, item: &mut M, repo: &Repo, name: &str) -> Result<(), M::Error> {
+        match name {
+            "modelId" => item.serialize_entry(name, &repo.id),
+            "author" if !repo.author().is_empty() => item.serialize_entry(name, repo.author()),
+            "sha" => item.serialize_entry(name, &repo.sha),
+            "createdAt" => item.serialize_entry(name, &timestamp(repo.created)),
+            "lastModified" => item.serialize_entry(name, &timestamp(repo.modified)),
+            "private" => item.serialize_entry(name, &repo.private),
+            "gated" => item.serialize_entry(name, &repo.gated),
+            "disabled" => item.serialize_entry(name, &repo.disabled),
+            "downloads" | "downloadsAllTime" => item.serialize_entry(name, &repo.downloads),
             // Nobody watches trends here; likes stand in, so that the default order means something.
-            "likes" | "trendingScore" => json!(repo.likes),
-            "tags" => json!(repo.tags),
-            "pipeline_tag" => json!(repo.pipeline_tag.as_ref()?),
-            "library_name" => json!(repo.library_name.as_ref()?),
-            "cardData" if !repo.card.is_empty() => json!(repo.card),
-            "config" => repo.config.clone()?,
-            "safetensors" => json!(repo.parameters.as_ref()?),
-            "siblings" => self.siblings(repo),
-            "baseModels" => self.base_models(repo.bases.as_ref()?),
-            "childrenModelCount" => self.children(repo),
-            "usedStorage" => json!(repo.stored_bytes()),
-            "spaces" => json!([]),
-            "xetEnabled" => json!(self.xet),
-            _ => return None,
-        })
+            "likes" | "trendingScore" => item.serialize_entry(name, &repo.likes),
+            "tags" => item.serialize_entry(name, &repo.tags),
+            "pipeline_tag" => optional(item, name, repo.pipeline_tag.as_ref()),
+            "library_name" => optional(item, name, repo.library_name.as_ref()),
+            "cardData" if !repo.card.is_empty() => item.serialize_entry(name, &repo.card),
+            "config" => optional(item, name, repo.config.as_deref()),
+            "safetensors" => optional(item, name, repo.parameters.as_ref()),
+            "siblings" => item.serialize_entry(name, &self.siblings(repo)),
+            "baseModels" => optional(item, name, repo.bases.as_ref().map(|bases| self.base_models(bases))),
+            "childrenModelCount" => item.serialize_entry(name, &self.children(repo)),
+            "usedStorage" => item.serialize_entry(name, &repo.stored_bytes()),
+            "spaces" => item.serialize_entry(name, &json!([])),
+            "xetEnabled" => item.serialize_entry(name, &self.xet),
+            SECURITY => item.serialize_entry(name, &json!({ "scansDone": false, "filesWithIssues": [] })),
+            _ => Ok(()),
+        }
     }
 
-    fn siblings(&self, repo: &Repo) -> Value {
-        let names = repo.files.iter().map(|file| {
-            let mut sibling = json!({ "rfilename": file.path });
-            if self.blobs {
-                sibling["size"] = json!(file.size);
-                sibling["blobId"] = json!(file.blob.oid);
-                if let Some(lfs) = &file.blob.lfs {
-                    sibling["lfs"] =
-                        json!({ "sha256": lfs.sha256, "size": file.size, "pointerSize": lfs.pointer_size });
-                }
-            }
-            sibling
-        });
-        names.collect()
+    fn siblings<'r>(&self, repo: &'r Repo) -> Vec<Sibling<'r>> {
+        let blob = |file: &'r RepoFile| {
+            let lfs = file.blob.lfs.as_ref().map(|lfs| SiblingLfs {
+                sha256: &lfs.sha256,
+                size: file.size,
+                pointer_size: lfs.pointer_size,
+            });
+            SiblingBlob { size: file.size, blob_id: &file.blob.oid, lfs }
+        };
+        let files = repo.files.iter();
+        files.map(|file| Sibling { rfilename: &file.path, blob: self.blobs.then(|| blob(file)) }).collect()
     }
 
     fn base_models(&self, bases: &Bases) -> Value {
@@ -192,6 +230,14 @@ impl View<'_> {
             "quantized": count("quantized"), "finetune": count("finetune"),
         })
     }
+}
+
+fn optional<M: SerializeMap, T: Serialize>(
+    item: &mut M,
+    name: &str,
+    value: Option<T>,
+) -> Result<(), M::Error> {
+    value.map_or(Ok(()), |value| item.serialize_entry(name, &value))
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! A single model: its info, its refs, its history of one commit.
 
+use std::borrow::Cow;
+
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::catalogue::Repo;
-use super::fields::{self, Scope, View};
+use super::fields::{self, Item, Scope, View};
 use super::hub::Ask;
 use super::refusal::Refusal;
 use super::reply::{self, put};
@@ -17,14 +19,13 @@ pub(crate) fn info(ask: &Ask<'_>, repo: &Repo, revision: Option<&str>) -> Result
         known_revision(repo, revision)?;
     }
     let expand = fields::check(ask.query.all("expand"), Scope::Single)?;
-    let names: &[&str] = if expand.is_empty() { &fields::SINGLE } else { &expand };
+    let mut names = if expand.is_empty() { fields::SINGLE.to_vec() } else { expand };
     let xet = ask.shared.settings.behaviour.xet;
     let view = View { catalogue: &ask.catalogue, blobs: ask.query.flag("blobs"), xet };
-    let mut item = view.render(repo, names.iter().copied());
     if ask.query.flag("securityStatus") {
-        item["securityRepoStatus"] = json!({ "scansDone": false, "filesWithIssues": [] });
+        names.push(fields::SECURITY);
     }
-    Ok(reply::json(StatusCode::OK, &item))
+    Ok(reply::json(StatusCode::OK, &Item { view: &view, repo: Cow::Borrowed(repo), names: &names }))
 }
 
 /// `GET /api/models/{id}/refs`

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::header::HeaderName;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
-use serde_json::Value;
+use serde::Serialize;
 
 use super::text::{escape, escape_path};
 
@@ -26,8 +26,11 @@ pub(crate) fn html(status: StatusCode, body: String) -> Response {
     with_type(status, "text/html; charset=utf-8", body)
 }
 
-pub(crate) fn json(status: StatusCode, body: &Value) -> Response {
-    with_type(status, "application/json; charset=utf-8", body.to_string())
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_string(body) {
+        Ok(body) => with_type(status, "application/json; charset=utf-8", body),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
 }
 
 fn with_type(status: StatusCode, kind: &str, body: String) -> Response {

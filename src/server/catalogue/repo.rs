@@ -30,8 +30,8 @@ pub(crate) struct Repo {
     pub(crate) bases: Option<Bases>,
     /// Front matter of README.md.
     pub(crate) card: Map<String, Value>,
-    /// What the list shows of config.json and tokenizer_config.json.
-    pub(crate) config: Option<Value>,
+    /// What the list shows of config.json and tokenizer_config.json; shared as the files are.
+    pub(crate) config: Option<Arc<Value>>,
     pub(crate) parameters: Option<Parameters>,
     /// Sorted by path; shared by all that were made up after one model.
     pub(crate) files: Arc<[RepoFile]>,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
@@ -190,7 +191,7 @@ fn read(root: &Path, source: &Source, digests: &DigestCache) -> Result<Repo, Sca
         pipeline_tag,
         library_name,
         bases,
-        config: config_subset(config.as_ref(), tokenizer.as_ref()),
+        config: config_subset(config.as_ref(), tokenizer.as_ref()).map(Arc::new),
         card,
         parameters,
         folders: folder_ids(&files),

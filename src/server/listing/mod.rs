@@ -4,17 +4,17 @@ mod filter;
 mod keyset;
 mod made_up;
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde_json::Value;
+use serde::{Serialize, Serializer};
 
 use self::filter::Filter;
 use self::keyset::{Place, Sort};
-use super::catalogue::Repo;
-use super::fields::{self, Scope, View};
+use super::catalogue::{MadeUp, Repo};
+use super::fields::{self, Item, Scope, View};
 use super::hub::Ask;
 use super::refusal::Refusal;
 use super::reply;
@@ -22,8 +22,28 @@ use super::text::query_without;
 
 /// A row before it is shown.
 enum Row<'a> {
-    Folder(&'a Arc<Repo>),
+    Folder(&'a Repo),
     MadeUp(u64),
+}
+
+/// A page; of the made-up repositories there is one at a time while it is written.
+struct Items<'a> {
+    rows: &'a [(Place, Row<'a>)],
+    made_up: &'a MadeUp,
+    view: &'a View<'a>,
+    names: &'a [&'a str],
+}
+
+impl Serialize for Items<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.rows.iter().map(|(_, row)| {
+            let repo = match row {
+                Row::Folder(repo) => Cow::Borrowed(*repo),
+                Row::MadeUp(number) => Cow::Owned(self.made_up.listed(*number)),
+            };
+            Item { view: self.view, repo, names: self.names }
+        }))
+    }
 }
 
 pub(crate) fn list(ask: &Ask<'_>) -> Result<Response, Refusal> {
@@ -69,11 +89,7 @@ pub(crate) fn list(ask: &Ask<'_>) -> Result<Response, Refusal> {
 
     let names = shown(&expand, ask, sort);
     let view = View { catalogue: &ask.catalogue, blobs: false, xet: ask.shared.settings.behaviour.xet };
-    let repos = page.iter().map(|(_, row)| match row {
-        Row::Folder(repo) => Arc::clone(repo),
-        Row::MadeUp(number) => Arc::new(made_up.listed(*number)),
-    });
-    let items: Value = repos.map(|repo| view.render(&repo, names.iter().copied())).collect();
+    let items = Items { rows: &page, made_up, view: &view, names: &names };
     let mut answer = reply::json(StatusCode::OK, &items);
     if let (true, Some((last, _))) = (more, page.last()) {
         // The offset is used up by the first page.
