@@ -62,6 +62,8 @@ pub(crate) struct Breaker {
     rng: ChaCha8Rng,
     /// Failures in a row while closed.
     failures: u32,
+    /// Times it opened.
+    openings: u64,
     open: Option<Open>,
 }
 
@@ -72,6 +74,12 @@ struct Open {
     pause: Duration,
     probe_due: Instant,
     probing: bool,
+}
+
+/// A request that was let in; as a probe of which opening, if it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    probe_of: Option<u64>,
 }
 
 /// What a request has to expect.
@@ -90,7 +98,7 @@ pub(crate) enum Outlook {
 
 impl Breaker {
     pub(crate) fn new(settings: BreakerSettings, rng: ChaCha8Rng) -> Self {
-        Self { settings, rng, failures: 0, open: None }
+        Self { settings, rng, failures: 0, openings: 0, open: None }
     }
 
     /// What a request has to expect. Reserves nothing.
@@ -106,15 +114,24 @@ impl Breaker {
         Outlook::Wait(if open.probing { given_up } else { given_up.min(open.probe_due) })
     }
 
-    /// Lets a request in if the outlook is clear, and says whether it is the probe. Exactly one of
-    /// [`Breaker::succeeded`], [`Breaker::failed`], [`Breaker::lost`] must follow.
-    pub(crate) fn enter(&mut self, now: Instant) -> Option<bool> {
+    /// Lets a request in if the outlook is clear. Exactly one of [`Breaker::succeeded`],
+    /// [`Breaker::failed`], [`Breaker::lost`] must follow.
+    pub(crate) fn enter(&mut self, now: Instant) -> Option<Entry> {
         if self.look(now) != Outlook::Clear {
             return None;
         }
-        let Some(open) = &mut self.open else { return Some(false) };
-        open.probing = true;
-        Some(true)
+        let openings = self.openings;
+        let probe_of = self.open.as_mut().map(|open| {
+            open.probing = true;
+            openings
+        });
+        Some(Entry { probe_of })
+    }
+
+    /// Whether this is the probe that is awaited, rather than a request from before the breaker
+    /// opened, or the late probe of an opening that is over.
+    fn is_probe(&self, entry: Entry) -> bool {
+        self.open.is_some() && entry.probe_of == Some(self.openings)
     }
 
     /// The host answered. Whether that closed the breaker.
@@ -124,10 +141,10 @@ impl Breaker {
     }
 
     /// The host failed. Whether that opened the breaker.
-    pub(crate) fn failed(&mut self, now: Instant, probe: bool) -> bool {
+    pub(crate) fn failed(&mut self, now: Instant, entry: Entry) -> bool {
+        let probe = self.is_probe(entry);
         match &mut self.open {
-            // A request from before the breaker opened tells nothing new.
-            Some(_) if !probe => false,
+            Some(_) if !probe => false, // that is known
             Some(open) => {
                 open.pause = open.pause.saturating_mul(2).min(self.settings.longest_pause);
                 open.probe_due = after(now, jittered(open.pause, &mut self.rng));
@@ -139,7 +156,7 @@ impl Breaker {
                 if self.failures < self.settings.failures {
                     return false;
                 }
-                self.failures = 0;
+                (self.failures, self.openings) = (0, self.openings + 1);
                 let pause = self.settings.pause;
                 let probe_due = after(now, jittered(pause, &mut self.rng));
                 self.open = Some(Open { since: now, pause, probe_due, probing: false });
@@ -149,7 +166,8 @@ impl Breaker {
     }
 
     /// The request was given up by its caller, so nothing is known.
-    pub(crate) fn lost(&mut self, probe: bool) {
+    pub(crate) fn lost(&mut self, entry: Entry) {
+        let probe = self.is_probe(entry);
         if let Some(open) = &mut self.open {
             open.probing &= !probe;
         }
@@ -179,6 +197,8 @@ mod tests {
 
     use super::*;
 
+    const REQUEST: Entry = Entry { probe_of: None };
+    const PROBE: Entry = Entry { probe_of: Some(1) };
     const SECOND: Duration = Duration::from_secs(1);
 
     fn breaker() -> Breaker {
@@ -188,7 +208,7 @@ mod tests {
     /// A breaker that has opened just now.
     fn open() -> (Breaker, Instant) {
         let (mut breaker, now) = (breaker(), Instant::now());
-        let opened: Vec<bool> = (0..8).map(|_| breaker.failed(now, false)).collect();
+        let opened: Vec<bool> = (0..8).map(|_| breaker.failed(now, REQUEST)).collect();
         assert_eq!(opened.iter().position(|opened| *opened), Some(7));
         (breaker, now)
     }
@@ -197,10 +217,10 @@ mod tests {
     fn only_failures_in_a_row_open_it() {
         let (mut breaker, now) = (breaker(), Instant::now());
         for _ in 0..5 {
-            assert!((0..7).all(|_| !breaker.failed(now, false)));
+            assert!((0..7).all(|_| !breaker.failed(now, REQUEST)));
             assert!(!breaker.succeeded());
         }
-        assert_eq!(breaker.enter(now), Some(false));
+        assert_eq!(breaker.enter(now), Some(REQUEST));
     }
 
     #[test]
@@ -208,15 +228,24 @@ mod tests {
         let (mut breaker, now) = open();
         let Outlook::Wait(due) = breaker.look(now) else { panic!("{breaker:?}") };
         assert!(due >= now + 5 * SECOND && due < now + 7 * SECOND);
-        assert_eq!(breaker.enter(due - SECOND), None);
-        assert_eq!(breaker.enter(due), Some(true));
+        assert_eq!(breaker.enter(now + 4 * SECOND), None);
+        assert_eq!(breaker.enter(due), Some(PROBE));
         assert_eq!(breaker.enter(due), None);
-        breaker.lost(true);
-        assert_eq!(breaker.enter(due), Some(true), "a cancelled probe is replaced");
-        assert!(!breaker.failed(due, false), "a straggler");
+        breaker.lost(PROBE);
+        assert_eq!(breaker.enter(due), Some(PROBE), "a cancelled probe is replaced");
+        assert!(!breaker.failed(due, REQUEST), "a straggler");
         assert_eq!(breaker.enter(due), None, "is not the probe");
         assert!(breaker.succeeded());
-        assert_eq!((breaker.enter(due), breaker.is_open()), (Some(false), false));
+        assert_eq!((breaker.enter(due), breaker.is_open()), (Some(REQUEST), false));
+        for _ in 0..8 {
+            breaker.failed(due, REQUEST);
+        }
+        let Outlook::Wait(due) = breaker.look(due) else { panic!("{breaker:?}") };
+        let probe = breaker.enter(due).unwrap();
+        breaker.lost(PROBE);
+        assert_eq!(breaker.enter(due), None, "that was the probe of the first opening");
+        breaker.lost(probe);
+        assert!(breaker.enter(due).is_some());
     }
 
     #[test]
@@ -228,8 +257,8 @@ mod tests {
             let Outlook::Wait(due) = breaker.look(now) else { panic!("{breaker:?}") };
             pauses.push((due - now).as_secs_f64());
             now = due;
-            assert_eq!(breaker.enter(now), Some(true));
-            breaker.failed(now, true);
+            assert_eq!(breaker.enter(now), Some(PROBE));
+            breaker.failed(now, PROBE);
         }
         let expected = [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0];
         assert!(
@@ -244,12 +273,12 @@ mod tests {
         let (mut breaker, began) = open();
         let late = began + Duration::from_mins(15);
         assert_eq!(breaker.look(late), Outlook::Clear, "the probe is long due");
-        assert_eq!(breaker.enter(late), Some(true));
+        assert_eq!(breaker.enter(late), Some(PROBE));
         assert_eq!(breaker.look(late), Outlook::Down { since: began });
-        assert_eq!(breaker.look(late - SECOND), Outlook::Wait(late), "waiters wake to be told");
-        breaker.failed(late, true);
+        assert_eq!(breaker.look(began + 899 * SECOND), Outlook::Wait(late), "waiters wake to be told");
+        breaker.failed(late, PROBE);
         assert_eq!(breaker.look(late), Outlook::Down { since: began });
-        assert_eq!(breaker.enter(late + 13 * SECOND), Some(true));
+        assert_eq!(breaker.enter(late + 13 * SECOND), Some(PROBE));
         breaker.succeeded();
         assert_eq!(breaker.look(late), Outlook::Clear);
     }
@@ -284,35 +313,32 @@ mod tests {
                         prop_assert_eq!(breaker.succeeded(), was_open);
                         row = 0;
                     }
-                    (2, Some(probe)) => {
-                        let opened = breaker.failed(now, probe);
-                        row += 1;
-                        prop_assert_eq!(opened, !was_open && row == failures);
-                        if opened || (was_open && probe) {
-                            quiet_until = now + settings.pause;
+                    (2, Some(entry)) => {
+                        let probe = breaker.is_probe(entry);
+                        let opened = breaker.failed(now, entry);
+                        row = if was_open { 0 } else { row + 1 };
+                        prop_assert_eq!(opened, row == failures);
+                        if opened || probe {
+                            (row, quiet_until) = (0, now + settings.pause);
                         }
-                        if opened { row = 0; }
-                        if was_open { row = 0; }
                     }
-                    (3, Some(probe)) => breaker.lost(probe),
+                    (3, Some(entry)) => breaker.lost(entry),
                     (_, back) => {
                         inside.extend(back);
                         let outlook = breaker.look(now);
                         let entered = breaker.enter(now);
                         prop_assert_eq!(entered.is_some(), outlook == Outlook::Clear);
-                        prop_assert_eq!(entered.unwrap_or(was_open), was_open);
-                        if entered == Some(true) {
-                            prop_assert!(now >= quiet_until, "probed too early");
-                            prop_assert_eq!(inside.iter().filter(|probe| **probe).count(), 0, "two probes");
-                        }
                         if let Outlook::Wait(until) = outlook {
                             prop_assert!(until > now && until <= now + settings.give_up);
                         }
-                        inside.extend(entered);
+                        if let Some(entry) = entered {
+                            prop_assert_eq!(breaker.is_probe(entry), was_open);
+                            prop_assert!(!was_open || now >= quiet_until, "probed too early");
+                            inside.push(entry);
+                        }
+                        let probes = inside.iter().filter(|entry| breaker.is_probe(**entry)).count();
+                        prop_assert!(probes <= 1, "{} probes", probes);
                     }
-                }
-                if !breaker.is_open() {
-                    inside.iter_mut().for_each(|probe| *probe = false); // the probe of a closed breaker is a request
                 }
             }
         }

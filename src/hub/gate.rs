@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::Notify;
 use url::Url;
 
-use super::breaker::{Breaker, BreakerSettings, Outlook};
+use super::breaker::{Breaker, BreakerSettings, Entry, Outlook};
 
 /// Most CDN hosts remembered. The public Hub has six.
 const MAX_HOSTS: usize = 64;
@@ -115,8 +115,8 @@ impl Gate {
 
     /// Lets one request in, if the breaker allows it.
     pub(crate) fn enter(self: &Arc<Self>) -> Option<Pass> {
-        let probe = self.breaker().enter(Instant::now())?;
-        Some(Pass { gate: Arc::clone(self), probe, settled: false })
+        let entry = self.breaker().enter(Instant::now())?;
+        Some(Pass { gate: Arc::clone(self), entry, settled: false })
     }
 
     /// Whether requests are held back at present.
@@ -135,7 +135,7 @@ impl Gate {
 #[must_use = "a pass that is dropped counts as a request of unknown outcome"]
 pub(crate) struct Pass {
     gate: Arc<Gate>,
-    probe: bool,
+    entry: Entry,
     settled: bool,
 }
 
@@ -152,7 +152,7 @@ impl Pass {
     /// The host failed. Whether that was one failure too many.
     pub(crate) fn failed(mut self) -> bool {
         self.settled = true;
-        let opened = self.gate.breaker().failed(Instant::now(), self.probe);
+        let opened = self.gate.breaker().failed(Instant::now(), self.entry);
         if opened {
             tracing::warn!(host = self.gate.host, "{} is down: requests to it wait", self.gate.host);
         }
@@ -164,7 +164,7 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         if !self.settled {
-            self.gate.breaker().lost(self.probe);
+            self.gate.breaker().lost(self.entry);
             self.gate.changed.notify_waiters();
         }
     }

@@ -79,8 +79,8 @@ struct Window {
     level: u64,
     /// Requests without an answer, which may have been counted since.
     lost: u64,
-    /// At the latest.
-    ends: Instant,
+    /// The end, if the server rounds `t` up.
+    ends_early: Instant,
     quota: Option<u64>,
     length: Duration,
     /// Whether it was tried if the window had ended early.
@@ -93,9 +93,9 @@ impl Window {
         self.remaining.saturating_sub(self.level).saturating_sub(self.lost).saturating_sub(in_flight)
     }
 
-    /// The end, if the server rounds `t` up.
-    fn ends_early(&self) -> Instant {
-        self.ends - ROUNDING
+    /// The end at the latest, by which it is over however the server rounds.
+    fn ends(&self) -> Instant {
+        self.ends_early + ROUNDING
     }
 }
 
@@ -138,7 +138,7 @@ impl Meter {
         if let Some(until) = self.quiet_until.filter(|until| now < *until) {
             return Verdict::At(until);
         }
-        if matches!(&self.learnt, Learnt::Window(window) if window.ends <= now) {
+        if matches!(&self.learnt, Learnt::Window(window) if window.ends() <= now) {
             self.learnt = Learnt::Nothing;
             self.next_slot = None;
         }
@@ -156,10 +156,10 @@ impl Meter {
                 if usable == 0 {
                     let may_knock = left > 0 && !window.knocked && !self.probing;
                     if !may_knock {
-                        return Verdict::At(window.ends);
+                        return Verdict::At(window.ends());
                     }
-                    if now < window.ends_early() {
-                        return Verdict::At(window.ends_early());
+                    if now < window.ends_early {
+                        return Verdict::At(window.ends_early);
                     }
                     window.knocked = true;
                     self.probing = true;
@@ -168,7 +168,7 @@ impl Meter {
                     if let Some(slot) = self.next_slot.filter(|slot| now < *slot) {
                         return Verdict::At(slot);
                     }
-                    let time = window.ends_early().saturating_duration_since(now);
+                    let time = window.ends_early.saturating_duration_since(now);
                     let share = time / u32::try_from(usable).unwrap_or(u32::MAX);
                     self.next_slot = Some(now + share);
                 }
@@ -214,20 +214,20 @@ impl Meter {
             remaining: limit.remaining,
             level: 0,
             lost: 0,
-            ends: now + limit.resets_in + ROUNDING + length.mul_f64(self.jitter / JITTER),
+            ends_early: now + limit.resets_in + length.mul_f64(self.jitter / JITTER),
             quota: limit.quota,
             length,
             knocked: false,
         };
         match &mut self.learnt {
-            Learnt::Window(known) if seen.ends + known.length / 2 < known.ends => {} // late news of an old window
-            Learnt::Window(known) if seen.ends < known.ends + known.length / 2 => {
+            Learnt::Window(known) if seen.ends_early + known.length / 2 < known.ends_early => {} // late news of an old window
+            Learnt::Window(known) if seen.ends_early < known.ends_early + known.length / 2 => {
                 match seen.remaining.cmp(&known.remaining) {
                     Ordering::Less => (known.remaining, known.level) = (seen.remaining, 0),
                     Ordering::Equal => known.level += u64::from(own),
                     Ordering::Greater => {} // counted before the one that told the lowest
                 }
-                known.ends = known.ends.min(seen.ends);
+                known.ends_early = known.ends_early.min(seen.ends_early);
                 known.quota = seen.quota.or(known.quota);
             }
             _ => {
@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn knocks_once_when_the_window_may_be_over() {
         let (mut meter, now) = learnt(10, 60, 1000); // ten are the spare hundredth
-        let (early, late) = (now + Duration::from_secs(60), now + Duration::from_secs(61));
+        let (early, late) = (now + Duration::from_mins(1), now + Duration::from_secs(61));
         assert_eq!(meter.ask(now), Verdict::At(early));
         assert_eq!(meter.ask(early), PROBE);
         assert_eq!(meter.ask(early), Verdict::At(late));
@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(meter.ask(late), Verdict::AfterAnswer);
 
         let (mut meter, now) = learnt(10, 60, 1000);
-        let early = now + Duration::from_secs(60);
+        let early = now + Duration::from_mins(1);
         assert_eq!(meter.ask(early), PROBE);
         meter.answered(early, true, Some(&limit(999, 300, 1000, 300)), true); // it was over
         assert_eq!(meter.ask(early), GO);

@@ -7,6 +7,7 @@
     reason = "helpers of tests, written to be brief"
 )]
 
+mod recovery;
 mod scripted;
 
 use std::{

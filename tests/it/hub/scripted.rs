@@ -3,7 +3,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,6 +24,8 @@ pub(crate) struct Seen {
     /// Path and query, verbatim.
     pub(crate) target: String,
     headers: HashMap<String, String>,
+    /// Requests that were being answered at this time, this one included.
+    pub(crate) at_once: usize,
 }
 
 impl Seen {
@@ -44,6 +50,7 @@ pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    delay: Duration,
     manner: Manner,
 }
 
@@ -61,7 +68,7 @@ enum Manner {
 
 impl Reply {
     pub(crate) fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), manner: Manner::Honest }
+        Self { status, headers: Vec::new(), body: Vec::new(), delay: Duration::ZERO, manner: Manner::Honest }
     }
 
     pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
@@ -94,6 +101,12 @@ impl Reply {
         self
     }
 
+    /// Thinks for this long first.
+    pub(crate) fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
     /// The asked part of `file`, as a correct server sends it.
     pub(crate) fn part(seen: &Seen, file: &[u8], etag: &str) -> Self {
         let Some(range) = seen.range() else { return Self::new(200).with("etag", etag).body(file) };
@@ -107,6 +120,7 @@ impl Reply {
 /// A running server.
 pub(crate) struct Origin {
     pub(crate) url: String,
+    address: SocketAddr,
     log: Arc<Mutex<Vec<Seen>>>,
     task: JoinHandle<()>,
 }
@@ -114,18 +128,34 @@ pub(crate) struct Origin {
 impl Origin {
     /// Answers every request by `script`, which also gets the number of requests before it.
     pub(crate) async fn start(script: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), script).await
+    }
+
+    /// The same at a given address.
+    pub(crate) async fn start_at(
+        address: SocketAddr,
+        script: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let url = format!("http://{address}");
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (script, shared) = (Arc::new(script), Arc::clone(&log));
+        let (script, shared, busy) = (Arc::new(script), Arc::clone(&log), Arc::<AtomicUsize>::default());
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (script, log) = (Arc::clone(&script), Arc::clone(&shared));
-                tokio::spawn(async move { while_open(stream, &*script, &log).await });
+                let (script, log, busy) = (Arc::clone(&script), Arc::clone(&shared), Arc::clone(&busy));
+                tokio::spawn(async move { while_open(stream, &*script, &log, &busy).await });
             }
         });
-        Self { url, log, task }
+        Self { url, address, log, task }
+    }
+
+    /// Stops listening, and says where it did.
+    pub(crate) async fn shut(mut self) -> SocketAddr {
+        self.task.abort();
+        let _ = (&mut self.task).await; // the port is free when the task has ended
+        self.address
     }
 
     /// All requests so far.
@@ -150,15 +180,20 @@ async fn while_open(
     mut stream: TcpStream,
     script: &(dyn Fn(&Seen, usize) -> Reply + Sync),
     log: &Mutex<Vec<Seen>>,
+    busy: &AtomicUsize,
 ) {
-    while let Some(seen) = read_head(&mut stream).await {
+    while let Some(mut seen) = read_head(&mut stream).await {
+        seen.at_once = busy.fetch_add(1, Ordering::SeqCst) + 1;
         let before = {
             let mut log = log.lock().unwrap();
             log.push(seen.clone());
             log.len() - 1
         };
         let reply = script(&seen, before);
-        if write(&mut stream, &seen, reply).await.is_none() {
+        tokio::time::sleep(reply.delay).await;
+        let written = write(&mut stream, &seen, reply).await;
+        busy.fetch_sub(1, Ordering::SeqCst);
+        if written.is_none() {
             return;
         }
     }
@@ -176,12 +211,12 @@ async fn read_head(stream: &mut TcpStream) -> Option<Seen> {
     let headers = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
-    Some(Seen { method, target, headers: headers.collect() })
+    Some(Seen { method, target, headers: headers.collect(), at_once: 0 })
 }
 
 /// `None` when the connection is used up.
 async fn write(stream: &mut TcpStream, seen: &Seen, reply: Reply) -> Option<()> {
-    let Reply { status, headers, body, manner } = reply;
+    let Reply { status, headers, body, manner, .. } = reply;
     let mut head = format!("HTTP/1.1 {status} Scripted\r\n");
     for (name, value) in &headers {
         head.extend([name, ": ", value, "\r\n"]);
