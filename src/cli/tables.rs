@@ -209,6 +209,12 @@ fn facts(report: &RunReport) -> Vec<String> {
         cost += &format!(", {:.1} s waited for rate limits", report.rate_limit_wait_seconds);
     }
     lines.push(cost);
+    if report.breaker_openings > 0 {
+        lines.push(format!(
+            "a host kept failing and was left alone {} times, {:.1} s waited for it",
+            report.breaker_openings, report.host_wait_seconds
+        ));
+    }
     lines
 }
 

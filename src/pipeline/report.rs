@@ -68,6 +68,13 @@ pub struct RunReport {
     pub ranges_ignored: u64,
     /// Seconds that requests were held back by rate limits, summed over concurrent ones.
     pub rate_limit_wait_seconds: f64,
+    /// Times that a host was left alone because it kept failing, and seconds waited for it, summed over concurrent
+    /// requests.
+    pub breaker_openings: u64,
+    /// See `breaker_openings`.
+    pub host_wait_seconds: f64,
+    /// Times that fewer requests were kept in flight because a host could not bear more.
+    pub limit_decreases: u64,
     /// Wall-clock seconds.
     pub seconds: f64,
     /// Largest resident size of the process, bytes; null where the system does not tell.
@@ -137,6 +144,9 @@ impl RunReport {
         self.expired_urls = usage.expired_urls;
         self.ranges_ignored = usage.ranges_ignored;
         self.rate_limit_wait_seconds = usage.waited_for_rate.as_secs_f64();
+        self.breaker_openings = usage.breaker_openings;
+        self.host_wait_seconds = usage.waited_for_host.as_secs_f64();
+        self.limit_decreases = usage.limit_decreases;
     }
 
     /// Which totals do not add up, if any: every enumerated repository must be accounted for.

@@ -571,6 +571,7 @@ mod tests {
         let at_once = tables_of(&db);
         let (other_dir, other) = database();
         let mut manifest = other.manifest().clone();
+        drop(other);
         let shards = std::mem::take(&mut manifest.shards);
         for n in 1..=shards.len() {
             manifest.shards = shards[..n].to_vec();

@@ -160,17 +160,16 @@ pub fn weights(files: &[String]) -> Result<Weights, PlanError> {
     Err(PlanError::NoWeights { found: files.iter().find(|f| other.iter().any(|e| f.ends_with(e))).cloned() })
 }
 
-/// Requests to the Hub that reading a repository with these files takes, as far as their names tell. A small file
-/// takes two, because the Hub answers with a redirect to itself.
+/// Requests to the Hub that reading a repository with these files takes, as far as their names tell: one a file.
 pub fn requests(files: &[String], settings: &PlanSettings) -> u64 {
     let has = |name: &str| files.iter().any(|f| f == name);
-    let config = 2 * u64::from(has("config.json"));
+    let config = u64::from(has("config.json"));
     let names: Vec<&str> = files.iter().map(String::as_str).collect();
     let tokenizer = files_to_read(&names).into_iter().filter(|name| has(name)).count() as u64;
     let shards = || files.iter().filter(|f| f.contains("-of-") && f.ends_with(".safetensors")).count();
     let weights = match weights(files) {
         Ok(Weights::Files(paths)) => paths.len().min(settings.max_shards.max(1)) as u64,
-        Ok(Weights::Index(_)) => 2 + shards().min(settings.max_shards.max(1)) as u64,
+        Ok(Weights::Index(_)) => 1 + shards().min(settings.max_shards.max(1)) as u64,
         Err(_) => 0,
     };
     config + tokenizer + weights

@@ -128,7 +128,8 @@ fn stages_have_one_name_in_the_table_the_folder_and_the_tests() {
         let tests = source("tests/it").join(stage).with_extension("rs");
         assert!(stage == "plan" || tests.is_file(), "no integration tests of stage {stage} in {flow}");
     }
-    let helpers = ["mod", "cache", "eval", "files", "full", "model", "population", "tokenizer"];
+    let helpers =
+        ["mod", "backlog", "cache", "changes", "eval", "files", "full", "model", "population", "tokenizer"];
     for path in files_below(&source("src/stages")) {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         assert!(stages.contains(&name) || helpers.contains(&name.as_str()), "{name} is no stage");

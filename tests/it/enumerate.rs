@@ -120,7 +120,7 @@ fn a_revision_that_is_none_is_missing() {
 #[test]
 fn a_hub_that_is_down_is_an_error_with_a_hint() {
     let cli = Cli::new(&nobody());
-    let ended = cli.expect(2, &["crawl", "--db", "DB", "--json"]);
+    let ended = cli.expect(75, &["crawl", "--db", "DB", "--json"]);
     ended.says(&[
         "error: the listing broke off after 0 repositories",
         "127.0.0.1",

@@ -16,6 +16,7 @@ mod fetch;
 mod hostile;
 mod hub;
 mod index;
+mod nightly;
 mod run;
 mod scan;
 mod server;

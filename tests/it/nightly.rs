@@ -1,0 +1,436 @@
+//! The crawl night after night: what is new, what has gone, what waits, and what no accident may change.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use hubprint::store::{Database, Row};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Cli, Hub, Models, assert_adds_up, comparable, files_below, read, send, wait_until, write,
+};
+
+/// One model that the Hub makes many of.
+fn template() -> Models {
+    let mut models = Models::new();
+    models.add_tiny("zoo/template", 7);
+    models
+}
+
+fn serve(models: &Models, repos: usize, more: &[&str]) -> Hub {
+    let repos = format!("made_up.repos={repos}");
+    let all = [&[repos.as_str(), "made_up.template=zoo/template"], more].concat();
+    Hub::serve(models.path(), &all)
+}
+
+fn by_id(rows: BTreeMap<String, Row>) -> BTreeMap<String, Row> {
+    rows.into_values().map(|row| (row.hub_id.clone(), row)).collect()
+}
+
+/// Rows without what depends on the way to them: the time, and the bytes that were read for them.
+fn content(rows: BTreeMap<String, Row>) -> BTreeMap<String, Row> {
+    let mut rows = comparable(by_id(rows));
+    rows.values_mut().for_each(|row| row.bytes_fetched = 0);
+    rows
+}
+
+#[test]
+fn a_night_without_news_reads_the_list_only_and_one_with_news_what_is_new() {
+    let models = template();
+    let (first, cli) = {
+        let hub = serve(&models, 300, &["page_limit=100"]);
+        let cli = Cli::new(hub.url());
+        let report = cli.crawl(0, &[]);
+        assert_eq!(report["outcomes"], json!({"indexed": 301}));
+        let first = by_id(cli.rows());
+        let before = hub.counters();
+        let second = cli.crawl(0, &[]);
+        let after = hub.counters();
+        assert_eq!((&second["unchanged"], &second["rows_written"]), (&json!(301), &json!(0)));
+        assert_eq!(after.requests.api - before.requests.api, 4, "four pages of the list");
+        assert_eq!(
+            (after.requests.resolvers, after.cdn_requests),
+            (before.requests.resolvers, before.cdn_requests)
+        );
+        assert_eq!(by_id(cli.rows()), first);
+        (first, cli)
+    };
+
+    let news = ["page_limit=100", "made_up.changed=0.1", "made_up.gone=0.02", "made_up.renamed=0.04"];
+    let hub = serve(&models, 300, &news);
+    let cli = cli.with("HF_ENDPOINT", hub.url());
+    let report = cli.crawl(0, &[]);
+    let rows = cli.rows();
+    assert_adds_up(&report, &rows);
+    let rows = by_id(rows);
+    assert_eq!(rows.len(), 301, "nothing is lost");
+    let number = |key: &str| report[key].as_u64().unwrap();
+    let (changed, renamed) =
+        (report["listed"]["changed"].as_u64().unwrap(), report["listed"]["renamed"].as_u64().unwrap());
+    assert!(changed > 10 && renamed > 2 && number("gone") > 0, "{report}");
+    let with = |what: &dyn Fn(&Row, &Row) -> bool| {
+        rows.iter().filter(|(id, row)| what(row, &first[*id])).count() as u64
+    };
+    assert_eq!(with(&|now, then| now.sha != then.sha), changed);
+    assert_eq!(with(&|now, _| now.gone_at.is_some()), number("gone"));
+    assert_eq!(with(&|now, then| now.repo_id != then.repo_id && now.sha == then.sha), renamed);
+    assert!(rows.values().all(|row| row.fingerprint.is_some()), "what has gone keeps its fingerprint");
+    // In proportion: three pages, and for each changed repository what each took the first time.
+    let counters = hub.counters();
+    assert_eq!((counters.requests.api, counters.requests.resolvers), (3, 2 * changed));
+
+    // Back again, as it was.
+    let hub = serve(&models, 300, &["made_up.changed=0.1", "made_up.renamed=0.04"]);
+    let cli = cli.with("HF_ENDPOINT", hub.url());
+    let again = cli.crawl(0, &[]);
+    assert_eq!(again["listed"]["returned"], report["gone"]);
+    assert_eq!(hub.counters().requests.resolvers, 0);
+    assert!(cli.rows().values().all(|row| row.gone_at.is_none()));
+}
+
+#[test]
+fn a_list_that_has_lost_too_much_is_not_believed() {
+    let models = template();
+    let hub = serve(&models, 60, &[]);
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &[]);
+    drop(hub);
+    let hub = serve(&models, 60, &["made_up.gone=0.5"]);
+    let cli = cli.with("HF_ENDPOINT", hub.url());
+    let ended = cli.expect(1, &["crawl", "--db", "DB", "--json"]);
+    ended.says(&["warning:", "are not listed"]);
+    assert_eq!(ended.json()["gone"], 0);
+    assert!(cli.rows().values().all(|row| row.gone_at.is_none()));
+}
+
+#[test]
+fn content_that_is_known_is_not_read_again() {
+    let mut models = Models::new();
+    models.add_tiny("a/original", 1);
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &[]);
+    let before = hub.counters().cdn_requests;
+    // The same weights in another repository, and under a new commit of the first.
+    models.add_tiny("b/copy", 1);
+    write(&models.folder("a/original").join("README.md"), "# new words");
+    hub.rescan();
+    let report = cli.crawl(0, &[]);
+    assert_eq!((&report["known_contents"], &report["outcomes"]), (&json!(2), &json!({"indexed": 2})));
+    assert_eq!(hub.counters().cdn_requests, before);
+    let rows = cli.rows();
+    let (original, copy) = (&rows["a/original"], &rows["b/copy"]);
+    assert_eq!((&original.fingerprint, &original.profile), (&copy.fingerprint, &copy.profile));
+    assert!(copy.fingerprint.is_some() && copy.weights_digest == original.weights_digest);
+
+    // The row is the one that reading it would have given.
+    let fresh = Cli::new(hub.url());
+    fresh.crawl(0, &["--repo", "b/copy"]);
+    let bytes_fetched = copy.bytes_fetched;
+    let read = Row { crawled_at: copy.crawled_at, bytes_fetched, ..fresh.rows()["b/copy"].clone() };
+    assert_eq!(read, *copy);
+}
+
+#[test]
+fn what_the_budget_leaves_comes_first_the_next_night() {
+    let models = template();
+    let hub = serve(&models, 40, &[]);
+    let cli = Cli::new(hub.url());
+    let report = cli.crawl(0, &["--max-requests", "40"]);
+    assert_adds_up(&report, &cli.rows());
+    assert_eq!(report["spent"], "max_requests");
+    let sent = hub.counters().requests;
+    assert!(sent.api + sent.resolvers <= 40, "{sent:?}");
+    let read: Vec<u64> = cli.rows().values().map(|row| row.downloads.unwrap_or(0)).collect();
+    assert!((8..=13).contains(&read.len()), "{} repositories", read.len());
+    let waiting = Database::open(&cli.db()).unwrap().waiting().unwrap();
+    assert_eq!(waiting.len() + read.len(), 41);
+
+    // A more used model than any that waits appears; those that waited come first all the same.
+    let hub = serve(&models, 60, &[]);
+    let cli = cli.with("HF_ENDPOINT", hub.url());
+    let report = cli.crawl(0, &["--max-requests", "100"]);
+    let rows = by_id(cli.rows());
+    assert!(waiting.iter().all(|w| rows.contains_key(&w.hub_id)) || report["waiting"].as_u64().unwrap() > 20);
+    let still = Database::open(&cli.db()).unwrap().waiting().unwrap();
+    let new = still.iter().filter(|s| !waiting.iter().any(|w| w.hub_id == s.hub_id)).count();
+    let old = still.len() - new;
+    assert!(new == 0 || old == 0 || rows.len() < 41, "{old} old ones wait beside {new} new ones");
+    assert!(still.iter().all(|s| waiting.iter().all(|w| w.hub_id != s.hub_id || w.since == s.since)));
+    cli.crawl(0, &[]);
+    assert_eq!(cli.rows().len(), 61);
+    let status = cli.expect(0, &["status", "--db", "DB", "--json"]).json();
+    assert_eq!((&status["waiting"], status["runs"].as_array().unwrap().len()), (&json!(0), 3));
+    cli.expect(0, &["status", "--db", "DB"]);
+    // Time is a budget, too.
+    let late = Cli::new(hub.url());
+    let report = late.crawl(0, &["--deadline", "0s"]);
+    assert_eq!((&report["spent"], &report["waiting"]), (&json!("deadline"), &json!(61)));
+}
+
+#[test]
+fn only_what_is_wanted_is_read_and_the_rest_is_counted() {
+    let mut models = Models::new();
+    for (i, downloads) in [5, 500, 50].into_iter().enumerate() {
+        let id = format!("a/model-{i}");
+        models.add_tiny(&id, i as u64);
+        models.describe(&id, &json!({"downloads": downloads}));
+    }
+    models.add("a/pickled", &[("pytorch_model.bin", b"x")]);
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    let file = cli.home().join("p.toml");
+    write(&file, "[database]\npath = 'db'\n[enumerate]\nformats = ['safetensors']\nmin_downloads = 40\n");
+    let report = cli.expect(0, &["run", "--json", &file.display().to_string()]).json()["crawl"].clone();
+    assert_eq!((&report["filtered"], &report["outcomes"]), (&json!(2), &json!({"indexed": 2})));
+    assert_adds_up(&report, &cli.rows());
+    assert_eq!(cli.rows().into_keys().collect::<Vec<_>>(), ["a/model-1", "a/model-2"]);
+}
+
+#[test]
+fn a_second_writer_is_refused_and_a_dead_one_is_not() {
+    let models = template();
+    let hub = serve(&models, 30, &["faults.latency_ms=30"]);
+    let cli = Cli::new(hub.url());
+    let mut first = start(&cli, &["crawl", "--db", "DB"]);
+    wait_until(&mut first, || cli.db().join("manifest.json").exists());
+    cli.expect(75, &["crawl", "--db", "DB"]).says(&["is being written by process", "hint:"]);
+    cli.expect(75, &["index", "--db", "DB"]);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    cli.crawl(0, &[]);
+    assert_eq!(cli.rows().len(), 31);
+}
+
+fn start(cli: &Cli, args: &[&str]) -> Child {
+    cli.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// A Hub on which everything goes wrong now and then.
+const FAULTS: [&str; 5] = [
+    "faults.error_5xx=0.02",
+    "faults.truncate=0.03",
+    "faults.too_many=0.005",
+    "faults.expire=0.01",
+    "faults.ignore_range=0.005",
+];
+
+#[test]
+fn killed_at_random_it_ends_like_one_that_was_not() {
+    const REPOS: usize = 60;
+    let models = template();
+    let reference = {
+        let hub = serve(&models, REPOS, &["made_up.duplicates=0.2"]);
+        let cli = Cli::new(hub.url());
+        cli.crawl(0, &[]);
+        content(cli.rows())
+    };
+    let hub =
+        serve(&models, REPOS, &[&FAULTS[..], &["made_up.duplicates=0.2", "faults.latency_ms=3"]].concat());
+    let cli = Cli::new(hub.url());
+    let file = cli.home().join("p.toml");
+    write(&file, "[database]\npath = 'db'\n[enumerate]\n[write]\nrows_per_shard = 3\n");
+    let file = file.display().to_string();
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut killed = 0;
+    for _ in 0..10 {
+        let mut child = start(&cli, &["run", &file]);
+        std::thread::sleep(Duration::from_millis(rng.random_range(40..400)));
+        child.kill().unwrap();
+        killed += usize::from(child.wait().unwrap().signal().is_some());
+        if cli.db().join("manifest.json").exists() {
+            let found = content(cli.rows());
+            assert!(found.iter().all(|(id, row)| reference[id] == *row), "what is there is right");
+        }
+    }
+    assert!(killed >= 5, "{killed} runs were killed before their end");
+    cli.expect(0, &["run", &file]);
+    assert_eq!(content(cli.rows()), reference);
+    let db = Database::open(&cli.db()).unwrap();
+    let written: u64 = db.manifest().shards.iter().map(|s| s.rows).sum();
+    assert_eq!(written, REPOS as u64 + 1, "no row is there twice");
+    assert_eq!(db.verify().unwrap(), written);
+}
+
+#[test]
+fn killed_at_each_durable_step_it_ends_like_one_that_was_not() {
+    let models = template();
+    let reference = {
+        let hub = serve(&models, 12, &[]);
+        let cli = Cli::new(hub.url());
+        cli.crawl(0, &[]);
+        content(cli.rows())
+    };
+    let names = |folder: &Path| -> Vec<String> {
+        let entries =
+            std::fs::read_dir(folder).map(|all| all.flatten().collect::<Vec<_>>()).unwrap_or_default();
+        entries.iter().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let shards = |db: &Path| Database::open(db).map_or(0, |db| db.manifest().shards.len());
+    type Step<'a> = (&'a str, Box<dyn Fn(&Path) -> bool + 'a>);
+    let steps: [Step<'_>; 5] = [
+        ("the lock", Box::new(|db| db.join("writer.lock").exists())),
+        ("an empty manifest", Box::new(|db| db.join("manifest.json").exists())),
+        ("half a shard", Box::new(|db| names(&db.join("shards")).iter().any(|n| n.starts_with(".tmp-")))),
+        (
+            "a shard that is not listed",
+            Box::new(|db| {
+                names(&db.join("shards")).iter().filter(|n| n.ends_with("parquet")).count() > shards(db)
+            }),
+        ),
+        ("a shard that is listed", Box::new(|db| shards(db) >= 2)),
+    ];
+    let mut seen = 0;
+    for (what, is_there) in &steps {
+        let hub = serve(&models, 12, &["faults.latency_ms=2"]);
+        let cli = Cli::new(hub.url());
+        let file = cli.home().join("p.toml");
+        write(&file, "[database]\npath = 'db'\n[enumerate]\n[write]\nrows_per_shard = 2\n");
+        let file = file.display().to_string();
+        let mut child = start(&cli, &["run", &file]);
+        // Some steps last microseconds: one that was missed is no failure, but most must be seen.
+        let begun = Instant::now();
+        while child.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(60) {
+            if is_there(&cli.db()) {
+                child.kill().unwrap();
+                seen += 1;
+                break;
+            }
+        }
+        child.wait().unwrap();
+        cli.expect(0, &["run", &file]);
+        assert_eq!(content(cli.rows()), reference, "killed at {what}");
+        let litter = files_below(&cli.db())
+            .into_iter()
+            .filter(|p| p.file_name().unwrap().to_string_lossy().starts_with(".tmp-"));
+        assert_eq!(litter.count(), 0, "killed at {what}");
+    }
+    assert!(seen >= 4, "only {seen} steps were hit");
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_the_next_run_goes_on() {
+    let models = template();
+    let hub = serve(&models, 20, &[]);
+    let cli = Cli::new(hub.url());
+    // A file of this size is refused as on a full disk.
+    let binary = env!("CARGO_BIN_EXE_hubprint");
+    let script = format!("trap '' XFSZ; ulimit -f 8; exec {binary} crawl --db db");
+    let mut limited = std::process::Command::new("bash");
+    limited
+        .args(["-c", &script])
+        .env_clear()
+        .env("HF_ENDPOINT", hub.url())
+        .env("HOME", cli.home())
+        .env("PATH", "/usr/bin:/bin");
+    let output = limited.current_dir(cli.home()).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("free space"), "{stderr}");
+    assert!(cli.rows().is_empty());
+    cli.crawl(0, &[]);
+    assert_eq!(cli.rows().len(), 21);
+}
+
+#[test]
+fn asked_to_stop_it_gives_work_back_and_ends_in_time() {
+    let models = template();
+    // Each answer takes so long that nothing under way ends in the grace period.
+    let hub = serve(&models, 6, &["faults.latency_ms=9000"]);
+    let cli = Cli::new(hub.url());
+    let mut child = start(&cli, &["crawl", "--db", "DB", "--json"]);
+    wait_until(&mut child, || hub.counters().requests.resolvers >= 1);
+    send(&child, "-TERM");
+    let asked = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["interrupted"]), (Some(1), &json!(true)));
+    let rows = cli.rows();
+    assert_adds_up(&report, &rows);
+    assert_eq!(report["waiting"].as_u64().unwrap() + rows.len() as u64, 7);
+    let hub = serve(&models, 6, &[]);
+    let cli = cli.with("HF_ENDPOINT", hub.url());
+    cli.crawl(0, &[]);
+    assert_eq!(cli.rows().len(), 7);
+}
+
+#[test]
+fn a_dry_run_reads_nothing_and_foresees_the_cost() {
+    let models = template();
+    let hub = serve(&models, 50, &["limits.resolvers=1000", "limits.api=500", "limits.window_seconds=60"]);
+    let cli = Cli::new(hub.url());
+    let file = cli.home().join("p.toml");
+    write(&file, "[database]\npath = 'db'\n[enumerate]\n");
+    let file = file.display().to_string();
+    let forecast = cli.expect(0, &["run", "--dry-run", "--json", &file]).json();
+    assert!(!cli.db().exists(), "nothing is written");
+    assert_eq!((&forecast["repositories"], &forecast["allowed"]), (&json!(51), &json!([1000, 60.0])));
+    let looked = hub.counters();
+    assert_eq!((looked.requests.resolvers, looked.cdn_requests), (1, 0));
+    let report = cli.crawl(0, &[]);
+    let took = report["requests"]["resolvers"].as_f64().unwrap();
+    let foreseen = forecast["requests"].as_f64().unwrap();
+    assert!((foreseen / took - 1.0).abs() < 0.15, "foreseen {foreseen}, taken {took}");
+    // With experience, exactly.
+    drop(hub);
+    let hub = serve(&models, 150, &[]);
+    let cli = cli.with("HF_ENDPOINT", hub.url());
+    let forecast = cli.expect(0, &["crawl", "--db", "DB", "--dry-run", "--json"]).json();
+    let report = cli.crawl(0, &[]);
+    assert_eq!(forecast["repositories"], 100);
+    let took = report["requests"]["resolvers"].as_f64().unwrap();
+    assert!((forecast["requests"].as_f64().unwrap() / took - 1.0).abs() < 0.02, "{forecast} {took}");
+    cli.expect(0, &["crawl", "--db", "DB", "--dry-run"]);
+}
+
+#[test]
+fn no_run_tells_its_secrets() {
+    const TOKEN: &str = "hf_TopSecretTokenOfThisTest";
+    let models = template();
+    let granted = format!("tokens.{TOKEN}=[\"*\"]");
+    let hub = serve(&models, 12, &[&FAULTS[..], &[granted.as_str()]].concat());
+    let cli = Cli::new(hub.url()).with("HF_TOKEN", TOKEN);
+    let file = cli.home().join("p.toml");
+    write(&file, "[database]\npath = 'db'\n[enumerate]\n[index]\n[scan]\nmodels = ['zoo/template']\n");
+    let metrics = cli.home().join("metrics/hubprint.prom").display().to_string();
+    let file = file.display().to_string();
+    let mut said = String::new();
+    for args in [
+        &["-vv", "run", "--metrics", &metrics, &file][..],
+        &["-vv", "--log-format", "json", "run", "--json", &file],
+        &["-vv", "crawl", "--db", "DB", "--repo", "no/such", "--repo", "zoo/template"],
+        &["status", "--db", "DB"],
+    ] {
+        let ended = cli.run(args);
+        said += &ended.stdout;
+        said += &ended.stderr;
+    }
+    assert!(said.contains("zoo/template") && said.len() > 1000);
+    let signed = ["Signature=", "Policy=", "Key-Pair-Id="];
+    let is_clean = |text: &str| {
+        let shown = |name: &&str| text.split(*name).skip(1).any(|value| !value.starts_with("***"));
+        !text.contains(TOKEN) && !signed.iter().any(|name| shown(&name))
+    };
+    assert!(is_clean(&said), "{}", said.lines().find(|line| !is_clean(line)).unwrap_or_default());
+    let written = files_below(cli.home());
+    assert!(written.len() > 8, "{written:?}");
+    for path in written {
+        assert!(is_clean(&String::from_utf8_lossy(&read(&path))), "{}", path.display());
+    }
+    let text = String::from_utf8(read(Path::new(&metrics))).unwrap();
+    for metric in [
+        "hubprint_crawl_repositories{outcome=\"indexed\"}",
+        "hubprint_crawl_requests{bucket=\"resolvers\"}",
+        "# EOF",
+    ] {
+        assert!(text.contains(metric), "no {metric} in:\n{text}");
+    }
+    // The CDN refuses requests that carry the token: all were read, so none did.
+    assert!(cli.rows().values().filter(|row| row.fingerprint.is_some()).count() >= 13);
+}
