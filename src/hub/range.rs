@@ -5,8 +5,9 @@
 //! never mixed. A body that breaks off is continued from its last byte. A whole file sent instead of
 //! a part (200) is not read at all.
 //!
-//! A wrong answer may be one machine's fault. Where ranges were served before, it is asked for again;
-//! another `ETag` has the file resolved again, once, and the range is then read from its start.
+//! A wrong answer may be one machine's fault, so it is asked for again: as often as the budget allows
+//! where ranges were served before, once where they never were. Another `ETag` has the file resolved
+//! again, once, and the range is then read from its start.
 
 use std::ops::Range;
 
@@ -56,7 +57,7 @@ impl Hub {
         };
         let mut budget = self.http.budget();
         let mut body = BytesMut::with_capacity(length.min(FIRST_RESERVE) as usize);
-        let (mut renewed, mut changed) = (false, false);
+        let (mut renewed, mut changed, mut ignored) = (false, false, false);
         let mut place = self.place(file).await?;
         loop {
             let rest = range.start + body.len() as u64..range.end;
@@ -83,12 +84,17 @@ impl Hub {
                     if matches!(
                         error.kind(),
                         HubErrorKind::RangeIgnored { .. } | HubErrorKind::WrongRange { .. }
-                    ) && self.capabilities().ranges != Some(true) =>
+                    ) && self.capabilities().ranges != Some(true)
+                        && ignored =>
                 {
-                    // Not one range was ever served here: asking again would not change that.
+                    // Not one range was ever served here, and twice none: a third time would not change that.
                     return Err(budget.sum_up(error));
                 }
                 Err(Failure::Other { error, resumable }) => {
+                    ignored |= matches!(
+                        error.kind(),
+                        HubErrorKind::RangeIgnored { .. } | HubErrorKind::WrongRange { .. }
+                    );
                     if !resumable {
                         body.clear();
                     }

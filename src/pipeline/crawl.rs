@@ -238,15 +238,18 @@ impl Reading<'_> {
                     break;
                 };
                 let left = due.waiting(now);
-                let cost = self.cost(&due.entry);
-                report.expected_requests += cost.requests;
+                let names = due.entry.siblings.as_deref().unwrap_or_default();
+                let expected = plan::requests(names, &self.settings.plan);
+                // One more where a redirect or the list of files has to be asked for.
+                let cost =
+                    Cost { requests: expected + 1, bytes: self.settings.plan.max_bytes + BYTES_BESIDE };
                 match self.budget.reserve(cost) {
                     Ok(reserved) => {
+                        report.expected_requests += expected;
                         under_way.insert(left.hub_id.clone(), left);
                         reads.push(self.read_one(due, load, reserved));
                     }
                     Err(spent) => {
-                        report.expected_requests -= cost.requests;
                         report.spent = Some(spent);
                         waiting.push(left);
                         closing = true;
@@ -306,13 +309,6 @@ impl Reading<'_> {
 
     fn remember(&self, written: Vec<(Tag, RowRef)>) {
         self.readings.lock().unwrap_or_else(PoisonError::into_inner).extend(written);
-    }
-
-    fn cost(&self, entry: &RepoEntry) -> Cost {
-        let names = entry.siblings.as_deref().unwrap_or_default();
-        // Without a list of files, one more request for it.
-        let requests = 1 + plan::requests(names, &self.settings.plan);
-        Cost { requests, bytes: self.settings.plan.max_bytes + BYTES_BESIDE }
     }
 
     async fn read_one(&self, due: Due, load: &LoadSettings, reserved: Reserved) -> (String, End) {
