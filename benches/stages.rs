@@ -483,7 +483,7 @@ fn write(folder: &Path, rows: Vec<Row>) -> u64 {
     for row in rows {
         writer.push(row).unwrap();
     }
-    writer.finish().unwrap()
+    writer.finish(&[]).unwrap()
 }
 
 /// A base and its fine-tune.

@@ -22,10 +22,22 @@ const EVERY: Duration = Duration::from_secs(15);
 type Value = Gauge<f64, AtomicU64>;
 type Labelled = Family<Vec<(String, String)>, Value>;
 
-/// Writes a textfile now and then until it is told how the crawl ended.
+/// Writes a textfile now and then until it is told how the crawl ended; dropped before, it says that it failed.
 pub(super) struct Metrics {
     path: PathBuf,
     running: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        if self.stop() {
+            let mut all = Registry::with_prefix("hubprint_crawl");
+            set(&mut all, "running", "Whether a crawl is under way", 0.0);
+            set(&mut all, "complete", "Whether the last crawl came to its end", 0.0);
+            // The error that ended the crawl is reported; this one would hide it.
+            let _ = write(&self.path, &all);
+        }
+    }
 }
 
 impl Metrics {
@@ -48,11 +60,15 @@ impl Metrics {
 
     /// Writes the totals.
     pub(super) fn end(mut self, report: &RunReport) -> Result<(), StoreError> {
-        if let Some((end, thread)) = self.running.take() {
-            drop(end);
-            let _ = thread.join();
-        }
+        self.stop();
         write(&self.path, &ended(report))
+    }
+
+    /// Stops writing; whether it had not been stopped before.
+    fn stop(&mut self) -> bool {
+        let Some((end, thread)) = self.running.take() else { return false };
+        drop(end);
+        thread.join().is_ok()
     }
 }
 
@@ -124,6 +140,8 @@ fn ended(report: &RunReport) -> Registry {
     set(&mut all, "repositories_gone", "Repositories found gone by the last crawl", report.gone as f64);
     let whole = report.sweep_complete && !report.interrupted && report.error.is_none();
     set(&mut all, "complete", "Whether the last crawl came to its end", f64::from(u8::from(whole)));
+    let hub = f64::from(u8::from(report.whole_hub));
+    set(&mut all, "whole_hub", "Whether the last crawl saw a listing of the whole Hub", hub);
     if let Some(started) = report.started_at {
         let ended = started.timestamp_millis() as f64 / 1000.0 + report.seconds;
         set(&mut all, "ended_timestamp_seconds", "When the last crawl ended", ended);

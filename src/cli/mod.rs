@@ -74,7 +74,7 @@ async fn run(command: Command) -> Result<Done, Failure> {
         Command::Dev { command: DevCommand::Population(args) } => commands::dev::population(&args),
         Command::Dev { command: DevCommand::Score(args) } => commands::dev::score(&args),
         Command::Scan(args) => commands::scan::run(args).await,
-        Command::Compare(args) => commands::compare::run(args).await,
+        Command::Compare(args) => Box::pin(commands::compare::run(args)).await,
         Command::Eval(args) => commands::eval::run(args).await,
         Command::Hub { command: HubCommand::Serve(args) } => commands::hub::serve(args).await,
         Command::Status(args) => commands::status::run(&args),

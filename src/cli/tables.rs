@@ -234,7 +234,9 @@ pub(super) fn forecast(forecast: &Forecast) -> String {
         l.unnamed,
         forecast.gone
     );
-    out += &forecast.doubt.iter().map(|doubt| format!("\n{doubt}")).collect::<String>();
+    if let Some(doubt) = &forecast.doubt {
+        out += &format!("\n{doubt}");
+    }
     out += &format!(
         "\n{} would be read, {} would wait\nrequests to the Hub: {} made for the listing, {} for files; {} to receive",
         forecast.repositories,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::hub::{Hub, Usage};
 
 /// Most that one crawl may cost. Nothing is limited by default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BudgetSettings {
     /// Requests to the Hub itself, the listing included; the CDN's are not counted.

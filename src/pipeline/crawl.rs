@@ -37,6 +37,8 @@ use crate::store::{Database, Live, Outcome, Row, RowRef, StoreError, Tag, Waitin
 
 /// Time that repositories under way are given when the run is asked to stop; then they are given back.
 const GRACE: Duration = Duration::from_secs(20);
+/// Repositories in a row that end because a CDN host is down, from which on the run ends.
+const IN_VAIN: usize = 32;
 /// Rows that are written anew at once.
 const REWRITTEN: usize = 256;
 /// Bytes of small files and headers beside the tensor data of a repository, for the budget.
@@ -97,7 +99,7 @@ pub async fn foresee(
     let mut live = db.map_or_else(|| Ok(Live::default()), Database::live)?;
     let waiting = db.map_or_else(|| Ok(Vec::new()), Database::waiting)?;
     let now = Utc::now().timestamp_millis();
-    let folder = std::env::temp_dir();
+    let folder = db.map_or_else(std::env::temp_dir, |db| db.folder().to_owned());
     let before = Before { live: &mut live, waiting, folder: &folder, now };
     let sweep = sweep(hub, before, &settings.enumerate, progress, stop).await?;
     let seconds = begun.elapsed().as_secs_f64();
@@ -120,13 +122,13 @@ pub async fn crawl(
     let now = Utc::now();
     let mut report = RunReport { started_at: Some(now), ..RunReport::default() };
     let now = now.timestamp_millis();
-    let budget = Budget::new(settings.budget.clone(), hub);
+    let budget = Budget::new(settings.budget, hub);
     let mut live = db.live()?;
     let folder = db.folder().to_owned();
     let before = Before { live: &mut live, waiting: db.waiting()?, folder: &folder, now };
     let found = sweep(hub, before, &settings.enumerate, progress, stop.clone()).await?;
     report.swept(&found, &hub.usage(), begun.elapsed());
-    let Sweep { mut backlog, relabelled, unnamed, gone, .. } = found;
+    let Sweep { mut backlog, relabelled, unnamed, gone, carried, .. } = found;
     // The rest of what is known was needed for the sweep alone.
     let readings = std::mem::take(&mut live.readings);
     drop(live);
@@ -134,22 +136,24 @@ pub async fn crawl(
     progress.set_done(report.listed.listed - backlog.len() as u64);
     progress.set_total(report.listed.listed);
     let mut writer = Writer::new(db, &settings.write);
-    for row in unnamed {
+    for (row, is_known) in unnamed {
         report.count(&row.repo_id, row.outcome, row.reason.as_deref());
-        writer.push(row)?;
+        if is_known {
+            report.rows_kept += 1;
+        } else {
+            writer.push(row)?;
+        }
     }
-    rewrite(&mut writer, &relabelled, &gone, now)?;
-    report.relabelled = relabelled.len() as u64;
-    report.gone = gone.len() as u64;
+    let mut waiting = carried;
+    report.waiting_unlisted = waiting.len() as u64;
+    rewrite(&mut writer, &relabelled, &gone, now, &stop, &mut report, &mut waiting)?;
     drop((relabelled, gone));
 
     let reading = Reading { hub, settings, budget, readings: Mutex::new(readings) };
-    let mut waiting = Vec::new();
     reading.run(&mut backlog, &mut writer, &mut report, &mut waiting, progress, stop.clone(), now).await?;
-    while let Some(due) = backlog.next()? {
-        waiting.push(due.waiting(now));
-    }
-    report.waiting = waiting.len() as u64;
+    writer.flush()?;
+    waiting.extend(backlog.into_waiting(now)?);
+    report.waiting = waiting.len() as u64 - report.waiting_unlisted;
     report.rows_written = writer.finish(&waiting)?;
     report.interrupted = *stop.borrow();
     report.add_usage(&hub.usage());
@@ -161,20 +165,34 @@ pub async fn crawl(
     }
 }
 
-/// Writes rows anew: with what the listing says, or as gone.
+/// Writes rows anew: with what the listing says, or as gone. Asked to stop, it leaves the rest to the next crawl,
+/// which sees the same.
 fn rewrite(
     writer: &mut Writer<'_>,
     relabelled: &[(RepoEntry, RowRef)],
     gone: &[RowRef],
     now: i64,
+    stop: &watch::Receiver<bool>,
+    report: &mut RunReport,
+    waiting: &mut Vec<Waiting>,
 ) -> Result<(), StoreError> {
     for part in relabelled.chunks(REWRITTEN) {
+        if *stop.borrow() {
+            waiting.extend(part.iter().map(|(entry, _)| Waiting {
+                hub_id: entry.object_id.clone(),
+                repo_id: entry.id.as_str().to_owned(),
+                since: now,
+            }));
+            continue;
+        }
+        report.relabelled += part.len() as u64;
         let places: Vec<RowRef> = part.iter().map(|(_, at)| *at).collect();
         for ((entry, _), row) in part.iter().zip(writer.database().rows(&places)?) {
             writer.push(write::relabelled_row(entry, row))?;
         }
     }
-    for part in gone.chunks(REWRITTEN) {
+    for part in gone.chunks(REWRITTEN).take_while(|_| !*stop.borrow()) {
+        report.gone += part.len() as u64;
         for row in writer.database().rows(part)? {
             writer.push(Row { gone_at: Some(now), ..row })?;
         }
@@ -197,8 +215,14 @@ enum End {
     Row(Box<Row>),
     /// Its weights were read before: in the row at this place.
     Same(Box<SameWeights>, RowRef),
-    /// The Hub is gone; it is not the repository's fault.
+    /// A host is down, which is not the repository's fault.
     Down(Box<HubError>),
+}
+
+/// A repository that is being read.
+struct UnderWay {
+    left: Waiting,
+    is_known: bool,
 }
 
 struct SameWeights {
@@ -226,18 +250,20 @@ impl Reading<'_> {
         };
         let load = &load;
         // What was begun and has not ended, to be given back if it does not.
-        let mut under_way: HashMap<String, Waiting> = HashMap::new();
+        let mut under_way: HashMap<String, UnderWay> = HashMap::new();
+        // Refused by the budget beside what was under way; it may fit when that has ended.
+        let mut held: Option<Due> = None;
+        let mut in_vain = 0;
         let mut reads = stream::FuturesUnordered::new();
         let mut give_up = None;
         let mut closing = false;
         loop {
             closing |= *stop.borrow();
             while !closing && reads.len() < self.settings.fetch.repos_in_flight.max(1) {
-                let Some(due) = backlog.next()? else {
+                let Some(due) = held.take().map_or_else(|| backlog.pop(), |due| Ok(Some(due)))? else {
                     closing = true;
                     break;
                 };
-                let left = due.waiting(now);
                 let names = due.entry.siblings.as_deref().unwrap_or_default();
                 let expected = plan::requests(names, &self.settings.plan);
                 // One more where a redirect or the list of files has to be asked for.
@@ -246,12 +272,17 @@ impl Reading<'_> {
                 match self.budget.reserve(cost) {
                     Ok(reserved) => {
                         report.expected_requests += expected;
-                        under_way.insert(left.hub_id.clone(), left);
+                        let begun = UnderWay { left: due.waiting(now), is_known: due.is_known };
+                        under_way.insert(due.entry.object_id.clone(), begun);
                         reads.push(self.read_one(due, load, reserved));
+                    }
+                    Err(spent) if spent != Spent::Deadline && !reads.is_empty() => {
+                        held = Some(due);
+                        break;
                     }
                     Err(spent) => {
                         report.spent = Some(spent);
-                        waiting.push(left);
+                        waiting.push(due.waiting(now));
                         closing = true;
                         if spent == Spent::Deadline {
                             give_up = Some(tokio::time::Instant::now() + GRACE);
@@ -287,24 +318,44 @@ impl Reading<'_> {
                     report.known_contents += 1;
                     write::same_row(&entry, &metadata, files, before)
                 }
-                End::Down(error) => {
+                End::Down(error) if self.is_hub(&error) || in_vain == IN_VAIN => {
                     report.broke_off(&error);
                     closing = true;
                     give_up.get_or_insert_with(tokio::time::Instant::now);
                     continue;
                 }
+                End::Down(_) => {
+                    // One CDN host of several: others go on, and tomorrow this one is not first in line.
+                    in_vain += 1;
+                    let left = under_way.remove(&hub_id).map(|begun| Waiting { since: now, ..begun.left });
+                    waiting.extend(left);
+                    continue;
+                }
             };
-            under_way.remove(&hub_id);
+            in_vain = 0;
+            let is_known = under_way.remove(&hub_id).is_some_and(|begun| begun.is_known);
             let reason = row.reason.as_deref().unwrap_or_default();
             tracing::info!(repo = %row.repo_id, outcome = row.outcome.name(), bytes = row.bytes_fetched, reason, "read");
             report.count(&row.repo_id, row.outcome, row.reason.as_deref());
             report.bytes_fetched += row.bytes_fetched;
             report.bytes_in_repos += row.bytes_in_repo;
-            self.remember(writer.push(row)?);
+            if is_known && !row.outcome.is_final() {
+                // Its last fingerprint says more than that there is none of the new commit, which stays due.
+                report.rows_kept += 1;
+            } else {
+                self.remember(writer.push(row)?);
+            }
             progress.tick();
         }
-        waiting.extend(under_way.into_values());
+        waiting.extend(held.map(|due| due.waiting(now)));
+        waiting.extend(under_way.into_values().map(|begun| begun.left));
         Ok(())
+    }
+
+    /// Whether it is the Hub itself that is down, and not a CDN.
+    fn is_hub(&self, error: &HubError) -> bool {
+        let own = self.hub.settings().endpoint.host_str();
+        matches!(error.kind(), HubErrorKind::HostDown { host, .. } if own == Some(host.as_str()))
     }
 
     fn remember(&self, written: Vec<(Tag, RowRef)>) {
@@ -366,21 +417,25 @@ impl Reading<'_> {
             }
         }
         let metadata = opened.metadata.clone();
-        let weights = opened.read().await?.map_err(|error| in_full(&*error));
-        let fingerprinted = weights.and_then(|extracted| {
-            let fingerprint = Fingerprint::new(&extracted.samples).map_err(|error| in_full(&error))?;
-            Ok((extracted, fingerprint))
-        });
-        Ok(End::Row(Box::new(match fingerprinted {
-            Ok((extracted, fingerprint)) => {
-                write::indexed_row(entry, &metadata, reading, extracted, fingerprint)
+        let weights = opened.read().await?;
+        let entry = entry.clone();
+        let row = model::off_thread(move || {
+            let fingerprinted = weights.map_err(|error| in_full(&*error)).and_then(|extracted| {
+                let fingerprint = Fingerprint::new(&extracted.samples).map_err(|error| in_full(&error))?;
+                Ok((extracted, fingerprint))
+            });
+            match fingerprinted {
+                Ok((extracted, fingerprint)) => {
+                    write::indexed_row(&entry, &metadata, reading, extracted, fingerprint)
+                }
+                Err(reason) => write::failed_row(&entry, Outcome::Unsupported, reason),
             }
-            Err(reason) => write::failed_row(entry, Outcome::Unsupported, reason),
-        })))
+        });
+        Ok(End::Row(Box::new(row.await)))
     }
 }
 
-/// Whether the Hub as a whole does not answer.
+/// Whether a whole host does not answer.
 fn is_down(error: &HubError) -> bool {
     matches!(error.kind(), HubErrorKind::HostDown { .. })
 }

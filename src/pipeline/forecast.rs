@@ -45,7 +45,9 @@ pub struct Forecast {
     pub seconds: f64,
     /// What takes the time.
     pub bound_by: Bound,
-    /// Why the listing broke off, if it did; then the figures are of what came before.
+    /// Whether the listing was read to its end; otherwise the figures are of what came before.
+    pub complete: bool,
+    /// Why the listing broke off, if it did.
     pub error: Option<String>,
 }
 
@@ -73,26 +75,26 @@ impl Forecast {
         settings: &CrawlSettings,
         last: Experience,
     ) -> Result<Self, StoreError> {
-        let Sweep { listed, mut backlog, gone, doubt, error, .. } = sweep;
+        let Sweep { listed, mut backlog, gone, doubt, complete, error, .. } = sweep;
         let sweep_requests = hub.usage().requests.to_hub();
         let mut forecast = Self {
             listed,
             gone: gone.len() as u64,
             doubt,
             sweep_requests,
-            seconds: sweep_seconds,
+            complete,
             error: error.as_ref().map(|error| in_full(error)),
             ..Self::default()
         };
-        let believed = last.expected_requests >= ENOUGH;
-        let correction = match believed {
-            true => last.reading_requests as f64 / last.expected_requests as f64,
-            false => 1.0,
+        let correction = if last.expected_requests >= ENOUGH {
+            last.reading_requests as f64 / last.expected_requests as f64
+        } else {
+            1.0
         };
         let budget = &settings.budget;
         let (mut requests, mut bytes) = (0.0, 0.0);
         let mut probed = false;
-        while let Some(due) = backlog.next()? {
+        while let Some(due) = backlog.pop()? {
             let names = due.entry.siblings.as_deref().unwrap_or_default();
             let cost = correction * plan::requests(names, &settings.plan) as f64;
             let weight = bytes_of(&due.entry, &settings.plan) as f64;
@@ -116,21 +118,21 @@ impl Forecast {
         let reading = forecast.repositories as f64 * seconds_per_repo(last, settings.fetch.repos_in_flight);
         let limited = hub.rate_of_resolvers().map_or(0.0, |rate| seconds_at(rate, requests));
         forecast.bound_by = if limited > reading { Bound::RateLimit } else { Bound::Reading };
-        forecast.cut(sweep_seconds + limited.max(reading), budget.deadline);
+        forecast.cut(sweep_seconds, limited.max(reading), budget.deadline);
         Ok(forecast)
     }
 
     /// Takes the time, or as much of the work as the deadline allows.
-    fn cut(&mut self, seconds: f64, deadline: Option<Duration>) {
-        self.seconds = seconds;
-        let Some(deadline) = deadline.map(|d| d.as_secs_f64()).filter(|d| *d < seconds) else { return };
-        let share = (deadline / seconds).clamp(0.0, 1.0);
+    fn cut(&mut self, sweep: f64, reading: f64, deadline: Option<Duration>) {
+        self.seconds = sweep + reading;
+        let Some(deadline) = deadline.map(|d| d.as_secs_f64()).filter(|d| *d < self.seconds) else { return };
+        let share = ((deadline - sweep) / reading).clamp(0.0, 1.0);
         let part = |n: u64| (n as f64 * share) as u64;
         self.waiting += self.repositories - part(self.repositories);
         self.repositories = part(self.repositories);
         self.requests = part(self.requests);
         self.bytes = part(self.bytes);
-        self.seconds = deadline;
+        self.seconds = deadline.max(sweep);
         self.bound_by = Bound::Deadline;
     }
 }
@@ -140,7 +142,10 @@ async fn probe(hub: &Hub, entry: &RepoEntry) -> bool {
     let weights = plan::weights(entry.siblings.as_deref().unwrap_or_default());
     let (Ok(plan::Weights::Files(paths)), Some(sha)) = (weights, &entry.sha) else { return false };
     // Whatever the answer is, it has the headers.
-    paths.first().is_some() && hub.open(&entry.id, sha, &paths[0]).await.is_ok()
+    match paths.first() {
+        Some(path) => hub.open(&entry.id, sha, path).await.is_ok(),
+        None => false,
+    }
 }
 
 /// Bytes that are read of a repository: of its weights at most what the plan allows.
@@ -192,11 +197,13 @@ mod tests {
     #[test]
     fn a_deadline_cuts_the_work() {
         let mut forecast = Forecast { repositories: 1000, requests: 4000, waiting: 5, ..Forecast::default() };
-        forecast.cut(100.0, Some(Duration::from_secs(25)));
+        forecast.cut(5.0, 100.0, Some(Duration::from_secs(30)));
         assert_eq!((forecast.repositories, forecast.requests, forecast.waiting), (250, 1000, 755));
-        assert_eq!((forecast.seconds, forecast.bound_by), (25.0, Bound::Deadline));
-        forecast.cut(10.0, Some(Duration::from_secs(25)));
+        assert_eq!((forecast.seconds, forecast.bound_by), (30.0, Bound::Deadline));
+        forecast.cut(5.0, 5.0, Some(Duration::from_secs(25)));
         assert_eq!((forecast.repositories, forecast.seconds), (250, 10.0));
+        forecast.cut(5.0, 5.0, Some(Duration::from_secs(2)));
+        assert_eq!((forecast.repositories, forecast.seconds), (0, 5.0));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::store::Outcome;
 const LISTED_FAILURES: usize = 1000;
 
 /// A crawl's totals. `outcomes`, `unchanged`, `filtered`, `relabelled` and `waiting` add up to `models`; `outcomes`,
-/// `relabelled` and `gone` to `rows_written`.
+/// `relabelled` and `gone` to `rows_written` and `rows_kept`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RunReport {
     /// When it began.
@@ -26,6 +26,8 @@ pub struct RunReport {
     pub listed: Listed,
     /// Whether the listing was read to its end.
     pub sweep_complete: bool,
+    /// Whether that was a listing of the whole Hub.
+    pub whole_hub: bool,
     /// Seconds until then.
     pub sweep_seconds: f64,
     /// Repositories by outcome of this run.
@@ -40,8 +42,10 @@ pub struct RunReport {
     pub gone: u64,
     /// Why repositories that seem to have gone were not marked.
     pub doubt: Option<String>,
-    /// Repositories left for the next crawl.
+    /// Repositories of this listing that are left for the next crawl.
     pub waiting: u64,
+    /// Repositories that waited before, were not in this listing, and wait on.
+    pub waiting_unlisted: u64,
     /// Which limit of the budget was reached.
     pub spent: Option<Spent>,
     /// Repositories whose weights were known from another commit or repository, so that none were read.
@@ -52,6 +56,8 @@ pub struct RunReport {
     pub reading_requests: u64,
     /// Rows written.
     pub rows_written: u64,
+    /// Repositories that could not be read again and keep their row, with the fingerprint of another commit.
+    pub rows_kept: u64,
     /// Bytes of file content that fingerprints were made of.
     pub bytes_fetched: u64,
     /// Bytes of the weight files of the same repositories.
@@ -110,6 +116,7 @@ impl RunReport {
         self.unchanged = sweep.listed.unchanged;
         self.filtered = sweep.listed.filtered;
         self.sweep_complete = sweep.complete;
+        self.whole_hub = sweep.whole;
         self.sweep_seconds = time.as_secs_f64();
         self.doubt.clone_from(&sweep.doubt);
         if let Some(error) = &sweep.error {
@@ -151,7 +158,8 @@ impl RunReport {
 
     /// Which totals do not add up, if any: every enumerated repository must be accounted for.
     pub fn imbalance(&self) -> Option<String> {
-        let Self { models, unchanged, filtered, relabelled, gone, waiting, rows_written, .. } = self;
+        let Self { models, unchanged, filtered, relabelled, gone, waiting, rows_written, rows_kept, .. } =
+            self;
         let ended: u64 = self.outcomes.values().sum();
         let accounted = ended + unchanged + filtered + relabelled + waiting;
         if accounted != *models {
@@ -160,8 +168,11 @@ impl RunReport {
                  relabelled and {waiting} waiting"
             ));
         }
-        (ended + relabelled + gone != *rows_written).then(|| {
-            format!("{rows_written} rows written, but {ended} ended, {relabelled} relabelled and {gone} gone")
+        (ended + relabelled + gone != rows_written + rows_kept).then(|| {
+            format!(
+                "{rows_written} rows written and {rows_kept} kept, but {ended} ended, {relabelled} relabelled and \
+                 {gone} gone"
+            )
         })
     }
 }

@@ -145,7 +145,7 @@ impl Pipeline {
             plan: self.plan.clone(),
             fetch: self.fetch.clone(),
             write: self.write.clone(),
-            budget: self.budget.clone(),
+            budget: self.budget,
             limits: Limits::default(),
         })
     }

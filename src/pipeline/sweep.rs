@@ -1,6 +1,7 @@
 //! Everything that the Hub lists, beside everything that is known: what is to be read, what is only to be written
 //! anew, and what has gone.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,14 +56,18 @@ pub struct Sweep {
     pub backlog: Backlog,
     /// Rows to be written anew with what the listing says.
     pub relabelled: Vec<(RepoEntry, RowRef)>,
-    /// Rows of names that are none.
-    pub unnamed: Vec<Row>,
+    /// Rows of names that are none, and whether there is a row with a fingerprint under that name.
+    pub unnamed: Vec<(Row, bool)>,
     /// Rows of repositories that are listed no more.
     pub gone: Vec<RowRef>,
+    /// What waited before and was not listed, because not everything was; it waits on.
+    pub carried: Vec<Waiting>,
     /// Why repositories that seem to have gone are not believed to.
     pub doubt: Option<String>,
     /// Whether it came to the end of the list.
     pub complete: bool,
+    /// Whether that was a list of everything.
+    pub whole: bool,
     /// Why not, if the listing broke off.
     pub error: Option<HubError>,
 }
@@ -101,12 +106,11 @@ pub async fn sweep(
         async move { enumerate::enumerate(&hub, &settings, send, || progress.found()).await }
             .instrument(tracing::info_span!("enumerate"))
     });
-    let since: std::collections::HashMap<Tag, i64> =
-        waiting.iter().map(|w| (Tag::of(&w.hub_id), w.since)).collect();
-    drop(waiting);
-    let retry = match settings.repos.is_empty() {
-        true => Retry::Before(now - i64::from(settings.retry_days) * DAY),
-        false => Retry::Always,
+    let since: HashMap<Tag, i64> = waiting.iter().map(|w| (Tag::of(&w.hub_id), w.since)).collect();
+    let retry = if settings.repos.is_empty() {
+        Retry::Before(now - i64::from(settings.retry_days) * DAY)
+    } else {
+        Retry::Always
     };
     let mut sweep = Sweep {
         listed: Listed::default(),
@@ -114,8 +118,10 @@ pub async fn sweep(
         relabelled: Vec::new(),
         unnamed: Vec::new(),
         gone: Vec::new(),
+        carried: Vec::new(),
         doubt: None,
         complete: false,
+        whole: false,
         error: None,
     };
     let mut seen = Seen::default();
@@ -134,18 +140,22 @@ pub async fn sweep(
                     continue;
                 }
                 sweep.listed.listed += 1;
-                let known = live.repos.get(&key).copied();
-                if !settings.wants(&entry) {
+                let known = live.repos.get(&key);
+                let change = changes::change(&entry, known, retry);
+                // What is not wanted is not read; that it is back, or has another name, is noted all the same.
+                if !settings.wants(&entry) && !change.is_relabelling() {
                     sweep.listed.filtered += 1;
                     continue;
                 }
-                let change = changes::change(&entry, known.as_ref(), retry);
                 sweep.listed.count(change);
                 if change.is_due() {
-                    let due = Due { entry: *entry, since: since.get(&key).copied() };
+                    let is_known = known.is_some_and(|known| known.outcome == Outcome::Indexed);
+                    let due = Due { entry: *entry, is_known, since: since.get(&key).copied() };
                     sweep.backlog.push(&due, settings.order)?;
-                } else if let Some(Known { at, .. }) = known.filter(|_| change.is_relabelling()) {
-                    sweep.relabelled.push((*entry, at));
+                } else if let Some(known) = known.filter(|_| change.is_relabelling()) {
+                    // Files are of no interest any more, and there may be many.
+                    let entry = RepoEntry { siblings: None, safetensors: None, config: None, ..*entry };
+                    sweep.relabelled.push((entry, known.at));
                 }
             }
             // The names after this one would end the same way.
@@ -157,26 +167,36 @@ pub async fn sweep(
                 sweep.unnamed(bare_row(&name, outcome_of_hub_error(&error), in_full(&error)), live);
             }
             Enumerated::Rejected { name, reason } => {
+                seen.first(Tag::of(&name));
                 sweep.unnamed(bare_row(&name, Outcome::Malformed, reason), live);
             }
         }
     };
     drop(receive);
+    if stopped {
+        // It may be waiting for a rate limit or for a host.
+        listing.abort();
+    }
     match listing.await {
         Ok(Ok(())) => sweep.complete = !stopped && sweep.error.is_none(),
         Ok(Err(error)) => sweep.error = Some(error),
+        Err(ended) if ended.is_cancelled() => {}
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
-    if sweep.complete && settings.is_whole() {
+    sweep.whole = sweep.complete && settings.is_whole();
+    if sweep.whole {
         sweep.find_gone(live, &seen, settings.max_gone);
+    } else {
+        sweep.carried = waiting.into_iter().filter(|w| !seen.0.contains(&Tag::of(&w.hub_id))).collect();
     }
+    sweep.relabelled.sort_unstable_by_key(|(_, at)| *at);
     sweep.backlog.sort()?;
     Ok(sweep)
 }
 
 /// The ids that were listed.
 #[derive(Default)]
-struct Seen(std::collections::HashSet<Tag>);
+struct Seen(HashSet<Tag>);
 
 impl Seen {
     fn first(&mut self, id: Tag) -> bool {
@@ -193,7 +213,9 @@ impl Sweep {
             self.listed.unchanged += 1;
         } else {
             self.listed.unnamed += 1;
-            self.unnamed.push(row);
+            let name = Tag::of(&row.repo_id);
+            let is_known = live.repos.values().any(|k| k.name == name && k.outcome == Outcome::Indexed);
+            self.unnamed.push((row, is_known));
         }
     }
 

@@ -146,7 +146,9 @@ impl Families {
         for (fingerprint, mut best) in batch.iter().zip(earlier) {
             if best.is_none_or(|(_, cosine)| cosine < COVER) {
                 let mut hits = nearest(&fresh, fingerprint);
-                hits.iter_mut().for_each(|hit| hit.number += first);
+                for hit in &mut hits {
+                    hit.number += first;
+                }
                 let of = |number: u32| Ok(Cow::Borrowed(of_fresh[(number - first) as usize]));
                 let found = self.confirmed(fingerprint, &hits, of)?;
                 if found.is_some_and(|(_, c)| best.is_none_or(|(_, cosine)| c > cosine)) {

@@ -76,7 +76,7 @@ pub struct Heads {
 impl Heads {
     /// Adds a head.
     pub fn add(&mut self, hidden_size: u32, vector: &Vector) {
-        self.push(hidden_size, *vector, vector::code_of(vector), vector::norm(vector));
+        self.push(hidden_size, vector, vector::code_of(vector), vector::norm(vector));
     }
 
     /// Adds many heads at once: (hidden size, vector).
@@ -85,16 +85,16 @@ impl Heads {
             all.par_iter().map(|(_, v)| (vector::code_of(v), vector::norm(v))).collect();
         self.vectors.reserve(all.len());
         for ((hidden_size, vector), (code, norm)) in all.into_iter().zip(made) {
-            self.push(hidden_size, vector, code, norm);
+            self.push(hidden_size, &vector, code, norm);
         }
     }
 
-    fn push(&mut self, hidden_size: u32, vector: Vector, code: Code, norm: f32) {
+    fn push(&mut self, hidden_size: u32, vector: &Vector, code: Code, norm: f32) {
         let width = self.widths.entry(hidden_size).or_default();
         width.numbers.push(self.vectors.len() as u32);
         width.codes.push(code);
         width.norms.push(norm);
-        self.vectors.push(vector);
+        self.vectors.push(*vector);
     }
 
     /// The vector of a head.

@@ -1,5 +1,5 @@
-//! The repositories that a crawl is to read, the most important first. Descriptions lie in a file that has no name,
-//! so it goes with the process; in memory are 32 bytes a repository.
+//! The repositories that a crawl is to read, the most important first. Descriptions and names lie in two files that
+//! have no name themselves, so they go with the process; in memory are 48 bytes a repository.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -29,6 +29,8 @@ pub enum Order {
 pub struct Due {
     /// The Hub's description of it.
     pub entry: RepoEntry,
+    /// Whether there is a fingerprint of it, of another commit.
+    pub is_known: bool,
     /// Since when it waits, milliseconds since 1970; `None` if it is due for the first time.
     pub since: Option<i64>,
 }
@@ -37,29 +39,64 @@ pub struct Due {
 #[derive(Debug)]
 pub struct Backlog {
     folder: PathBuf,
-    file: BufWriter<File>,
-    end: u64,
+    entries: Part,
+    names: Part,
     items: Vec<Item>,
     next: usize,
 }
 
-/// By what is sorted, and where the description lies.
+/// By what is sorted, and where the rest lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Item {
     since: i64,
     rank: u64,
+    entry: Place,
+    name: Place,
+    is_known: bool,
+}
+
+/// Bytes of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
     offset: u64,
     length: u32,
+}
+
+/// A file without a name, to which pieces are added.
+#[derive(Debug)]
+struct Part {
+    file: BufWriter<File>,
+    end: u64,
+}
+
+impl Part {
+    fn new(folder: &Path) -> std::io::Result<Self> {
+        Ok(Self { file: BufWriter::new(tempfile::tempfile_in(folder)?), end: 0 })
+    }
+
+    fn add(&mut self, bytes: &[u8]) -> std::io::Result<Place> {
+        self.file.write_all(bytes)?;
+        let place = Place { offset: self.end, length: bytes.len() as u32 }; // a page is bounded far below 4 GB
+        self.end += bytes.len() as u64;
+        Ok(place)
+    }
+
+    fn read(&self, place: Place) -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; place.length as usize];
+        self.file.get_ref().read_exact_at(&mut bytes, place.offset)?;
+        Ok(bytes)
+    }
 }
 
 /// `since` of a repository that does not wait yet.
 const NEVER: i64 = i64::MAX;
 
 impl Backlog {
-    /// An empty one, whose file takes room in `folder`.
+    /// An empty one, whose files take room in `folder`.
     pub fn new(folder: &Path) -> Result<Self, StoreError> {
-        let file = tempfile::tempfile_in(folder).map_err(StoreError::io(folder))?;
-        Ok(Self { folder: folder.to_owned(), file: BufWriter::new(file), end: 0, items: Vec::new(), next: 0 })
+        let part = || Part::new(folder).map_err(StoreError::io(folder));
+        let (entries, names) = (part()?, part()?);
+        Ok(Self { folder: folder.to_owned(), entries, names, items: Vec::new(), next: 0 })
     }
 
     /// Adds a repository.
@@ -72,29 +109,49 @@ impl Backlog {
             Order::Oldest => created,
         };
         let json = serde_json::to_vec(entry).map_err(StoreError::damaged(&self.folder))?;
-        self.file.write_all(&json).map_err(StoreError::io(&self.folder))?;
-        let length = json.len() as u32; // a page is bounded far below 4 GB
-        self.items.push(Item { since: due.since.unwrap_or(NEVER), rank, offset: self.end, length });
-        self.end += u64::from(length);
+        let name = format!("{}\n{}", entry.object_id, entry.id);
+        let io = |e| StoreError::io(&self.folder)(e);
+        let (name, entry) =
+            (self.names.add(name.as_bytes()).map_err(io)?, self.entries.add(&json).map_err(io)?);
+        let since = due.since.unwrap_or(NEVER);
+        self.items.push(Item { since, rank, entry, name, is_known: due.is_known });
         Ok(())
     }
 
     /// Brings all that was added into order and begins at the first.
     pub fn sort(&mut self) -> Result<(), StoreError> {
-        self.file.flush().map_err(StoreError::io(&self.folder))?;
+        for part in [&mut self.entries, &mut self.names] {
+            part.file.flush().map_err(StoreError::io(&self.folder))?;
+        }
         self.items.sort_unstable();
         self.next = 0;
         Ok(())
     }
 
-    /// The next one.
-    pub fn next(&mut self) -> Result<Option<Due>, StoreError> {
+    /// Takes the next one.
+    pub fn pop(&mut self) -> Result<Option<Due>, StoreError> {
         let Some(item) = self.items.get(self.next) else { return Ok(None) };
-        let mut json = vec![0; item.length as usize];
-        self.file.get_ref().read_exact_at(&mut json, item.offset).map_err(StoreError::io(&self.folder))?;
+        let json = self.entries.read(item.entry).map_err(StoreError::io(&self.folder))?;
         let entry = serde_json::from_slice(&json).map_err(StoreError::damaged(&self.folder))?;
+        let since = (item.since != NEVER).then_some(item.since);
+        let due = Due { entry, is_known: item.is_known, since };
         self.next += 1;
-        Ok(Some(Due { entry, since: (item.since != NEVER).then_some(item.since) }))
+        Ok(Some(due))
+    }
+
+    /// What is left of it as what waits for the next crawl, when this one is at `now`.
+    pub fn into_waiting(mut self, now: i64) -> Result<Vec<Waiting>, StoreError> {
+        let mut left = self.items.split_off(self.next);
+        // One after the other through the file: there may be millions, and little time.
+        left.sort_unstable_by_key(|item| item.name);
+        let waiting = |item: &Item| {
+            let text = self.names.read(item.name).map_err(StoreError::io(&self.folder))?;
+            let text = String::from_utf8(text).map_err(StoreError::damaged(&self.folder))?;
+            let (hub_id, repo_id) = text.split_once('\n').unwrap_or_default();
+            let since = if item.since == NEVER { now } else { item.since };
+            Ok(Waiting { hub_id: hub_id.to_owned(), repo_id: repo_id.to_owned(), since })
+        };
+        left.iter().map(waiting).collect()
     }
 
     /// Repositories from the next one on.
@@ -130,7 +187,7 @@ mod tests {
         let created = format!("2024-01-{day:02}T00:00:00.000Z");
         let value = json!({"_id": name, "id": format!("org/{name}"), "downloads": downloads, "createdAt": created,
             "siblings": [{"rfilename": "model.safetensors"}], "tags": ["license:mit"], "gated": "auto"});
-        Due { entry: RepoEntry::read(value, 1 << 10).unwrap(), since }
+        Due { entry: RepoEntry::read(value, 1 << 10).unwrap(), is_known: downloads == 5, since }
     }
 
     #[test]
@@ -143,10 +200,24 @@ mod tests {
         ] {
             let dir = tempfile::tempdir().unwrap();
             let mut backlog = Backlog::new(dir.path()).unwrap();
-            all.iter().for_each(|due| backlog.push(due, order).unwrap());
+            for due in &all {
+                backlog.push(due, order).unwrap();
+            }
             backlog.sort().unwrap();
+            let left = {
+                let mut other = Backlog::new(dir.path()).unwrap();
+                for due in &all {
+                    other.push(due, order).unwrap();
+                }
+                other.sort().unwrap();
+                other.pop().unwrap();
+                other.into_waiting(99).unwrap()
+            };
+            let left: Vec<_> =
+                left.iter().map(|w| (w.hub_id.as_str(), w.repo_id.as_str(), w.since)).collect();
+            assert_eq!(left, [("a", "org/a", 99), ("b", "org/b", 99), ("c", "org/c", 20)]);
             let mut found = Vec::new();
-            while let Some(next) = backlog.next().unwrap() {
+            while let Some(next) = backlog.pop().unwrap() {
                 assert!(all.contains(&next), "nothing is lost on the way: {next:?}");
                 found.push(next.entry.object_id);
             }

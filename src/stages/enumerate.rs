@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::backlog::Order;
-use crate::hub::{Hub, HubError, ListQuery, RepoEntry, RepoRef};
+use crate::hub::{Hub, HubError, ListQuery, Rejected, RepoEntry, RepoRef};
 
 /// What to enumerate. Without `repos` the whole catalogue in the order of creation, which later changes
 /// neither skip nor repeat.
@@ -96,7 +96,8 @@ impl EnumerateSettings {
             self.min_parameters.is_none_or(|least| n >= least)
                 && self.max_parameters.is_none_or(|most| n <= most)
         };
-        is(&self.library, &entry.library_name)
+        !self.exclude.iter().any(|id| id == entry.id.as_str())
+            && is(&self.library, &entry.library_name)
             && is(&self.pipeline_tag, &entry.pipeline_tag)
             && (self.formats.is_empty() || self.formats.iter().any(has))
             && self.min_downloads.is_none_or(|least| entry.downloads.is_none_or(|n| n >= least))
@@ -118,7 +119,7 @@ pub enum Enumerated {
     },
     /// The listing has it, but cannot be understood, or the name asked for is none.
     Rejected {
-        /// Its name, as far as it can be told.
+        /// Its immutable id or the name asked for, else its place in the listing.
         name: String,
         /// What is wrong.
         reason: String,
@@ -138,7 +139,8 @@ pub async fn enumerate(
     if settings.repos.is_empty() {
         list(hub, settings, limit, out, found).await
     } else {
-        for name in settings.repos.iter().take(limit) {
+        let mut names = HashSet::new();
+        for name in settings.repos.iter().filter(|name| names.insert(*name)).take(limit) {
             found();
             if out.send(describe(hub, name).await).await.is_err() {
                 break;
@@ -166,7 +168,6 @@ async fn list(
     out: mpsc::Sender<Enumerated>,
     found: impl Fn() + Send,
 ) -> Result<(), HubError> {
-    let exclude: HashSet<&str> = settings.exclude.iter().map(String::as_str).collect();
     let default = ListQuery::default();
     // Libraries and tasks are tags, too.
     let tags = settings.filters.iter().chain(&settings.library).chain(&settings.pipeline_tag);
@@ -182,13 +183,13 @@ async fn list(
         number += 1;
         let described = page.repos.into_iter().map(|entry| Enumerated::Found(Box::new(entry)));
         let rejected = page.rejected.into_iter().map(|(place, reason)| Enumerated::Rejected {
-            name: format!("(entry {place} of page {number})"),
+            name: match &reason {
+                Rejected::NoId { object_id } | Rejected::BadId { object_id, .. } => object_id.clone(),
+                _ => format!("(entry {place} of page {number})"),
+            },
             reason: reason.to_string(),
         });
         for one in described.chain(rejected) {
-            if matches!(&one, Enumerated::Found(entry) if exclude.contains(entry.id.as_str())) {
-                continue;
-            }
             if sent == limit {
                 return Ok(());
             }

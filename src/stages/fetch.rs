@@ -170,7 +170,7 @@ pub async fn metadata<F: Files>(
     } else {
         <(ModelConfig, Facts)>::default()
     };
-    let read = tokenizers.of(files, limits).await;
+    let read = tokenizers.of(files, limits).await?;
     Ok(Metadata { config, facts, tokenizer: read.tokenizer, bytes_fetched: fetched + read.bytes })
 }
 

@@ -43,16 +43,19 @@ pub(super) struct Read {
 
 impl Tokenizers {
     /// The tokenizer of this checkpoint. A checkpoint without one, or with a damaged one, is none the worse:
-    /// what depends on it is absent.
-    pub(super) async fn of<F: Files>(&self, files: &F, limits: &Limits) -> Read {
+    /// what depends on it is absent. Only a Hub that does not answer is an error: asked again, it may have one.
+    pub(super) async fn of<F: Files>(&self, files: &F, limits: &Limits) -> Result<Read, ReadError> {
         let names: Vec<&str> = files.names().iter().map(String::as_str).collect();
         let wanted: Vec<&str> = files_to_read(&names).into_iter().filter(|n| names.contains(n)).collect();
         if wanted.is_empty() {
-            return Read { tokenizer: Err("the checkpoint has no tokenizer files".into()), bytes: 0 };
+            return Ok(Read { tokenizer: Err("the checkpoint has no tokenizer files".into()), bytes: 0 });
         }
         match self.read(files, &wanted, limits).await {
-            Ok(read) => read,
-            Err(error) => Read { tokenizer: Err(error.to_string()), bytes: 0 },
+            Err(ReadError::Hub { path, source }) if !source.is_permanent() => {
+                Err(ReadError::Hub { path, source })
+            }
+            Err(error) => Ok(Read { tokenizer: Err(error.to_string()), bytes: 0 }),
+            read => read,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Files that appear whole or not at all.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -34,6 +35,11 @@ pub fn write_with<T>(
     Ok(value)
 }
 
+/// Whether a file of this name is one that [`write_with`] had not finished.
+pub fn is_temporary(name: &OsStr) -> bool {
+    name.to_string_lossy().starts_with(TEMPORARY)
+}
+
 /// Removes what [`write_with`] had not finished when its process died. Only for the one writer of the folder.
 pub fn clean(folder: &Path) -> Result<(), StoreError> {
     let entries = match std::fs::read_dir(folder) {
@@ -42,8 +48,7 @@ pub fn clean(folder: &Path) -> Result<(), StoreError> {
     };
     for entry in entries {
         let path = entry.map_err(StoreError::io(folder))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with(TEMPORARY) {
+        if path.file_name().is_some_and(is_temporary) {
             std::fs::remove_file(&path).map_err(StoreError::io(&path))?;
         }
     }

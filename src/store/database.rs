@@ -8,6 +8,9 @@ use super::manifest::{IndexEntry, Manifest, ShardEntry};
 use super::schema::Content;
 use super::{Live, Outcome, Row, StoreError, Waiting, atomic, shard};
 
+/// Folder of the lists of what waits.
+const WAITING: &str = "waiting";
+
 /// Where a row lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RowRef {
@@ -38,9 +41,10 @@ impl Database {
         let lock = Lock::acquire(folder)?;
         // Read again: the writer before may have committed while we waited for its lock.
         let manifest = Manifest::read(folder)?;
-        for part in [folder.to_owned(), folder.join("shards"), folder.join("waiting")] {
+        for part in [folder.to_owned(), folder.join("shards"), folder.join(WAITING)] {
             atomic::clean(&part)?;
         }
+        remove_unlisted(folder, &manifest)?;
         Ok(Self { folder: folder.to_owned(), manifest, lock: Some(lock) })
     }
 
@@ -51,8 +55,15 @@ impl Database {
             Err(StoreError::NotADatabase { .. }) if is_empty_or_missing(folder)? => {
                 std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
                 let lock = Lock::acquire(folder)?;
-                let mut manifest = Manifest::default();
-                manifest.commit(folder)?;
+                // Another one may have made it while we waited.
+                let mut manifest = match Manifest::read(folder) {
+                    Err(StoreError::NotADatabase { .. }) => Manifest::default(),
+                    manifest => manifest?,
+                };
+                atomic::clean(folder)?;
+                if manifest.generation == 0 {
+                    manifest.commit(folder)?;
+                }
                 Ok(Self { folder: folder.to_owned(), manifest, lock: Some(lock) })
             }
             other => other,
@@ -88,13 +99,12 @@ impl Database {
         }
         let before = self.manifest.waiting.take();
         if !waiting.is_empty() {
-            let file = format!("waiting/{:06}.parquet", self.manifest.generation + 1);
+            let file = format!("{WAITING}/{:06}.parquet", self.manifest.generation + 1);
             self.manifest.waiting = Some(shard::write_waiting(&self.folder, &file, waiting)?);
         }
         self.commit()?;
-        if let Some(before) = before {
-            let path = self.folder.join(&before.file);
-            std::fs::remove_file(&path).map_err(StoreError::io(&path))?;
+        if before.is_some() {
+            remove_unlisted(&self.folder, &self.manifest)?;
         }
         Ok(())
     }
@@ -245,10 +255,28 @@ impl Database {
     }
 }
 
+/// Removes lists of what waits that the manifest does not name.
+fn remove_unlisted(folder: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+    let folder = folder.join(WAITING);
+    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(()) };
+    for entry in entries {
+        let path = entry.map_err(StoreError::io(&folder))?.path();
+        let listed = manifest.waiting.as_ref().is_some_and(|w| path.ends_with(&w.file));
+        if !listed && let Err(error) = std::fs::remove_file(&path) {
+            // Nothing reads it.
+            tracing::warn!(path = %path.display(), %error, "an old list could not be removed");
+        }
+    }
+    Ok(())
+}
+
 fn is_empty_or_missing(folder: &Path) -> Result<bool, StoreError> {
     match std::fs::read_dir(folder) {
-        // A run that died before its first commit leaves its lock.
-        Ok(mut entries) => Ok(entries.all(|e| e.is_ok_and(|e| e.file_name() == lock::FILE_NAME))),
+        // A run that died before its first commit leaves its lock and half a manifest.
+        Ok(mut entries) => Ok(entries.all(|entry| {
+            let name = entry.map(|e| e.file_name()).unwrap_or_default();
+            name == lock::FILE_NAME || atomic::is_temporary(&name)
+        })),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
         Err(source) => Err(StoreError::Io { path: folder.to_owned(), source }),
     }
@@ -304,8 +332,11 @@ mod tests {
     #[test]
     fn leftovers_of_a_dead_writer_are_swept_away() {
         let dir = tempfile::tempdir().unwrap();
+        // Killed in the very first commit.
+        atomic::write(&dir.path().join(".tmp-first"), b"{").unwrap();
+        atomic::write(&dir.path().join("writer.lock"), b"").unwrap();
         drop(Database::open_or_create(dir.path()).unwrap());
-        for litter in [".tmp-a", "shards/.tmp-b", "waiting/.tmp-c"] {
+        for litter in [".tmp-a", "shards/.tmp-b", "waiting/.tmp-c", "waiting/000007.parquet"] {
             atomic::write(&dir.path().join(litter), b"half").unwrap();
         }
         // A shard that no manifest lists is overwritten by the next of its number.
@@ -313,7 +344,8 @@ mod tests {
         let mut db = Database::open_or_create(dir.path()).unwrap();
         db.append(&rows(&["a"])).unwrap();
         assert_eq!(Database::open(dir.path()).unwrap().verify().unwrap(), 1);
-        for folder in ["", "shards", "waiting"] {
+        assert_eq!(std::fs::read_dir(dir.path().join("waiting")).unwrap().count(), 0);
+        for folder in ["", "shards"] {
             let names = std::fs::read_dir(dir.path().join(folder)).unwrap();
             let litter =
                 names.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".tmp"));

@@ -30,6 +30,8 @@ const MOST_BYTES: u64 = 4096;
 pub struct Owner {
     /// Name of the machine.
     pub host: String,
+    /// What tells its boots, and machines of one name, apart; empty where the system does not say.
+    pub boot: String,
     /// The process there.
     pub pid: u32,
     /// When it began.
@@ -61,16 +63,16 @@ impl Lock {
             Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => false,
             Err(TryLockError::Error(e)) => return Err(io(e)),
         };
-        let host = host();
+        let (host, boot) = (host(), boot());
         if let Some(other) = read(&path) {
             // An owner on this machine would hold the lock if it were alive.
-            let may_live = other.host != host || !reaches_other_processes;
+            let may_live = (&other.host, &other.boot) != (&host, &boot) || !reaches_other_processes;
             if may_live && other.expires > Utc::now() {
                 return Err(StoreError::Locked { path: folder.to_owned(), owner: Some(other) });
             }
         }
         let since = Utc::now();
-        let owner = Owner { host, pid: std::process::id(), since, expires: since + LIFE };
+        let owner = Owner { host, boot, pid: std::process::id(), since, expires: since + LIFE };
         state(&mut file, &owner).map_err(io)?;
         let (end, ended) = channel();
         let renewal = std::thread::Builder::new().name("lock".into()).spawn({
@@ -141,6 +143,11 @@ fn is_same(found: Option<&Owner>, owner: &Owner) -> bool {
     found.is_some_and(|f| (&f.host, f.pid, f.since) == (&owner.host, owner.pid, owner.since))
 }
 
+fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
 fn host() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     name.unwrap_or_else(|| "unknown".into())
@@ -154,7 +161,7 @@ mod tests {
     fn claim(folder: &Path, host: &str, expires_in: i64) {
         let since = Utc::now();
         let expires = since + chrono::Duration::seconds(expires_in);
-        let owner = Owner { host: host.into(), pid: 1, since, expires };
+        let owner = Owner { host: host.into(), boot: boot(), pid: 1, since, expires };
         atomic::write(&folder.join(FILE_NAME), &serde_json::to_vec(&owner).unwrap()).unwrap();
     }
 

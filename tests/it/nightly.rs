@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Cli, Hub, Models, assert_adds_up, comparable, files_below, read, send, wait_until, write,
+    Cli, Hub, Models, assert_adds_up, comparable, files_below, read, send, tiny, wait_until, write,
 };
 
 /// One model that the Hub makes many of.
@@ -37,7 +37,9 @@ fn by_id(rows: BTreeMap<String, Row>) -> BTreeMap<String, Row> {
 /// Rows without what depends on the way to them: the time, and the bytes that were read for them.
 fn content(rows: BTreeMap<String, Row>) -> BTreeMap<String, Row> {
     let mut rows = comparable(by_id(rows));
-    rows.values_mut().for_each(|row| row.bytes_fetched = 0);
+    for row in rows.values_mut() {
+        row.bytes_fetched = 0;
+    }
     rows
 }
 
@@ -181,6 +183,65 @@ fn what_the_budget_leaves_comes_first_the_next_night() {
 }
 
 #[test]
+fn a_crawl_of_a_part_leaves_the_rest_as_it_was() {
+    let models = template();
+    let hub = serve(&models, 20, &[]);
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &["--max-requests", "20"]);
+    let waiting = Database::open(&cli.db()).unwrap().waiting().unwrap();
+    assert!(waiting.len() > 5);
+    let (named, excluded) = (&waiting[0].repo_id, &waiting[1].repo_id);
+    let report = cli.crawl(0, &["--repo", named, "--repo", named, "--exclude", excluded, "--repo", excluded]);
+    assert_adds_up(&report, &cli.rows());
+    assert_eq!((&report["outcomes"], &report["filtered"]), (&json!({"indexed": 1}), &json!(1)));
+    assert_eq!(report["waiting_unlisted"], waiting.len() as u64 - 2);
+    let left = Database::open(&cli.db()).unwrap().waiting().unwrap();
+    assert_eq!(left, waiting[2..], "they wait on, and since then");
+    assert_eq!(cli.expect(0, &["status", "--db", "DB", "--json"]).json()["runs"][0]["whole_hub"], false);
+    // What is left out is not gone.
+    cli.crawl(0, &[]);
+    let report = cli.crawl(0, &["--exclude", named]);
+    assert_eq!((&report["gone"], &report["whole_hub"]), (&json!(0), &json!(true)));
+    assert!(cli.rows().values().all(|row| row.gone_at.is_none()));
+}
+
+#[test]
+fn what_cannot_be_read_again_keeps_its_fingerprint() {
+    let mut models = Models::new();
+    models.add_tiny("a/closed", 1);
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &[]);
+    let before = cli.rows();
+    write(&models.folder("a/closed").join("model.safetensors"), tiny(2));
+    models.describe("a/closed", &json!({"gated": "manual"}));
+    hub.rescan();
+    for args in [&[][..], &["--repo", "a/closed"]] {
+        let report = cli.crawl(i32::from(!args.is_empty()), args);
+        assert_eq!((&report["outcomes"], &report["rows_kept"]), (&json!({"gated": 1}), &json!(1)));
+        assert_adds_up(&report, &cli.rows());
+        assert_eq!(cli.rows(), before);
+    }
+}
+
+#[test]
+fn asked_to_stop_it_does_not_wait_for_a_rate_limit() {
+    let models = template();
+    let hub = serve(&models, 50, &["page_limit=10", "limits.api=3", "limits.window_seconds=300"]);
+    let cli = Cli::new(hub.url());
+    let mut child = start(&cli, &["crawl", "--db", "DB", "--json"]);
+    wait_until(&mut child, || hub.counters().requests.api >= 2);
+    std::thread::sleep(Duration::from_millis(500));
+    send(&child, "-TERM");
+    let asked = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(28), "{:?}", asked.elapsed());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["interrupted"]), (Some(1), &json!(true)));
+    assert_adds_up(&report, &cli.rows());
+}
+
+#[test]
 fn only_what_is_wanted_is_read_and_the_rest_is_counted() {
     let mut models = Models::new();
     for (i, downloads) in [5, 500, 50].into_iter().enumerate() {
@@ -285,6 +346,9 @@ fn kill(repos: usize, times: usize, within: u64) {
     );
 }
 
+/// What a crawl is killed at, and how that is seen.
+type Step<'a> = (&'a str, Box<dyn Fn(&Path) -> bool + 'a>);
+
 #[test]
 fn killed_at_each_durable_step_it_ends_like_one_that_was_not() {
     let models = template();
@@ -300,7 +364,6 @@ fn killed_at_each_durable_step_it_ends_like_one_that_was_not() {
         entries.iter().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
     };
     let shards = |db: &Path| Database::open(db).map_or(0, |db| db.manifest().shards.len());
-    type Step<'a> = (&'a str, Box<dyn Fn(&Path) -> bool + 'a>);
     let steps: [Step<'_>; 5] = [
         ("the lock", Box::new(|db| db.join("writer.lock").exists())),
         ("an empty manifest", Box::new(|db| db.join("manifest.json").exists())),
@@ -323,7 +386,7 @@ fn killed_at_each_durable_step_it_ends_like_one_that_was_not() {
         let mut child = start(&cli, &["run", &file]);
         // Some steps last microseconds: one that was missed is no failure, but most must be seen.
         let begun = Instant::now();
-        while child.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(60) {
+        while child.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_mins(1) {
             if is_there(&cli.db()) {
                 child.kill().unwrap();
                 seen += 1;
@@ -443,7 +506,7 @@ fn no_run_tells_its_secrets() {
     let signed = ["Signature=", "Policy=", "Key-Pair-Id="];
     let is_clean = |text: &str| {
         let shown = |name: &&str| text.split(*name).skip(1).any(|value| !value.starts_with("***"));
-        !text.contains(TOKEN) && !signed.iter().any(|name| shown(&name))
+        !text.contains(TOKEN) && !signed.iter().any(|name| shown(name))
     };
     assert!(is_clean(&said), "{}", said.lines().find(|line| !is_clean(line)).unwrap_or_default());
     let written = files_below(cli.home());

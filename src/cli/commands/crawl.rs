@@ -102,18 +102,19 @@ pub(in crate::cli) fn show_forecast(forecast: &Forecast, as_json: bool) -> Resul
         printer::data(&tables::forecast(forecast))?;
     }
     match &forecast.error {
-        None => Ok(Done::All),
+        None if forecast.complete => Ok(Done::All),
+        None => Ok(Done::Partly),
         Some(error) => Err(Failure::from(anyhow::anyhow!("the listing broke off: {error}")).temporary()),
     }
 }
 
 /// Becomes true at the first signal; the second ends the process as if nobody had been listening.
-fn stop_on_signal() -> (watch::Receiver<bool>, JoinHandle<()>) {
+pub(super) fn stop_on_signal() -> (watch::Receiver<bool>, JoinHandle<()>) {
     let (stop, stopped) = watch::channel(false);
     let signals = tokio::spawn(async move {
         if stop_signal().await.is_ok() {
             printer::talk(
-                "stopping: what is under way is finished or given back; interrupt again to stop at once",
+                "stopping: what is under way is finished or left for the next run; again to stop at once",
             );
             let _ = stop.send(true);
             let _ = stop_signal().await;

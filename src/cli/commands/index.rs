@@ -2,8 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::crawl::stop_on_signal;
 use crate::cli::args::IndexArgs;
 use crate::cli::failure::Failure;
 use crate::cli::progress::Watch;
@@ -23,7 +23,7 @@ pub(in crate::cli) fn run(args: &IndexArgs) -> Result<Done, Failure> {
     Ok(if built.complete { Done::All } else { Done::Partly })
 }
 
-/// Builds with a progress bar. The first Ctrl-C commits the shards that are done; the second ends the program.
+/// Builds with a progress bar. The first signal to stop commits the shards that are done; the second ends the program.
 pub(in crate::cli) fn index_with(
     db: &Path,
     settings: &BuildSettings,
@@ -32,17 +32,7 @@ pub(in crate::cli) fn index_with(
     let mut db = Database::open_to_write(db)?;
     printer::talk(&format!("index: takes at most {} of memory", tables::bytes(memory_bound(&db))));
     let progress = Arc::new(Progress::default());
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    let listening = tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            printer::talk("stopping at the end of the shard; Ctrl-C again to stop at once");
-            asked.store(true, Ordering::Relaxed);
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(130);
-            }
-        }
-    });
+    let (stop, signals) = stop_on_signal();
     let built = {
         let _watch = Watch::start("index", "rows", &progress);
         index(
@@ -53,9 +43,9 @@ pub(in crate::cli) fn index_with(
                 progress.set_total(all);
                 progress.set_done(done);
             },
-            &|| stop.load(Ordering::Relaxed),
+            &|| *stop.borrow(),
         )
     };
-    listening.abort();
+    signals.abort();
     Ok(built?)
 }

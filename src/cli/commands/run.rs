@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
-use super::crawl::{crawl_with, ended, forecast_with, show_forecast};
+use tokio::task::JoinHandle;
+
+use super::crawl::{crawl_with, ended, forecast_with, show_forecast, stop_signal};
 use super::index::index_with;
 use super::scan::{open, scan_one};
 use crate::cli::args::RunArgs;
@@ -37,10 +39,29 @@ pub(in crate::cli) async fn run(args: RunArgs) -> Result<Done, Failure> {
     result
 }
 
+/// Ends the process at a signal, as it would without listeners: once there has been one, the default is gone.
+struct EndOnSignal(JoinHandle<()>);
+
+impl EndOnSignal {
+    fn listen() -> Self {
+        Self(tokio::spawn(async {
+            if stop_signal().await.is_ok() {
+                std::process::exit(130);
+            }
+        }))
+    }
+}
+
+impl Drop for EndOnSignal {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 async fn stages(pipeline: &Pipeline, hub: &Hub, args: &RunArgs) -> Result<Done, Failure> {
     let (path, as_json) = (&pipeline.database.path, args.json);
     let crawl = pipeline.crawl().map(|settings| {
-        let budget = args.watch.budget(settings.budget.clone());
+        let budget = args.watch.budget(settings.budget);
         CrawlSettings { budget, ..settings }
     });
     if args.watch.dry_run {
@@ -63,7 +84,14 @@ async fn stages(pipeline: &Pipeline, hub: &Hub, args: &RunArgs) -> Result<Done, 
             Ok(ended) => done = ended,
             Err(failure) => failed = Some(failure),
         }
+        let stopped = report.interrupted;
         all.crawl = Some(report);
+        if stopped {
+            if as_json {
+                printer::json(&all)?;
+            }
+            return failed.map_or(Ok(done), Err);
+        }
     }
     if let Some(settings) = &pipeline.index {
         let built = index_with(path, settings, false)?;
@@ -75,6 +103,8 @@ async fn stages(pipeline: &Pipeline, hub: &Hub, args: &RunArgs) -> Result<Done, 
     if let Some(settings) = pipeline.scan.as_ref().filter(|_| failed.is_none()) {
         let scanner = open(Database::open(path)?)?;
         let load = environment::load_settings();
+        // A scan has nothing to finish. It ends with the guard.
+        let _signals = EndOnSignal::listen();
         for name in &settings.models {
             let begun = Instant::now();
             let line = match scan_one(&scanner, name, hub, &load, settings.top_k, Look::Usual).await {

@@ -34,7 +34,7 @@ struct Status {
 struct Ran {
     started_at: Option<DateTime<Utc>>,
     #[serde(default)]
-    sweep_complete: bool,
+    whole_hub: bool,
 }
 
 pub(in crate::cli) fn run(args: &StatusArgs) -> Result<Done, Failure> {
@@ -56,7 +56,7 @@ fn status(db: &Database, runs: usize) -> Result<Status, StoreError> {
     let all = db.reports()?;
     let whole = all.iter().filter_map(|report| {
         let ran: Ran = serde_json::from_value(report.clone()).ok()?;
-        ran.started_at.filter(|_| ran.sweep_complete)
+        ran.started_at.filter(|_| ran.whole_hub)
     });
     let last_whole_sweep = whole.max();
     Ok(Status {
