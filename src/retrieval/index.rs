@@ -41,8 +41,8 @@ const MOST_JUDGED: usize = 8;
 /// Heads of one family whose members are looked at.
 const HEADS_OF_FAMILY: usize = 4;
 /// Members whose exact cosine is computed for each that is asked for, and fewest of them.
-const REFINED_PER_MEMBER: usize = 32;
-const LEAST_REFINED: usize = 128;
+const REFINED_PER_MEMBER: usize = 16;
+const LEAST_REFINED: usize = 64;
 
 /// `index.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -160,12 +160,13 @@ pub fn weights(files: &[String]) -> Result<Weights, PlanError> {
     Err(PlanError::NoWeights { found: files.iter().find(|f| other.iter().any(|e| f.ends_with(e))).cloned() })
 }
 
-/// Requests to the Hub that reading a repository with these files takes, as far as their names tell: one a file.
+/// Requests to the Hub that reading a repository with these files takes, as far as their names tell: one a file, and
+/// two for each of the tokenizer, which the Hub answers with a redirect to itself unless they are large.
 pub fn requests(files: &[String], settings: &PlanSettings) -> u64 {
     let has = |name: &str| files.iter().any(|f| f == name);
     let config = u64::from(has("config.json"));
     let names: Vec<&str> = files.iter().map(String::as_str).collect();
-    let tokenizer = files_to_read(&names).into_iter().filter(|name| has(name)).count() as u64;
+    let tokenizer = 2 * files_to_read(&names).into_iter().filter(|name| has(name)).count() as u64;
     let shards = || files.iter().filter(|f| f.contains("-of-") && f.ends_with(".safetensors")).count();
     let weights = match weights(files) {
         Ok(Weights::Files(paths)) => paths.len().min(settings.max_shards.max(1)) as u64,
