@@ -513,7 +513,7 @@ fn no_run_tells_its_secrets() {
     let signed = ["Signature=", "Policy=", "Key-Pair-Id="];
     let is_clean = |text: &str| {
         let shown = |name: &&str| text.split(*name).skip(1).any(|value| !value.starts_with("***"));
-        !text.contains(TOKEN) && !signed.iter().any(|name| shown(name))
+        !text.contains(TOKEN) && !signed.iter().any(shown)
     };
     assert!(is_clean(&said), "{}", said.lines().find(|line| !is_clean(line)).unwrap_or_default());
     let written = files_below(cli.home());
