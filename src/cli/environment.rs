@@ -15,11 +15,17 @@ fn var(name: &str) -> Option<String> {
 
 /// The Hub client of the environment; `endpoint` overrides `HF_ENDPOINT`.
 pub(super) fn hub(endpoint: Option<&str>) -> Result<Hub, Failure> {
+    hub_with(endpoint, &[])
+}
+
+/// The same, with further hosts that files may be served from.
+pub(super) fn hub_with(endpoint: Option<&str>, cdn_hosts: &[String]) -> Result<Hub, Failure> {
     let lookup = |name: &str| match (name, endpoint) {
         ("HF_ENDPOINT", Some(url)) => Some(url.to_owned()),
         _ => var(name),
     };
-    let settings = HubSettings::from_env(lookup).map_err(Failure::usage)?;
+    let mut settings = HubSettings::from_env(lookup).map_err(Failure::usage)?;
+    settings.cdn_hosts.extend_from_slice(cdn_hosts);
     Hub::new(settings).map_err(Failure::usage)
 }
 

@@ -199,6 +199,8 @@ struct CandidateJson<'a> {
     repo_id: &'a str,
     sha: Option<&'a str>,
     created_at: Option<String>,
+    /// Since when the Hub lists it no more.
+    gone_at: Option<String>,
     license: Option<&'a str>,
     declared_bases: &'a [String],
     /// Other repositories with the same content.
@@ -435,12 +437,18 @@ pub(super) fn brief<'a>(query: &'a str, families: &'a [Brief]) -> BriefJson<'a> 
     BriefJson { query, families: families.iter().map(family).collect() }
 }
 
+/// Milliseconds since 1970 as text.
+fn time(millis: Option<i64>) -> Option<String> {
+    millis.and_then(DateTime::from_timestamp_millis).map(|t| t.to_rfc3339())
+}
+
 fn candidate(candidate: &Candidate) -> CandidateJson<'_> {
     let row = &candidate.row;
     CandidateJson {
         repo_id: &row.repo_id,
         sha: row.sha.as_deref(),
-        created_at: row.created_at.and_then(DateTime::from_timestamp_millis).map(|t| t.to_rfc3339()),
+        created_at: time(row.created_at),
+        gone_at: time(row.gone_at),
         license: row.license.as_deref(),
         declared_bases: &row.declared_bases,
         copies: &candidate.copies,

@@ -77,10 +77,11 @@ fn candidate(what: &str, candidate: &Candidate) -> [String; 7] {
         1 => format!(" (= {})", candidate.copies[0]),
         n => format!(" (= {} and {} more)", candidate.copies[0], n - 1),
     };
+    let gone = if candidate.row.gone_at.is_some() { " (gone from the Hub)" } else { "" };
     let relation = verdict.relation.map_or(verdict.kind.name(), crate::signals::verdict::Relation::name);
     [
         what.to_owned(),
-        format!("{}{copies}", candidate.row.repo_id),
+        format!("{}{copies}{gone}", candidate.row.repo_id),
         screening.tier.name().to_owned(),
         relation.to_owned(),
         format!("{:.3}", verdict.score),

@@ -59,6 +59,8 @@ pub struct HubChoice {
     pub endpoint: Option<String>,
     /// Serve this folder with the local Hub server for the length of the run, and use that.
     pub serve: Option<PathBuf>,
+    /// Hosts that files may be served from, beside those that the Hub is known to use.
+    pub cdn_hosts: Vec<String>,
 }
 
 /// `[scan]`
