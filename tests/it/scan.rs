@@ -83,6 +83,7 @@ fn answers_have_the_documented_keys_and_order() {
             "delta_rows",
             "direction",
             "equal_blocks",
+            "gone_at",
             "layer_map",
             "license",
             "merge",
