@@ -23,11 +23,10 @@ use hnsw_rs::anndists::dist::distances::{DistCosine, Distance};
 use hnsw_rs::api::AnnT;
 use hnsw_rs::hnsw::Hnsw;
 use hubprint::retrieval::vector::{Vector, dot};
-use hubprint::retrieval::vectors::Vectors;
 use hubprint::retrieval::{BuildSettings, Index, Look, build, exact_scan};
 use hubprint::signals::Fingerprint;
 use hubprint::stages::population::{PopulationSettings, TRUTH, population};
-use hubprint::store::Database;
+use hubprint::store::{Database, Task};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +69,7 @@ fn main() {
     if folders.is_empty() {
         let settings = PopulationSettings { models: 2000, queries: 200, seed: 1, written: 0..2000 };
         population(small.path(), &settings, &|_, _| {}).unwrap();
-        let mut db = Database::open_to_write(small.path()).unwrap();
+        let mut db = Database::open_to_write(small.path(), Task::Index).unwrap();
         build(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap();
         folders.push(small.path().to_owned());
     }
@@ -193,7 +192,7 @@ impl Bench {
 
     fn vectors(&self) -> Vec<Vector> {
         let mut all = Vec::with_capacity(self.index.contents());
-        let vectors = Vectors::open(self.index.folder()).unwrap();
+        let vectors = self.index.vectors();
         vectors
             .for_each_block(|_, block| {
                 all.extend_from_slice(block);
@@ -205,7 +204,7 @@ impl Bench {
 
     fn ours(mut self) -> Run {
         let begun = Instant::now();
-        let mut db = Database::open_to_write(&self.folder).unwrap();
+        let mut db = Database::open_to_write(&self.folder, Task::Index).unwrap();
         let built = build(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap();
         let build_seconds = begun.elapsed().as_secs_f64();
         self.index = Index::open(&db).unwrap();
@@ -227,7 +226,7 @@ impl Bench {
         let bytes = (self.index.contents() * 1024) as u64;
         let queries: Vec<Vector> = self.queries.iter().map(|q| q.1.vector).collect();
         let begun = Instant::now();
-        let hits = exact_scan(&Vectors::open(self.index.folder()).unwrap(), &queries, 1).unwrap();
+        let hits = exact_scan(self.index.vectors(), &queries, 1).unwrap();
         let seconds = begun.elapsed().as_secs_f64();
         let named: Vec<Option<u32>> = hits.iter().map(|h| h.first().map(|h| h.number)).collect();
         self.score(&named, 0.0, seconds, bytes).without_strangers()

@@ -40,7 +40,7 @@ use hubprint::stages::plan::{Ask, PlanSettings, SamplePlan, coalesce, sample};
 use hubprint::stages::scan::Scanner;
 use hubprint::stages::tokenizer::Tokenizers;
 use hubprint::stages::write::{WriteSettings, Writer, bare_row};
-use hubprint::store::{Database, Outcome, Row, RowRef};
+use hubprint::store::{Database, Outcome, Row, RowRef, Task};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -170,7 +170,7 @@ fn index_stage(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("index");
     group.sample_size(10);
     group.bench_function("2,000 fingerprints of 100 families", |b| {
-        let mut db = Database::open_to_write(LIBRARY.folder.path()).unwrap();
+        let mut db = Database::open_to_write(LIBRARY.folder.path(), Task::Index).unwrap();
         b.iter(|| index(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap());
     });
     group.finish();
@@ -440,7 +440,7 @@ static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
     let count = rows.len();
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), rows);
-    let mut db = Database::open_to_write(folder.path()).unwrap();
+    let mut db = Database::open_to_write(folder.path(), Task::Index).unwrap();
     let built = index(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap();
     assert_eq!((built.models, built.contents, built.families), (count, count, FAMILIES as usize));
     assert!(built.quality.recall_at_10 > 0.95, "{built:?}");
@@ -477,7 +477,7 @@ fn rows_of_7b() -> Vec<Row> {
 
 /// All rows as one shard of a new database.
 fn write(folder: &Path, rows: Vec<Row>) -> u64 {
-    let mut db = Database::open_or_create(folder).unwrap();
+    let mut db = Database::open_or_create(folder, Task::CRAWL).unwrap();
     let mut writer =
         Writer::new(&mut db, &WriteSettings { rows_per_shard: rows.len(), ..WriteSettings::default() });
     for row in rows {

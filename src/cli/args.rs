@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::environment::location;
 use crate::pipeline::BudgetSettings;
+use crate::store::{Location, Partition};
 
 /// Find which models of a Hugging Face Hub descend from which, from their weights.
 #[derive(Debug, Parser)]
@@ -52,7 +54,9 @@ pub(super) enum Command {
     },
     /// What a database's crawls did, what waits, and how old it is
     Status(StatusArgs),
-    /// Look into a database
+    /// Put a database where others can pull it: signed, with a dataset card
+    Publish(PublishArgs),
+    /// Look into a database, and look after it
     Db {
         #[command(subcommand)]
         command: DbCommand,
@@ -92,6 +96,9 @@ pub(super) struct CrawlWatchArgs {
     /// Write metrics to FILE, as a Prometheus textfile
     #[arg(long, value_name = "FILE")]
     pub(super) metrics: Option<PathBuf>,
+    /// Only this part of the repositories, e.g. 2/5, so that several machines share the work
+    #[arg(long, value_name = "I/N")]
+    pub(super) partition: Option<Partition>,
     /// Send at most N requests to the Hub; what does not fit waits for the next crawl
     #[arg(long, value_name = "N")]
     pub(super) max_requests: Option<u64>,
@@ -118,9 +125,9 @@ impl CrawlWatchArgs {
 pub(super) struct CrawlArgs {
     #[command(flatten)]
     pub(super) hub: HubArgs,
-    /// Database folder; made when it does not exist
-    #[arg(long, value_name = "DIR")]
-    pub(super) db: PathBuf,
+    /// Database: a folder, or s3://, gs://, az://; made when it does not exist
+    #[arg(long, value_name = "DB", value_parser = location)]
+    pub(super) db: Location,
     /// Crawl at most N repositories
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<usize>,
@@ -145,9 +152,9 @@ pub(super) struct CrawlArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct IndexArgs {
-    /// Database folder
-    #[arg(long, value_name = "DIR")]
-    pub(super) db: PathBuf,
+    /// Database: a folder, or s3://, gs://, az://
+    #[arg(long, value_name = "DB", value_parser = location)]
+    pub(super) db: Location,
     /// Build from nothing instead of adding to the index before
     #[arg(long)]
     pub(super) rebuild: bool,
@@ -158,9 +165,9 @@ pub(super) struct IndexArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ScanArgs {
-    /// Database folder
-    #[arg(long, value_name = "DIR")]
-    pub(super) db: PathBuf,
+    /// Database: a folder, or s3://, gs://, az:// [default: HUBPRINT_DB, else the one of `hubprint db pull`]
+    #[arg(long, value_name = "DB", value_parser = location)]
+    pub(super) db: Option<Location>,
     /// Repository ids (org/name or org/name@revision), checkpoint folders, or cache snapshots
     #[arg(required_unless_present_any = ["from", "from_db", "all_new"], value_name = "MODEL")]
     pub(super) models: Vec<String>,
@@ -179,8 +186,8 @@ pub(super) struct ScanArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["models", "from_db", "all_new"])]
     pub(super) from: Option<PathBuf>,
     /// All models of another database, from their stored fingerprints. One short JSON object each
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["models", "all_new"])]
-    pub(super) from_db: Option<PathBuf>,
+    #[arg(long, value_name = "DB", value_parser = location, conflicts_with_all = ["models", "all_new"])]
+    pub(super) from_db: Option<Location>,
     /// What the last index run added. One short JSON object each
     #[arg(long, conflicts_with = "models")]
     pub(super) all_new: bool,
@@ -261,6 +268,151 @@ pub(super) enum DbCommand {
     Info(InfoArgs),
     /// Check every checksum, the row totals, and that every model is found in the index
     Verify(InfoArgs),
+    /// Write who descends from whom as a list of edges: Parquet, CSV or GraphML
+    Export(ExportArgs),
+    /// Fetch or update a published database, after checking its signature and every file
+    Pull(PullArgs),
+    /// Join small shards and drop rows that later ones have replaced
+    Compact(CompactArgs),
+    /// Remove old snapshots, and files that no snapshot needs
+    Vacuum(VacuumArgs),
+    /// Add the rows of other databases, e.g. those of the parts of a crawl
+    Merge(MergeArgs),
+    /// Bring a database of an older format up to date
+    Migrate(MigrateArgs),
+    /// Make a key to sign publications with
+    Keygen(KeygenArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExportArgs {
+    /// Database: a folder, or s3://, gs://, az://
+    #[arg(long, value_name = "DB", value_parser = location)]
+    pub(super) db: Location,
+    /// The file; its ending says in which form: .parquet, .csv or .graphml
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(disable_version_flag = true)]
+pub(super) struct PullArgs {
+    /// hf://datasets/org/name, a folder, or s3://, gs://, az://
+    pub(super) from: String,
+    #[command(flatten)]
+    pub(super) hub: HubArgs,
+    /// Folder of the database [default: HUBPRINT_DB, else the one that `hubprint scan` uses]
+    #[arg(long, value_name = "DIR")]
+    pub(super) db: Option<PathBuf>,
+    /// This publication instead of the latest
+    #[arg(long, value_name = "V")]
+    pub(super) version: Option<u64>,
+    /// Public key (PEM) that must have signed it [default: the one trusted before, at first the one that comes along]
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: Option<PathBuf>,
+    /// Trust another key than before
+    #[arg(long)]
+    pub(super) accept_key: bool,
+    /// Take an older publication than the one that is here
+    #[arg(long)]
+    pub(super) accept_rollback: bool,
+    /// Take another database than the one that is here
+    #[arg(long)]
+    pub(super) replace: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PublishArgs {
+    /// Database: a folder, or s3://, gs://, az://
+    #[arg(long, value_name = "DB", value_parser = location)]
+    pub(super) db: Location,
+    /// hf://datasets/org/name, a folder, or s3://, gs://, az://
+    #[arg(long, value_name = "PLACE")]
+    pub(super) to: String,
+    #[command(flatten)]
+    pub(super) hub: HubArgs,
+    /// Private key (PEM) to sign with [default: HUBPRINT_SIGNING_KEY, a file or the key itself]
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: Option<PathBuf>,
+    /// Title of the dataset card
+    #[arg(long, default_value = "Weight fingerprints of the Hugging Face Hub")]
+    pub(super) title: String,
+    /// Licence of the database, as the Hub spells it
+    #[arg(long, value_name = "ID", default_value = "cc-by-4.0")]
+    pub(super) licence: String,
+    /// Publications that stay there
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(super) keep: usize,
+    /// Take the place of another database, or of a later version
+    #[arg(long)]
+    pub(super) replace: bool,
+    /// Do it; without this, say what would be sent
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CompactArgs {
+    /// Database: a folder, or s3://, gs://, az://
+    #[arg(long, value_name = "DB", value_parser = location)]
+    pub(super) db: Location,
+    /// Rows up to which neighbouring shards are joined; a row is about 8 KB
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub(super) rows: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct VacuumArgs {
+    /// Database: a folder, or s3://, gs://, az://
+    #[arg(long, value_name = "DB", value_parser = location)]
+    pub(super) db: Location,
+    /// Snapshots that stay readable, at least one
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(super) keep: usize,
+    /// Keep what is younger than this, e.g. 7d
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "7d")]
+    pub(super) older_than: Duration,
+    /// Say what would be removed
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct MergeArgs {
+    /// Databases whose rows are added
+    #[arg(required = true, value_name = "DB", value_parser = location)]
+    pub(super) sources: Vec<Location>,
+    /// Database that they are added to; made when it does not exist
+    #[arg(long, value_name = "DB", value_parser = location)]
+    pub(super) db: Location,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct MigrateArgs {
+    /// Database folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) db: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct KeygenArgs {
+    /// File for the private key; the public one is written beside it as FILE.pub
+    pub(super) file: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -309,9 +461,9 @@ pub(super) struct ScoreArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StatusArgs {
-    /// Database folder
-    #[arg(long, value_name = "DIR")]
-    pub(super) db: PathBuf,
+    /// Database: a folder, or s3://, gs://, az://
+    #[arg(long, value_name = "DB", value_parser = location)]
+    pub(super) db: Location,
     /// Show the last N crawls
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub(super) runs: usize,
@@ -322,9 +474,9 @@ pub(super) struct StatusArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct InfoArgs {
-    /// Database folder
-    #[arg(long, value_name = "DIR")]
-    pub(super) db: PathBuf,
+    /// Database: a folder, or s3://, gs://, az://
+    #[arg(long, value_name = "DB", value_parser = location)]
+    pub(super) db: Location,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,

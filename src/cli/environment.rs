@@ -6,6 +6,7 @@ use crate::hub::{Hub, HubSettings};
 use crate::stages::cache::Cache;
 use crate::stages::model::LoadSettings;
 use crate::stages::plan::PlanSettings;
+use crate::store::{Location, LocationError};
 
 use super::failure::Failure;
 
@@ -40,13 +41,41 @@ pub(super) fn load_settings() -> LoadSettings {
     }
 }
 
+/// A database by its folder or address. What of a bucket is on this machine lies below the caches.
+pub(super) fn location(text: &str) -> Result<Location, LocationError> {
+    let mirrors = caches(var).unwrap_or_else(std::env::temp_dir).join("databases");
+    Location::parse(text, &mirrors)
+}
+
+/// The database that commands use which are given none: `HUBPRINT_DB`, else the one that `hubprint db pull` keeps, below
+/// `XDG_DATA_HOME` or `~/.local/share`.
+pub(super) fn default_database() -> Result<Location, Failure> {
+    if let Some(text) = var("HUBPRINT_DB") {
+        return location(&text).map_err(Failure::usage);
+    }
+    let set = |name: &str| var(name).map(PathBuf::from);
+    let base = set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")));
+    base.map(|base| Location::Folder(base.join("hubprint/db"))).ok_or_else(|| {
+        Failure::from(anyhow::anyhow!("no database is named")).with_hint("give one with --db or HUBPRINT_DB")
+    })
+}
+
+/// The key to sign with: a file, or the key itself.
+pub(super) fn signing_key() -> Option<String> {
+    var("HUBPRINT_SIGNING_KEY")
+}
+
+/// The folder for what can be had again: `HUBPRINT_CACHE`, else below `XDG_CACHE_HOME` or `~/.cache`.
+fn caches(var: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let set = |name: &str| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    set("HUBPRINT_CACHE").or_else(|| Some(base?.join("hubprint")))
+}
+
 fn samples(var: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    if let Some(folder) = var("HUBPRINT_CACHE") {
-        (!folder.is_empty()).then(|| folder.into())
-    } else {
-        let set = |name: &str| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
-        Some(base.join("hubprint/samples"))
+    match var("HUBPRINT_CACHE") {
+        Some(folder) => (!folder.is_empty()).then(|| folder.into()),
+        None => Some(caches(var)?.join("samples")),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::hub::HubError;
 use crate::pipeline::CrawlError;
 use crate::stages::model::LoadError;
 use crate::stages::scan::ScanError;
+use crate::stages::shelf::ShelfError;
 use crate::store::StoreError;
 
 /// An error with a hint for the user.
@@ -81,6 +82,19 @@ impl From<anyhow::Error> for Failure {
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::new(error, None)
+    }
+}
+
+impl From<ShelfError> for Failure {
+    fn from(error: ShelfError) -> Self {
+        match error {
+            ShelfError::Store(error) => error.into(),
+            ShelfError::Hub(error) => error.into(),
+            error => {
+                let hint = error.hint();
+                Self::new(error, Some(hint))
+            }
+        }
     }
 }
 

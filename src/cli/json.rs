@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::pipeline::RunReport;
@@ -16,7 +16,9 @@ use crate::stages::compare::Comparison;
 use crate::stages::eval::{Evaluation, Merit};
 use crate::stages::full::Whole;
 use crate::stages::model::Subject;
+use crate::stages::publish::Published;
 use crate::stages::scan::{Answer, Brief, Candidate, FamilyAnswer};
+use crate::store::facts::Facts;
 
 /// One test: `value` is a mean matched correlation (-1 to 1) or a share of matches (0 to 1), `z` its distance
 /// from 0 in standard deviations of independent models, `n` what was compared; or `reason` why it is absent.
@@ -230,11 +232,28 @@ pub(super) struct InfoJson {
     pub(super) shards: usize,
     pub(super) bytes: u64,
     pub(super) bytes_per_model: Option<u64>,
+    pub(super) generation: u64,
+    pub(super) committed_at: DateTime<Utc>,
     pub(super) format_version: u32,
     pub(super) extraction_version: u32,
+    /// By format, by size, age.
+    #[serde(flatten)]
+    pub(super) facts: Facts,
+    /// Families of the index, distinct models in it, and the largest families by name, root and distinct models.
+    pub(super) families: usize,
+    pub(super) contents: usize,
+    pub(super) largest_families: Vec<LargestJson>,
     pub(super) has_index: bool,
     /// Shards that the index does not cover yet.
     pub(super) shards_not_indexed: usize,
+}
+
+/// One of the largest families.
+#[derive(Debug, Serialize)]
+pub(super) struct LargestJson {
+    pub(super) family: String,
+    pub(super) root: Option<String>,
+    pub(super) contents: u32,
 }
 
 /// `run --json`.
@@ -243,6 +262,7 @@ pub(super) struct RunJson {
     pub(super) crawl: Option<RunReport>,
     pub(super) index: Option<Built>,
     pub(super) scan: Vec<serde_json::Value>,
+    pub(super) publish: Option<Published>,
 }
 
 fn test(signal: &Signal) -> TestJson {

@@ -78,8 +78,18 @@ async fn run(command: Command) -> Result<Done, Failure> {
         Command::Eval(args) => commands::eval::run(args).await,
         Command::Hub { command: HubCommand::Serve(args) } => commands::hub::serve(args).await,
         Command::Status(args) => commands::status::run(&args),
-        Command::Db { command: DbCommand::Info(args) } => commands::db::info(&args),
-        Command::Db { command: DbCommand::Verify(args) } => commands::db::verify(&args),
+        Command::Publish(args) => commands::publish::publish(args).await,
+        Command::Db { command } => match command {
+            DbCommand::Info(args) => commands::db::info(&args),
+            DbCommand::Verify(args) => commands::db::verify(&args),
+            DbCommand::Export(args) => commands::db::export(&args),
+            DbCommand::Pull(args) => commands::publish::pull(args).await,
+            DbCommand::Compact(args) => commands::db::compact(&args),
+            DbCommand::Vacuum(args) => commands::db::vacuum(&args),
+            DbCommand::Merge(args) => commands::db::merge(&args),
+            DbCommand::Migrate(args) => commands::db::migrate(&args),
+            DbCommand::Keygen(args) => commands::publish::keygen(&args),
+        },
     }
 }
 

@@ -18,7 +18,10 @@ pub const MAX_REVISION_LEN: usize = 255;
 /// First path segments that are routes of the Hub, not owners of models.
 const ROUTES: [&str; 4] = ["api", "datasets", "models", "spaces"];
 
-/// A model repository: `org/name`, or the legacy form `name`.
+/// What stands before the name of a dataset.
+const DATASETS: &str = "datasets/";
+
+/// A model repository: `org/name`, or the legacy form `name`. Or a dataset, see [`RepoId::dataset`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RepoId(String);
@@ -73,6 +76,17 @@ pub enum InvalidId {
 }
 
 impl RepoId {
+    /// A dataset repository by its `org/name`. Its text is `datasets/org/name`, as the Hub writes it in addresses.
+    pub fn dataset(id: &str) -> Result<Self, InvalidId> {
+        check(id)?;
+        Ok(Self(format!("{DATASETS}{id}")))
+    }
+
+    /// Whether it is a dataset.
+    pub fn is_dataset(&self) -> bool {
+        self.0.starts_with(DATASETS)
+    }
+
     /// The id as text, `org/name` or `name`.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -248,6 +262,9 @@ mod tests {
         }
         assert!("x".repeat(MAX_PART_LEN).parse::<RepoId>().is_ok());
         assert!(matches!("x".repeat(97).parse::<RepoId>(), Err(InvalidId::TooLong { len: 97, .. })));
+        let dataset = RepoId::dataset("org/prints").unwrap();
+        assert_eq!((dataset.as_str(), dataset.is_dataset()), ("datasets/org/prints", true));
+        assert!(RepoId::dataset("../models").is_err() && RepoId::dataset("a/b/c").is_err());
         assert!(matches!(
             "datasets/squad".parse::<RepoId>(),
             Err(InvalidId::NotAModel { route: "datasets", .. })

@@ -51,8 +51,8 @@ impl Routes {
     /// `/api/models/{id}[/revision/{rev}]`
     pub(crate) fn info(&self, id: &RepoId, revision: Option<&str>) -> Result<Url, HubError> {
         match revision {
-            None => self.url(&format!("/api/models/{id}")),
-            Some(revision) => self.url(&format!("/api/models/{id}/revision/{}", self.revision(revision)?)),
+            None => self.url(&format!("/api/{}", of_api(id))),
+            Some(revision) => self.url(&format!("/api/{}/revision/{}", of_api(id), self.revision(revision)?)),
         }
     }
 
@@ -63,7 +63,8 @@ impl Routes {
 
     /// `/api/resolve-cache/models/{id}/{sha}/{path}`
     pub(crate) fn resolve_cache(&self, id: &RepoId, sha: &str, path: &str) -> Result<Url, HubError> {
-        self.url(&format!("/api/resolve-cache/models/{id}/{}/{}", self.revision(sha)?, self.path(path)?))
+        let (sha, path) = (self.revision(sha)?, self.path(path)?);
+        self.url(&format!("/api/resolve-cache/{}/{sha}/{path}", of_api(id)))
     }
 
     /// Whether a URL on the Hub belongs to this repository, rather than to the one it was renamed
@@ -100,6 +101,11 @@ impl Routes {
     }
 }
 
+/// A repository in an address below `/api`: there a model has a prefix, too.
+fn of_api(id: &RepoId) -> String {
+    if id.is_dataset() { id.to_string() } else { format!("models/{id}") }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -120,6 +126,9 @@ mod tests {
     fn urls() {
         let hub = routes("https://huggingface.co");
         assert_eq!(hub.info(&id(), None).unwrap().as_str(), "https://huggingface.co/api/models/org/name");
+        let dataset = RepoId::dataset("org/prints").unwrap();
+        assert_eq!(hub.info(&dataset, None).unwrap().path(), "/api/datasets/org/prints");
+        assert_eq!(hub.resolve(&dataset, "main", "x").unwrap().path(), "/datasets/org/prints/resolve/main/x");
         let pr = hub.info(&id(), Some("refs/pr/1")).unwrap();
         assert_eq!(pr.path(), "/api/models/org/name/revision/refs%2Fpr%2F1");
         let file = hub.resolve(&id(), "main", "docs/naïve file+1?#%2e.txt").unwrap();

@@ -32,6 +32,13 @@ impl Token {
         Ok(Self { bearer: Arc::new(bearer) })
     }
 
+    /// The token itself, for another client of the same Hub.
+    #[cfg(feature = "hf-hub")]
+    pub(crate) fn reveal(&self) -> String {
+        let bearer = self.bearer.to_str().unwrap_or_default();
+        bearer.strip_prefix("Bearer ").unwrap_or_default().to_owned()
+    }
+
     /// The value of `Authorization`.
     pub(crate) fn header(&self) -> HeaderValue {
         HeaderValue::clone(&self.bearer)

@@ -97,7 +97,8 @@ pub async fn foresee(
 ) -> Result<Forecast, CrawlError> {
     let begun = Instant::now();
     let mut live = db.map_or_else(|| Ok(Live::default()), Database::live)?;
-    let waiting = db.map_or_else(|| Ok(Vec::new()), Database::waiting)?;
+    let part = settings.enumerate.partition;
+    let waiting = db.map_or_else(|| Ok(Vec::new()), |db| db.waiting(part))?;
     let now = Utc::now().timestamp_millis();
     let folder = db.map_or_else(std::env::temp_dir, |db| db.folder().to_owned());
     let before = Before { live: &mut live, waiting, folder: &folder, now };
@@ -125,7 +126,8 @@ pub async fn crawl(
     let budget = Budget::new(settings.budget, hub);
     let mut live = db.live()?;
     let folder = db.folder().to_owned();
-    let before = Before { live: &mut live, waiting: db.waiting()?, folder: &folder, now };
+    let part = settings.enumerate.partition;
+    let before = Before { live: &mut live, waiting: db.waiting(part)?, folder: &folder, now };
     let found = sweep(hub, before, &settings.enumerate, progress, stop.clone()).await?;
     report.swept(&found, &hub.usage(), begun.elapsed());
     let Sweep { mut backlog, relabelled, unnamed, gone, carried, .. } = found;
@@ -154,7 +156,7 @@ pub async fn crawl(
     writer.flush()?;
     waiting.extend(backlog.into_waiting(now)?);
     report.waiting = waiting.len() as u64 - report.waiting_unlisted;
-    report.rows_written = writer.finish(&waiting)?;
+    report.rows_written = writer.finish(part, &waiting)?;
     report.interrupted = *stop.borrow();
     report.add_usage(&hub.usage());
     report.seconds = begun.elapsed().as_secs_f64();

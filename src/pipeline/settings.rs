@@ -12,6 +12,7 @@ use crate::formats::Limits;
 use crate::retrieval::BuildSettings;
 use crate::stages::enumerate::EnumerateSettings;
 use crate::stages::plan::PlanSettings;
+use crate::stages::publish::PublishSettings;
 use crate::stages::write::WriteSettings;
 
 /// A pipeline file. A stage runs when its table is present; `enumerate` stands for the crawl as a whole.
@@ -41,13 +42,15 @@ pub struct Pipeline {
     pub index: Option<BuildSettings>,
     /// Scan models against the database.
     pub scan: Option<ScanSettings>,
+    /// Publish the database, signed.
+    pub publish: Option<PublishSettings>,
 }
 
 /// `[database]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseSettings {
-    /// The folder; made when it does not exist.
+    /// The folder, made when it does not exist, or an address of a bucket, e.g. `s3://bucket/prefix`.
     pub path: PathBuf,
 }
 
@@ -104,6 +107,12 @@ pub enum PipelineError {
         /// The table.
         path: PathBuf,
     },
+    /// It publishes, and does not say where.
+    #[error("{}: [publish] needs `to`", path.display())]
+    NoPlace {
+        /// The file.
+        path: PathBuf,
+    },
     /// It says two things at once.
     #[error("{}: [hub] has both endpoint and serve; give one", path.display())]
     TwoHubs {
@@ -123,7 +132,18 @@ impl Pipeline {
             return Err(PipelineError::TwoHubs { path: path.to_owned() });
         }
         let folder = path.parent().unwrap_or(Path::new(""));
-        pipeline.database.path = folder.join(&pipeline.database.path);
+        if !pipeline.database.path.to_string_lossy().contains("://") {
+            pipeline.database.path = folder.join(&pipeline.database.path);
+        }
+        if let Some(publish) = &mut pipeline.publish {
+            publish.key = publish.key.take().map(|key| folder.join(key));
+            if publish.to.is_empty() {
+                return Err(PipelineError::NoPlace { path: path.to_owned() });
+            }
+            if !publish.to.contains("://") {
+                publish.to = folder.join(&publish.to).to_string_lossy().into_owned();
+            }
+        }
         pipeline.hub.serve = pipeline.hub.serve.map(|serve| folder.join(serve));
         if let Some(enumerate) = &mut pipeline.enumerate
             && let Some(table) = enumerate.repos_from.take()
@@ -219,7 +239,10 @@ mod tests {
             read("[database]\npath = 'db'\n[hub]\nendpoint = 'http://x'\nserve = 'y'"),
             Err(PipelineError::TwoHubs { .. })
         ));
+        assert!(matches!(read("[database]\npath = 'db'\n[publish]"), Err(PipelineError::NoPlace { .. })));
         let relative = read("[database]\npath = 'db'").unwrap();
         assert_eq!(relative.database.path, dir.path().join("db"));
+        let bucket = read("[database]\npath = 's3://bucket/db'").unwrap();
+        assert_eq!(bucket.database.path, Path::new("s3://bucket/db"));
     }
 }

@@ -17,7 +17,7 @@ use crate::stages::changes::{self, Change, Retry};
 use crate::stages::enumerate::{self, EnumerateSettings, Enumerated};
 use crate::stages::fetch::outcome_of_hub_error;
 use crate::stages::write::bare_row;
-use crate::store::{Known, Live, Outcome, Row, RowRef, StoreError, Tag, Waiting};
+use crate::store::{Live, Outcome, Row, RowRef, StoreError, Tag, Waiting};
 
 /// Descriptions that may wait between listing and comparing: one page.
 const QUEUE: usize = 1000;
@@ -135,6 +135,9 @@ pub async fn sweep(
         match one {
             Enumerated::Found(entry) => {
                 let key = Tag::of(&entry.object_id);
+                if !settings.partition.has(key) {
+                    continue;
+                }
                 if !seen.first(key) {
                     // The listing shifted under us; it was taken into account already.
                     continue;
@@ -163,6 +166,8 @@ pub async fn sweep(
                 sweep.error = Some(error);
                 break false;
             }
+            Enumerated::Failed { name, .. } | Enumerated::Rejected { name, .. }
+                if !settings.partition.has(Tag::of(&name)) => {}
             Enumerated::Failed { name, error } => {
                 sweep.unnamed(bare_row(&name, outcome_of_hub_error(&error), in_full(&error)), live);
             }
@@ -185,7 +190,7 @@ pub async fn sweep(
     }
     sweep.whole = sweep.complete && settings.is_whole();
     if sweep.whole {
-        sweep.find_gone(live, &seen, settings.max_gone);
+        sweep.find_gone(live, &seen, settings);
     } else {
         sweep.carried = waiting.into_iter().filter(|w| !seen.0.contains(&Tag::of(&w.hub_id))).collect();
     }
@@ -219,10 +224,12 @@ impl Sweep {
         }
     }
 
-    fn find_gone(&mut self, live: &Live, seen: &Seen, most: f64) {
-        let was_there = |known: &Known| !known.gone && known.sha.is_some();
-        let there = live.repos.values().filter(|known| was_there(known)).count();
-        let gone = live.repos.iter().filter(|(id, known)| was_there(known) && !seen.0.contains(id));
+    fn find_gone(&mut self, live: &Live, seen: &Seen, settings: &EnumerateSettings) {
+        let most = settings.max_gone;
+        let ours = live.repos.iter().filter(|(id, _)| settings.partition.has(**id));
+        let there = ours.filter(|(_, known)| !known.gone && known.sha.is_some());
+        let gone = there.clone().filter(|(id, _)| !seen.0.contains(id));
+        let there = there.count();
         let mut gone: Vec<RowRef> = gone.map(|(_, known)| known.at).collect();
         if gone.len() as f64 > (most * there as f64).max(1.0) {
             self.doubt = Some(format!(

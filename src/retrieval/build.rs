@@ -1,38 +1,37 @@
 //! Building an index, from nothing or from the one before.
 //!
 //! Shards are read in the order of the manifest, the next one while the last is placed. What a content is placed
-//! under never changes ([`super::family`]), so the index of last night is a prefix of tonight's: its vectors and
-//! fingerprints are linked, the new shards are added. A build that is interrupted commits the shards that it has finished, and the
-//! next one goes on behind them.
+//! under never changes ([`super::family`]), so the index of last night is a prefix of tonight's: its files of vectors and
+//! fingerprints belong to the new one as they are, the new shards are added. A build that is interrupted commits the
+//! shards that it has finished, and the next one goes on behind them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::family::{Families, Place};
-use super::index::{
-    CODES, CONTENTS, FAMILIES, FileEntry, HEADS, INDEX_VERSION, Index, METADATA, Metadata, POSTINGS,
-    read_codes,
-};
+use super::codes::{self, CODES};
+use super::family::{Families, Head, Place};
+use super::index::{CONTENTS, FAMILIES, HEADS, INDEX_VERSION, Index, LINEAGE, METADATA, Metadata, POSTINGS};
 use super::members::difference;
 use super::payload::{PAYLOAD, PayloadWriter};
 use super::quality::{self, Quality, Samples};
 use super::root::{self, Facts, Member, Root};
-use super::segments::is_part_of;
-use super::tables::{self, Content, Family, Posting};
+use super::segments::{Paths, is_part_of};
+use super::tables::{self, Content, Family, Lineage, Posting};
 use super::vector::Code;
 use super::vectors::{VECTORS, VectorsWriter};
 use crate::signals::Fingerprint;
 use crate::signals::fingerprint::{EXTRACTION_VERSION, VECTOR_DIMENSIONS};
 use crate::store::manifest::IndexEntry;
 use crate::store::schema;
-use crate::store::{Database, RowRef, StoreError, atomic};
+use crate::store::{Database, FileEntry, RowRef, StoreError, Tag, atomic};
 
+/// Folder of the files of indexes.
+pub(super) const FOLDER: &str = "index";
 /// Contents placed at once; their fingerprints are some 15 KB each.
 const BATCH: usize = 2048;
 /// See [`memory_bound`].
@@ -98,8 +97,8 @@ struct Growing {
     /// How contents differ from their heads.
     codes: Vec<Code>,
     postings: Vec<Posting>,
-    /// By digest of the content.
-    known: HashMap<String, u32>,
+    /// By the tag of the digest of the content.
+    known: HashMap<Tag, u32>,
     /// (content, base that a card declares), to be counted when all names are known.
     declared: Vec<(u32, String)>,
     payload: PayloadWriter,
@@ -115,8 +114,7 @@ struct Growing {
 /// digests in three maps, 500 for its links and its part of the tables as they are written, and again half of all
 /// that where a growing vector is copied.
 pub fn memory_bound(db: &Database) -> u64 {
-    let rows: u64 = db.manifest().shards.iter().map(|s| s.rows).sum();
-    MEMORY_IN_WORK + MEMORY_PER_ROW * rows
+    MEMORY_IN_WORK + MEMORY_PER_ROW * db.manifest().rows()
 }
 
 /// Builds the index of all live fingerprints and makes it the database's. `progress` gets (rows done, rows in all);
@@ -130,29 +128,28 @@ pub fn build(
 ) -> Result<Built, StoreError> {
     let live: HashSet<RowRef> = db.live()?.places().collect();
     let previous = if from_nothing { None } else { reusable(db, settings, &live) };
-    let folder_name = format!("index/{:06}", db.manifest().generation + 1);
-    let folder = db.folder().join(&folder_name);
-    // Left over by a build that died before its commit.
-    if folder.exists() {
-        fs::remove_dir_all(&folder).map_err(StoreError::io(&folder))?;
-    }
-    fs::create_dir_all(&folder).map_err(StoreError::io(&folder))?;
+    let folder = atomic::temporary_folder(&db.folder().join(FOLDER))?;
 
     let begin = previous.as_ref().map_or(0, |p| p.metadata.shards.len());
     let incremental = previous.is_some();
     let before = previous.as_ref().map_or(0, Index::contents);
     let changed_from = before as u32;
     let old_table = previous.as_ref().map(|p| p.table.clone()).unwrap_or_default();
-    let old_files = previous.as_ref().map(|p| p.metadata.files.clone()).unwrap_or_default();
+    // The parts that are gone on with.
+    let (mut paths, mut entries) = (Paths::new(), BTreeMap::new());
+    if let (Some(index), Some(entry)) = (&previous, &db.manifest().index) {
+        paths.extend(index.paths.clone().into_iter().filter(|(name, _)| is_segment(name)));
+        entries.extend(entry.files.clone().into_iter().filter(|(name, _)| is_segment(name)));
+    }
     let mut growing = match previous {
-        Some(index) => Growing::resume(index, &folder, &live)?,
-        None => Growing::new(&folder)?,
+        Some(index) => Growing::resume(index, &paths, folder.path(), &live)?,
+        None => Growing::new(folder.path())?,
     };
     let covered = growing.read(db, begin, &live, progress, stop)?;
     let complete = covered == db.manifest().shards.len();
-    let parts = growing.finish(&folder, changed_from, &old_table, &old_files)?;
+    let parts = growing.finish(&paths, folder.path(), changed_from, &old_table)?;
 
-    let shards = db.manifest().shards[..covered].iter().map(|s| s.sha256.clone()).collect();
+    let shards = db.manifest().shards[..covered].iter().map(|s| s.entry.sha256.clone()).collect();
     let mut metadata = Metadata {
         index_version: INDEX_VERSION,
         extraction_version: EXTRACTION_VERSION,
@@ -165,9 +162,8 @@ pub fn build(
         settings: settings.clone(),
         shards,
         quality: Quality::default(),
-        files: parts.files,
     };
-    write_metadata(&folder, &metadata)?;
+    let built = paths_in(folder.path())?;
     if complete {
         // A night changes little, and its build must not spend its time on measuring.
         let part = if incremental { NIGHTLY_SAMPLE } else { 1 };
@@ -176,17 +172,18 @@ pub fn build(
             strangers: settings.strangers.div_ceil(part),
             seed: settings.seed,
         };
-        metadata.quality = quality::measure(&Index::open_folder(&folder)?, samples)?;
-        write_metadata(&folder, &metadata)?;
+        paths.extend(built.clone());
+        metadata.quality = quality::measure(&Index::assemble(metadata.clone(), paths)?, samples)?;
     }
-    let previous = db.manifest().index.as_ref().map(|i| db.folder().join(&i.folder));
-    db.set_index(IndexEntry { folder: folder_name, shards: covered })?;
-    if let Some(previous) = previous.filter(|p| p.exists()) {
-        // Nothing refers to it any more; a reader that opened it has its files open.
-        fs::remove_dir_all(&previous).map_err(StoreError::io(&previous))?;
-    }
-    let bytes: u64 = metadata.files.values().map(|f| f.bytes).sum();
-    let in_shards: u64 = db.manifest().shards[..covered].iter().map(|s| s.bytes).sum();
+    let adopted = built.into_par_iter().map(|(name, path)| {
+        let extension = if name.ends_with(".parquet") { "parquet" } else { "bin" };
+        Ok((name, db.files().adopt(&path, FOLDER, extension)?))
+    });
+    entries.extend(adopted.collect::<Result<Vec<(String, FileEntry)>, StoreError>>()?);
+    entries.insert(METADATA.to_owned(), write_metadata(db, &metadata)?);
+    let bytes: u64 = entries.values().map(|f| f.bytes).sum();
+    db.set_index(&IndexEntry { shards: covered, files: entries })?;
+    let in_shards: u64 = db.manifest().shards[..covered].iter().map(|s| s.entry.bytes).sum();
     Ok(Built {
         models: parts.models,
         contents: parts.contents,
@@ -208,7 +205,8 @@ fn reusable(db: &Database, settings: &BuildSettings, live: &HashSet<RowRef>) -> 
     let index = Index::open(db).ok()?;
     let shards = &db.manifest().shards;
     let covers = &index.metadata.shards;
-    let same = covers.len() <= shards.len() && covers.iter().zip(shards).all(|(sha, s)| *sha == s.sha256);
+    let same =
+        covers.len() <= shards.len() && covers.iter().zip(shards).all(|(sha, s)| *sha == s.entry.sha256);
     let held: HashSet<u32> =
         index.postings.all().iter().filter(|p| live.contains(&p.at)).map(|p| p.content).collect();
     let gone = index.contents() - held.len();
@@ -227,37 +225,35 @@ impl Growing {
             postings: Vec::new(),
             known: HashMap::new(),
             declared: Vec::new(),
-            payload: PayloadWriter::open(folder)?,
-            vectors: VectorsWriter::open(folder)?,
+            payload: PayloadWriter::open(&Paths::new(), folder)?,
+            vectors: VectorsWriter::open(&Paths::new(), folder)?,
             ids: Vec::new(),
         })
     }
 
-    fn resume(index: Index, folder: &Path, live: &HashSet<RowRef>) -> Result<Self, StoreError> {
-        for name in index.metadata.files.keys().filter(|name| is_segment(name)) {
-            let (from, to) = (index.folder.join(name), folder.join(name));
-            // Where the file system has no links, a copy.
-            if fs::hard_link(&from, &to).is_err() {
-                fs::copy(&from, &to).map_err(StoreError::io(&to))?;
-            }
-        }
+    fn resume(
+        index: Index,
+        before: &Paths,
+        folder: &Path,
+        live: &HashSet<RowRef>,
+    ) -> Result<Self, StoreError> {
         let known = index
             .postings
             .all()
             .iter()
-            .map(|p| (p.sample_digest.clone().unwrap_or_else(|| p.repo_id.clone()), p.content))
-            .collect();
+            .map(|p| (p.samples.unwrap_or_else(|| Tag::of(&p.repo_id)), p.content));
+        let known = known.collect();
         let postings = index.postings.all().iter().filter(|p| live.contains(&p.at)).cloned().collect();
         Ok(Self {
             families: index.families,
             places: index.contents.iter().map(|c| c.place).collect(),
             facts: index.contents.iter().map(|c| c.facts).collect(),
-            codes: read_codes(&index.folder.join(CODES))?,
+            codes: codes::read(before)?,
             postings,
             known,
             declared: Vec::new(),
-            payload: PayloadWriter::open(folder)?,
-            vectors: VectorsWriter::open(folder)?,
+            payload: PayloadWriter::open(before, folder)?,
+            vectors: VectorsWriter::open(before, folder)?,
             ids: index.table.iter().map(|f| f.id.clone()).collect(),
         })
     }
@@ -325,7 +321,7 @@ impl Growing {
             let Some(fingerprint) = row.fingerprint else { continue };
             let next = self.facts.len() as u32;
             let digest = row.sample_digest.clone().unwrap_or_else(|| row.repo_id.clone());
-            let content = *self.known.entry(digest.clone()).or_insert(next);
+            let content = *self.known.entry(Tag::of(&digest)).or_insert(next);
             if content == next {
                 self.facts.push(Facts {
                     created_at: row.created_at,
@@ -342,8 +338,10 @@ impl Growing {
                 (a, b) => a.or(b),
             };
             self.declared.extend(row.declared_bases.into_iter().map(|base| (content, base)));
-            let schema::Content { repo_id, created_at, weights_digest, sample_digest, .. } = row;
-            self.postings.push(Posting { content, at, repo_id, created_at, weights_digest, sample_digest });
+            let (weights, samples) =
+                (row.weights_digest.as_deref().map(Tag::of), row.sample_digest.as_deref().map(Tag::of));
+            let (repo_id, created_at) = (row.repo_id, row.created_at);
+            self.postings.push(Posting { content, at, repo_id, created_at, weights, samples });
         }
         let first = self.places.len() as u32;
         let places = self.families.place(&fresh, &mut self.payload)?;
@@ -365,17 +363,17 @@ impl Growing {
     /// Writes the files.
     fn finish(
         self,
+        before: &Paths,
         folder: &Path,
         changed_from: u32,
         old: &[Family],
-        old_files: &BTreeMap<String, FileEntry>,
     ) -> Result<Parts, StoreError> {
         let Self {
             families, places, mut facts, codes, mut postings, declared, payload, vectors, ids, ..
         } = self;
         payload.finish()?;
         let vectors = vectors.finish()?;
-        write_codes(&folder.join(CODES), &codes)?;
+        codes::write(before, folder, &codes[changed_from as usize..])?;
         let family_of = |content: u32| families.heads[places[content as usize].head as usize].family;
         let by_name: HashMap<&str, u32> = postings.iter().map(|p| (p.repo_id.as_str(), p.content)).collect();
         for (content, base) in &declared {
@@ -420,60 +418,89 @@ impl Growing {
         tables::write_families(&folder.join(FAMILIES), &table)?;
         postings.sort_by_key(|p| (p.content, p.at));
         tables::write_postings(&folder.join(POSTINGS), &postings)?;
-        let mut names = Vec::new();
-        for entry in fs::read_dir(folder).map_err(StoreError::io(folder))? {
-            let name = entry.map_err(StoreError::io(folder))?.file_name();
-            names.push(name.to_string_lossy().into_owned());
-        }
-        // Parts of the index before are as they were.
-        let files = names
-            .into_par_iter()
-            .map(|name| {
-                let before = old_files.get(&name).filter(|_| is_segment(&name));
-                let entry =
-                    before.map_or_else(|| FileEntry::of(&folder.join(&name)), |entry| Ok(entry.clone()))?;
-                Ok((name, entry))
-            })
-            .collect::<Result<BTreeMap<_, _>, StoreError>>()?;
+        write_lineage(&folder.join(LINEAGE), &contents, &families.heads, &table, &postings)?;
         Ok(Parts {
             models: postings.len(),
             contents: contents.len(),
             heads: families.heads.len(),
             families: table.len(),
-            files,
         })
     }
 }
 
-/// Whether a file is one of the parts that are linked from night to night.
+/// Whether a file is one of the parts that stay from night to night.
 fn is_segment(file: &str) -> bool {
-    is_part_of(file, PAYLOAD) || is_part_of(file, VECTORS)
+    [PAYLOAD, VECTORS, CODES].iter().any(|name| is_part_of(file, name))
 }
 
-/// A finished folder.
+/// What was finished.
 struct Parts {
     models: usize,
     contents: usize,
     heads: usize,
     families: usize,
-    files: BTreeMap<String, FileEntry>,
 }
 
-fn write_metadata(folder: &Path, metadata: &Metadata) -> Result<(), StoreError> {
-    let path: PathBuf = folder.join(METADATA);
-    atomic::write(&path, &serde_json::to_vec_pretty(metadata).map_err(StoreError::damaged(&path))?)
+/// The files of a folder.
+fn paths_in(folder: &Path) -> Result<Paths, StoreError> {
+    let entries = fs::read_dir(folder).map_err(StoreError::io(folder))?;
+    let path = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry.map_err(StoreError::io(folder))?;
+        Ok((entry.file_name().to_string_lossy().into_owned(), entry.path()))
+    };
+    entries.map(path).collect()
 }
 
-fn write_codes(path: &Path, codes: &[Code]) -> Result<(), StoreError> {
-    atomic::write_with(path, |file| {
-        let mut out = std::io::BufWriter::new(file);
-        for code in codes {
-            for word in code {
-                out.write_all(&word.to_le_bytes()).map_err(StoreError::io(path))?;
-            }
-        }
-        out.flush().map_err(StoreError::io(path))
+pub(super) fn write_metadata(db: &Database, metadata: &Metadata) -> Result<FileEntry, StoreError> {
+    let json = serde_json::to_vec_pretty(metadata).map_err(StoreError::damaged(db.folder()))?;
+    db.files().add(FOLDER, "json", |file| {
+        std::io::Write::write_all(file, &json).map_err(StoreError::io(db.folder()))
     })
+}
+
+/// The families in the words of repositories. `postings` are ordered by content.
+fn write_lineage(
+    path: &Path,
+    contents: &[Content],
+    heads: &[Head],
+    table: &[Family],
+    postings: &[Posting],
+) -> Result<(), StoreError> {
+    let mut oldest: Vec<Option<&Posting>> = vec![None; contents.len()];
+    let age = |p: &Posting| (p.created_at.unwrap_or(i64::MAX), p.repo_id.clone());
+    for posting in postings {
+        let oldest = &mut oldest[posting.content as usize];
+        if oldest.is_none_or(|before| age(posting) < age(before)) {
+            *oldest = Some(posting);
+        }
+    }
+    let name = |content: u32| oldest[content as usize].map(|p| p.repo_id.clone());
+    let lineage = |posting: &'_ Posting| {
+        let place = contents[posting.content as usize].place;
+        let head = &heads[place.head as usize];
+        let family = &table[head.family as usize];
+        let (linked_to, correlation, p_value) = match head.link {
+            // It is near its head.
+            _ if head.content != posting.content => (Some(head.content), Some(place.effect), None),
+            Some(link) => (Some(heads[link.head as usize].content), Some(link.effect), Some(link.p_value)),
+            None => (None, None, None),
+        };
+        (family, linked_to, correlation, p_value)
+    };
+    let rows = postings.iter().map(|posting| {
+        let (family, linked_to, correlation, p_value) = lineage(posting);
+        Lineage {
+            repo_id: posting.repo_id.clone(),
+            created_at: posting.created_at,
+            family: family.id.clone(),
+            root: name(family.root),
+            copy_of: name(posting.content).filter(|oldest| *oldest != posting.repo_id),
+            linked_to: linked_to.and_then(name),
+            correlation,
+            p_value,
+        }
+    });
+    tables::write_lineage(path, &rows.collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -486,7 +513,7 @@ mod tests {
     use super::*;
     use crate::signals::testing::Model;
     use crate::store::schema::testing::row;
-    use crate::store::{Outcome, Row};
+    use crate::store::{Outcome, Row, Task};
 
     fn settings() -> BuildSettings {
         BuildSettings { recall_queries: 20, strangers: 20, ..BuildSettings::default() }
@@ -503,7 +530,7 @@ mod tests {
     /// Four shards of three families: bases, children near and far, and a copy.
     fn database() -> (tempfile::TempDir, Database) {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = Database::open_or_create(dir.path()).unwrap();
+        let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
         let bases: Vec<Model> = (0..3).map(|s| Model::random(s, 4, 64)).collect();
         db.append(&named(&["a", "b", "c"], &bases.iter().collect::<Vec<_>>())).unwrap();
         let (near, far) = (bases[0].tuned(0.98, 5), bases[0].tuned(0.6, 6));
@@ -518,13 +545,14 @@ mod tests {
 
     /// Every file of the index in use, by checksum.
     fn tables_of(db: &Database) -> Vec<(&'static str, String)> {
-        let folder = db.folder().join(&db.manifest().index.as_ref().unwrap().folder);
-        let tables = [CODES, CONTENTS, FAMILIES, HEADS, POSTINGS];
+        let entries = &db.manifest().index.as_ref().unwrap().files;
+        let tables = [CONTENTS, FAMILIES, HEADS, LINEAGE, POSTINGS];
         let mut all: Vec<(&'static str, String)> =
-            tables.iter().map(|name| (*name, FileEntry::of(&folder.join(name)).unwrap().sha256)).collect();
-        for name in [PAYLOAD, VECTORS] {
+            tables.iter().map(|name| (*name, entries[*name].sha256.clone())).collect();
+        let paths = paths_of(db);
+        for name in [CODES, PAYLOAD, VECTORS] {
             let mut hasher = sha2::Sha256::new();
-            let parts = Segments::open(&folder, name).unwrap();
+            let parts = Segments::open(&paths, name).unwrap();
             parts
                 .for_each_piece(100, |piece| {
                     hasher.update(piece);
@@ -534,6 +562,11 @@ mod tests {
             all.push((name, atomic::hex(&hasher.finalize())));
         }
         all
+    }
+
+    fn paths_of(db: &Database) -> Paths {
+        let entries = &db.manifest().index.as_ref().unwrap().files;
+        entries.iter().map(|(name, e)| (name.clone(), db.files().local(e).unwrap())).collect()
     }
 
     #[test]
@@ -569,16 +602,16 @@ mod tests {
         let (dir, mut db) = database();
         built(&mut db, true);
         let at_once = tables_of(&db);
-        let (other_dir, other) = database();
-        let mut manifest = other.manifest().clone();
-        drop(other);
-        let shards = std::mem::take(&mut manifest.shards);
-        for n in 1..=shards.len() {
-            manifest.shards = shards[..n].to_vec();
-            manifest.index = Database::open(other_dir.path()).unwrap().manifest().index.clone();
-            manifest.commit(other_dir.path()).unwrap();
-            let mut db = Database::open_to_write(other_dir.path()).unwrap();
-            let night = built(&mut db, false);
+        let (other_dir, mut other) = database();
+        let all = other.manifest().shards.clone();
+        for n in 1..=all.len() {
+            other
+                .commit(|manifest| {
+                    manifest.shards = all[..n].to_vec();
+                    Ok(())
+                })
+                .unwrap();
+            let night = built(&mut other, false);
             assert_eq!((night.incremental, night.complete), (n > 1, true));
         }
         assert_eq!(tables_of(&Database::open(other_dir.path()).unwrap()), at_once);
@@ -627,23 +660,28 @@ mod tests {
         let (_dir, mut db) = database();
         assert!(matches!(Index::open(&db), Err(StoreError::NoIndex { .. })));
         built(&mut db, true);
-        let folder = db.folder().join(&db.manifest().index.as_ref().unwrap().folder);
-        for name in [CODES, CONTENTS, FAMILIES, HEADS, "payload-0000.bin", POSTINGS, "vectors-0000.bin"] {
-            let path = folder.join(name);
-            let bytes = fs::read(&path).unwrap();
+        let paths = paths_of(&db);
+        for (name, path) in &paths {
+            let bytes = fs::read(path).unwrap();
             let mut flipped = bytes.clone();
             let middle = flipped.len() / 2;
             flipped[middle] ^= 1;
-            atomic::write(&path, &flipped).unwrap();
+            atomic::write(path, &flipped).unwrap();
             let error = verify(&db, &|_, _| {}).unwrap_err();
             assert!(matches!(error, StoreError::Damaged { .. }), "{name}: {error}");
             assert!(error.hint().contains("hubprint index"), "{name}");
-            atomic::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+            atomic::write(path, &bytes[..bytes.len() - 1]).unwrap();
             assert!(matches!(Index::open(&db), Err(StoreError::Damaged { .. })), "{name} cut");
-            atomic::write(&path, &bytes).unwrap();
+            atomic::write(path, &bytes).unwrap();
         }
         assert!(Index::open(&db).is_ok());
-        atomic::write(&folder.join(METADATA), br#"{"index_version": 7}"#).unwrap();
+        let mut entries = db.manifest().index.clone().unwrap();
+        let other = |file: &mut fs::File| {
+            std::io::Write::write_all(file, br#"{"index_version": 7}"#).map_err(StoreError::io(Path::new("")))
+        };
+        let entry = db.files().add(FOLDER, "json", other).unwrap();
+        entries.files.insert(METADATA.into(), entry);
+        db.set_index(&entries).unwrap();
         let error = Index::open(&db).unwrap_err();
         assert!(matches!(error, StoreError::Version { found: 7, .. }), "{error}");
         assert!(error.hint().contains("hubprint index"));
@@ -655,7 +693,7 @@ mod tests {
     #[test]
     fn an_empty_database_has_an_empty_index() {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = Database::open_or_create(dir.path()).unwrap();
+        let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
         assert_eq!(built(&mut db, false).contents, 0);
         let query = Model::random(1, 2, 64).fingerprint();
         assert!(Index::open(&db).unwrap().find(&query, 5, Look::Usual).unwrap().related.is_empty());
@@ -664,7 +702,7 @@ mod tests {
     #[test]
     fn a_crowd_of_near_duplicates_is_found_one_by_one() {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = Database::open_or_create(dir.path()).unwrap();
+        let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
         let models: Vec<Model> = (0..3)
             .flat_map(|s| {
                 let base = Model::random(s, 1, 32);

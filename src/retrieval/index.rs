@@ -1,11 +1,13 @@
 //! An open index: immutable files of one folder, found by the database's manifest.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::build::BuildSettings;
+use super::codes::{self, CODES};
 use super::family::Families;
 use super::heads::{self, Hit};
 use super::judge::Judge;
@@ -13,26 +15,30 @@ use super::members::{Members, difference};
 use super::payload::Payload;
 use super::postings::Postings;
 use super::quality::Quality;
+use super::segments::{Paths, is_part_of};
 use super::tables::{self, Content, Family, Posting};
-use super::vector::{Code, Vector, cosine};
+use super::vector::{Vector, cosine};
 use super::vectors::Vectors;
 use crate::signals::evidence::Evidence;
 use crate::signals::fingerprint::{EXTRACTION_VERSION, VECTOR_DIMENSIONS};
 use crate::signals::verdict::Context;
 use crate::signals::{Fingerprint, Verdict};
-use crate::store::{Database, StoreError, atomic};
+use crate::store::{Database, FileEntry, StoreError};
 
-/// Version of the index folder's layout.
-pub const INDEX_VERSION: u32 = 3;
+/// Version of the files of an index.
+pub const INDEX_VERSION: u32 = 4;
 pub(super) const METADATA: &str = "index.json";
 pub(super) const CONTENTS: &str = "contents.parquet";
 pub(super) const HEADS: &str = "heads.parquet";
 pub(super) const FAMILIES: &str = "families.parquet";
 pub(super) const POSTINGS: &str = "postings.parquet";
-pub(super) const CODES: &str = "codes.bin";
+/// For people and other tools: searches do not read it.
+pub const LINEAGE: &str = "lineage.parquet";
 /// Files that are read whole when an index is opened, and so verified then. Vectors and records of the payload have
 /// checksums of their own; `verify` looks at everything.
-const READ_AT_OPENING: [&str; 5] = [CONTENTS, HEADS, FAMILIES, POSTINGS, CODES];
+fn is_read_at_opening(name: &str) -> bool {
+    [METADATA, CONTENTS, HEADS, FAMILIES, POSTINGS].contains(&name) || is_part_of(name, CODES)
+}
 
 /// Nearest heads that a search looks at. A family may have thousands that are near, and must not hide another.
 pub(super) const HEAD_HITS: usize = 4096;
@@ -60,13 +66,6 @@ pub(super) struct Metadata {
     /// SHA-256 of the shards that it covers, in the order of the manifest.
     pub(super) shards: Vec<String>,
     pub(super) quality: Quality,
-    pub(super) files: BTreeMap<String, FileEntry>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct FileEntry {
-    pub(super) bytes: u64,
-    pub(super) sha256: String,
 }
 
 /// How hard to look.
@@ -107,7 +106,7 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Index {
     pub(super) metadata: Metadata,
-    pub(super) folder: PathBuf,
+    pub(super) paths: Paths,
     pub(super) contents: Vec<Content>,
     pub(super) families: Families,
     pub(super) table: Vec<Family>,
@@ -121,29 +120,43 @@ impl Index {
     /// Opens the database's index after checking its version, its byte order and every file that it reads.
     pub fn open(db: &Database) -> Result<Self, StoreError> {
         let Some(entry) = &db.manifest().index else {
-            return Err(StoreError::NoIndex { path: db.folder().to_owned() });
+            return Err(StoreError::NoIndex { path: db.location().to_string().into() });
         };
-        Self::open_folder(&db.folder().join(&entry.folder))
+        let local = |(name, entry): (&String, &FileEntry)| {
+            let path = db.files().local(entry)?;
+            if is_read_at_opening(name) {
+                entry.verify(&path)?
+            } else {
+                entry.verify_length(&path)?
+            }
+            Ok((name.clone(), path))
+        };
+        let paths = entry.files.par_iter().map(local).collect::<Result<Paths, StoreError>>()?;
+        let metadata = path(&paths, METADATA)?;
+        Self::assemble(read_metadata(metadata)?, paths)
     }
 
-    pub(super) fn open_folder(folder: &Path) -> Result<Self, StoreError> {
-        let metadata = read_metadata(folder)?;
-        for (name, stated) in &metadata.files {
-            if READ_AT_OPENING.contains(&name.as_str()) {
-                stated.verify(&folder.join(name))?;
-            } else {
-                stated.verify_length(&folder.join(name))?;
-            }
+    /// Opens files that are as they were written.
+    pub(super) fn assemble(metadata: Metadata, paths: Paths) -> Result<Self, StoreError> {
+        let (postings, rest) = rayon::join(
+            || Ok(Postings::new(tables::read_postings(path(&paths, POSTINGS)?)?, metadata.contents)),
+            || Self::without_postings(&metadata, &paths),
+        );
+        let (postings, rest): (Postings, Self) = (postings?, rest?);
+        if !postings.all().iter().all(|p| (p.content as usize) < metadata.contents) {
+            return Err(damaged(&paths, "its tables name rows that are not there"));
         }
-        let damaged = |what: &str| StoreError::Damaged { path: folder.to_owned(), what: what.to_owned() };
-        let contents = tables::read_contents(&folder.join(CONTENTS))?;
-        let heads = tables::read_heads(&folder.join(HEADS))?;
-        let table = tables::read_families(&folder.join(FAMILIES))?;
-        let postings = tables::read_postings(&folder.join(POSTINGS))?;
-        let codes = read_codes(&folder.join(CODES))?;
+        Ok(Self { postings, metadata, paths, ..rest })
+    }
+
+    fn without_postings(metadata: &Metadata, paths: &Paths) -> Result<Self, StoreError> {
+        let contents = tables::read_contents(path(paths, CONTENTS)?)?;
+        let heads = tables::read_heads(path(paths, HEADS)?)?;
+        let table = tables::read_families(path(paths, FAMILIES)?)?;
+        let codes = codes::read(paths)?;
         let counts = (metadata.contents, metadata.contents, metadata.heads, metadata.families);
         if counts != (contents.len(), codes.len(), heads.len(), table.len()) {
-            return Err(damaged("its tables have other lengths than its metadata says"));
+            return Err(damaged(paths, "its tables have other lengths than its metadata says"));
         }
         let in_range = contents.iter().all(|c| (c.place.head as usize) < heads.len())
             && heads.iter().all(|h| {
@@ -151,13 +164,12 @@ impl Index {
                     && (h.family as usize) < table.len()
                     && h.link.is_none_or(|l| (l.head as usize) < heads.len())
             })
-            && table.iter().all(|f| (f.root as usize) < contents.len())
-            && postings.iter().all(|p| (p.content as usize) < contents.len());
+            && table.iter().all(|f| (f.root as usize) < contents.len());
         if !in_range {
-            return Err(damaged("its tables name rows that are not there"));
+            return Err(damaged(paths, "its tables name rows that are not there"));
         }
-        let payload = Payload::open(folder)?;
-        let vectors = Vectors::open(folder)?;
+        let payload = Payload::open(paths)?;
+        let vectors = Vectors::open(paths)?;
         let members = Members::new(contents.iter().map(|c| c.place), heads.len(), &codes);
         let families = Families::resume(
             heads,
@@ -166,21 +178,21 @@ impl Index {
             |head, vector| payload.read(head.payload, vector),
         )?;
         Ok(Self {
-            postings: Postings::new(postings, contents.len()),
-            metadata,
-            folder: folder.to_owned(),
+            metadata: metadata.clone(),
+            paths: Paths::new(),
             contents,
             families,
             table,
+            postings: Postings::default(),
             members,
             payload,
             vectors,
         })
     }
 
-    /// Where its files lie.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// The vectors of all contents.
+    pub fn vectors(&self) -> &Vectors {
+        &self.vectors
     }
 
     /// The content and the vector of every head.
@@ -197,6 +209,11 @@ impl Index {
     /// Number of contents that stand for those near them.
     pub fn heads(&self) -> usize {
         self.families.heads.len()
+    }
+
+    /// Number of families.
+    pub fn families(&self) -> usize {
+        self.table.len()
     }
 
     /// A family by its number.
@@ -332,46 +349,35 @@ impl Index {
     }
 }
 
-impl FileEntry {
-    pub(super) fn of(path: &Path) -> Result<Self, StoreError> {
-        let (bytes, sha256) = atomic::checksum(path)?;
-        Ok(Self { bytes, sha256 })
-    }
-
-    fn verify_length(&self, path: &Path) -> Result<(), StoreError> {
-        let found = std::fs::metadata(path).map_err(StoreError::io(path))?.len();
-        if found == self.bytes {
-            return Ok(());
-        }
-        let what = format!("it has {found} bytes, the index says {}", self.bytes);
-        Err(StoreError::Damaged { path: path.to_owned(), what })
-    }
-
-    pub(super) fn verify(&self, path: &Path) -> Result<(), StoreError> {
-        atomic::verify(path, self.bytes, &self.sha256)
-    }
+/// Where a file lies.
+fn path<'a>(paths: &'a Paths, name: &str) -> Result<&'a Path, StoreError> {
+    paths.get(name).map(AsRef::as_ref).ok_or_else(|| damaged(paths, &format!("it has no {name}")))
 }
 
-pub(super) fn read_metadata(folder: &Path) -> Result<Metadata, StoreError> {
+fn damaged(paths: &Paths, what: &str) -> StoreError {
+    let path = paths.get(METADATA).cloned().unwrap_or_else(|| "index".into());
+    StoreError::Damaged { path, what: what.to_owned() }
+}
+
+pub(super) fn read_metadata(path: &Path) -> Result<Metadata, StoreError> {
     #[derive(Deserialize)]
     struct Version {
         index_version: u32,
     }
-    let path: PathBuf = folder.join(METADATA);
-    let json = std::fs::read(&path).map_err(StoreError::io(&path))?;
+    let json = std::fs::read(path).map_err(StoreError::io(path))?;
     // The version alone first: another version may have other fields.
     let Version { index_version: found } =
-        serde_json::from_slice(&json).map_err(StoreError::damaged(&path))?;
+        serde_json::from_slice(&json).map_err(StoreError::damaged(path))?;
     let version =
-        |found, supported| StoreError::Version { path: path.clone(), what: "index", found, supported };
+        |found, supported| StoreError::Version { path: path.to_owned(), what: "index", found, supported };
     if found != INDEX_VERSION {
         return Err(version(found, INDEX_VERSION));
     }
-    let metadata: Metadata = serde_json::from_slice(&json).map_err(StoreError::damaged(&path))?;
+    let metadata: Metadata = serde_json::from_slice(&json).map_err(StoreError::damaged(path))?;
     if metadata.extraction_version != EXTRACTION_VERSION {
         return Err(version(metadata.extraction_version, EXTRACTION_VERSION));
     }
-    let damaged = |what: &str| Err(StoreError::Damaged { path: path.clone(), what: what.to_owned() });
+    let damaged = |what: &str| Err(StoreError::Damaged { path: path.to_owned(), what: what.to_owned() });
     if metadata.little_endian != cfg!(target_endian = "little") {
         return damaged("it was built on a machine of the other byte order");
     }
@@ -379,16 +385,4 @@ pub(super) fn read_metadata(folder: &Path) -> Result<Metadata, StoreError> {
         return damaged("its vectors have another length");
     }
     Ok(metadata)
-}
-
-pub(super) fn read_codes(path: &Path) -> Result<Vec<Code>, StoreError> {
-    let bytes = std::fs::read(path).map_err(StoreError::io(path))?;
-    let (codes, rest) = bytes.as_chunks::<{ size_of::<Code>() }>();
-    if !rest.is_empty() {
-        return Err(StoreError::Damaged { path: path.to_owned(), what: "it ends within a code".into() });
-    }
-    let word = |code: &[u8; size_of::<Code>()], i: usize| {
-        u64::from_le_bytes(std::array::from_fn(|byte| code[8 * i + byte]))
-    };
-    Ok(codes.iter().map(|code| std::array::from_fn(|i| word(code, i))).collect())
 }

@@ -7,8 +7,9 @@
 //! family    which head a content belongs to, and which family
 //! members   the contents of a head, to name the closest
 //! root      the likeliest ancestor of a family
-//! index     all of it in one folder: open, find
-//! build     an index from shards, night by night; quality measures it, verify proves it
+//! codes, vectors, payload, tables, postings   the files
+//! index     all of it: open, find
+//! build     an index from shards, night by night; quality measures it, verify proves it, relocate follows a compaction
 //! ```
 //!
 //! The index proposes, it never decides: what a search returns is judged by [`crate::signals::verdict`] on the
@@ -28,10 +29,14 @@ pub mod vector;
 pub mod vectors;
 
 mod build;
+mod codes;
 mod quality;
+mod relocate;
 mod verify;
 
 pub use build::{BuildSettings, Built, build, memory_bound};
-pub use index::{Index, Look, Related};
+pub use index::{Index, LINEAGE, Look, Related};
 pub use quality::{Quality, exact_scan};
+pub use relocate::relocate;
+pub use tables::Family;
 pub use verify::{Verified, verify};

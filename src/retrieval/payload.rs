@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::segments::{SegmentWriter, Segments};
+use super::segments::{Paths, SegmentWriter, Segments};
 use super::vector::Vector;
 use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, Resemblance};
 use crate::signals::roles::Stack;
@@ -36,9 +36,9 @@ pub struct Payload {
 }
 
 impl PayloadWriter {
-    /// Begins behind what is there.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        Ok(Self { out: SegmentWriter::open(folder, PAYLOAD)? })
+    /// Writes to a folder, behind what there is.
+    pub(super) fn open(before: &Paths, folder: &Path) -> Result<Self, StoreError> {
+        Ok(Self { out: SegmentWriter::open(before, folder, PAYLOAD)? })
     }
 
     /// Adds a record; returns where it begins.
@@ -63,9 +63,9 @@ impl PayloadWriter {
 }
 
 impl Payload {
-    /// Opens the files of a folder.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        Ok(Self { all: Segments::open(folder, PAYLOAD)? })
+    /// Opens the files.
+    pub(super) fn open(paths: &Paths) -> Result<Self, StoreError> {
+        Ok(Self { all: Segments::open(paths, PAYLOAD)? })
     }
 
     /// The fingerprint that begins at `at`; its retrieval vector, kept elsewhere, is given.
@@ -172,16 +172,17 @@ mod tests {
     fn records_round_trip_and_damage_is_seen() {
         let dir = tempfile::tempdir().unwrap();
         let prints: Vec<Fingerprint> = (0..3).map(|s| Model::random(s, 3, 64).fingerprint()).collect();
-        let mut writer = PayloadWriter::open(dir.path()).unwrap();
+        let mut writer = PayloadWriter::open(&Paths::new(), dir.path()).unwrap();
         let mut at: Vec<u64> = prints[..2].iter().map(|p| writer.add(p).unwrap()).collect();
         writer.flush().unwrap();
         assert_eq!(writer.read(at[1], &prints[1].vector).unwrap(), prints[1]);
         writer.finish().unwrap();
         // What is added later stands behind.
-        let mut writer = PayloadWriter::open(dir.path()).unwrap();
+        let part = |n| (format!("payload-000{n}.bin"), dir.path().join(format!("payload-000{n}.bin")));
+        let mut writer = PayloadWriter::open(&Paths::from([part(0)]), dir.path()).unwrap();
         at.push(writer.add(&prints[2]).unwrap());
         writer.finish().unwrap();
-        let payload = Payload::open(dir.path()).unwrap();
+        let payload = Payload::open(&Paths::from([part(0), part(1)])).unwrap();
         for (at, print) in at.iter().zip(&prints) {
             assert_eq!(payload.read(*at, &print.vector).unwrap(), *print);
         }
@@ -191,7 +192,7 @@ mod tests {
         let middle = at[1] as usize + 100;
         bytes[middle] ^= 1;
         crate::store::atomic::write(&path, &bytes).unwrap();
-        let payload = Payload::open(dir.path()).unwrap();
+        let payload = Payload::open(&Paths::from([part(0), part(1)])).unwrap();
         assert!(matches!(payload.read(at[1], &prints[1].vector), Err(StoreError::Damaged { .. })));
         assert!(payload.read(at[0], &prints[0].vector).is_ok());
         assert!(payload.read(at[2] + 3, &prints[2].vector).is_err());

@@ -1,6 +1,9 @@
 //! Which repositories stand behind a content, and which content a digest names.
 
+use rayon::prelude::*;
+
 use super::tables::Posting;
+use crate::store::Tag;
 
 /// All postings, by content and by digest.
 #[derive(Debug, Default)]
@@ -8,14 +11,14 @@ pub struct Postings {
     /// Ordered by content, oldest first.
     all: Vec<Posting>,
     offsets: Vec<u32>,
-    /// (start of a digest, posting), ordered.
+    /// (start of the tag of a digest, posting), ordered.
     digests: Vec<(u64, u32)>,
 }
 
 impl Postings {
     /// Orders postings of so many contents.
     pub fn new(mut all: Vec<Posting>, contents: usize) -> Self {
-        all.sort_by(|a, b| {
+        all.par_sort_by(|a, b| {
             let key = |p: &Posting| (p.content, p.created_at.unwrap_or(i64::MAX));
             key(a).cmp(&key(b)).then_with(|| a.repo_id.cmp(&b.repo_id))
         });
@@ -31,11 +34,9 @@ impl Postings {
         let mut digests: Vec<(u64, u32)> = all
             .iter()
             .enumerate()
-            .flat_map(|(i, p)| {
-                p.weights_digest.iter().chain(&p.sample_digest).map(move |d| (start(d), i as u32))
-            })
+            .flat_map(|(i, p)| p.weights.iter().chain(&p.samples).map(move |d| (d.first_word(), i as u32)))
             .collect();
-        digests.sort_unstable();
+        digests.par_sort_unstable();
         Self { all, offsets, digests }
     }
 
@@ -47,12 +48,12 @@ impl Postings {
 
     /// The content with this weights or sample digest.
     pub fn content_of(&self, digest: &str) -> Option<u32> {
-        let key = start(digest);
+        let tag = Tag::of(digest);
+        let key = tag.first_word();
         let first = self.digests.partition_point(|d| d.0 < key);
         self.digests[first..].iter().take_while(|d| d.0 == key).find_map(|(_, i)| {
             let posting = &self.all[*i as usize];
-            let equal = |d: &Option<String>| d.as_deref() == Some(digest);
-            (equal(&posting.weights_digest) || equal(&posting.sample_digest)).then_some(posting.content)
+            (posting.weights == Some(tag) || posting.samples == Some(tag)).then_some(posting.content)
         })
     }
 
@@ -60,12 +61,4 @@ impl Postings {
     pub fn all(&self) -> &[Posting] {
         &self.all
     }
-}
-
-/// The first eight bytes of a digest's text: enough to find it, not to tell it.
-fn start(digest: &str) -> u64 {
-    digest.bytes().take(16).fold(0u64, |key, byte| {
-        let nibble = char::from(byte).to_digit(16).unwrap_or_else(|| u32::from(byte) & 15);
-        key << 4 | u64::from(nibble)
-    })
 }

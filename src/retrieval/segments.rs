@@ -1,13 +1,16 @@
-//! A long file in parts, each written once: a night's additions are a new part, and the parts before are linked
-//! into the new index folder instead of being copied. Places are counted over all parts, and nothing that is read
-//! crosses from one into the next.
+//! A long file in parts, each written once: a night's additions are a new part, and the parts before belong to the new
+//! index as they are. Places are counted over all parts, and nothing that is read crosses from one into the next.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::store::StoreError;
+
+/// Where the files of an index lie, by the names that it knows them by.
+pub(super) type Paths = BTreeMap<String, PathBuf>;
 
 /// The parts of one file, to be read.
 #[derive(Debug)]
@@ -43,19 +46,21 @@ pub(super) fn is_part_of(file: &str, name: &str) -> bool {
 }
 
 impl Segments {
-    /// Opens the parts of `name` in a folder, as many as there are.
-    pub(super) fn open(folder: &Path, name: &str) -> Result<Self, StoreError> {
+    /// Opens the parts of `name`, as many as there are.
+    pub(super) fn open(paths: &Paths, name: &str) -> Result<Self, StoreError> {
         let mut all = Self { parts: Vec::new(), length: 0 };
-        loop {
-            let path = folder.join(part_name(name, all.parts.len()));
-            if !path.exists() {
-                return Ok(all);
-            }
-            let file = File::open(&path).map_err(StoreError::io(&path))?;
-            let length = file.metadata().map_err(StoreError::io(&path))?.len();
-            all.parts.push(Part { begin: all.length, file, path });
-            all.length += length;
+        while let Some(path) = paths.get(&part_name(name, all.parts.len())) {
+            all.add(path.clone())?;
         }
+        Ok(all)
+    }
+
+    fn add(&mut self, path: PathBuf) -> Result<(), StoreError> {
+        let file = File::open(&path).map_err(StoreError::io(&path))?;
+        let length = file.metadata().map_err(StoreError::io(&path))?.len();
+        self.parts.push(Part { begin: self.length, file, path });
+        self.length += length;
+        Ok(())
     }
 
     /// Fills `bytes` from the place `at`.
@@ -107,13 +112,14 @@ impl Segments {
 }
 
 impl SegmentWriter {
-    /// Begins a new part behind those that are there.
-    pub(super) fn open(folder: &Path, name: &str) -> Result<Self, StoreError> {
-        let number = Segments::open(folder, name)?.parts.len();
-        let path = folder.join(part_name(name, number));
+    /// A new part in a folder, behind those that there are.
+    pub(super) fn open(before: &Paths, folder: &Path, name: &str) -> Result<Self, StoreError> {
+        let mut all = Segments::open(before, name)?;
+        let length = all.length;
+        let path = folder.join(part_name(name, all.parts.len()));
         let file = File::create_new(&path).map_err(StoreError::io(&path))?;
-        let all = Segments::open(folder, name)?;
-        Ok(Self { out: BufWriter::with_capacity(1 << 20, file), path, length: all.length, all })
+        all.add(path.clone())?;
+        Ok(Self { out: BufWriter::with_capacity(1 << 20, file), path, length, all })
     }
 
     /// Adds bytes; returns the place where they begin.
@@ -134,10 +140,13 @@ impl SegmentWriter {
         &self.all
     }
 
-    /// Makes the new part durable.
+    /// Ends the new part; one that is empty goes.
     pub(super) fn finish(mut self) -> Result<Segments, StoreError> {
         self.flush()?;
-        self.out.get_ref().sync_all().map_err(StoreError::io(&self.path))?;
+        if self.length == self.all.length {
+            self.all.parts.pop();
+            std::fs::remove_file(&self.path).map_err(StoreError::io(&self.path))?;
+        }
         Ok(self.all)
     }
 }
@@ -150,8 +159,9 @@ mod tests {
     fn parts_read_as_one() {
         let dir = tempfile::tempdir().unwrap();
         let mut places = Vec::new();
+        let mut paths = Paths::new();
         for part in 0..3u8 {
-            let mut writer = SegmentWriter::open(dir.path(), "x").unwrap();
+            let mut writer = SegmentWriter::open(&paths, dir.path(), "x").unwrap();
             places.push(writer.add(&[part; 10]).unwrap());
             places.push(writer.add(&[part + 100; 5]).unwrap());
             writer.flush().unwrap();
@@ -159,9 +169,13 @@ mod tests {
             writer.reader().read(&mut bytes, places[places.len() - 1]).unwrap();
             assert_eq!(bytes, [part + 100; 5]);
             writer.finish().unwrap();
+            let name = part_name("x", part.into());
+            paths.insert(name.clone(), dir.path().join(name));
         }
+        SegmentWriter::open(&paths, dir.path(), "x").unwrap().finish().unwrap();
+        assert!(!dir.path().join(part_name("x", 3)).exists(), "nothing was added");
         assert_eq!(places, [0, 10, 15, 25, 30, 40]);
-        let all = Segments::open(dir.path(), "x").unwrap();
+        let all = Segments::open(&paths, "x").unwrap();
         assert_eq!((all.length, all.parts.len()), (45, 3));
         let mut bytes = [0; 10];
         all.read(&mut bytes, 15).unwrap();
@@ -174,7 +188,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!(pieces, [8, 7, 8, 7, 8, 7]);
-        assert!(Segments::open(dir.path(), "none").unwrap().read(&mut bytes, 0).is_err());
+        assert!(Segments::open(&paths, "none").unwrap().read(&mut bytes, 0).is_err());
         assert!(is_part_of("x-0001.bin", "x") && !is_part_of("xy-0001.bin", "x"));
     }
 }

@@ -5,18 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, RecordBatch, StringArray,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray,
+    RecordBatch, StringArray,
 };
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Float32Type, Float64Type, Int64Type, UInt16Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{
+    Float32Type, Float64Type, Int64Type, TimestampMillisecondType, UInt16Type, UInt32Type, UInt64Type,
+};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::file::properties::WriterProperties;
 
 use super::family::{Head, Link, Place};
 use super::root::Facts;
-use crate::store::schema::{numbers, text};
+use crate::store::schema::{numbers, text, time};
 use crate::store::shard::write_batch;
-use crate::store::{RowRef, StoreError};
+use crate::store::{RowRef, StoreError, Tag};
 
 /// A content: one distinct set of weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,10 +40,10 @@ pub struct Posting {
     pub repo_id: String,
     /// Creation on the Hub, milliseconds since 1970.
     pub created_at: Option<i64>,
-    /// Digest of its weight files.
-    pub weights_digest: Option<String>,
-    /// Digest of its sampled bytes.
-    pub sample_digest: Option<String>,
+    /// Of the digest of its weight files.
+    pub weights: Option<Tag>,
+    /// Of the digest of its sampled bytes.
+    pub samples: Option<Tag>,
 }
 
 /// A family.
@@ -165,8 +167,8 @@ pub fn write_postings(path: &Path, all: &[Posting]) -> Result<(), StoreError> {
         ("row", numbers::<UInt32Type>(all.iter().map(|p| Some(p.at.row)))),
         ("repo_id", text(all.iter().map(|p| Some(p.repo_id.as_str())))),
         ("created_at", numbers::<Int64Type>(all.iter().map(|p| p.created_at))),
-        ("weights_digest", text(all.iter().map(|p| p.weights_digest.as_deref()))),
-        ("sample_digest", text(all.iter().map(|p| p.sample_digest.as_deref()))),
+        ("weights", tags(all.iter().map(|p| p.weights.as_ref())).map_err(StoreError::damaged(path))?),
+        ("samples", tags(all.iter().map(|p| p.samples.as_ref())).map_err(StoreError::damaged(path))?),
     ];
     write(path, columns)
 }
@@ -177,25 +179,91 @@ pub fn read_postings(path: &Path) -> Result<Vec<Posting>, StoreError> {
     let content = table.numbers::<UInt32Type>("content")?;
     let (shard, row) = (table.numbers::<UInt32Type>("shard")?, table.numbers::<UInt32Type>("row")?);
     let created = table.numbers::<Int64Type>("created_at")?;
-    let (names, weights, samples) =
-        (table.text("repo_id")?, table.text("weights_digest")?, table.text("sample_digest")?);
-    let optional = |column: &StringArray, i| column.is_valid(i).then(|| column.value(i).to_owned());
+    let names = table.text("repo_id")?;
+    let (weights, samples) = (table.tags("weights")?, table.tags("samples")?);
+    let tag = |column: &FixedSizeBinaryArray, i| {
+        column.value(i).try_into().ok().filter(|_| column.is_valid(i)).map(Tag::from_bytes)
+    };
     Ok((0..table.rows())
         .map(|i| Posting {
             content: content.value(i),
             at: RowRef { shard: shard.value(i), row: row.value(i) },
             repo_id: names.value(i).to_owned(),
             created_at: created.is_valid(i).then(|| created.value(i)),
-            weights_digest: optional(weights, i),
-            sample_digest: optional(samples, i),
+            weights: tag(weights, i),
+            samples: tag(samples, i),
         })
         .collect())
+}
+
+/// A repository in its family, for people and other tools.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lineage {
+    /// Name.
+    pub repo_id: String,
+    /// Creation on the Hub, milliseconds since 1970.
+    pub created_at: Option<i64>,
+    /// Name of the family.
+    pub family: String,
+    /// The oldest repository of the likeliest ancestor of the family.
+    pub root: Option<String>,
+    /// The oldest repository with the same content, if that is another one.
+    pub copy_of: Option<String>,
+    /// The oldest repository of the content by which it was placed in the family; none for the one that founded it.
+    pub linked_to: Option<String>,
+    /// Mean correlation of the weights with that one.
+    pub correlation: Option<f32>,
+    /// Of that link, corrected; none where only the vectors were held against each other.
+    pub p_value: Option<f64>,
+}
+
+/// Writes lineages.
+pub fn write_lineage(path: &Path, all: &[Lineage]) -> Result<(), StoreError> {
+    let columns = [
+        ("repo_id", text(all.iter().map(|l| Some(&l.repo_id)))),
+        ("created_at", time(all.iter().map(|l| l.created_at))),
+        ("family", text(all.iter().map(|l| Some(&l.family)))),
+        ("root", text(all.iter().map(|l| l.root.as_ref()))),
+        ("copy_of", text(all.iter().map(|l| l.copy_of.as_ref()))),
+        ("linked_to", text(all.iter().map(|l| l.linked_to.as_ref()))),
+        ("correlation", numbers::<Float32Type>(all.iter().map(|l| l.correlation))),
+        ("p_value", numbers::<Float64Type>(all.iter().map(|l| l.p_value))),
+    ];
+    write(path, columns)
+}
+
+/// Reads lineages.
+pub fn read_lineage(path: &Path) -> Result<Vec<Lineage>, StoreError> {
+    let table = Table::read(path)?;
+    let (names, family, root) = (table.text("repo_id")?, table.text("family")?, table.text("root")?);
+    let (copy, linked) = (table.text("copy_of")?, table.text("linked_to")?);
+    let created = table.numbers::<TimestampMillisecondType>("created_at")?;
+    let (correlation, p_value) =
+        (table.numbers::<Float32Type>("correlation")?, table.numbers::<Float64Type>("p_value")?);
+    let optional = |column: &StringArray, i| column.is_valid(i).then(|| column.value(i).to_owned());
+    Ok((0..table.rows())
+        .map(|i| Lineage {
+            repo_id: names.value(i).to_owned(),
+            created_at: created.is_valid(i).then(|| created.value(i)),
+            family: family.value(i).to_owned(),
+            root: optional(root, i),
+            copy_of: optional(copy, i),
+            linked_to: optional(linked, i),
+            correlation: correlation.is_valid(i).then(|| correlation.value(i)),
+            p_value: p_value.is_valid(i).then(|| p_value.value(i)),
+        })
+        .collect())
+}
+
+fn tags<'a>(values: impl Iterator<Item = Option<&'a Tag>>) -> Result<ArrayRef, arrow::error::ArrowError> {
+    let bytes = values.map(|tag| tag.map(Tag::bytes));
+    Ok(Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(bytes, 16)?))
 }
 
 fn write<const N: usize>(path: &Path, columns: [(&str, ArrayRef); N]) -> Result<(), StoreError> {
     let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true)))
         .map_err(StoreError::damaged(path))?;
-    write_batch(path, &batch, WriterProperties::builder())
+    write_batch(path, &batch)
 }
 
 /// One file in memory.
@@ -230,6 +298,11 @@ impl<'a> Table<'a> {
 
     fn numbers<T: ArrowPrimitiveType>(&self, name: &str) -> Result<&PrimitiveArray<T>, StoreError> {
         self.column(name)?.as_primitive_opt::<T>().ok_or_else(|| self.wrong(name))
+    }
+
+    fn tags(&self, name: &str) -> Result<&FixedSizeBinaryArray, StoreError> {
+        let column = self.column(name)?.as_fixed_size_binary_opt();
+        column.filter(|c| c.value_length() == 16).ok_or_else(|| self.wrong(name))
     }
 
     fn text(&self, name: &str) -> Result<&StringArray, StoreError> {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::segments::{SegmentWriter, Segments};
+use super::segments::{Paths, SegmentWriter, Segments};
 use super::vector::Vector;
 use crate::signals::fingerprint::VECTOR_DIMENSIONS;
 use crate::store::StoreError;
@@ -27,9 +27,9 @@ pub struct VectorsWriter {
 }
 
 impl Vectors {
-    /// Opens the files of a folder.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        Ok(Self { all: Segments::open(folder, VECTORS)? })
+    /// Opens the files.
+    pub(super) fn open(paths: &Paths) -> Result<Self, StoreError> {
+        Ok(Self { all: Segments::open(paths, VECTORS)? })
     }
 
     /// The vector of a content.
@@ -72,9 +72,9 @@ impl Vectors {
 }
 
 impl VectorsWriter {
-    /// Begins behind what is there.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        Ok(Self { out: SegmentWriter::open(folder, VECTORS)? })
+    /// Writes to a folder, behind what there is.
+    pub(super) fn open(before: &Paths, folder: &Path) -> Result<Self, StoreError> {
+        Ok(Self { out: SegmentWriter::open(before, folder, VECTORS)? })
     }
 
     /// Adds a vector.
@@ -84,7 +84,7 @@ impl VectorsWriter {
         self.out.add(&crc32fast::hash(&bytes).to_le_bytes()).map(drop)
     }
 
-    /// Makes them durable and readable.
+    /// Makes them readable.
     pub fn finish(self) -> Result<Vectors, StoreError> {
         Ok(Vectors { all: self.out.finish()? })
     }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::backlog::Order;
 use crate::hub::{Hub, HubError, ListQuery, Rejected, RepoEntry, RepoRef};
+use crate::store::Partition;
 
 /// What to enumerate. Without `repos` the whole catalogue in the order of creation, which later changes
 /// neither skip nor repeat.
@@ -41,6 +42,9 @@ pub struct EnumerateSettings {
     pub limit: Option<usize>,
     /// Repositories a page, at most 1000.
     pub page_size: Option<u32>,
+    /// Only the repositories of this part of the Hub, e.g. `2/5`, so that several machines share the work. Each lists
+    /// everything.
+    pub partition: Partition,
     /// Which are read first.
     pub order: Order,
     /// Days after which a gated, disabled or missing repository is tried again though its listing has not changed.
@@ -66,6 +70,7 @@ impl Default for EnumerateSettings {
             max_parameters: None,
             limit: None,
             page_size: None,
+            partition: Partition::WHOLE,
             order: Order::default(),
             retry_days: 30,
             max_gone: 0.05,
@@ -74,7 +79,7 @@ impl Default for EnumerateSettings {
 }
 
 impl EnumerateSettings {
-    /// Whether everything that the Hub has is listed, so that what is not listed has gone.
+    /// Whether everything that the Hub has, of this part, is listed, so that what is not listed has gone.
     pub fn is_whole(&self) -> bool {
         let Self { repos, filters, author, library, pipeline_tag, limit, .. } = self;
         repos.is_empty()

@@ -34,7 +34,7 @@ use crate::signals::profile::{Gram, POINTS, Profile, STORED_TOKENS};
 use crate::signals::roles::Stack;
 use crate::signals::sketch::{mix, quantise};
 use crate::signals::{Fingerprint, Role};
-use crate::store::{Database, Outcome, Row, StoreError, atomic};
+use crate::store::{Database, Outcome, Row, StoreError, Task, atomic};
 
 /// Rows of a shard.
 const SHARD_ROWS: usize = 5_000;
@@ -119,7 +119,7 @@ pub fn population(
     let order = &order[(settings.written.start as usize).min(last)..last];
     let all = (order.len() + settings.queries as usize) as u64;
     let mut done = 0;
-    let mut db = Database::open_or_create(folder)?;
+    let mut db = Database::open_or_create(folder, Task::CRAWL)?;
     for numbers in order.chunks(SHARD_ROWS) {
         let rows: Vec<Row> = numbers.par_iter().map(|number| plan.row(*number)).collect();
         db.append(&rows)?;
@@ -136,7 +136,7 @@ pub fn population(
         return Ok(());
     }
     let folder = folder.join("queries");
-    let mut db = Database::open_or_create(&folder)?;
+    let mut db = Database::open_or_create(&folder, Task::CRAWL)?;
     let mut truth = String::from("repo_id\tfamily\troot\tparent\trelation\tr\n");
     let queries: Vec<Query> = (0..settings.queries).map(|number| plan.query(number)).collect();
     for (numbers, queries) in (0..).step_by(SHARD_ROWS).zip(queries.chunks(SHARD_ROWS)) {

@@ -20,7 +20,7 @@ use crate::signals::profile::{Population, Profile, STORED_TOKENS};
 use crate::signals::screen::{self, Screening};
 use crate::signals::tokenizer::TokenizerPrint;
 use crate::signals::verdict::{Context, VerdictKind};
-use crate::store::{Database, Row, RowRef, StoreError};
+use crate::store::{Database, Row, RowRef, StoreError, Tag};
 
 /// Repositories of one content that an answer names.
 const MAX_COPIES: usize = 64;
@@ -112,8 +112,7 @@ impl Scanner {
 
     /// Whether rows were written after the index was built.
     pub fn is_stale(&self) -> bool {
-        let manifest = self.db.manifest();
-        manifest.index.as_ref().is_some_and(|i| i.shards < manifest.shards.len())
+        self.db.manifest().shards_not_indexed() > 0
     }
 
     /// The index.
@@ -219,18 +218,15 @@ impl Scanner {
         let mut places = Vec::with_capacity(contents.len());
         for (content, _) in contents {
             let repositories = self.index.repositories(*content);
-            let same_samples = |p: &Posting| p.sample_digest.as_ref() == Some(&query.weights.sample_digest);
+            let same_samples = |p: &Posting| p.samples == Some(Tag::of(&query.weights.sample_digest));
             let mut chosen = repositories.first();
             if repositories.iter().any(same_samples) {
                 if own_digest.get().is_none() {
                     // At most one content has the query's samples, so local files are hashed at most once.
                     let _ = own_digest.set(query.subject.weights_digest()?);
                 }
-                let ours = own_digest.get().and_then(Option::as_ref);
-                chosen = repositories
-                    .iter()
-                    .find(|p| ours.is_some() && p.weights_digest.as_ref() == ours)
-                    .or(chosen);
+                let ours = own_digest.get().and_then(Option::as_ref).map(|digest| Tag::of(digest));
+                chosen = repositories.iter().find(|p| ours.is_some() && p.weights == ours).or(chosen);
             }
             places.push(chosen.map(|p| p.at));
         }

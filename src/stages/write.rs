@@ -11,7 +11,7 @@ use super::fetch::Metadata;
 use crate::hub::RepoEntry;
 use crate::signals::Fingerprint;
 use crate::signals::profile::{Profile, STORED_TOKENS};
-use crate::store::{Database, Outcome, Row, RowRef, StoreError, Tag, Waiting, WeightFile};
+use crate::store::{Database, Outcome, Partition, Row, RowRef, StoreError, Tag, Waiting, WeightFile};
 
 /// When rows become a shard.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,8 +72,7 @@ impl<'a> Writer<'a> {
     /// Writes what is pending; returns as [`Writer::push`].
     pub fn flush(&mut self) -> Result<Vec<(Tag, RowRef)>, StoreError> {
         let _span = tracing::info_span!("write", rows = self.pending.len()).entered();
-        let shard = self.db.manifest().shards.len() as u32;
-        self.db.append(&self.pending)?;
+        let shard = self.db.append(&self.pending)?.unwrap_or_default();
         let readings = self.pending.iter().zip(0..).filter_map(|(row, number)| {
             let reading = row.reading.as_deref().filter(|_| row.fingerprint.is_some())?;
             Some((Tag::of(reading), RowRef { shard, row: number }))
@@ -85,11 +84,11 @@ impl<'a> Writer<'a> {
         Ok(readings)
     }
 
-    /// Writes what is pending together with what waits for the next crawl, and returns the number of rows written
+    /// Writes what is pending together with what waits of this part of the Hub for the next crawl, and returns the number of rows written
     /// in all. Dropping the writer does not write.
-    pub fn finish(mut self, waiting: &[Waiting]) -> Result<u64, StoreError> {
+    pub fn finish(mut self, part: Partition, waiting: &[Waiting]) -> Result<u64, StoreError> {
         let _span = tracing::info_span!("write", rows = self.pending.len()).entered();
-        self.db.append_last(&self.pending, waiting)?;
+        self.db.append_last(&self.pending, part, waiting)?;
         self.written += self.pending.len() as u64;
         Ok(self.written)
     }

@@ -2,16 +2,23 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use super::StoreError;
+use super::files::FileEntry;
 
 /// How names of unfinished files begin.
 const TEMPORARY: &str = ".tmp-";
+
+/// The folder of a file; of a bare name, the one we are in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
 
 /// Writes `path` by filling a temporary file beside it, syncing and renaming; then syncs the folder, so that
 /// the name itself survives a power loss. Readers see the old file or the new one.
@@ -19,7 +26,82 @@ pub fn write_with<T>(
     path: &Path,
     fill: impl FnOnce(&mut File) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(path);
+    let (temporary, value) = fill_temporary(folder, fill)?;
+    temporary.persist(path).map_err(|e| StoreError::Io { path: path.to_owned(), source: e.error })?;
+    sync_folder(folder)?;
+    Ok(value)
+}
+
+/// Writes `path` unless there is one, whatever another process does at the same moment; returns whether it did.
+pub fn create(path: &Path, bytes: &[u8]) -> Result<bool, StoreError> {
+    let folder = folder_of(path);
+    let (temporary, ()) = fill_temporary(folder, |file| file.write_all(bytes).map_err(StoreError::io(path)))?;
+    match temporary.persist_noclobber(path) {
+        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(e) => return Err(StoreError::Io { path: path.to_owned(), source: e.error }),
+        Ok(_) => sync_folder(folder)?,
+    }
+    Ok(true)
+}
+
+/// Writes a file under a name that its content gives it: `folder/HASH.extension` under `root`.
+pub fn write_hashed(
+    root: &Path,
+    folder: &str,
+    extension: &str,
+    fill: impl FnOnce(&mut File) -> Result<(), StoreError>,
+) -> Result<FileEntry, StoreError> {
+    let (mut temporary, ()) = fill_temporary(&root.join(folder), fill)?;
+    let path = temporary.path().to_owned();
+    let (bytes, sha256) = checksum_of(temporary.as_file_mut(), &path)?;
+    let entry = FileEntry { file: hashed_name(folder, &sha256, extension), bytes, sha256 };
+    let path = root.join(&entry.file);
+    temporary.persist(&path).map_err(|e| StoreError::Io { path, source: e.error })?;
+    sync_folder(&root.join(folder))?;
+    Ok(entry)
+}
+
+/// Gives a finished file such a name.
+pub fn adopt(path: &Path, root: &Path, folder: &str, extension: &str) -> Result<FileEntry, StoreError> {
+    let (bytes, sha256) = checksum(path)?;
+    File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io(path))?;
+    let entry = FileEntry { file: hashed_name(folder, &sha256, extension), bytes, sha256 };
+    std::fs::create_dir_all(root.join(folder)).map_err(StoreError::io(root))?;
+    std::fs::rename(path, root.join(&entry.file)).map_err(StoreError::io(path))?;
+    sync_folder(&root.join(folder))?;
+    Ok(entry)
+}
+
+/// Half of a SHA-256 is more than enough to tell the files of a database apart.
+fn hashed_name(folder: &str, sha256: &str, extension: &str) -> String {
+    format!("{folder}/{}.{extension}", sha256.get(..32).unwrap_or(sha256))
+}
+
+/// A folder beside the files of `folder`, for what is not finished; removed when dropped.
+pub fn temporary_folder(folder: &Path) -> Result<tempfile::TempDir, StoreError> {
+    std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
+    tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(folder).map_err(StoreError::io(folder))
+}
+
+/// An unfinished file beside its place; removed when dropped.
+pub fn temporary_file(folder: &Path) -> Result<NamedTempFile, StoreError> {
+    fill_temporary(folder, |_| Ok(())).map(|(file, ())| file)
+}
+
+/// Gives a filled file its name if it is what is stated of it.
+pub fn place_checked(mut temporary: NamedTempFile, entry: &FileEntry, path: &Path) -> Result<(), StoreError> {
+    let (bytes, sha256) = checksum_of(temporary.as_file_mut(), path)?;
+    entry.is(path, bytes, &sha256)?;
+    temporary.as_file().sync_all().map_err(StoreError::io(path))?;
+    temporary.persist(path).map_err(|e| StoreError::Io { path: path.to_owned(), source: e.error })?;
+    sync_folder(folder_of(path))
+}
+
+fn fill_temporary<T>(
+    folder: &Path,
+    fill: impl FnOnce(&mut File) -> Result<T, StoreError>,
+) -> Result<(NamedTempFile, T), StoreError> {
     std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
     // As any other new file: others may read it if the umask lets them. The default is a private file.
     let like_any = std::fs::Permissions::from_mode(0o666);
@@ -29,10 +111,8 @@ pub fn write_with<T>(
         .tempfile_in(folder)
         .map_err(StoreError::io(folder))?;
     let value = fill(temporary.as_file_mut())?;
-    temporary.as_file().sync_all().map_err(StoreError::io(path))?;
-    temporary.persist(path).map_err(|e| StoreError::Io { path: path.to_owned(), source: e.error })?;
-    sync_folder(folder)?;
-    Ok(value)
+    temporary.as_file().sync_all().map_err(StoreError::io(folder))?;
+    Ok((temporary, value))
 }
 
 /// Whether a file of this name is one that [`write_with`] had not finished.
@@ -40,7 +120,7 @@ pub fn is_temporary(name: &OsStr) -> bool {
     name.to_string_lossy().starts_with(TEMPORARY)
 }
 
-/// Removes what [`write_with`] had not finished when its process died. Only for the one writer of the folder.
+/// Removes what was not finished when its process died. Only where nobody else writes.
 pub fn clean(folder: &Path) -> Result<(), StoreError> {
     let entries = match std::fs::read_dir(folder) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -49,7 +129,9 @@ pub fn clean(folder: &Path) -> Result<(), StoreError> {
     for entry in entries {
         let path = entry.map_err(StoreError::io(folder))?.path();
         if path.file_name().is_some_and(is_temporary) {
-            std::fs::remove_file(&path).map_err(StoreError::io(&path))?;
+            let removed =
+                if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(StoreError::io(&path))?;
         }
     }
     Ok(())
@@ -67,12 +149,17 @@ pub fn sync_folder(folder: &Path) -> Result<(), StoreError> {
 
 /// Length and SHA-256 (lower-case hex) of a file, read in pieces.
 pub fn checksum(path: &Path) -> Result<(u64, String), StoreError> {
-    let mut file = File::open(path).map_err(StoreError::io(path))?;
+    checksum_of(&mut File::open(path).map_err(StoreError::io(path))?, path)
+}
+
+/// The same of an open file, from its beginning; `path` is for errors.
+pub fn checksum_of(file: &mut File, path: &Path) -> Result<(u64, String), StoreError> {
+    file.seek(SeekFrom::Start(0)).map_err(StoreError::io(path))?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0u8; 1 << 20];
     let mut length = 0;
     loop {
-        let n = std::io::Read::read(&mut file, &mut buffer).map_err(StoreError::io(path))?;
+        let n = std::io::Read::read(file, &mut buffer).map_err(StoreError::io(path))?;
         if n == 0 {
             return Ok((length, hex(&hasher.finalize())));
         }
@@ -81,14 +168,9 @@ pub fn checksum(path: &Path) -> Result<(u64, String), StoreError> {
     }
 }
 
-/// Checks length and SHA-256 of a file against what is stated of it.
-pub fn verify(path: &Path, bytes: u64, sha256: &str) -> Result<(), StoreError> {
-    let found = checksum(path)?;
-    if (found.0, found.1.as_str()) == (bytes, sha256) {
-        return Ok(());
-    }
-    let what = format!("{} bytes with SHA-256 {}, stated are {bytes} with {sha256}", found.0, found.1);
-    Err(StoreError::Damaged { path: path.to_owned(), what })
+/// SHA-256 of bytes, lower-case hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 /// Lower-case hex.
@@ -125,9 +207,34 @@ mod tests {
         write(&path, b"abc").unwrap();
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(checksum(&path).unwrap(), (3, expected.into()));
-        assert!(verify(&path, 3, expected).is_ok());
-        for (bytes, sha256) in [(4, expected), (3, "00")] {
-            assert!(matches!(verify(&path, bytes, sha256), Err(StoreError::Damaged { .. })));
+        let entry = |bytes, sha256: &str| FileEntry { file: "f".into(), bytes, sha256: sha256.into() };
+        assert!(entry(3, expected).verify(&path).is_ok());
+        for wrong in [entry(4, expected), entry(3, "00")] {
+            assert!(matches!(wrong.verify(&path), Err(StoreError::Damaged { .. })));
         }
+        let adopted = adopt(&path, dir.path(), "files", "txt").unwrap();
+        assert_eq!(adopted.file, format!("files/{}.txt", &expected[..32]));
+        let fill = |file: &mut File| file.write_all(b"abc").map_err(StoreError::io(Path::new("x")));
+        assert_eq!(write_hashed(dir.path(), "files", "txt", fill).unwrap(), adopted);
+        assert_eq!(std::fs::read_dir(dir.path().join("files")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn of_many_creators_one_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let won: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8u8)
+                .map(|i| {
+                    scope.spawn({
+                        let path = &path;
+                        move || create(path, &[i]).unwrap()
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|t| usize::from(t.join().unwrap())).sum()
+        });
+        assert_eq!(won, 1);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

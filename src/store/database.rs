@@ -1,15 +1,18 @@
-//! A database folder as one value.
+//! A database as one value.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use chrono::Utc;
+
+use super::files::{CONTENT_FOLDERS, Files};
 use super::lock::{self, Lock, Owner};
 use super::manifest::{IndexEntry, Manifest, ShardEntry};
 use super::schema::Content;
-use super::{Live, Outcome, Row, StoreError, Waiting, atomic, shard};
+use super::{Live, Location, Outcome, Partition, Row, StoreError, Tag, Task, Waiting, atomic, shard};
 
-/// Folder of the lists of what waits.
-const WAITING: &str = "waiting";
+/// Folder of the run reports.
+const REPORTS: &str = "reports";
 
 /// Where a row lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,59 +23,68 @@ pub struct RowRef {
     pub row: u32,
 }
 
-/// An open database. Readers see the state of the moment of opening.
+/// An open database. Readers see the snapshot of the moment of opening, whatever is committed since.
 #[derive(Debug)]
 pub struct Database {
-    folder: PathBuf,
+    files: Files,
     manifest: Manifest,
     /// Only a writer has one.
     lock: Option<Lock>,
 }
 
 impl Database {
-    /// Opens an existing database for reading.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        Ok(Self { folder: folder.to_owned(), manifest: Manifest::read(folder)?, lock: None })
+    /// Opens the latest snapshot for reading.
+    pub fn open(location: impl Into<Location>) -> Result<Self, StoreError> {
+        let files = Files::open(location.into())?;
+        let manifest = Manifest::latest(&files)?;
+        Ok(Self { files, manifest, lock: None })
     }
 
-    /// Opens an existing database for writing, as the only one.
-    pub fn open_to_write(folder: &Path) -> Result<Self, StoreError> {
-        Manifest::read(folder)?;
-        let lock = Lock::acquire(folder)?;
-        // Read again: the writer before may have committed while we waited for its lock.
-        let manifest = Manifest::read(folder)?;
-        for part in [folder.to_owned(), folder.join("shards"), folder.join(WAITING)] {
-            atomic::clean(&part)?;
-        }
-        remove_unlisted(folder, &manifest)?;
-        Ok(Self { folder: folder.to_owned(), manifest, lock: Some(lock) })
+    /// Opens an existing database for writing in a task.
+    pub fn open_to_write(location: impl Into<Location>, task: Task) -> Result<Self, StoreError> {
+        let files = Files::open(location.into())?;
+        Manifest::latest(&files)?;
+        let lock = Lock::acquire(&files, task)?;
+        // Read again: another writer may have committed while we waited for the lock.
+        let manifest = Manifest::latest(&files)?;
+        Ok(Self { files, manifest, lock: Some(lock) })
     }
 
     /// Opens a database for writing, or makes an empty one where there is nothing. A folder with other content is
     /// refused.
-    pub fn open_or_create(folder: &Path) -> Result<Self, StoreError> {
-        match Self::open_to_write(folder) {
-            Err(StoreError::NotADatabase { .. }) if is_empty_or_missing(folder)? => {
+    pub fn open_or_create(location: impl Into<Location>, task: Task) -> Result<Self, StoreError> {
+        let location = location.into();
+        match Self::open_to_write(&location, task) {
+            Err(StoreError::NotADatabase { .. }) if is_empty_or_missing(location.folder())? => {
+                let folder = location.folder();
                 std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
-                let lock = Lock::acquire(folder)?;
-                // Another one may have made it while we waited.
-                let mut manifest = match Manifest::read(folder) {
-                    Err(StoreError::NotADatabase { .. }) => Manifest::default(),
-                    manifest => manifest?,
-                };
-                atomic::clean(folder)?;
-                if manifest.generation == 0 {
-                    manifest.commit(folder)?;
+                let files = Files::open(location)?;
+                let lock = Lock::acquire(&files, task)?;
+                let mut db = Self { files, manifest: Manifest::new(), lock: Some(lock) };
+                // Another one may have made it in the meantime: then that is the one.
+                match Manifest::latest(&db.files) {
+                    Err(StoreError::NotADatabase { .. }) => db.commit(|_| Ok(()))?,
+                    manifest => db.manifest = manifest?,
                 }
-                Ok(Self { folder: folder.to_owned(), manifest, lock: Some(lock) })
+                Ok(db)
             }
             other => other,
         }
     }
 
-    /// The folder.
+    /// Its files.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// The folder on this machine.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.files.folder()
+    }
+
+    /// Where it is.
+    pub fn location(&self) -> &Location {
+        self.files.location()
     }
 
     /// The files it consists of.
@@ -80,91 +92,125 @@ impl Database {
         &self.manifest
     }
 
-    /// Adds rows as one shard: durable and visible when this returns. No rows, no shard.
-    pub fn append(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+    /// Adds rows as one shard: durable and visible when this returns. Returns the number of the shard. No rows, no
+    /// shard.
+    pub fn append(&mut self, rows: &[Row]) -> Result<Option<u32>, StoreError> {
         if rows.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        self.add_shard(rows)?;
-        self.commit()
+        let entry = shard::write(&self.files, rows)?;
+        self.commit(|manifest| {
+            manifest.shards.push(entry.clone());
+            Ok(())
+        })?;
+        Ok(Some(self.manifest.shards.len() as u32 - 1))
     }
 
-    /// Adds rows and replaces what waits, in one commit.
-    pub fn append_last(&mut self, rows: &[Row], waiting: &[Waiting]) -> Result<(), StoreError> {
-        if rows.is_empty() && waiting.is_empty() && self.manifest.waiting.is_none() {
+    /// Adds rows and replaces what waits of a part of the Hub, in one commit.
+    pub fn append_last(
+        &mut self,
+        rows: &[Row],
+        part: Partition,
+        waiting: &[Waiting],
+    ) -> Result<(), StoreError> {
+        if rows.is_empty() && waiting.is_empty() && self.manifest.waiting.is_empty() {
             return Ok(());
         }
-        if !rows.is_empty() {
-            self.add_shard(rows)?;
-        }
-        let before = self.manifest.waiting.take();
-        if !waiting.is_empty() {
-            let file = format!("{WAITING}/{:06}.parquet", self.manifest.generation + 1);
-            self.manifest.waiting = Some(shard::write_waiting(&self.folder, &file, waiting)?);
-        }
-        self.commit()?;
-        if before.is_some() {
-            remove_unlisted(&self.folder, &self.manifest)?;
-        }
-        Ok(())
+        let shard = if rows.is_empty() { None } else { Some(shard::write(&self.files, rows)?) };
+        let ours = if waiting.is_empty() { None } else { Some(shard::write_waiting(&self.files, waiting)?) };
+        let files = self.files.clone();
+        self.commit(|manifest| {
+            manifest.shards.extend(shard.clone());
+            let before = std::mem::take(&mut manifest.waiting);
+            for (label, entry) in before {
+                if label == part.to_string() {
+                    continue;
+                }
+                // Of another division of the Hub: what belongs to this part was taken over by it.
+                let all = read_waiting(&files, &entry)?;
+                let rest: Vec<Waiting> =
+                    all.iter().filter(|w| !part.has(Tag::of(&w.hub_id))).cloned().collect();
+                if rest.len() == all.len() {
+                    manifest.waiting.insert(label, entry);
+                } else if !rest.is_empty() {
+                    manifest.waiting.insert(label, shard::write_waiting(&files, &rest)?);
+                }
+            }
+            if let Some(ours) = &ours {
+                manifest.waiting.insert(part.to_string(), ours.clone());
+            }
+            Ok(())
+        })
     }
 
-    /// What the last crawl left for the next one.
-    pub fn waiting(&self) -> Result<Vec<Waiting>, StoreError> {
-        let Some(entry) = &self.manifest.waiting else { return Ok(Vec::new()) };
+    /// What the last crawls left for the next one, of a part of the Hub.
+    pub fn waiting(&self, part: Partition) -> Result<Vec<Waiting>, StoreError> {
         let mut waiting = Vec::new();
-        for batch in shard::read_waiting(&self.folder, entry)? {
-            waiting.extend(batch?);
+        for entry in self.manifest.waiting.values() {
+            let all = read_waiting(&self.files, entry)?;
+            waiting.extend(all.into_iter().filter(|w| part.has(Tag::of(&w.hub_id))));
         }
         Ok(waiting)
     }
 
-    fn add_shard(&mut self, rows: &[Row]) -> Result<(), StoreError> {
-        let file = format!("shards/{:06}.parquet", self.manifest.shards.len());
-        let entry = shard::write(&self.folder, &file, rows)?;
-        self.manifest.shards.push(entry);
-        Ok(())
+    /// Makes an index the one that scans use.
+    pub fn set_index(&mut self, entry: &IndexEntry) -> Result<(), StoreError> {
+        self.commit(|manifest| {
+            manifest.index = Some(entry.clone());
+            Ok(())
+        })
     }
 
-    /// Makes an index folder the one that scans use.
-    pub fn set_index(&mut self, entry: IndexEntry) -> Result<(), StoreError> {
-        self.manifest.index = Some(entry);
-        self.commit()
-    }
-
-    fn commit(&mut self) -> Result<(), StoreError> {
-        let lock = self.lock.as_ref().ok_or_else(|| StoreError::ReadOnly { path: self.folder.clone() })?;
+    /// Makes a change to the latest state, whoever else commits at the same time: the change is made again on what
+    /// another has committed first. When this returns, it is durable and visible.
+    pub fn commit(
+        &mut self,
+        change: impl Fn(&mut Manifest) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let path = || PathBuf::from(self.files.location().to_string());
+        let lock = self.lock.as_ref().ok_or_else(|| StoreError::ReadOnly { path: path() })?;
         lock.check()?;
-        self.manifest.commit(&self.folder)
+        loop {
+            let mut next = self.manifest.clone();
+            change(&mut next)?;
+            next.generation += 1;
+            next.committed_at = Utc::now();
+            if self.files.create_manifest(next.generation, &next.to_text())? {
+                self.manifest = next;
+                return Ok(());
+            }
+            let latest = Manifest::latest(&self.files)?;
+            // Who refers to rows by their place relies on shards staying where they are; locks see to it.
+            if latest.id != self.manifest.id || !latest.shards.starts_with(&self.manifest.shards) {
+                return Err(StoreError::Changed { path: path() });
+            }
+            self.manifest = latest;
+        }
     }
 
-    /// Keeps a run report beside the data; returns its path.
-    pub fn keep_report(&self, name: &str, text: &[u8]) -> Result<PathBuf, StoreError> {
-        let path = self.folder.join("reports").join(name);
-        atomic::write(&path, text)?;
-        Ok(path)
+    /// Keeps a run report beside the data; returns its name.
+    pub fn keep_report(&self, name: &str, text: &[u8]) -> Result<String, StoreError> {
+        let file = format!("{REPORTS}/{name}");
+        self.files.put(&file, text)?;
+        Ok(file)
     }
 
     /// The run reports of crawls, as they were written, the latest first. What is not JSON is left out.
     pub fn reports(&self) -> Result<Vec<serde_json::Value>, StoreError> {
-        let folder = self.folder.join("reports");
-        let entries = match std::fs::read_dir(&folder) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(StoreError::io(&folder))?,
-        };
-        let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
-        paths.retain(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let mut files: Vec<String> = self.files.list(REPORTS)?.into_iter().map(|p| p.file).collect();
+        files.retain(|file| {
+            let name = file.rsplit('/').next().unwrap_or_default();
             name.starts_with("crawl-") && name.ends_with(".json")
         });
         // Names begin with the time.
-        paths.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(paths.iter().filter_map(|path| serde_json::from_slice(&std::fs::read(path).ok()?).ok()).collect())
+        files.sort_unstable_by(|a, b| b.cmp(a));
+        let read = |file: &String| serde_json::from_slice(&self.files.get(file).ok()??).ok();
+        Ok(files.iter().filter_map(read).collect())
     }
 
     /// Who writes at this moment.
-    pub fn writer(&self) -> Option<Owner> {
-        lock::holder(&self.folder)
+    pub fn writers(&self) -> Result<Vec<Owner>, StoreError> {
+        lock::holders(&self.files)
     }
 
     /// What the index needs of the rows of one shard, batch by batch, live or not.
@@ -174,7 +220,7 @@ impl Database {
     ) -> Result<impl Iterator<Item = Result<Vec<(RowRef, Content)>, StoreError>>, StoreError> {
         let entry = self.shard(shard)?;
         let mut row = 0;
-        Ok(shard::read_contents(&self.folder, entry)?.map(move |batch| {
+        Ok(shard::read_contents(&self.files, entry)?.map(move |batch| {
             let places = batch?.into_iter().map(|content| {
                 row += 1;
                 (RowRef { shard: shard as u32, row: row - 1 }, content)
@@ -185,7 +231,7 @@ impl Database {
 
     fn shard(&self, shard: usize) -> Result<&ShardEntry, StoreError> {
         self.manifest.shards.get(shard).ok_or_else(|| StoreError::Damaged {
-            path: self.folder.join(super::manifest::FILE_NAME),
+            path: self.files.folder().join(super::files::manifest_name(self.manifest.generation)),
             what: format!("it lists no shard {shard}"),
         })
     }
@@ -195,7 +241,7 @@ impl Database {
         let mut live = Live::default();
         for (shard, entry) in self.manifest.shards.iter().enumerate() {
             let mut row = 0;
-            for batch in shard::read_keys(&self.folder, entry)? {
+            for batch in shard::read_keys(&self.files, entry)? {
                 for key in batch? {
                     live.add(&key, RowRef { shard: shard as u32, row });
                     row += 1;
@@ -205,24 +251,22 @@ impl Database {
         Ok(live)
     }
 
-    /// Checks the checksum of every shard and counts its rows; returns their sum.
-    pub fn verify(&self) -> Result<u64, StoreError> {
+    /// Checks the checksum of every file and counts the rows; returns their sum. `progress` gets (bytes done, bytes
+    /// in all).
+    pub fn verify(&self, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<u64, StoreError> {
+        self.files.verify(self.manifest.files(), progress)?;
         let mut rows = 0;
-        for entry in &self.manifest.shards {
-            let path = self.folder.join(&entry.file);
-            atomic::verify(&path, entry.bytes, &entry.sha256)?;
+        for shard in &self.manifest.shards {
             let mut found = 0;
-            for batch in shard::read_keys(&self.folder, entry)? {
+            for batch in shard::read_keys(&self.files, shard)? {
                 found += batch?.len() as u64;
             }
-            if found != entry.rows {
-                let what = format!("it has {found} rows, the manifest says {}", entry.rows);
+            if found != shard.rows {
+                let path = self.files.folder().join(&shard.entry.file);
+                let what = format!("it has {found} rows, the manifest says {}", shard.rows);
                 return Err(StoreError::Damaged { path, what });
             }
             rows += found;
-        }
-        if let Some(entry) = &self.manifest.waiting {
-            atomic::verify(&self.folder.join(&entry.file), entry.bytes, &entry.sha256)?;
         }
         Ok(rows)
     }
@@ -247,7 +291,7 @@ impl Database {
             rows.sort_unstable();
             rows.dedup();
             let entry = self.shard(shard as usize)?;
-            for (row, value) in rows.iter().zip(shard::read_rows(&self.folder, entry, &rows)?) {
+            for (row, value) in rows.iter().zip(shard::read_rows(&self.files, entry, &rows)?) {
                 found.insert(RowRef { shard, row: *row }, value);
             }
         }
@@ -255,27 +299,21 @@ impl Database {
     }
 }
 
-/// Removes lists of what waits that the manifest does not name.
-fn remove_unlisted(folder: &Path, manifest: &Manifest) -> Result<(), StoreError> {
-    let folder = folder.join(WAITING);
-    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(()) };
-    for entry in entries {
-        let path = entry.map_err(StoreError::io(&folder))?.path();
-        let listed = manifest.waiting.as_ref().is_some_and(|w| path.ends_with(&w.file));
-        if !listed && let Err(error) = std::fs::remove_file(&path) {
-            // Nothing reads it.
-            tracing::warn!(path = %path.display(), %error, "an old list could not be removed");
-        }
+fn read_waiting(files: &Files, entry: &ShardEntry) -> Result<Vec<Waiting>, StoreError> {
+    let mut waiting = Vec::new();
+    for batch in shard::read_waiting(files, entry)? {
+        waiting.extend(batch?);
     }
-    Ok(())
+    Ok(waiting)
 }
 
 fn is_empty_or_missing(folder: &Path) -> Result<bool, StoreError> {
     match std::fs::read_dir(folder) {
-        // A run that died before its first commit leaves its lock and half a manifest.
+        // A run that died before its first commit leaves its locks and half a manifest.
         Ok(mut entries) => Ok(entries.all(|entry| {
             let name = entry.map(|e| e.file_name()).unwrap_or_default();
-            name == lock::FILE_NAME || atomic::is_temporary(&name)
+            let ours = CONTENT_FOLDERS.iter().chain(&[lock::FOLDER, "manifests"]);
+            ours.into_iter().any(|o| name == *o) || atomic::is_temporary(&name)
         })),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
         Err(source) => Err(StoreError::Io { path: folder.to_owned(), source }),
@@ -296,7 +334,7 @@ mod tests {
     #[test]
     fn later_rows_replace_earlier_ones() {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = Database::open_or_create(dir.path()).unwrap();
+        let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
         db.append(&rows(&["a", "b"])).unwrap();
         db.append(&[Row { sha: Some("new".into()), ..rows(&["a"]).remove(0) }]).unwrap();
         let db = Database::open(dir.path()).unwrap();
@@ -314,19 +352,76 @@ mod tests {
     #[test]
     fn what_waits_is_replaced_with_the_last_rows() {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = Database::open_or_create(dir.path()).unwrap();
+        let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
         let waiting = |id: &str| Waiting { hub_id: id.into(), repo_id: format!("org/{id}"), since: 7 };
         let all = [waiting("x"), waiting("y")];
-        db.append_last(&rows(&["a"]), &all).unwrap();
-        assert_eq!(Database::open(dir.path()).unwrap().waiting().unwrap(), all);
-        db.append_last(&[], &all[1..]).unwrap();
-        assert_eq!(db.waiting().unwrap(), &all[1..]);
-        assert_eq!(std::fs::read_dir(dir.path().join("waiting")).unwrap().count(), 1);
-        db.append_last(&rows(&["y"]), &[]).unwrap();
-        assert_eq!(db.waiting().unwrap(), []);
+        let whole = Partition::WHOLE;
+        db.append_last(&rows(&["a"]), whole, &all).unwrap();
+        assert_eq!(Database::open(dir.path()).unwrap().waiting(whole).unwrap(), all);
+        db.append_last(&[], whole, &all[1..]).unwrap();
+        assert_eq!(db.waiting(whole).unwrap(), &all[1..]);
+        db.append_last(&rows(&["y"]), whole, &[]).unwrap();
+        assert_eq!(db.waiting(whole).unwrap(), []);
         assert_eq!(db.manifest().generation, 4);
-        db.append_last(&[], &[]).unwrap();
+        db.append_last(&[], whole, &[]).unwrap();
         assert_eq!(db.manifest().generation, 4);
+    }
+
+    #[test]
+    fn what_waits_survives_another_division_of_the_hub() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
+        let all: Vec<Waiting> = (0..40)
+            .map(|i| Waiting { hub_id: format!("x{i}"), repo_id: format!("org/{i}"), since: i })
+            .collect();
+        db.append_last(&[], Partition::WHOLE, &all).unwrap();
+        let parts = [1, 2].map(|number| Partition { number, of: 2 });
+        let theirs = parts.map(|part| db.waiting(part).unwrap());
+        assert_eq!(theirs[0].len() + theirs[1].len(), 40);
+        // The first part finishes all of its own; nothing of the second is lost.
+        db.append_last(&rows(&["a"]), parts[0], &[]).unwrap();
+        assert_eq!(
+            (db.waiting(parts[0]).unwrap(), db.waiting(parts[1]).unwrap()),
+            (vec![], theirs[1].clone())
+        );
+        db.append_last(&[], parts[1], &theirs[1][1..]).unwrap();
+        assert_eq!(db.waiting(Partition::WHOLE).unwrap(), &theirs[1][1..]);
+    }
+
+    #[test]
+    fn writers_beside_one_another_lose_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Database::open_or_create(dir.path(), Task::CRAWL).unwrap());
+        std::thread::scope(|scope| {
+            for number in 1..=4 {
+                let folder = dir.path();
+                scope.spawn(move || {
+                    let task = Task::Crawl(Partition { number, of: 4 });
+                    let mut db = Database::open_to_write(folder, task).unwrap();
+                    for i in 0..5 {
+                        let name = format!("{number}-{i}");
+                        let shard = db.append(&rows(&[&name])).unwrap().unwrap();
+                        let row = db.rows(&[RowRef { shard, row: 0 }]).unwrap().remove(0);
+                        assert_eq!(row.repo_id, format!("org/{name}"));
+                    }
+                });
+            }
+        });
+        let db = Database::open(dir.path()).unwrap();
+        assert_eq!((db.manifest().generation, db.live().unwrap().repos.len()), (21, 20));
+        assert_eq!(db.verify(&|_, _| {}).unwrap(), 20);
+    }
+
+    #[test]
+    fn of_two_rows_the_one_made_later_is_live() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
+        let made =
+            |time, sha: &str| Row { crawled_at: time, sha: Some(sha.into()), ..rows(&["a"]).remove(0) };
+        for (time, sha) in [(5, "five"), (3, "three"), (5, "again")] {
+            db.append(&[made(time, sha)]).unwrap();
+        }
+        assert_eq!(db.live().unwrap().of("id-a").unwrap().sha, Some(Tag::of("again")));
     }
 
     #[test]
@@ -334,29 +429,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         // Killed in the very first commit.
         atomic::write(&dir.path().join(".tmp-first"), b"{").unwrap();
-        atomic::write(&dir.path().join("writer.lock"), b"").unwrap();
-        drop(Database::open_or_create(dir.path()).unwrap());
-        for litter in [".tmp-a", "shards/.tmp-b", "waiting/.tmp-c", "waiting/000007.parquet"] {
+        atomic::write(&dir.path().join("locks/crawl.lock"), b"").unwrap();
+        drop(Database::open_or_create(dir.path(), Task::CRAWL).unwrap());
+        let litter = [".tmp-a", "shards/.tmp-b", "waiting/.tmp-c", "index/.tmp-d/x", "manifests/.tmp-e"];
+        for litter in litter {
             atomic::write(&dir.path().join(litter), b"half").unwrap();
         }
-        // A shard that no manifest lists is overwritten by the next of its number.
-        atomic::write(&dir.path().join("shards/000000.parquet"), b"half").unwrap();
-        let mut db = Database::open_or_create(dir.path()).unwrap();
+        let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
         db.append(&rows(&["a"])).unwrap();
-        assert_eq!(Database::open(dir.path()).unwrap().verify().unwrap(), 1);
-        assert_eq!(std::fs::read_dir(dir.path().join("waiting")).unwrap().count(), 0);
-        for folder in ["", "shards"] {
-            let names = std::fs::read_dir(dir.path().join(folder)).unwrap();
-            let litter =
-                names.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".tmp"));
-            assert_eq!(litter.count(), 0, "{folder}");
+        assert_eq!(Database::open(dir.path()).unwrap().verify(&|_, _| {}).unwrap(), 1);
+        for litter in litter {
+            assert!(!dir.path().join(litter).exists(), "{litter}");
         }
     }
 
     #[test]
     fn rows_are_found_by_place() {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = Database::open_or_create(dir.path()).unwrap();
+        let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
         db.append(&rows(&["a", "b", "c"])).unwrap();
         db.append(&rows(&["d"])).unwrap();
         let places = [RowRef { shard: 1, row: 0 }, RowRef { shard: 0, row: 2 }, RowRef { shard: 0, row: 0 }];
@@ -370,29 +460,40 @@ mod tests {
         assert!(matches!(Database::open(dir.path()), Err(StoreError::NotADatabase { .. })));
         assert!(matches!(Database::open(&dir.path().join("none")), Err(StoreError::NotADatabase { .. })));
         atomic::write(&dir.path().join("other.txt"), b"x").unwrap();
-        assert!(matches!(Database::open_or_create(dir.path()), Err(StoreError::NotADatabase { .. })));
+        assert!(matches!(
+            Database::open_or_create(dir.path(), Task::CRAWL),
+            Err(StoreError::NotADatabase { .. })
+        ));
     }
 
     #[test]
     fn another_version_and_damage_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = Database::open_or_create(dir.path()).unwrap();
+        let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
         assert!(matches!(
             Database::open(dir.path()).unwrap().append(&rows(&["a"])),
             Err(StoreError::ReadOnly { .. })
         ));
-        assert!(matches!(Database::open_to_write(dir.path()), Err(StoreError::Locked { .. })));
+        assert!(matches!(Database::open_to_write(dir.path(), Task::CRAWL), Err(StoreError::Locked { .. })));
         db.append(&rows(&["a"])).unwrap();
-        let shard = dir.path().join(&db.manifest().shards[0].file);
+        let shard = dir.path().join(&db.manifest().shards[0].entry.file);
         let bytes = std::fs::read(&shard).unwrap();
         atomic::write(&shard, &bytes[..bytes.len() - 1]).unwrap();
         assert!(matches!(db.live(), Err(StoreError::Damaged { .. })));
-        atomic::write(&dir.path().join("manifest.json"), br#"{"format_version": 99}"#).unwrap();
+        let last = dir.path().join(super::super::files::manifest_name(2));
+        let good = std::fs::read_to_string(&last).unwrap();
+        atomic::write(&last, br#"{"format_version": 99}"#).unwrap();
         assert!(matches!(Database::open(dir.path()), Err(StoreError::Version { found: 99, .. })));
-        atomic::write(&dir.path().join("manifest.json"), b"{").unwrap();
-        assert!(matches!(Database::open(dir.path()), Err(StoreError::Damaged { .. })));
-        let outside = br#"{"format_version":3,"extraction_version":2,"generation":1,"index":null,"shards":[{"file":"../x","rows":1,"bytes":1,"sha256":""}]}"#;
-        atomic::write(&dir.path().join("manifest.json"), outside).unwrap();
-        assert!(matches!(Database::open(dir.path()), Err(StoreError::Damaged { .. })));
+        let outside = good.replace("shards/", "../shards/");
+        let other_number = good.replace("\"generation\": 2", "\"generation\": 7");
+        let hidden = good.replace("shards/", "shards/.");
+        for wrong in ["{", &outside, &other_number, &hidden] {
+            atomic::write(&last, wrong.as_bytes()).unwrap();
+            assert!(matches!(Database::open(dir.path()), Err(StoreError::Damaged { .. })), "{wrong}");
+        }
+        std::fs::remove_dir_all(dir.path().join("manifests")).unwrap();
+        atomic::write(&dir.path().join("manifest.json"), br#"{"format_version": 3}"#).unwrap();
+        let error = Database::open(dir.path()).unwrap_err();
+        assert!(error.hint().contains("db migrate"), "{error}");
     }
 }

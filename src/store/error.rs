@@ -10,7 +10,7 @@ use super::lock::Owner;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The folder holds no manifest.
-    #[error("{} is not a hubprint database: it has no manifest.json", path.display())]
+    #[error("{} is not a hubprint database: it has no manifest", path.display())]
     NotADatabase {
         /// The folder.
         path: PathBuf,
@@ -54,6 +54,20 @@ pub enum StoreError {
     ReadOnly {
         /// The database.
         path: PathBuf,
+    },
+    /// Another process has moved rows that this one refers to.
+    #[error("{} was rearranged by another process", path.display())]
+    Changed {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A bucket refused, or does not answer.
+    #[error("{url}: {what}")]
+    Bucket {
+        /// Its address.
+        url: String,
+        /// Which object, and why.
+        what: String,
     },
     /// The operating system refused.
     #[error("{}: {source}", path.display())]
@@ -99,6 +113,10 @@ impl StoreError {
             Self::Version { what: "index", .. } | Self::NoIndex { .. } => {
                 "build it with `hubprint index --db DIR`"
             }
+            Self::Version { what: "format", found, supported, .. } if found < supported => {
+                "bring it up to date with `hubprint db migrate --db DIR`"
+            }
+            Self::Version { what: "format", .. } => "it was written by a newer hubprint; update this one",
             Self::Version { .. } => "crawl again with this version, or use the version that wrote it",
             Self::Damaged { path, .. } if path.components().any(|c| c.as_os_str() == "index") => {
                 "rebuild it from the shards with `hubprint index --db DIR`"
@@ -106,6 +124,10 @@ impl StoreError {
             Self::Damaged { .. } => "restore the file from a copy, or crawl into a new folder",
             Self::Locked { .. } => "wait until it has ended; if its machine is lost, until its claim expires",
             Self::ReadOnly { .. } => "this is a bug in hubprint; please report it",
+            Self::Changed { .. } => "run the same command again",
+            Self::Bucket { .. } => {
+                "check the address, the network, and the credentials in the environment (AWS_*, GOOGLE_*, AZURE_*)"
+            }
             Self::Io { .. } => "check the path, the permissions and the free space",
         }
     }

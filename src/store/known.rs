@@ -1,6 +1,7 @@
 //! What is known of every repository, in little memory: the live row of each, without its fingerprint.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use sha2::{Digest, Sha256};
 
@@ -17,6 +18,22 @@ impl Tag {
     pub fn of(text: &str) -> Self {
         let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
         Self(std::array::from_fn(|i| digest[i]))
+    }
+
+    /// Its bytes, to be stored.
+    pub fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The tag with these bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its first eight bytes as a number.
+    pub fn first_word(self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 }
 
@@ -49,7 +66,8 @@ pub struct Live {
 }
 
 impl Live {
-    /// Takes a row into account; later rows replace earlier ones.
+    /// Takes a row into account. Of two rows of a repository the one that was made later is live; of two made at the
+    /// same moment the one that comes later in the database, which says more about the same reading.
     pub fn add(&mut self, key: &Key, at: RowRef) {
         if let Some(reading) = key.reading.as_deref().filter(|_| key.outcome == Outcome::Indexed) {
             self.readings.insert(Tag::of(reading), at);
@@ -63,7 +81,11 @@ impl Live {
             gone: key.is_gone,
             at,
         };
-        self.repos.insert(Tag::of(&key.hub_id), known);
+        match self.repos.entry(Tag::of(&key.hub_id)) {
+            Entry::Occupied(before) if before.get().crawled_at > known.crawled_at => {}
+            Entry::Occupied(mut before) => drop(before.insert(known)),
+            Entry::Vacant(none) => drop(none.insert(known)),
+        }
     }
 
     /// The live row of a repository.

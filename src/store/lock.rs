@@ -1,8 +1,9 @@
-//! One writer at a time.
+//! Who may write at once.
 //!
-//! The lock is the operating system's, on `writer.lock`: it ends with the process, however that ends. The file also
-//! names its owner and when the claim expires, for people, and for file systems shared between machines whose locks
-//! reach one machine only.
+//! Commits are safe whoever makes them; a lock keeps two processes from doing the same work, and from moving what
+//! another refers to. There is one for each [`Task`], in `locks/`. In a folder it is the operating system's: it ends
+//! with the process, however that ends. It also names its owner and when the claim expires: for people, for file
+//! systems shared between machines whose locks reach one machine only, and for buckets, which have no other.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -14,10 +15,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
+use super::bucket::{Bucket, Version};
+use super::files::{CONTENT_FOLDERS, Files};
+use super::task::Task;
+use super::{StoreError, atomic};
 
-/// Name of the file in a database folder.
-pub const FILE_NAME: &str = "writer.lock";
+/// Folder of the locks.
+pub const FOLDER: &str = "locks";
+/// Held while locks are looked at and taken.
+const GUARD: &str = ".guard";
 /// How long a claim is good without being renewed.
 const LIFE: Duration = Duration::from_mins(3);
 /// How often it is renewed.
@@ -40,73 +46,76 @@ pub struct Owner {
     pub expires: DateTime<Utc>,
 }
 
-/// The right to write to a database; given back when dropped.
+/// The right to write to a database in one task; given back when dropped.
 #[derive(Debug)]
 pub struct Lock {
-    path: PathBuf,
+    files: Files,
+    name: String,
     owner: Owner,
+    is_alone: bool,
     renewal: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
+/// What a lock consists of, to be renewed.
+enum Claim {
+    /// As long as the file is open, the operating system's lock holds.
+    File {
+        file: File,
+        path: PathBuf,
+    },
+    Object {
+        bucket: Bucket,
+        name: String,
+        version: Version,
+    },
+}
+
 impl Lock {
-    /// Claims the right to write to a folder.
-    pub fn acquire(folder: &Path) -> Result<Self, StoreError> {
-        let path = folder.join(FILE_NAME);
-        let io = |source| StoreError::Io { path: path.clone(), source };
-        let mut file =
-            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
-        let reaches_other_processes = match file.try_lock() {
-            Ok(()) => true,
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Locked { path: folder.to_owned(), owner: read(&path) });
-            }
-            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => false,
-            Err(TryLockError::Error(e)) => return Err(io(e)),
-        };
-        let (host, boot) = (host(), boot());
-        if let Some(other) = read(&path) {
-            // An owner on this machine would hold the lock if it were alive.
-            let may_live = (&other.host, &other.boot) != (&host, &boot) || !reaches_other_processes;
-            if may_live && other.expires > Utc::now() {
-                return Err(StoreError::Locked { path: folder.to_owned(), owner: Some(other) });
-            }
-        }
+    /// Claims the right to write.
+    pub fn acquire(files: &Files, task: Task) -> Result<Self, StoreError> {
         let since = Utc::now();
+        let (host, boot) = (host(), boot());
         let owner = Owner { host, boot, pid: std::process::id(), since, expires: since + LIFE };
-        state(&mut file, &owner).map_err(io)?;
+        let name = lock_name(task);
+        let (mut claim, is_alone) = match files.bucket() {
+            None => claim_file(files, task, &owner)?,
+            Some(bucket) => claim_object(files, bucket, task, &owner)?,
+        };
         let (end, ended) = channel();
-        let renewal = std::thread::Builder::new().name("lock".into()).spawn({
-            let (path, mut owner) = (path.clone(), owner.clone());
-            // The thread keeps the file, and with it the operating system's lock.
+        let thread = std::thread::Builder::new().name("lock".into()).spawn({
+            let mut owner = owner.clone();
             move || {
                 while ended.recv_timeout(RENEWAL) == Err(RecvTimeoutError::Timeout) {
-                    if !is_same(read(&path).as_ref(), &owner) {
-                        return;
-                    }
                     owner.expires = Utc::now() + LIFE;
-                    if let Err(error) = state(&mut file, &owner) {
-                        tracing::warn!(%error, "the lock of the database could not be renewed");
+                    match claim.renew(&owner) {
+                        Ok(true) => {}
+                        // Somebody has taken it over; `check` will say so.
+                        Ok(false) => return,
+                        Err(error) => {
+                            tracing::warn!(%error, "the lock of the database could not be renewed");
+                        }
                     }
                 }
-                if is_same(read(&path).as_ref(), &owner) {
-                    // What cannot be emptied expires.
-                    let _ = file.set_len(0);
-                }
+                claim.give_back(&owner);
             }
         });
-        let thread = renewal.map_err(io)?;
-        Ok(Self { path, owner, renewal: Some((end, thread)) })
+        let thread = thread.map_err(|source| StoreError::Io { path: name.clone().into(), source })?;
+        Ok(Self { files: files.clone(), name, owner, is_alone, renewal: Some((end, thread)) })
     }
 
-    /// Fails when another machine has taken the lock over, because this process was held up for longer than a claim
-    /// lasts. To be asked before each commit.
+    /// Whether nobody else wrote, in any task, when it was acquired.
+    pub fn is_alone(&self) -> bool {
+        self.is_alone
+    }
+
+    /// Fails when another has taken the lock over, because this process was held up for longer than a claim lasts.
+    /// To be asked before each commit.
     pub fn check(&self) -> Result<(), StoreError> {
-        let found = read(&self.path);
+        let found = self.files.get(&self.name)?.and_then(|text| parse(&text));
         if is_same(found.as_ref(), &self.owner) {
             return Ok(());
         }
-        let folder = self.path.parent().unwrap_or(&self.path).to_owned();
-        Err(StoreError::Locked { path: folder, owner: found })
+        Err(locked(&self.files, found))
     }
 }
 
@@ -119,22 +128,179 @@ impl Drop for Lock {
     }
 }
 
-/// Who writes to a database, as far as its lock file tells: whoever is named there and has not let the claim expire.
-pub fn holder(folder: &Path) -> Option<Owner> {
-    read(&folder.join(FILE_NAME)).filter(|owner| owner.expires > Utc::now())
+impl Claim {
+    /// Whether the claim is still ours, and now holds longer.
+    fn renew(&mut self, owner: &Owner) -> Result<bool, StoreError> {
+        match self {
+            Self::File { file, path } => {
+                if !is_same(read(path).as_ref(), owner) {
+                    return Ok(false);
+                }
+                state(file, owner).map_err(StoreError::io(path)).map(|()| true)
+            }
+            Self::Object { bucket, name, version } => {
+                let Some((text, found)) = bucket.get(name)? else { return Ok(false) };
+                if !is_same(parse(&text).as_ref(), owner) || !bucket.replace(name, &text_of(owner), &found)? {
+                    return Ok(false);
+                }
+                *version = found;
+                Ok(true)
+            }
+        }
+    }
+
+    /// What cannot be given back expires.
+    fn give_back(self, owner: &Owner) {
+        match self {
+            Self::File { file, path } => {
+                if is_same(read(&path).as_ref(), owner) {
+                    let _ = file.set_len(0);
+                }
+            }
+            Self::Object { bucket, name, .. } => {
+                if let Ok(Some((text, _))) = bucket.get(&name)
+                    && is_same(parse(&text).as_ref(), owner)
+                {
+                    let _ = bucket.remove(&name);
+                }
+            }
+        }
+    }
+}
+
+fn claim_file(files: &Files, task: Task, owner: &Owner) -> Result<(Claim, bool), StoreError> {
+    let folder = files.folder().join(FOLDER);
+    std::fs::create_dir_all(&folder).map_err(StoreError::io(&folder))?;
+    let open = |path: &Path| {
+        File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(StoreError::io(path))
+    };
+    // Where the file system has no locks, two that begin in the same instant may both believe that they are alone;
+    // their commits are safe even so.
+    let guard = open(&folder.join(GUARD))?;
+    let _ = guard.lock();
+    let mut is_alone = true;
+    for present in files.list_mirror(FOLDER)? {
+        let Some(other) = task_of(&present.file).filter(|other| *other != task) else { continue };
+        let path = files.folder().join(&present.file);
+        if let Some(holder) = live(&open(&path)?, &path, owner)? {
+            if task.excludes(other) {
+                return Err(locked(files, holder));
+            }
+            is_alone = false;
+        }
+    }
+    let path = files.folder().join(lock_name(task));
+    let mut file = open(&path)?;
+    if let Some(holder) = live(&file, &path, owner)? {
+        return Err(locked(files, holder));
+    }
+    state(&mut file, owner).map_err(StoreError::io(&path))?;
+    if is_alone {
+        // What writers that died had not finished. Nobody can begin while we hold the guard.
+        for folder in ["", "manifests", "reports"].iter().chain(&CONTENT_FOLDERS) {
+            atomic::clean(&files.folder().join(folder))?;
+        }
+    }
+    Ok((Claim::File { file, path }, is_alone))
+}
+
+/// Whether somebody holds the lock on a file, and if so who, as far as known. If not, it is ours from now on, as long
+/// as the file is open.
+fn live(file: &File, path: &Path, ours: &Owner) -> Result<Option<Option<Owner>>, StoreError> {
+    let reaches_other_processes = match file.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => return Ok(Some(read(path))),
+        Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => false,
+        Err(TryLockError::Error(e)) => return Err(StoreError::io(path)(e)),
+    };
+    // An owner on this machine would hold the lock if it were alive.
+    let may_live = |o: &Owner| (&o.host, &o.boot) != (&ours.host, &ours.boot) || !reaches_other_processes;
+    Ok(read(path).filter(|other| may_live(other) && other.expires > Utc::now()).map(Some))
+}
+
+fn claim_object(
+    files: &Files,
+    bucket: &Bucket,
+    task: Task,
+    owner: &Owner,
+) -> Result<(Claim, bool), StoreError> {
+    let name = lock_name(task);
+    let claim = match bucket.get(&name)? {
+        None => bucket.create(&name, &text_of(owner))?,
+        Some((text, version)) => match parse(&text).filter(|other| other.expires > Utc::now()) {
+            Some(other) => return Err(locked(files, Some(other))),
+            None => bucket.replace(&name, &text_of(owner), &version)?,
+        },
+    };
+    let holder = || Ok::<_, StoreError>(bucket.get(&name)?.and_then(|(text, _)| parse(&text)));
+    if !claim {
+        return Err(locked(files, holder()?));
+    }
+    let Some((_, version)) = bucket.get(&name)? else { return Err(locked(files, None)) };
+    let claim = Claim::Object { bucket: bucket.clone(), name, version };
+    // Looked for after our own is there: of two that exclude each other, at least one sees the other.
+    let mut is_alone = true;
+    for present in bucket.list(FOLDER)? {
+        let Some(other) = task_of(&present.name).filter(|other| *other != task) else { continue };
+        let holder = bucket.get(&present.name)?.and_then(|(text, _)| parse(&text));
+        if let Some(holder) = holder.filter(|holder| holder.expires > Utc::now()) {
+            if task.excludes(other) {
+                claim.give_back(owner);
+                return Err(locked(files, Some(holder)));
+            }
+            is_alone = false;
+        }
+    }
+    Ok((claim, is_alone))
+}
+
+/// Who writes to a database, as far as its locks tell: whoever is named there and has not let the claim expire.
+pub fn holders(files: &Files) -> Result<Vec<Owner>, StoreError> {
+    let mut owners = Vec::new();
+    for present in files.list(FOLDER)? {
+        let text = files.get(&present.file)?.filter(|_| task_of(&present.file).is_some());
+        owners.extend(text.and_then(|text| parse(&text)).filter(|owner| owner.expires > Utc::now()));
+    }
+    Ok(owners)
+}
+
+fn lock_name(task: Task) -> String {
+    format!("{FOLDER}/{}.lock", task.label())
+}
+
+fn task_of(file: &str) -> Option<Task> {
+    Task::from_label(file.rsplit('/').next()?.strip_suffix(".lock")?)
+}
+
+fn locked(files: &Files, owner: Option<Owner>) -> StoreError {
+    StoreError::Locked { path: files.location().to_string().into(), owner }
 }
 
 /// Who is named in a lock file; nobody where it is empty or not to be understood.
 fn read(path: &Path) -> Option<Owner> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(MOST_BYTES).read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
+    let mut text = Vec::new();
+    File::open(path).ok()?.take(MOST_BYTES).read_to_end(&mut text).ok()?;
+    parse(&text)
+}
+
+fn parse(text: &[u8]) -> Option<Owner> {
+    serde_json::from_slice(text).ok()
+}
+
+fn text_of(owner: &Owner) -> Vec<u8> {
+    serde_json::to_vec(owner).unwrap_or_default()
 }
 
 fn state(file: &mut File, owner: &Owner) -> std::io::Result<()> {
-    let text = serde_json::to_string(owner)?;
+    let text = text_of(owner);
     file.seek(SeekFrom::Start(0))?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(&text)?;
     file.set_len(text.len() as u64)?;
     file.sync_data()
 }
@@ -155,50 +321,68 @@ fn host() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::atomic;
+    use super::super::{Location, Partition};
     use super::*;
 
-    fn claim(folder: &Path, host: &str, expires_in: i64) {
+    const CRAWL: Task = Task::Crawl(Partition::WHOLE);
+
+    fn files(dir: &tempfile::TempDir) -> Files {
+        Files::open(Location::from(dir.path())).unwrap()
+    }
+
+    fn claim(files: &Files, host: &str, expires_in: i64) {
         let since = Utc::now();
         let expires = since + chrono::Duration::seconds(expires_in);
         let owner = Owner { host: host.into(), boot: boot(), pid: 1, since, expires };
-        atomic::write(&folder.join(FILE_NAME), &serde_json::to_vec(&owner).unwrap()).unwrap();
+        files.put("locks/crawl.lock", &text_of(&owner)).unwrap();
     }
 
     #[test]
     fn one_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let lock = Lock::acquire(dir.path()).unwrap();
+        let files = files(&dir);
+        let lock = Lock::acquire(&files, CRAWL).unwrap();
         lock.check().unwrap();
-        let error = Lock::acquire(dir.path()).unwrap_err();
-        let StoreError::Locked { owner: Some(owner), .. } = &error else { panic!("{error}") };
-        assert_eq!(owner.pid, std::process::id());
-        drop(lock);
-        drop(Lock::acquire(dir.path()).unwrap());
+        assert!(lock.is_alone());
+        for task in [CRAWL, Task::Maintenance, Task::Crawl(Partition { number: 1, of: 2 })] {
+            let error = Lock::acquire(&files, task).unwrap_err();
+            let StoreError::Locked { owner: Some(owner), .. } = &error else { panic!("{error}") };
+            assert_eq!(owner.pid, std::process::id());
+        }
+        let beside = Lock::acquire(&files, Task::Index).unwrap();
+        assert!(!beside.is_alone());
+        assert_eq!(holders(&files).unwrap().len(), 2);
+        drop((lock, beside));
+        assert_eq!(holders(&files).unwrap(), []);
+        drop(Lock::acquire(&files, Task::Maintenance).unwrap());
     }
 
     #[test]
     fn claims_of_other_machines_hold_until_they_expire() {
         let dir = tempfile::tempdir().unwrap();
-        claim(dir.path(), "elsewhere.example", 60);
-        assert!(matches!(Lock::acquire(dir.path()), Err(StoreError::Locked { .. })));
-        claim(dir.path(), "elsewhere.example", -1);
-        drop(Lock::acquire(dir.path()).unwrap());
+        let files = files(&dir);
+        claim(&files, "elsewhere.example", 60);
+        for task in [CRAWL, Task::Maintenance] {
+            assert!(matches!(Lock::acquire(&files, task), Err(StoreError::Locked { .. })));
+        }
+        claim(&files, "elsewhere.example", -1);
+        drop(Lock::acquire(&files, CRAWL).unwrap());
         // A dead process of this machine holds nothing, whatever the file says.
-        claim(dir.path(), &host(), 60);
-        drop(Lock::acquire(dir.path()).unwrap());
-        atomic::write(&dir.path().join(FILE_NAME), b"{").unwrap();
-        drop(Lock::acquire(dir.path()).unwrap());
+        claim(&files, &host(), 60);
+        drop(Lock::acquire(&files, CRAWL).unwrap());
+        files.put("locks/crawl.lock", b"{").unwrap();
+        drop(Lock::acquire(&files, CRAWL).unwrap());
     }
 
     #[test]
     fn a_lock_that_was_taken_over_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        let lock = Lock::acquire(dir.path()).unwrap();
-        claim(dir.path(), "elsewhere.example", 60);
+        let files = files(&dir);
+        let lock = Lock::acquire(&files, CRAWL).unwrap();
+        claim(&files, "elsewhere.example", 60);
         assert!(matches!(lock.check(), Err(StoreError::Locked { owner: Some(o), .. }) if o.pid == 1));
         drop(lock);
         // Nor is the other's claim wiped out.
-        assert_eq!(read(&dir.path().join(FILE_NAME)).unwrap().host, "elsewhere.example");
+        assert_eq!(holders(&files).unwrap()[0].host, "elsewhere.example");
     }
 }

@@ -1,112 +1,167 @@
-//! `manifest.json`: which files make up the database.
+//! Manifests: which files make up the database, one manifest a commit.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{StoreError, atomic};
+use super::StoreError;
+use super::files::{FileEntry, Files, manifest_name};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 
 /// Version of the database layout and of the Parquet schema.
-pub const FORMAT_VERSION: u32 = 3;
-/// Name of the manifest in a database folder.
-pub const FILE_NAME: &str = "manifest.json";
+pub const FORMAT_VERSION: u32 = 4;
+/// The manifest of formats up to 3.
+pub(super) const OLD_MANIFEST: &str = "manifest.json";
+/// How often a manifest that goes away between listing and reading is looked for again.
+const ATTEMPTS: usize = 5;
 
 /// The list of files.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// [`FORMAT_VERSION`] of the writer.
     pub format_version: u32,
     /// [`EXTRACTION_VERSION`] of the fingerprints.
     pub extraction_version: u32,
+    /// Random name of the database; copies of it have the same.
+    pub id: String,
     /// Counts commits.
     pub generation: u64,
+    /// When this one was made.
+    pub committed_at: DateTime<Utc>,
     /// Shards in the order in which they were written.
     pub shards: Vec<ShardEntry>,
-    /// What the last crawl left for the next one.
-    pub waiting: Option<ShardEntry>,
+    /// What the last crawl left for the next one, by the part of the Hub that it crawls.
+    pub waiting: BTreeMap<String, ShardEntry>,
     /// The index, once built.
     pub index: Option<IndexEntry>,
 }
 
 /// One Parquet file.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardEntry {
-    /// Path under the database folder.
-    pub file: String,
+    /// The file.
+    #[serde(flatten)]
+    pub entry: FileEntry,
     /// Rows in it.
     pub rows: u64,
-    /// Its length.
-    pub bytes: u64,
-    /// SHA-256 of it, lower-case hex.
-    pub sha256: String,
 }
 
 /// The index that scans use.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexEntry {
-    /// Folder under the database folder.
-    pub folder: String,
     /// Number of shards, from the first on, that it covers.
     pub shards: usize,
-}
-
-impl Default for Manifest {
-    fn default() -> Self {
-        Self {
-            format_version: FORMAT_VERSION,
-            extraction_version: EXTRACTION_VERSION,
-            generation: 0,
-            shards: Vec::new(),
-            waiting: None,
-            index: None,
-        }
-    }
+    /// Its files by the names that the index knows them by.
+    pub files: BTreeMap<String, FileEntry>,
 }
 
 impl Manifest {
-    /// Reads and checks a database's manifest.
-    pub fn read(folder: &Path) -> Result<Self, StoreError> {
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u32,
+    /// The first manifest of a new database.
+    pub(super) fn new() -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            extraction_version: EXTRACTION_VERSION,
+            id: format!("{:016x}", rand::random::<u64>()),
+            generation: 0,
+            committed_at: Utc::now(),
+            shards: Vec::new(),
+            waiting: BTreeMap::new(),
+            index: None,
         }
-        let path = folder.join(FILE_NAME);
-        let json = match std::fs::read(&path) {
-            Ok(json) => json,
-            Err(e)
-                if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
-            {
-                return Err(StoreError::NotADatabase { path: folder.to_owned() });
+    }
+
+    /// The latest manifest.
+    pub(super) fn latest(files: &Files) -> Result<Self, StoreError> {
+        // Another process may remove old manifests while we look at them; then there is a newer one.
+        for _ in 0..ATTEMPTS {
+            let Some(generation) = files.generations()?.pop() else { break };
+            if let Some(manifest) = Self::read(files, generation)? {
+                return Ok(manifest);
             }
-            Err(source) => return Err(StoreError::Io { path, source }),
-        };
-        // The version alone first: another version may have other fields.
-        let Version { format_version: found } =
-            serde_json::from_slice(&json).map_err(StoreError::damaged(&path))?;
-        let version =
-            |what, found, supported| Err(StoreError::Version { path: path.clone(), what, found, supported });
-        if found != FORMAT_VERSION {
-            return version("format", found, FORMAT_VERSION);
         }
-        let manifest: Self = serde_json::from_slice(&json).map_err(StoreError::damaged(&path))?;
+        Err(match files.get(OLD_MANIFEST)? {
+            Some(text) => check_version(&text, files, OLD_MANIFEST).err(),
+            None => None,
+        }
+        .unwrap_or_else(|| StoreError::NotADatabase { path: files.location().to_string().into() }))
+    }
+
+    /// One manifest; `None` where there is none of this number.
+    pub fn read(files: &Files, generation: u64) -> Result<Option<Self>, StoreError> {
+        let Some(text) = files.manifest(generation)? else { return Ok(None) };
+        let name = manifest_name(generation);
+        let manifest = Self::parse(&text, files, &name)?;
+        if manifest.generation != generation {
+            return Err(damaged(files, &name, format!("it says that it is number {}", manifest.generation)));
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Reads and checks a manifest's text; `name` is for errors.
+    pub fn parse(text: &[u8], files: &Files, name: &str) -> Result<Self, StoreError> {
+        check_version(text, files, name)?;
+        let manifest: Self = serde_json::from_slice(text).map_err(|e| damaged(files, name, e.to_string()))?;
         if manifest.extraction_version != EXTRACTION_VERSION {
-            return version("extraction", manifest.extraction_version, EXTRACTION_VERSION);
+            return Err(StoreError::Version {
+                path: files.folder().join(name),
+                what: "extraction",
+                found: manifest.extraction_version,
+                supported: EXTRACTION_VERSION,
+            });
         }
-        let inside = |name: &str| !name.starts_with('/') && !name.split('/').any(|part| part == "..");
-        let folders = manifest.index.iter().map(|i| &i.folder);
-        let mut names = manifest.shards.iter().chain(&manifest.waiting).map(|s| &s.file).chain(folders);
-        if let Some(name) = names.find(|name| !inside(name)) {
-            return Err(StoreError::Damaged { path, what: format!("{name:?} leaves the database folder") });
+        let folders = super::files::CONTENT_FOLDERS;
+        let is_inside = |file: &str| match file.split('/').collect::<Vec<_>>()[..] {
+            [folder, name] => folders.contains(&folder) && !name.starts_with('.') && !name.is_empty(),
+            _ => false,
+        };
+        if let Some(entry) = manifest.files().find(|entry| !is_inside(&entry.file)) {
+            return Err(damaged(files, name, format!("{:?} is no place of a file", entry.file)));
+        }
+        if manifest.index.as_ref().is_some_and(|index| index.shards > manifest.shards.len()) {
+            return Err(damaged(files, name, "its index covers more shards than there are".into()));
         }
         Ok(manifest)
     }
 
-    /// Makes this manifest the database's state.
-    pub fn commit(&mut self, folder: &Path) -> Result<(), StoreError> {
-        let path = folder.join(FILE_NAME);
-        self.generation += 1;
-        let json = serde_json::to_vec_pretty(self).map_err(StoreError::damaged(&path))?;
-        atomic::write(&path, &json)
+    /// Its text.
+    pub fn to_text(&self) -> Vec<u8> {
+        // Plain values: there is nothing that could fail to be written.
+        serde_json::to_vec_pretty(self).unwrap_or_default()
     }
+
+    /// Every file that it names.
+    pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
+        let indexes = self.index.iter().flat_map(|index| index.files.values());
+        self.shards.iter().chain(self.waiting.values()).map(|shard| &shard.entry).chain(indexes)
+    }
+
+    /// Rows of all shards, replaced ones included.
+    pub fn rows(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.rows).sum()
+    }
+
+    /// Shards that the index does not cover.
+    pub fn shards_not_indexed(&self) -> usize {
+        self.shards.len() - self.index.as_ref().map_or(0, |index| index.shards).min(self.shards.len())
+    }
+}
+
+/// The version alone first: another version may have other fields.
+fn check_version(text: &[u8], files: &Files, name: &str) -> Result<(), StoreError> {
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    let Version { format_version: found } =
+        serde_json::from_slice(text).map_err(|e| damaged(files, name, e.to_string()))?;
+    if found == FORMAT_VERSION {
+        return Ok(());
+    }
+    let path = files.folder().join(name);
+    Err(StoreError::Version { path, what: "format", found, supported: FORMAT_VERSION })
+}
+
+fn damaged(files: &Files, name: &str, what: String) -> StoreError {
+    StoreError::Damaged { path: files.folder().join(name), what }
 }

@@ -151,6 +151,12 @@ pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|(_, array)| array).collect())
 }
 
+/// The columns of a shard.
+pub fn schema() -> Schema {
+    // Of no rows there is nothing that could fail.
+    to_batch(&[]).map(|batch| batch.schema().as_ref().clone()).unwrap_or_else(|_| Schema::empty())
+}
+
 /// A batch back to rows. Columns are found by name; `path` is for errors.
 pub fn from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Row>, StoreError> {
     let reader = Reader { batch, path };
@@ -265,6 +271,65 @@ pub fn keys_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Key>, Sto
     (0..batch.num_rows()).map(key).collect()
 }
 
+/// The columns of a [`Fact`].
+pub const FACT_COLUMNS: [&str; 10] = [
+    "repo_id",
+    "crawled_at",
+    "created_at",
+    "license",
+    "declared_bases",
+    "quantization",
+    "dtype",
+    "parameters",
+    "bytes_in_repo",
+    "bytes_fetched",
+];
+
+/// What the counts and the export say of a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// Name.
+    pub repo_id: String,
+    /// When the row was made, milliseconds since 1970.
+    pub crawled_at: i64,
+    /// Creation on the Hub, milliseconds since 1970.
+    pub created_at: Option<i64>,
+    /// From the `license:` tag.
+    pub license: Option<String>,
+    /// What the card claims.
+    pub declared_bases: Vec<String>,
+    /// Quantisation method of config.json.
+    pub quantization: Option<String>,
+    /// Dtype of most sampled tensors.
+    pub dtype: Option<String>,
+    /// Stored elements of the opened weight files.
+    pub parameters: Option<u64>,
+    /// Bytes of all weight files.
+    pub bytes_in_repo: u64,
+    /// Bytes of response bodies read for it.
+    pub bytes_fetched: u64,
+}
+
+/// A batch of [`FACT_COLUMNS`] to facts; `path` is for errors.
+pub fn facts_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Fact>, StoreError> {
+    let reader = Reader { batch, path };
+    let fact = |i| {
+        Ok(Fact {
+            repo_id: reader.required("repo_id", i)?,
+            crawled_at: reader.time("crawled_at", i)?.unwrap_or_default(),
+            created_at: reader.time("created_at", i)?,
+            license: reader.text("license", i)?,
+            declared_bases: reader.texts("declared_bases", i)?.into_iter().flatten().collect(),
+            quantization: reader.text("quantization", i)?,
+            dtype: reader.text("dtype", i)?,
+            parameters: reader.number::<UInt64Type>("parameters", i)?,
+            bytes_in_repo: reader.number::<UInt64Type>("bytes_in_repo", i)?.unwrap_or_default(),
+            bytes_fetched: reader.number::<UInt64Type>("bytes_fetched", i)?.unwrap_or_default(),
+        })
+    };
+    (0..batch.num_rows()).map(fact).collect()
+}
+
 /// Waiting repositories to a batch with the columns `hub_id`, `repo_id` and `since`.
 pub fn waiting_to_batch(waiting: &[Waiting]) -> Result<RecordBatch, arrow::error::ArrowError> {
     RecordBatch::try_from_iter([
@@ -300,7 +365,7 @@ fn json<'a, T: Serialize + 'a>(
     Ok(text(texts.into_iter()))
 }
 
-fn time(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
+pub(crate) fn time(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(values.collect::<TimestampMillisecondArray>().with_timezone("UTC"))
 }
 

@@ -1,6 +1,7 @@
 //! One Parquet shard: written once, never changed.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
@@ -10,8 +11,9 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
+use super::files::Files;
 use super::manifest::{FORMAT_VERSION, ShardEntry};
-use super::schema::{self, Content, Key};
+use super::schema::{self, Content, Fact, Key};
 use super::{Row, StoreError, Waiting, atomic};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 
@@ -22,80 +24,132 @@ const FORMAT_KEY: &str = "hubprint.format_version";
 /// Key of the extraction version in the file metadata.
 const EXTRACTION_KEY: &str = "hubprint.extraction_version";
 
-/// Writes rows as `folder/file`; the file is not part of the database until the manifest lists the entry.
-pub fn write(folder: &Path, file: &str, rows: &[Row]) -> Result<ShardEntry, StoreError> {
-    let path = folder.join(file);
-    let batch = schema::to_batch(rows).map_err(StoreError::damaged(&path))?;
-    let version = |key: &str, value: u32| KeyValue::new(key.to_owned(), value.to_string());
-    let properties =
-        WriterProperties::builder().set_max_row_group_row_count(Some(BATCH_ROWS)).set_key_value_metadata(
-            Some(vec![version(FORMAT_KEY, FORMAT_VERSION), version(EXTRACTION_KEY, EXTRACTION_VERSION)]),
-        );
-    write_batch(&path, &batch, properties)?;
-    entry(&path, file, rows.len())
+/// Folder of the shards.
+const SHARDS: &str = "shards";
+/// Folder of the lists of what waits.
+const WAITING: &str = "waiting";
+
+/// Writes rows; the file is not part of the database until a manifest lists the entry.
+pub fn write(files: &Files, rows: &[Row]) -> Result<ShardEntry, StoreError> {
+    let batch = schema::to_batch(rows).map_err(StoreError::damaged(files.folder()))?;
+    write_batches(files, std::iter::once(Ok(batch)))
 }
 
-/// Writes what waits as `folder/file`, under the same condition.
-pub fn write_waiting(folder: &Path, file: &str, waiting: &[Waiting]) -> Result<ShardEntry, StoreError> {
-    let path = folder.join(file);
-    let batch = schema::waiting_to_batch(waiting).map_err(StoreError::damaged(&path))?;
-    write_batch(&path, &batch, WriterProperties::builder())?;
-    entry(&path, file, waiting.len())
+/// Writes batches of a shard's schema as one shard, under the same condition. There must be at least one.
+pub fn write_batches(
+    files: &Files,
+    mut batches: impl Iterator<Item = Result<RecordBatch, StoreError>>,
+) -> Result<ShardEntry, StoreError> {
+    let mut rows = 0;
+    let entry = files.add(SHARDS, "parquet", |out| {
+        let error = |e| StoreError::damaged(files.folder())(e);
+        let Some(first) = batches.next().transpose()? else {
+            return Err(StoreError::damaged(files.folder())("a shard without rows"));
+        };
+        let mut writer = ArrowWriter::try_new(out, first.schema(), Some(properties())).map_err(error)?;
+        for batch in std::iter::once(Ok(first)).chain(batches) {
+            let batch = batch?;
+            rows += batch.num_rows() as u64;
+            writer.write(&batch).map_err(error)?;
+        }
+        writer.close().map_err(error)?;
+        Ok(())
+    })?;
+    Ok(ShardEntry { entry, rows })
+}
+
+fn properties() -> WriterProperties {
+    let version = |key: &str, value: u32| KeyValue::new(key.to_owned(), value.to_string());
+    compressed(
+        WriterProperties::builder().set_max_row_group_row_count(Some(BATCH_ROWS)).set_key_value_metadata(
+            Some(vec![version(FORMAT_KEY, FORMAT_VERSION), version(EXTRACTION_KEY, EXTRACTION_VERSION)]),
+        ),
+    )
+}
+
+fn compressed(properties: WriterPropertiesBuilder) -> WriterProperties {
+    properties.set_compression(Compression::ZSTD(ZstdLevel::default())).build()
+}
+
+/// Writes what waits, under the same condition.
+pub fn write_waiting(files: &Files, waiting: &[Waiting]) -> Result<ShardEntry, StoreError> {
+    let batch = schema::waiting_to_batch(waiting).map_err(StoreError::damaged(files.folder()))?;
+    let entry = files.add(WAITING, "parquet", |out| write_to(out, &batch, files.folder()))?;
+    Ok(ShardEntry { entry, rows: waiting.len() as u64 })
 }
 
 /// What waits, batch by batch.
 pub fn read_waiting(
-    folder: &Path,
+    files: &Files,
     entry: &ShardEntry,
 ) -> Result<impl Iterator<Item = Result<Vec<Waiting>, StoreError>>, StoreError> {
-    open(folder, entry)?.batches(None, schema::waiting_from_batch)
-}
-
-fn entry(path: &Path, file: &str, rows: usize) -> Result<ShardEntry, StoreError> {
-    let (bytes, sha256) = atomic::checksum(path)?;
-    Ok(ShardEntry { file: file.to_owned(), rows: rows as u64, bytes, sha256 })
+    open(files, entry)?.batches(None, schema::waiting_from_batch)
 }
 
 /// Writes one batch as a Parquet file.
-pub(crate) fn write_batch(
-    path: &Path,
+pub(crate) fn write_batch(path: &Path, batch: &RecordBatch) -> Result<(), StoreError> {
+    atomic::write_with(path, |out| write_to(out, batch, path))
+}
+
+/// Writes one batch as Parquet; `path` is for errors.
+pub(crate) fn write_to(
+    out: &mut (impl Write + Send),
     batch: &RecordBatch,
-    properties: WriterPropertiesBuilder,
+    path: &Path,
 ) -> Result<(), StoreError> {
-    let properties = properties.set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-    atomic::write_with(path, |out| {
-        let mut writer =
-            ArrowWriter::try_new(out, batch.schema(), Some(properties)).map_err(StoreError::damaged(path))?;
-        writer.write(batch).map_err(StoreError::damaged(path))?;
-        writer.close().map_err(StoreError::damaged(path))?;
-        Ok(())
-    })
+    let properties = compressed(WriterProperties::builder());
+    let mut writer =
+        ArrowWriter::try_new(out, batch.schema(), Some(properties)).map_err(StoreError::damaged(path))?;
+    writer.write(batch).map_err(StoreError::damaged(path))?;
+    writer.close().map_err(StoreError::damaged(path))?;
+    Ok(())
+}
+
+/// All columns of all rows, batch by batch, as they are.
+pub fn read_batches(
+    files: &Files,
+    entry: &ShardEntry,
+) -> Result<impl Iterator<Item = Result<RecordBatch, StoreError>>, StoreError> {
+    let Opened { path, builder } = open(files, entry)?;
+    let reader = builder.build().map_err(StoreError::damaged(&path))?;
+    Ok(reader.map(move |batch| batch.map_err(StoreError::damaged(&path))))
 }
 
 /// The keys of all rows, batch by batch; their columns alone are read.
 pub fn read_keys(
-    folder: &Path,
+    files: &Files,
     entry: &ShardEntry,
 ) -> Result<impl Iterator<Item = Result<Vec<Key>, StoreError>>, StoreError> {
-    let mut opened = open(folder, entry)?;
+    let mut opened = open(files, entry)?;
     let mask = ProjectionMask::columns(opened.builder.parquet_schema(), schema::KEY_COLUMNS);
     opened.builder = opened.builder.with_projection(mask);
     opened.batches(None, schema::keys_from_batch)
 }
 
+/// What counts and exports say of all rows, batch by batch.
+pub fn read_facts(
+    files: &Files,
+    entry: &ShardEntry,
+) -> Result<impl Iterator<Item = Result<Vec<Fact>, StoreError>>, StoreError> {
+    let mut opened = open(files, entry)?;
+    let mask = ProjectionMask::columns(opened.builder.parquet_schema(), schema::FACT_COLUMNS);
+    opened.builder = opened.builder.with_projection(mask);
+    opened.batches(None, schema::facts_from_batch)
+}
+
 /// What the index needs of all rows, batch by batch.
 pub fn read_contents(
-    folder: &Path,
+    files: &Files,
     entry: &ShardEntry,
 ) -> Result<impl Iterator<Item = Result<Vec<Content>, StoreError>>, StoreError> {
-    let mut opened = open(folder, entry)?;
+    let mut opened = open(files, entry)?;
     let mask = ProjectionMask::columns(opened.builder.parquet_schema(), schema::CONTENT_COLUMNS);
     opened.builder = opened.builder.with_projection(mask);
     opened.batches(None, schema::contents_from_batch)
 }
 
 /// Some rows of a shard by their numbers (sorted, distinct), in that order.
-pub fn read_rows(folder: &Path, entry: &ShardEntry, rows: &[u32]) -> Result<Vec<Row>, StoreError> {
+pub fn read_rows(files: &Files, entry: &ShardEntry, rows: &[u32]) -> Result<Vec<Row>, StoreError> {
     let mut selectors = Vec::with_capacity(2 * rows.len());
     let mut next = 0;
     for &row in rows {
@@ -105,14 +159,14 @@ pub fn read_rows(folder: &Path, entry: &ShardEntry, rows: &[u32]) -> Result<Vec<
         next = row + 1;
     }
     let mut found = Vec::with_capacity(rows.len());
-    for batch in open(folder, entry)?.batches(Some(RowSelection::from(selectors)), schema::from_batch)? {
+    for batch in open(files, entry)?.batches(Some(RowSelection::from(selectors)), schema::from_batch)? {
         found.extend(batch?);
     }
     if found.len() == rows.len() {
         Ok(found)
     } else {
         let what = format!("{} of {} rows asked for are there", found.len(), rows.len());
-        Err(StoreError::Damaged { path: folder.join(&entry.file), what })
+        Err(StoreError::Damaged { path: files.folder().join(&entry.entry.file), what })
     }
 }
 
@@ -121,14 +175,10 @@ struct Opened {
     builder: ParquetRecordBatchReaderBuilder<File>,
 }
 
-fn open(folder: &Path, entry: &ShardEntry) -> Result<Opened, StoreError> {
-    let path = folder.join(&entry.file);
+fn open(files: &Files, entry: &ShardEntry) -> Result<Opened, StoreError> {
+    let path = files.local(&entry.entry)?;
     let file = File::open(&path).map_err(StoreError::io(&path))?;
-    let length = file.metadata().map_err(StoreError::io(&path))?.len();
-    if length != entry.bytes {
-        let what = format!("it has {length} bytes, the manifest says {}", entry.bytes);
-        return Err(StoreError::Damaged { path, what });
-    }
+    entry.entry.verify_length(&path)?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(StoreError::damaged(&path))?;
     Ok(Opened { builder: builder.with_batch_size(BATCH_ROWS), path })
 }

@@ -8,6 +8,7 @@
 
 mod architecture;
 mod benchmarks;
+mod bucket;
 mod compare;
 mod enumerate;
 mod eval;
@@ -16,7 +17,9 @@ mod fetch;
 mod hostile;
 mod hub;
 mod index;
+mod maintenance;
 mod nightly;
+mod publish;
 mod run;
 mod scan;
 mod server;

@@ -43,7 +43,7 @@ fn a_pipeline_serves_crawls_indexes_and_scans() {
     let best = |i: usize| &all["scan"][i]["families"][0]["members"][0];
     assert_eq!((&best(0)["repo_id"], &best(0)["verdict"]), (&json!("a/one"), &json!("identical")));
     assert_eq!(best(1)["repo_id"], "a/two");
-    assert!(cli.db().join("manifest.json").is_file(), "paths are relative to the file");
+    assert!(cli.db().join("manifests").is_dir(), "paths are relative to the file");
 
     let text = cli.expect(0, &["run", &path]).stdout;
     for words in [

@@ -300,6 +300,27 @@ impl Cli {
     pub(crate) fn rows(&self) -> BTreeMap<String, Row> {
         rows(&self.db())
     }
+
+    /// The manifest of the database's latest snapshot.
+    pub(crate) fn manifest(&self) -> PathBuf {
+        let mut all = files_below(&self.db().join("manifests"));
+        all.sort();
+        all.pop().expect("there is a manifest")
+    }
+
+    /// Writes into the latest manifest what a file of it now is, as if it had been written like that.
+    pub(crate) fn state_anew(&self, path: &Path) {
+        let text = String::from_utf8(read(&self.manifest())).unwrap();
+        let mut manifest: Value = serde_json::from_str(&text).unwrap();
+        let name = path.strip_prefix(self.db()).unwrap().to_str().unwrap();
+        let (bytes, sha256) = hubprint::store::atomic::checksum(path).unwrap();
+        for entry in manifest["index"]["files"].as_object_mut().unwrap().values_mut() {
+            if entry["file"] == name {
+                (entry["bytes"], entry["sha256"]) = (bytes.into(), sha256.clone().into());
+            }
+        }
+        write(&self.manifest(), manifest.to_string());
+    }
 }
 
 impl Ended {

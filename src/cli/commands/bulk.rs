@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use rayon::prelude::*;
 use serde::Deserialize;
 
-use super::scan::look;
+use super::scan::{database, look};
 use crate::cli::args::ScanArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json::{self, ScanErrorJson};
@@ -64,7 +64,7 @@ pub(super) async fn run(
     } else if args.all_new {
         let new: HashSet<RowRef> = scanner.index().added_last().map(|p| p.at).collect();
         progress.set_total(new.len() as u64);
-        let db = Database::open(&args.db)?;
+        let db = Database::open(database(args)?)?;
         blocking(move || rows(&db, &new, &answered, &send)).await
     } else {
         names(args.from.as_deref(), &answered, &hub, &settings, &send).await.map(|()| drop(send))

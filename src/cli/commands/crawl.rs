@@ -1,6 +1,5 @@
 //! `hubprint crawl`
 
-use std::path::Path;
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -16,7 +15,7 @@ use crate::hub::Hub;
 use crate::pipeline::report::Experience;
 use crate::pipeline::{BudgetSettings, CrawlSettings, Forecast, Progress, RunReport, crawl, foresee};
 use crate::stages::enumerate::EnumerateSettings;
-use crate::store::{Database, Outcome, StoreError};
+use crate::store::{Database, Location, Outcome, StoreError, Task};
 
 pub(in crate::cli) async fn run(args: CrawlArgs) -> Result<Done, Failure> {
     let hub = environment::hub(args.hub.hub.as_deref())?;
@@ -27,6 +26,7 @@ pub(in crate::cli) async fn run(args: CrawlArgs) -> Result<Done, Failure> {
             filters: args.filter,
             author: args.author,
             limit: args.limit,
+            partition: args.watch.partition.unwrap_or_default(),
             ..EnumerateSettings::default()
         },
         budget: args.watch.budget(BudgetSettings::default()),
@@ -48,11 +48,11 @@ pub(in crate::cli) async fn run(args: CrawlArgs) -> Result<Done, Failure> {
 /// Crawls with a progress bar and a stop signal, and keeps the report in the database.
 pub(in crate::cli) async fn crawl_with(
     hub: &Hub,
-    db: &Path,
+    db: &Location,
     settings: &CrawlSettings,
     args: &CrawlWatchArgs,
 ) -> Result<RunReport, Failure> {
-    let mut db = Database::open_or_create(db)?;
+    let mut db = Database::open_or_create(db, Task::Crawl(settings.enumerate.partition))?;
     let (stopped, signals) = stop_on_signal();
     let progress = Arc::new(Progress::default());
     let watch = Watch::start("crawl", "models", &progress);
@@ -74,7 +74,7 @@ pub(in crate::cli) async fn crawl_with(
 /// Lists, and says what a crawl would do.
 pub(in crate::cli) async fn forecast_with(
     hub: &Hub,
-    db: &Path,
+    db: &Location,
     settings: &CrawlSettings,
 ) -> Result<Forecast, Failure> {
     let db = match Database::open(db) {

@@ -1,24 +1,37 @@
 //! `hubprint db`
 
-use crate::cli::args::InfoArgs;
 use std::sync::Arc;
 
+use chrono::DateTime;
+
+use crate::cli::args::{CompactArgs, ExportArgs, InfoArgs, MergeArgs, MigrateArgs, VacuumArgs};
 use crate::cli::failure::Failure;
-use crate::cli::json::InfoJson;
+use crate::cli::json::{InfoJson, LargestJson};
 use crate::cli::progress::Watch;
 use crate::cli::tables;
 use crate::cli::{Done, printer};
 use crate::pipeline::Progress;
-use crate::retrieval;
-use crate::store::{Database, Outcome};
+use crate::retrieval::{self, Index};
+use crate::stages::export;
+use crate::store::facts::Facts;
+use crate::store::maintenance::{self, Keep};
+use crate::store::{Database, Outcome, StoreError, Task};
+
+/// Families that `info` names.
+const LARGEST: usize = 5;
 
 pub(in crate::cli) fn info(args: &InfoArgs) -> Result<Done, Failure> {
     let db = Database::open(&args.db)?;
     let manifest = db.manifest();
-    let outcomes = db.outcomes()?;
-    let bytes: u64 = manifest.shards.iter().map(|s| s.bytes).sum();
+    let live = db.live()?;
+    let mut outcomes = std::collections::BTreeMap::<Outcome, u64>::new();
+    for known in live.repos.values() {
+        *outcomes.entry(known.outcome).or_default() += 1;
+    }
+    let bytes: u64 = manifest.files().map(|entry| entry.bytes).sum();
     let models: u64 = outcomes.values().sum();
-    let covered = manifest.index.as_ref().map_or(0, |i| i.shards);
+    // An index that cannot be opened says nothing of families; scans and `verify` say why.
+    let index = Index::open(&db).ok();
     let info = InfoJson {
         models,
         indexed: outcomes.get(&Outcome::Indexed).copied().unwrap_or(0),
@@ -26,40 +39,82 @@ pub(in crate::cli) fn info(args: &InfoArgs) -> Result<Done, Failure> {
         shards: manifest.shards.len(),
         bytes,
         bytes_per_model: bytes.checked_div(models),
+        generation: manifest.generation,
+        committed_at: manifest.committed_at,
         format_version: manifest.format_version,
         extraction_version: manifest.extraction_version,
+        facts: db.facts(&live)?,
+        families: index.as_ref().map_or(0, Index::families),
+        contents: index.as_ref().map_or(0, Index::contents),
+        largest_families: index.as_ref().map(largest).unwrap_or_default(),
         has_index: manifest.index.is_some(),
-        shards_not_indexed: manifest.shards.len() - covered.min(manifest.shards.len()),
+        shards_not_indexed: manifest.shards_not_indexed(),
     };
     if args.json {
         printer::json(&info)?;
-        return Ok(Done::All);
+    } else {
+        printer::data(&text(&info))?;
     }
-    let by_outcome: Vec<String> = outcomes.iter().map(|(o, n)| format!("{n} {}", o.name())).collect();
-    let index = match (info.has_index, info.shards_not_indexed) {
+    Ok(Done::All)
+}
+
+fn largest(index: &Index) -> Vec<LargestJson> {
+    let mut families: Vec<_> = (0..index.families() as u32).map(|number| index.family(number)).collect();
+    families.sort_by(|a, b| (b.contents, &a.id).cmp(&(a.contents, &b.id)));
+    let family = |f: &&retrieval::Family| LargestJson {
+        family: f.id.clone(),
+        root: index.repositories(f.root).first().map(|p| p.repo_id.clone()),
+        contents: f.contents,
+    };
+    families.iter().take(LARGEST).map(family).collect()
+}
+
+fn text(info: &InfoJson) -> String {
+    let InfoJson { models, shards, facts, .. } = info;
+    let by_outcome: Vec<String> = info.outcomes.iter().map(|(o, n)| format!("{n} {o}")).collect();
+    let counts = |counts: Vec<(&str, u64)>| {
+        counts.iter().map(|(name, n)| format!("{n} {name}")).collect::<Vec<_>>().join(", ")
+    };
+    let Facts { formats, sizes, bytes_in_repos, bytes_fetched, .. } = facts;
+    let mut lines = vec![
+        format!("{models} models: {}", by_outcome.join(", ")),
+        format!("{shards} shards, {} in all, version {}", tables::bytes(info.bytes), info.generation),
+    ];
+    if !formats.is_empty() {
+        lines.push(format!("formats: {}", counts(formats.iter().map(|(k, v)| (k.as_str(), *v)).collect())));
+        let in_order = crate::store::facts::SIZES.iter().filter_map(|(_, c)| Some((*c, *sizes.get(c)?)));
+        lines.push(format!("sizes: {}", counts(in_order.collect())));
+        let (read, all) = (tables::bytes(*bytes_fetched), tables::bytes(*bytes_in_repos));
+        lines.push(format!("read {read} of {all} of weights"));
+    }
+    let day = |time: Option<i64>| {
+        let time = time.and_then(DateTime::from_timestamp_millis);
+        time.map_or_else(|| "-".into(), |t| t.format("%Y-%m-%d %H:%M").to_string())
+    };
+    if facts.newest_row.is_some() {
+        lines.push(format!("crawled from {} to {} UTC", day(facts.oldest_row), day(facts.newest_row)));
+    }
+    if facts.gone > 0 {
+        lines.push(format!("{} are listed no more", facts.gone));
+    }
+    if info.families > 0 {
+        lines.push(format!("{} distinct models in {} families", info.contents, info.families));
+        for family in &info.largest_families {
+            let root = family.root.as_deref().unwrap_or("(gone)");
+            lines.push(format!("  {} of {root} ({})", family.contents, family.family));
+        }
+    }
+    lines.push(match (info.has_index, info.shards_not_indexed) {
         (false, _) => "no index yet; build it with `hubprint index`".to_owned(),
         (true, 0) => "the index covers all shards".to_owned(),
         (true, n) => format!("the index is behind by {n} shards"),
-    };
-    printer::data(&format!(
-        "{models} models: {}\n{} shards, {}\n{index}",
-        by_outcome.join(", "),
-        info.shards,
-        tables::bytes(bytes)
-    ))?;
-    Ok(Done::All)
+    });
+    lines.join("\n")
 }
 
 pub(in crate::cli) fn verify(args: &InfoArgs) -> Result<Done, Failure> {
     let db = Database::open(&args.db)?;
-    let progress = Arc::new(Progress::default());
-    let verified = {
-        let _watch = Watch::start("verify", "contents", &progress);
-        retrieval::verify(&db, &|done, all| {
-            progress.set_total(all);
-            progress.set_done(done);
-        })?
-    };
+    let verified = watched("verify", "contents", |report| retrieval::verify(&db, report))?;
     if args.json {
         printer::json(&verified)?;
     } else {
@@ -82,4 +137,115 @@ pub(in crate::cli) fn verify(args: &InfoArgs) -> Result<Done, Failure> {
     }
     Err(Failure::from(anyhow::anyhow!("the index does not find every model"))
         .with_hint("rebuild it with `hubprint index --rebuild --db DIR`"))
+}
+
+pub(in crate::cli) fn export(args: &ExportArgs) -> Result<Done, Failure> {
+    let form = args.out.extension().and_then(|e| e.to_str());
+    if !matches!(form, Some("parquet" | "csv" | "graphml")) {
+        return Err(Failure::from(anyhow::anyhow!("{} has no ending that names a form", args.out.display()))
+            .with_hint("end it with .parquet, .csv or .graphml"));
+    }
+    let edges = export::edges(&Database::open(&args.db)?)?;
+    export::write(&edges, &args.out)?;
+    printer::data(&format!("{}: {} edges", args.out.display(), edges.len()))?;
+    Ok(Done::All)
+}
+
+pub(in crate::cli) fn compact(args: &CompactArgs) -> Result<Done, Failure> {
+    let mut db = Database::open_to_write(&args.db, Task::Maintenance)?;
+    if db.manifest().index.is_some() && db.manifest().shards_not_indexed() > 0 {
+        return Err(Failure::from(anyhow::anyhow!("the index is behind its database"))
+            .with_hint("bring it up to date first with `hubprint index --db DB`"));
+    }
+    let compacted = watched("compact", "rows", |report| maintenance::compact(&db, args.rows, report))?;
+    let compaction = match compacted {
+        None => maintenance::Compaction {
+            shards_before: db.manifest().shards.len(),
+            shards: db.manifest().shards.len(),
+            ..maintenance::Compaction::default()
+        },
+        Some(compacted) => {
+            let index = retrieval::relocate(&db, &compacted)?;
+            maintenance::commit_compacted(&mut db, &compacted, index.as_ref())?
+        }
+    };
+    if args.json {
+        printer::json(&compaction)?;
+    } else {
+        printer::data(&format!(
+            "{} shards became {}; {} replaced rows dropped; {} became {}\nthe shards before are there until `hubprint \
+             db vacuum`",
+            compaction.shards_before,
+            compaction.shards,
+            compaction.rows_dropped,
+            tables::bytes(compaction.bytes_before),
+            tables::bytes(compaction.bytes)
+        ))?;
+    }
+    Ok(Done::All)
+}
+
+pub(in crate::cli) fn vacuum(args: &VacuumArgs) -> Result<Done, Failure> {
+    let db = if args.dry_run {
+        Database::open(&args.db)?
+    } else {
+        Database::open_to_write(&args.db, Task::Maintenance)?
+    };
+    let keep = Keep { latest: args.keep, younger: args.older_than };
+    let vacuumed = maintenance::vacuum(&db, keep, args.dry_run)?;
+    if args.json {
+        printer::json(&vacuumed)?;
+    } else {
+        let would = if args.dry_run { "would be " } else { "" };
+        printer::data(&format!(
+            "{} snapshots kept; {} snapshots and {} files, {}, {would}removed",
+            vacuumed.snapshots,
+            vacuumed.snapshots_removed,
+            vacuumed.files_removed,
+            tables::bytes(vacuumed.bytes_removed)
+        ))?;
+    }
+    Ok(Done::All)
+}
+
+pub(in crate::cli) fn merge(args: &MergeArgs) -> Result<Done, Failure> {
+    let sources = args.sources.iter().map(Database::open).collect::<Result<Vec<_>, StoreError>>()?;
+    let mut db = Database::open_or_create(&args.db, Task::CRAWL)?;
+    let merged = watched("merge", "rows", |report| maintenance::merge(&mut db, &sources, report))?;
+    if args.json {
+        printer::json(&merged)?;
+    } else {
+        printer::data(&format!(
+            "{}: {} shards with {} rows of {} databases added",
+            args.db, merged.shards, merged.rows, merged.sources
+        ))?;
+    }
+    Ok(Done::All)
+}
+
+pub(in crate::cli) fn migrate(args: &MigrateArgs) -> Result<Done, Failure> {
+    let manifest = maintenance::migrate(&args.db)?;
+    let index = if manifest.index.is_some() { "" } else { "; build the index with `hubprint index`" };
+    printer::data(&format!(
+        "{}: format {}, {} shards with {} rows{index}",
+        args.db.display(),
+        manifest.format_version,
+        manifest.shards.len(),
+        manifest.rows()
+    ))?;
+    Ok(Done::All)
+}
+
+/// Work with a progress bar: it is given what takes (done, all).
+fn watched<T>(
+    label: &'static str,
+    unit: &'static str,
+    work: impl FnOnce(&(dyn Fn(u64, u64) + Sync)) -> T,
+) -> T {
+    let progress = Arc::new(Progress::default());
+    let _watch = Watch::start(label, unit, &progress);
+    work(&|done, all| {
+        progress.set_total(all);
+        progress.set_done(done);
+    })
 }

@@ -1,6 +1,5 @@
 //! `hubprint index`
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::crawl::stop_on_signal;
@@ -11,7 +10,7 @@ use crate::cli::{Done, printer, tables};
 use crate::pipeline::Progress;
 use crate::retrieval::{BuildSettings, Built, memory_bound};
 use crate::stages::index::index;
-use crate::store::Database;
+use crate::store::{Database, Location, Task};
 
 pub(in crate::cli) fn run(args: &IndexArgs) -> Result<Done, Failure> {
     let built = index_with(&args.db, &BuildSettings::default(), args.rebuild)?;
@@ -25,11 +24,11 @@ pub(in crate::cli) fn run(args: &IndexArgs) -> Result<Done, Failure> {
 
 /// Builds with a progress bar. The first signal to stop commits the shards that are done; the second ends the program.
 pub(in crate::cli) fn index_with(
-    db: &Path,
+    db: &Location,
     settings: &BuildSettings,
     from_nothing: bool,
 ) -> Result<Built, Failure> {
-    let mut db = Database::open_to_write(db)?;
+    let mut db = Database::open_to_write(db, Task::Index)?;
     printer::talk(&format!("index: takes at most {} of memory", tables::bytes(memory_bound(&db))));
     let progress = Arc::new(Progress::default());
     let (stop, signals) = stop_on_signal();

@@ -8,6 +8,7 @@ pub(super) mod dev;
 pub(super) mod eval;
 pub(super) mod hub;
 pub(super) mod index;
+pub(super) mod publish;
 pub(super) mod run;
 pub(super) mod scan;
 pub(super) mod status;

@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::crawl::{crawl_with, ended, forecast_with, show_forecast, stop_signal};
 use super::index::index_with;
+use super::publish::{publish_with, text_of_published};
 use super::scan::{open, scan_one};
 use crate::cli::args::RunArgs;
 use crate::cli::failure::Failure;
@@ -16,6 +17,7 @@ use crate::hub::Hub;
 use crate::pipeline::{CrawlSettings, Pipeline};
 use crate::retrieval::Look;
 use crate::server;
+use crate::stages::enumerate::EnumerateSettings;
 use crate::store::Database;
 
 pub(in crate::cli) async fn run(args: RunArgs) -> Result<Done, Failure> {
@@ -59,10 +61,13 @@ impl Drop for EndOnSignal {
 }
 
 async fn stages(pipeline: &Pipeline, hub: &Hub, args: &RunArgs) -> Result<Done, Failure> {
-    let (path, as_json) = (&pipeline.database.path, args.json);
+    let path = &environment::location(&pipeline.database.path.to_string_lossy()).map_err(Failure::usage)?;
+    let as_json = args.json;
     let crawl = pipeline.crawl().map(|settings| {
         let budget = args.watch.budget(settings.budget);
-        CrawlSettings { budget, ..settings }
+        let partition = args.watch.partition.unwrap_or(settings.enumerate.partition);
+        let enumerate = EnumerateSettings { partition, ..settings.enumerate };
+        CrawlSettings { budget, enumerate, ..settings }
     });
     if args.watch.dry_run {
         let Some(settings) = &crawl else {
@@ -124,6 +129,13 @@ async fn stages(pipeline: &Pipeline, hub: &Hub, args: &RunArgs) -> Result<Done, 
             };
             all.scan.push(line.map_err(anyhow::Error::from)?);
         }
+    }
+    if let Some(settings) = pipeline.publish.as_ref().filter(|_| failed.is_none()) {
+        let published = publish_with(path, hub, settings, true).await?;
+        if !as_json {
+            printer::data(&text_of_published(&published, &settings.to))?;
+        }
+        all.publish = Some(published);
     }
     if as_json {
         printer::json(&all)?;

@@ -10,12 +10,17 @@ use crate::hub::Hub;
 use crate::retrieval::Look;
 use crate::stages::model::{self, LoadSettings, Subject};
 use crate::stages::scan::{Answer, Scanner};
-use crate::store::Database;
+use crate::store::{Database, Location, StoreError};
 
 use super::bulk;
 
 pub(in crate::cli) async fn run(args: ScanArgs) -> Result<Done, Failure> {
-    let scanner = open(Database::open(&args.db)?)?;
+    let db = Database::open(database(&args)?).map_err(|error| match error {
+        StoreError::NotADatabase { .. } if args.db.is_none() => Failure::from(anyhow::Error::from(error))
+            .with_hint("name one with --db, or fetch one with `hubprint db pull hf://datasets/ORG/NAME`"),
+        error => error.into(),
+    })?;
+    let scanner = open(db)?;
     let hub = environment::hub(args.hub.hub.as_deref())?;
     let settings = environment::load_settings();
     if args.models.is_empty() {
@@ -50,13 +55,18 @@ pub(in crate::cli) async fn run(args: ScanArgs) -> Result<Done, Failure> {
     }
 }
 
+/// The database that was named, else the one that `hubprint db pull` keeps.
+pub(super) fn database(args: &ScanArgs) -> Result<Location, Failure> {
+    args.db.clone().map_or_else(environment::default_database, Ok)
+}
+
 pub(super) fn look(args: &ScanArgs) -> Look {
     if args.exact { Look::Exact } else { Look::Usual }
 }
 
 /// Opens the index, and says when it is behind its database.
 pub(in crate::cli) fn open(db: Database) -> Result<Scanner, Failure> {
-    let folder = db.folder().display().to_string();
+    let folder = db.location().to_string();
     let scanner = Scanner::open(db)?;
     if scanner.is_stale() {
         printer::talk(&format!(

@@ -8,7 +8,7 @@ use crate::cli::args::StatusArgs;
 use crate::cli::failure::Failure;
 use crate::cli::{Done, printer, tables};
 use crate::store::lock::Owner;
-use crate::store::{Database, Outcome, StoreError};
+use crate::store::{Database, Outcome, Partition, StoreError};
 
 /// What a database is doing and how old it is.
 #[derive(Debug, Serialize)]
@@ -24,7 +24,7 @@ struct Status {
     /// When the last crawl began that saw the whole listing.
     last_whole_sweep: Option<DateTime<Utc>>,
     hours_since: Option<f64>,
-    writer: Option<Owner>,
+    writers: Vec<Owner>,
     /// The latest first.
     runs: Vec<Value>,
 }
@@ -50,9 +50,7 @@ pub(in crate::cli) fn run(args: &StatusArgs) -> Result<Done, Failure> {
 
 fn status(db: &Database, runs: usize) -> Result<Status, StoreError> {
     let live = db.live()?;
-    let waiting = db.waiting()?;
-    let manifest = db.manifest();
-    let covered = manifest.index.as_ref().map_or(0, |i| i.shards);
+    let waiting = db.waiting(Partition::WHOLE)?;
     let all = db.reports()?;
     let whole = all.iter().filter_map(|report| {
         let ran: Ran = serde_json::from_value(report.clone()).ok()?;
@@ -65,10 +63,10 @@ fn status(db: &Database, runs: usize) -> Result<Status, StoreError> {
         gone: live.repos.values().filter(|k| k.gone).count(),
         waiting: waiting.len(),
         waiting_since: waiting.iter().map(|w| w.since).min().and_then(DateTime::from_timestamp_millis),
-        shards_not_indexed: manifest.shards.len().saturating_sub(covered),
+        shards_not_indexed: db.manifest().shards_not_indexed(),
         last_whole_sweep,
         hours_since: last_whole_sweep.map(|t| (Utc::now() - t).as_seconds_f64() / 3600.0),
-        writer: db.writer(),
+        writers: db.writers()?,
         runs: all.into_iter().take(runs).collect(),
     })
 }
@@ -88,7 +86,7 @@ fn text(status: &Status) -> String {
         out +=
             &format!("\nthe index is behind by {} shards: run `hubprint index`", status.shards_not_indexed);
     }
-    if let Some(writer) = &status.writer {
+    for writer in &status.writers {
         out += &format!("\nprocess {} on {} writes since {}", writer.pid, writer.host, day(writer.since));
     }
     if !status.runs.is_empty() {

@@ -1,0 +1,289 @@
+//! publish: a snapshot onto a shelf, signed.
+//!
+//! All files are named by their content, so what lies there already is not sent again, and a publication that was cut
+//! short is gone on with by the next. The signed list comes last: until then the shelf offers what it did before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::PathBuf;
+
+use chrono::Utc;
+use serde::{Deserialize, Serialize};
+
+use super::card::{self, About};
+use super::shelf::{Address, ShelfError};
+use crate::retrieval::{Index, LINEAGE};
+use crate::store::files::{CONTENT_FOLDERS, manifest_name};
+use crate::store::publication::{self, CARD, Key, PUBLICATION_VERSION, Publication};
+use crate::store::{Database, FileEntry, Files, StoreError, atomic, lock};
+
+/// How to publish.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PublishSettings {
+    /// `hf://datasets/org/name`, a folder, or the address of a bucket.
+    pub to: String,
+    /// File with the key to sign with. Default: `HUBPRINT_SIGNING_KEY`.
+    pub key: Option<PathBuf>,
+    /// Title of the card.
+    pub title: String,
+    /// Licence of the database.
+    pub licence: String,
+    /// Publications that stay on the shelf.
+    pub keep: usize,
+    /// Whether another database, or an older version, may take the place of what is there.
+    pub replace: bool,
+}
+
+impl Default for PublishSettings {
+    fn default() -> Self {
+        Self {
+            to: String::new(),
+            key: None,
+            title: "Weight fingerprints of the Hugging Face Hub".into(),
+            licence: "cc-by-4.0".into(),
+            keep: 2,
+            replace: false,
+        }
+    }
+}
+
+/// What is to be done, or was.
+#[derive(Clone, Debug, Serialize)]
+pub struct Published {
+    /// The version.
+    pub version: u64,
+    /// The one that was there before.
+    pub before: Option<u64>,
+    /// Fingerprint of the key.
+    pub key: String,
+    /// Files of the publication, its own aside.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that are not there yet.
+    pub files_sent: usize,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Files that no publication there needs any more.
+    pub files_removed: usize,
+    /// Whether it was done, and not only reckoned.
+    pub done: bool,
+}
+
+/// Everything of a publication, ready to be sent.
+pub struct Prepared {
+    /// The list.
+    pub publication: Publication,
+    /// The small files of its own by name, in the order in which they are to be written; the last one makes the
+    /// publication visible.
+    pub own: Vec<(String, Vec<u8>)>,
+    /// The card, for the copy where the Hub shows it.
+    pub card: Vec<u8>,
+    /// Fingerprint of the key.
+    pub key: String,
+}
+
+/// Makes card, list and signature of a database's snapshot.
+pub fn prepare(db: &Database, key: &Key, settings: &PublishSettings) -> Result<Prepared, ShelfError> {
+    let manifest = db.manifest();
+    let index = manifest.index.as_ref().map(|_| Index::open(db)).transpose()?;
+    let about = About {
+        title: settings.title.clone(),
+        licence: settings.licence.clone(),
+        outcomes: db.outcomes()?,
+        index: index.map(|index| (index.quality(), index.contents(), index.families())),
+    };
+    let lineage = manifest.index.as_ref().and_then(|index| index.files.get(LINEAGE)).map(|e| e.file.as_str());
+    let public = key.public();
+    let card = card::card(manifest, &about, lineage, &public.fingerprint()).into_bytes();
+    let text = manifest.to_text();
+    let version = manifest.generation;
+    let entry = |file: String, bytes: &[u8]| FileEntry {
+        file,
+        bytes: bytes.len() as u64,
+        sha256: atomic::sha256(bytes),
+    };
+    let files: BTreeSet<FileEntry> = manifest.files().cloned().collect();
+    let publication = Publication {
+        publication_version: PUBLICATION_VERSION,
+        database: manifest.id.clone(),
+        version,
+        published_at: Utc::now(),
+        card: entry(publication::card_name(version), &card),
+        manifest: entry(manifest_name(version), &text),
+        files: files.into_iter().collect(),
+    };
+    let list = publication.to_text();
+    let signature = key.sign(&list).to_vec();
+    let own = vec![
+        (publication.manifest.file.clone(), text),
+        (publication.card.file.clone(), card.clone()),
+        (publication::key_name(version), public.to_pem()?.into_bytes()),
+        (publication::signature_name(version), signature),
+        (publication::name(version), list),
+    ];
+    Ok(Prepared { publication, own, card, key: public.fingerprint() })
+}
+
+/// What a shelf has, as far as publishing must know.
+#[derive(Clone, Debug, Default)]
+pub struct There {
+    /// Length by name, as far as it is told; all content files and publications.
+    pub names: BTreeMap<String, Option<u64>>,
+    /// The publications that can be read, the latest last.
+    pub publications: Vec<Publication>,
+}
+
+/// What to do.
+pub struct Plan {
+    /// Files to be sent.
+    pub send: Vec<FileEntry>,
+    /// Names to be removed in the end.
+    pub remove: Vec<String>,
+    /// Whether this version is there already, and only has to be tidied up behind.
+    pub is_there: bool,
+    /// What was there before.
+    pub before: Option<u64>,
+}
+
+/// Compares what is to be published with what is there.
+pub fn plan(
+    address: &Address,
+    prepared: &Prepared,
+    there: &There,
+    settings: &PublishSettings,
+) -> Result<Plan, ShelfError> {
+    let ours = &prepared.publication;
+    let last = there.publications.last();
+    let same_database = last.is_none_or(|last| last.database == ours.database);
+    if !same_database && !settings.replace {
+        let here = last.map(|last| last.database.clone()).unwrap_or_default();
+        return Err(ShelfError::OtherDatabase {
+            place: "this database".into(),
+            offered: ours.database.clone(),
+            folder: address.to_string(),
+            here,
+        });
+    }
+    if let Some(last) = last.filter(|last| same_database && last.version > ours.version)
+        && !settings.replace
+    {
+        let (offered, here) = (ours.version, last.version);
+        return Err(ShelfError::Rollback { place: "this database".into(), offered, here });
+    }
+    let is_there = same_database && last.is_some_and(|last| last.version == ours.version);
+    let send: Vec<FileEntry> = ours
+        .files
+        .iter()
+        .filter(|entry| match there.names.get(&entry.file) {
+            Some(Some(bytes)) => *bytes != entry.bytes,
+            Some(None) => false,
+            None => true,
+        })
+        .cloned()
+        .collect();
+    // Of those before, the latest stay; all others go with what only they name.
+    let before =
+        there.publications.iter().filter(|p| p.version != ours.version && p.database == ours.database);
+    let kept: Vec<&Publication> = before.rev().take(settings.keep.max(1) - 1).collect();
+    let mut needed: BTreeSet<&str> = ours.all_files().map(|e| e.file.as_str()).collect();
+    needed.extend(kept.iter().flat_map(|p| p.all_files()).map(|e| e.file.as_str()));
+    let own: BTreeSet<String> = kept
+        .iter()
+        .map(|p| p.version)
+        .chain([ours.version])
+        .flat_map(|v| [publication::name(v), publication::signature_name(v), publication::key_name(v)])
+        .collect();
+    let remove = there
+        .names
+        .keys()
+        .filter(|name| !needed.contains(name.as_str()) && !own.contains(*name))
+        .cloned()
+        .collect();
+    Ok(Plan { send, remove, is_there, before: last.map(|last| last.version) })
+}
+
+/// Folders whose files publishing looks after.
+pub fn folders() -> impl Iterator<Item = &'static str> {
+    CONTENT_FOLDERS.into_iter().chain(["manifests", publication::FOLDER])
+}
+
+/// Publishes into a folder or a bucket. Without `execute` nothing is written. `progress` gets (bytes done, bytes in
+/// all).
+pub fn publish_files(
+    db: &Database,
+    prepared: &Prepared,
+    to: &Files,
+    settings: &PublishSettings,
+    execute: bool,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Published, ShelfError> {
+    let address = Address::Files(to.location().clone());
+    // A database that is crawled into has locks; nothing of it is to be removed.
+    if !to.list(lock::FOLDER)?.is_empty() {
+        return Err(ShelfError::NotACopy { folder: address.to_string() });
+    }
+    let mut there = There::default();
+    for folder in folders() {
+        there.names.extend(to.list(folder)?.into_iter().map(|p| (p.file, Some(p.bytes))));
+    }
+    for name in there.names.keys().filter(|name| publication::version_of(name).is_some()) {
+        // Our own list of what we once put there; whoever pulls checks signatures.
+        there.publications.extend(to.get(name)?.and_then(|text| serde_json::from_slice(&text).ok()));
+    }
+    let plan = plan(&address, prepared, &there, settings)?;
+    if execute {
+        let all = plan.send.iter().map(|entry| entry.bytes).sum();
+        let mut done = 0;
+        for entry in &plan.send {
+            to.import(&db.files().local(entry)?, entry)?;
+            done += entry.bytes;
+            progress(done, all);
+        }
+        if !plan.is_there {
+            for (name, text) in &prepared.own {
+                to.put(name, text)?;
+            }
+        }
+        let latest = publication::card_name(prepared.publication.version);
+        if let Some(card) = to.get(&latest)? {
+            to.put(CARD, &card)?;
+        }
+        for name in &plan.remove {
+            to.remove(name)?;
+        }
+    }
+    Ok(published(prepared, &plan, execute))
+}
+
+/// What a plan amounts to.
+pub fn published(prepared: &Prepared, plan: &Plan, done: bool) -> Published {
+    let ours = &prepared.publication;
+    Published {
+        version: ours.version,
+        before: plan.before,
+        key: prepared.key.clone(),
+        files: ours.files.len(),
+        bytes: ours.files.iter().map(|entry| entry.bytes).sum(),
+        files_sent: plan.send.len(),
+        bytes_sent: plan.send.iter().map(|entry| entry.bytes).sum(),
+        files_removed: plan.remove.len(),
+        done,
+    }
+}
+
+/// Writes a new key into a file that only its owner can read, and the public one beside it, `FILE.pub`.
+pub fn write_key(path: &std::path::Path) -> Result<String, ShelfError> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let key = Key::generate();
+    let io = StoreError::io;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io(path))?;
+    file.write_all(key.to_pem()?.as_bytes()).and_then(|()| file.sync_all()).map_err(io(path))?;
+    let mut public = path.as_os_str().to_owned();
+    public.push(".pub");
+    atomic::write(public.as_ref(), key.public().to_pem()?.as_bytes())?;
+    Ok(key.public().fingerprint())
+}

@@ -1,0 +1,153 @@
+//! publish: onto a dataset of the Hub, through the hf-hub crate.
+//!
+//! Files go in several commits, so that one that is interrupted is gone on with behind the last; the signed list comes
+//! in the last commit, together with what is removed. What goes over the wire, and how, is the crate's: large files by
+//! Xet, which sends no block that the Hub has.
+
+use std::path::PathBuf;
+
+use hf_hub::HFClient;
+use hf_hub::repository::CommitOperation;
+
+use super::publish::{Plan, Prepared, PublishSettings, Published, There, folders, plan, published};
+use super::shelf::{Address, Shelf, ShelfError, blocking};
+use crate::hub::{Hub, HubErrorKind, RepoId};
+use crate::store::publication::{self, CARD, MOST_BYTES};
+use crate::store::{Database, FileEntry};
+
+/// Files in a commit; the Hub asks for less than a hundred.
+const FILES_A_COMMIT: usize = 50;
+/// Bytes in a commit, so that an interruption costs little.
+const BYTES_A_COMMIT: u64 = 1 << 30;
+
+/// Publishes onto a dataset; makes it if it is not there. Without `execute` nothing is written. `progress` gets (bytes
+/// done, bytes in all).
+pub async fn publish_dataset(
+    db: &Database,
+    prepared: &Prepared,
+    id: &RepoId,
+    hub: &Hub,
+    settings: &PublishSettings,
+    execute: bool,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Published, ShelfError> {
+    let address = Address::Dataset(id.clone());
+    let (there, exists) = there(&address, hub).await?;
+    let plan = plan(&address, prepared, &there, settings)?;
+    if !execute {
+        return Ok(published(prepared, &plan, false));
+    }
+    let failed =
+        |error: hf_hub::HFError| ShelfError::Write { place: address.to_string(), what: error.to_string() };
+    let client = client(hub).map_err(failed)?;
+    let name = id.as_str().trim_start_matches("datasets/");
+    let Some((owner, short)) = name.split_once('/') else {
+        let what = "a dataset that is written to has an owner".to_owned();
+        return Err(ShelfError::Write { place: address.to_string(), what });
+    };
+    if !exists {
+        let made = client.create_repository().repo_id(name).repo_type(hf_hub::RepoTypeDataset).exist_ok(true);
+        made.send().await.map_err(failed)?;
+    }
+    let dataset = client.dataset(owner, short);
+    let commit = async |operations: Vec<CommitOperation>, message: String| {
+        dataset.create_commit().operations(operations).commit_message(message).send().await.map_err(failed)
+    };
+    let all: u64 = plan.send.iter().map(|entry| entry.bytes).sum();
+    let mut done = 0;
+    for part in parts(&plan.send) {
+        let mut operations = Vec::with_capacity(part.len());
+        for entry in part {
+            operations.push(CommitOperation::add_file(entry.file.clone(), local(db, entry).await?));
+        }
+        commit(operations, format!("Files of version {}", prepared.publication.version)).await?;
+        done += part.iter().map(|entry| entry.bytes).sum::<u64>();
+        progress(done, all);
+    }
+    let last = last_commit(prepared, &plan, there.names.contains_key(CARD));
+    if !last.is_empty() {
+        commit(last, format!("Version {}", prepared.publication.version)).await?;
+    }
+    Ok(published(prepared, &plan, true))
+}
+
+/// What makes the publication visible, and what is not needed after it.
+fn last_commit(prepared: &Prepared, plan: &Plan, has_card: bool) -> Vec<CommitOperation> {
+    let mut operations = Vec::new();
+    if !plan.is_there {
+        for (name, text) in &prepared.own {
+            operations.push(CommitOperation::add_bytes(name.clone(), text.clone()));
+        }
+    }
+    if !plan.is_there || !has_card {
+        operations.push(CommitOperation::add_bytes(CARD, prepared.card.clone()));
+    }
+    operations.extend(plan.remove.iter().map(|name| CommitOperation::delete(name.clone())));
+    operations
+}
+
+async fn there(address: &Address, hub: &Hub) -> Result<(There, bool), ShelfError> {
+    let shelf = match Shelf::open(address, hub).await {
+        Err(ShelfError::Hub(error)) if is_missing(error.kind()) => return Ok((There::default(), false)),
+        shelf => shelf?,
+    };
+    let ours = |name: &&str| folders().any(|folder| name.split('/').next() == Some(folder)) || *name == CARD;
+    let names = shelf.names().filter(ours).map(|name| (name.to_owned(), None)).collect();
+    let mut publications = Vec::new();
+    for version in shelf.versions()? {
+        let text = shelf.read(&publication::name(version), MOST_BYTES).await?;
+        publications.extend(text.and_then(|text| serde_json::from_slice(&text).ok()));
+    }
+    Ok((There { names, publications }, true))
+}
+
+/// Whether there may be no such dataset yet. Without a right to see it, making it fails with a better message.
+fn is_missing(kind: &HubErrorKind) -> bool {
+    matches!(kind, HubErrorKind::NotFound { .. } | HubErrorKind::Unauthorized { .. })
+}
+
+async fn local(db: &Database, entry: &FileEntry) -> Result<PathBuf, ShelfError> {
+    let (files, entry) = (db.files().clone(), entry.clone());
+    Ok(blocking(move || files.local(&entry)).await?)
+}
+
+fn parts(files: &[FileEntry]) -> Vec<&[FileEntry]> {
+    let mut parts = Vec::new();
+    let (mut begin, mut bytes) = (0, 0);
+    for (i, entry) in files.iter().enumerate() {
+        if i > begin && (i - begin == FILES_A_COMMIT || bytes + entry.bytes > BYTES_A_COMMIT) {
+            parts.push(&files[begin..i]);
+            (begin, bytes) = (i, 0);
+        }
+        bytes += entry.bytes;
+    }
+    if begin < files.len() {
+        parts.push(&files[begin..]);
+    }
+    parts
+}
+
+/// The same Hub, with the same token.
+fn client(hub: &Hub) -> Result<HFClient, hf_hub::HFError> {
+    let settings = hub.settings();
+    let builder = HFClient::builder().endpoint(settings.endpoint.as_str().trim_end_matches('/'));
+    match &settings.token {
+        Some(token) => builder.token(token.reveal()).build(),
+        None => builder.build(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_are_of_bounded_size() {
+        let entry = |bytes| FileEntry { file: "x".into(), bytes, sha256: String::new() };
+        let sizes = |files: &[FileEntry]| parts(files).iter().map(|p| p.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(&vec![entry(1); 120]), [50, 50, 20]);
+        assert_eq!(sizes(&vec![entry(400 << 20); 5]), [2, 2, 1]);
+        assert_eq!(sizes(&vec![entry(3 << 30); 2]), [1, 1]);
+        assert!(sizes(&[]).is_empty());
+    }
+}

@@ -1,0 +1,332 @@
+//! pull: a publication as a database on this machine.
+//!
+//! Files appear under names that nothing refers to yet, each checked against the signed list. The manifest comes last:
+//! until then the database is what it was. A pull that is cut short is gone on with by the next.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use super::shelf::{Shelf, ShelfError, blocking};
+use crate::store::files::{CONTENT_FOLDERS, manifest_name};
+use crate::store::lock::Lock;
+use crate::store::maintenance::{self, Keep};
+use crate::store::manifest::Manifest;
+use crate::store::publication::{self, CARD, MOST_BYTES, PublicKey, Publication};
+use crate::store::{Database, FileEntry, Files, Location, StoreError, Task, atomic};
+
+/// What is known of the publication that a folder is a copy of.
+const STATE: &str = "pulled.json";
+/// Files fetched at once.
+const AT_ONCE: usize = 4;
+/// Longest signature and longest key file.
+const SMALL: u64 = 4096;
+/// Longest card.
+const MOST_CARD: u64 = 1 << 20;
+/// Snapshots that stay readable in the folder.
+const SNAPSHOTS: usize = 2;
+
+/// What may be accepted.
+#[derive(Clone, Debug, Default)]
+pub struct PullSettings {
+    /// This publication instead of the latest.
+    pub version: Option<u64>,
+    /// The key to trust. Without one, the key that was trusted before; at the first pull the one that comes along.
+    pub key: Option<PublicKey>,
+    /// Whether a key other than the one trusted before is accepted.
+    pub accept_key: bool,
+    /// Whether an older publication than the one here is accepted.
+    pub accept_rollback: bool,
+    /// Whether another database may take the place of the one here.
+    pub replace: bool,
+}
+
+/// What a pull did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pulled {
+    /// The publication.
+    pub version: u64,
+    /// The one that was here before.
+    pub before: Option<u64>,
+    /// When it was published.
+    pub published_at: chrono::DateTime<chrono::Utc>,
+    /// Fingerprint of the key.
+    pub key: String,
+    /// Whether that key was trusted for the first time, because it came along.
+    pub key_is_new: bool,
+    /// Files of the publication.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that were fetched.
+    pub files_fetched: usize,
+    /// Their bytes.
+    pub bytes_fetched: u64,
+}
+
+/// `pulled.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct State {
+    from: String,
+    database: String,
+    version: u64,
+    key: String,
+}
+
+/// Brings the publication of a shelf into a folder. `progress` gets (bytes done, bytes in all).
+pub async fn pull(
+    shelf: &Shelf,
+    folder: &Path,
+    settings: &PullSettings,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Pulled, ShelfError> {
+    let files = Files::open(Location::from(folder))?;
+    std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
+    let state = read_state(&files)?;
+    if state.is_none() && !files.generations()?.is_empty() {
+        return Err(ShelfError::NotACopy { folder: folder.display().to_string() });
+    }
+    let _lock = Lock::acquire(&files, Task::Maintenance)?;
+
+    let there = shelf.versions()?;
+    let chosen = settings.version.map_or_else(|| there.last().copied(), |v| there.contains(&v).then_some(v));
+    let Some(version) = chosen else {
+        return Err(ShelfError::Nothing {
+            place: shelf.place().to_owned(),
+            version: settings.version,
+            there,
+        });
+    };
+    let (publication, key, key_is_new) = trusted(shelf, version, state.as_ref(), settings).await?;
+    admissible(shelf, folder, &publication, state.as_ref(), settings)?;
+    check_names(&publication)?;
+
+    let listed =
+        files.generations()?.pop().map(|latest| Manifest::read(&files, latest)).transpose()?.flatten();
+    let here: BTreeMap<String, FileEntry> =
+        listed.iter().flat_map(Manifest::files).map(|entry| (entry.file.clone(), entry.clone())).collect();
+    let missing = missing(&files, &publication, &here).await?;
+    let all = publication.files.iter().map(|entry| entry.bytes).sum();
+    let bytes_fetched: u64 = missing.iter().map(|entry| entry.bytes).sum();
+    let done = std::sync::atomic::AtomicU64::new(all - bytes_fetched);
+    progress(all - bytes_fetched, all);
+    stream::iter(missing.iter().map(|entry| fetch(shelf, &files, entry)))
+        .buffer_unordered(AT_ONCE)
+        .try_for_each(|bytes| {
+            progress(done.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes, all);
+            std::future::ready(Ok(()))
+        })
+        .await?;
+
+    let card = small(shelf, &publication.card, MOST_CARD).await?;
+    if settings.version.is_none() && shelf.read(CARD, MOST_CARD).await?.as_ref() != Some(&card) {
+        let what = "it is not the card of the latest publication".to_owned();
+        return Err(ShelfError::Tampered { file: CARD.into(), what });
+    }
+    let text = small(shelf, &publication.manifest, MOST_BYTES).await?;
+    check_manifest(&files, &publication, &text)?;
+    files.put(CARD, &card)?;
+    let pulled = State {
+        from: shelf.place().to_owned(),
+        database: publication.database.clone(),
+        version,
+        key: key.to_pem()?,
+    };
+    // Before the manifest: a pull that dies between the two is then one that is not finished, of a database that is ours.
+    let text_of_state = serde_json::to_vec_pretty(&pulled).map_err(StoreError::damaged(folder))?;
+    files.put(STATE, &text_of_state)?;
+    // The commit. A manifest of the same number and another text is of another database.
+    files.put(&manifest_name(version), &text)?;
+    let other = state.as_ref().is_some_and(|state| state.database != publication.database);
+    let stale = files.generations()?.into_iter().filter(|g| *g > version || (other && *g != version));
+    for generation in stale {
+        files.remove(&manifest_name(generation))?;
+    }
+    maintenance::vacuum(
+        &Database::open(folder)?,
+        Keep { latest: SNAPSHOTS, younger: std::time::Duration::ZERO },
+        false,
+    )?;
+    Ok(Pulled {
+        version,
+        before: state.map(|state| state.version),
+        published_at: publication.published_at,
+        key: key.fingerprint(),
+        key_is_new,
+        files: publication.files.len(),
+        bytes: all,
+        files_fetched: missing.len(),
+        bytes_fetched,
+    })
+}
+
+fn read_state(files: &Files) -> Result<Option<State>, StoreError> {
+    let path = files.folder().join(STATE);
+    files
+        .get(STATE)?
+        .map(|text| serde_json::from_slice(&text).map_err(StoreError::damaged(&path)))
+        .transpose()
+}
+
+/// The publication, its signature checked with a key that is trusted, and whether it is trusted for the first time.
+async fn trusted(
+    shelf: &Shelf,
+    version: u64,
+    state: Option<&State>,
+    settings: &PullSettings,
+) -> Result<(Publication, PublicKey, bool), ShelfError> {
+    let missing = |file: String| ShelfError::Tampered { file, what: "it is not there".into() };
+    let read = async |name: String, most| shelf.read(&name, most).await?.ok_or_else(|| missing(name));
+    let text = read(publication::name(version), MOST_BYTES).await?;
+    let signature = read(publication::signature_name(version), SMALL).await?;
+    let offered = read(publication::key_name(version), SMALL).await?;
+    let offered = PublicKey::from_pem(&String::from_utf8_lossy(&offered), &publication::key_name(version))?;
+    let pinned = state.map(|state| PublicKey::from_pem(&state.key, STATE)).transpose()?;
+    let foreign = |trusted: &PublicKey, offered: &PublicKey| ShelfError::ForeignKey {
+        place: shelf.place().to_owned(),
+        offered: offered.fingerprint(),
+        trusted: trusted.fingerprint(),
+    };
+    let key = match (&settings.key, &pinned) {
+        (Some(given), Some(pinned)) if given != pinned && !settings.accept_key => {
+            return Err(foreign(pinned, given));
+        }
+        (Some(given), _) => given.clone(),
+        (None, Some(_)) if settings.accept_key => offered.clone(),
+        (None, Some(pinned)) => pinned.clone(),
+        (None, None) => offered.clone(),
+    };
+    if key != offered {
+        return Err(foreign(&key, &offered));
+    }
+    let key_is_new = settings.key.is_none() && pinned.as_ref() != Some(&key);
+    Ok((Publication::verified(&text, &signature, &key, version)?, key, key_is_new))
+}
+
+/// Whether the publication may take the place of what is here.
+fn admissible(
+    shelf: &Shelf,
+    folder: &Path,
+    publication: &Publication,
+    state: Option<&State>,
+    settings: &PullSettings,
+) -> Result<(), ShelfError> {
+    let Some(state) = state else { return Ok(()) };
+    if state.database != publication.database {
+        return if settings.replace {
+            Ok(())
+        } else {
+            Err(ShelfError::OtherDatabase {
+                place: shelf.place().to_owned(),
+                offered: publication.database.clone(),
+                folder: folder.display().to_string(),
+                here: state.database.clone(),
+            })
+        };
+    }
+    if publication.version < state.version && !settings.accept_rollback {
+        let (offered, here) = (publication.version, state.version);
+        return Err(ShelfError::Rollback { place: shelf.place().to_owned(), offered, here });
+    }
+    Ok(())
+}
+
+/// A signed list is trusted, and yet it can only name the places of files of a database.
+fn check_names(publication: &Publication) -> Result<(), ShelfError> {
+    let wrong = |entry: &FileEntry| ShelfError::Tampered {
+        file: entry.file.clone(),
+        what: "that is no place of a file of a database".into(),
+    };
+    let is_content = |file: &str| match file.split('/').collect::<Vec<_>>()[..] {
+        [folder, name] => CONTENT_FOLDERS.contains(&folder) && !name.is_empty() && !name.starts_with('.'),
+        _ => false,
+    };
+    if let Some(entry) = publication.files.iter().find(|entry| !is_content(&entry.file)) {
+        return Err(wrong(entry));
+    }
+    if publication.manifest.file != manifest_name(publication.version) {
+        return Err(wrong(&publication.manifest));
+    }
+    if publication.card.file != publication::card_name(publication.version) {
+        return Err(wrong(&publication.card));
+    }
+    Ok(())
+}
+
+/// The files that are not here yet. What the manifest here names was checked when it came.
+async fn missing(
+    files: &Files,
+    publication: &Publication,
+    here: &BTreeMap<String, FileEntry>,
+) -> Result<Vec<FileEntry>, ShelfError> {
+    let (files, entries, here) = (files.clone(), publication.files.clone(), here.clone());
+    let missing = blocking(move || {
+        let mut missing: BTreeMap<String, FileEntry> = BTreeMap::new();
+        for entry in entries {
+            let path = files.folder().join(&entry.file);
+            let same_length = entry.verify_length(&path).is_ok();
+            let known = here.get(&entry.file) == Some(&entry);
+            if !same_length || (!known && entry.verify(&path).is_err()) {
+                missing.insert(entry.file.clone(), entry);
+            }
+        }
+        Ok(missing)
+    });
+    Ok(missing.await?.into_values().collect())
+}
+
+/// Fetches one file, checks it, and puts it into its place; returns its bytes.
+async fn fetch(shelf: &Shelf, files: &Files, entry: &FileEntry) -> Result<u64, ShelfError> {
+    let path = files.folder().join(&entry.file);
+    let parent = path.parent().unwrap_or(files.folder()).to_owned();
+    let temporary = atomic::temporary_file(&parent)?;
+    let file = temporary.as_file().try_clone().map_err(StoreError::io(&path))?;
+    shelf.fetch(entry, file).await.map_err(|error| match error {
+        ShelfError::Store(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            ShelfError::Tampered { file: entry.file.clone(), what: "it is not there".into() }
+        }
+        other => other,
+    })?;
+    let entry = entry.clone();
+    let placed = blocking({
+        let entry = entry.clone();
+        move || atomic::place_checked(temporary, &entry, &path)
+    });
+    placed.await.map_err(|error| match error {
+        StoreError::Damaged { what, .. } => ShelfError::Tampered { file: entry.file.clone(), what },
+        other => other.into(),
+    })?;
+    Ok(entry.bytes)
+}
+
+/// A small file, checked.
+async fn small(shelf: &Shelf, entry: &FileEntry, most: u64) -> Result<Vec<u8>, ShelfError> {
+    let tampered = |what: String| ShelfError::Tampered { file: entry.file.clone(), what };
+    let text = shelf.read(&entry.file, most).await?.ok_or_else(|| tampered("it is not there".into()))?;
+    match entry.is(entry.file.as_ref(), text.len() as u64, &atomic::sha256(&text)) {
+        Ok(()) => Ok(text),
+        Err(StoreError::Damaged { what, .. }) => Err(tampered(what)),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// Whether a manifest is one of the publication's database, and names its files and no others.
+fn check_manifest(files: &Files, publication: &Publication, text: &[u8]) -> Result<(), ShelfError> {
+    let file = publication.manifest.file.clone();
+    let manifest = Manifest::parse(text, files, &file)?;
+    let sorted = |entries: Vec<&FileEntry>| {
+        let mut entries: Vec<FileEntry> = entries.into_iter().cloned().collect();
+        entries.sort_unstable();
+        entries.dedup();
+        entries
+    };
+    if (manifest.generation, &manifest.id) != (publication.version, &publication.database)
+        || sorted(manifest.files().collect()) != sorted(publication.files.iter().collect())
+    {
+        let what = "it is the manifest of another database or version".to_owned();
+        return Err(ShelfError::Tampered { file, what });
+    }
+    Ok(())
+}

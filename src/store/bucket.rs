@@ -1,0 +1,263 @@
+//! A prefix in a bucket, behind calls that block: the store is used from threads that may wait.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path as FilePath;
+use std::sync::{Arc, LazyLock};
+
+use chrono::{DateTime, Utc};
+use futures_util::StreamExt;
+use object_store::path::Path;
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion, WriteMultipart};
+use tokio::runtime::Runtime;
+use url::Url;
+
+use super::StoreError;
+
+/// Longest object that is read into memory: manifests, locks, reports.
+const MOST_IN_MEMORY: u64 = 64 << 20;
+/// Bytes of a part of a large upload.
+const PART: usize = 8 << 20;
+/// Parts of one upload that are on the way at once.
+const PARTS_AT_ONCE: usize = 4;
+/// Beginnings of the names of settings in the environment.
+const SETTINGS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
+
+/// Its own threads, so that a caller may wait wherever it is.
+static RUNTIME: LazyLock<Result<Runtime, std::io::Error>> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("bucket").enable_all().build()
+});
+
+/// A prefix in a bucket.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+    url: Url,
+}
+
+/// An object of a listing.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Name below the prefix.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// When it was written.
+    pub modified: DateTime<Utc>,
+}
+
+/// What tells one state of an object from the next.
+pub type Version = UpdateVersion;
+
+impl Bucket {
+    /// A prefix by its address. Credentials, region and endpoint come from the environment, by the names that the
+    /// tools of the providers use (`AWS_ACCESS_KEY_ID`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_NAME` ...).
+    pub fn open(url: &Url) -> Result<Self, StoreError> {
+        let settings = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            let value = value.into_string().ok()?;
+            SETTINGS.iter().any(|s| name.starts_with(s)).then(|| (name.to_ascii_lowercase(), value))
+        });
+        let (store, root) =
+            object_store::parse_url_opts(url, settings).map_err(|error| failed(url, "", &error))?;
+        Ok(Self { store: Arc::from(store), root, url: url.clone() })
+    }
+
+    /// Its address.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// A small object and its version; `None` where there is none.
+    pub fn get(&self, name: &str) -> Result<Option<(Vec<u8>, Version)>, StoreError> {
+        let (store, path) = self.at(name);
+        let got = wait(async move {
+            let answer = store.get(&path).await?;
+            let version =
+                UpdateVersion { e_tag: answer.meta.e_tag.clone(), version: answer.meta.version.clone() };
+            if answer.meta.size > MOST_IN_MEMORY {
+                return Ok(Err(answer.meta.size));
+            }
+            Ok(Ok((answer.bytes().await?.to_vec(), version)))
+        });
+        match got {
+            Ok(Ok(found)) => Ok(Some(found)),
+            Ok(Err(size)) => Err(StoreError::Bucket {
+                url: self.url.to_string(),
+                what: format!("{name} has {size} bytes, at most {MOST_IN_MEMORY} are read"),
+            }),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed(name, &error)),
+        }
+    }
+
+    /// Writes a small object.
+    pub fn put(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        self.put_if(name, bytes, PutMode::Overwrite).map(drop)
+    }
+
+    /// Writes a small object unless there is one; returns whether it did.
+    pub fn create(&self, name: &str, bytes: &[u8]) -> Result<bool, StoreError> {
+        self.put_if(name, bytes, PutMode::Create)
+    }
+
+    /// Replaces a small object if it is still at this version; returns whether it did.
+    pub fn replace(&self, name: &str, bytes: &[u8], version: &Version) -> Result<bool, StoreError> {
+        self.put_if(name, bytes, PutMode::Update(version.clone()))
+    }
+
+    fn put_if(&self, name: &str, bytes: &[u8], mode: PutMode) -> Result<bool, StoreError> {
+        let (store, path) = self.at(name);
+        let payload = bytes.to_vec().into();
+        let options = PutOptions::from(mode);
+        match wait(async move { store.put_opts(&path, payload, options).await }) {
+            Ok(_) => Ok(true),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
+            Err(error) => Err(self.failed(name, &error)),
+        }
+    }
+
+    /// Writes a file, in parts where it is long.
+    pub fn upload(&self, name: &str, from: &FilePath) -> Result<(), StoreError> {
+        let io = StoreError::io;
+        let mut file = File::open(from).map_err(io(from))?;
+        let length = file.metadata().map_err(io(from))?.len();
+        if length <= PART as u64 {
+            let mut bytes = Vec::with_capacity(length as usize);
+            file.read_to_end(&mut bytes).map_err(io(from))?;
+            return self.put(name, &bytes);
+        }
+        let (store, path) = self.at(name);
+        let sent = wait(async move {
+            let mut parts = WriteMultipart::new_with_chunk_size(store.put_multipart(&path).await?, PART);
+            let mut bytes = vec![0; PART];
+            loop {
+                let read = match file.read(&mut bytes) {
+                    Ok(0) => break,
+                    Ok(read) => read,
+                    Err(error) => {
+                        parts.abort().await?;
+                        return Ok(Err(error));
+                    }
+                };
+                parts.wait_for_capacity(PARTS_AT_ONCE).await?;
+                parts.write(&bytes[..read]);
+            }
+            parts.finish().await?;
+            Ok(Ok(()))
+        });
+        sent.map_err(|error| self.failed(name, &error))?.map_err(io(from))
+    }
+
+    /// Copies an object to a file of at most `most` bytes.
+    pub fn download(&self, name: &str, to: &mut File, most: u64) -> Result<(), StoreError> {
+        let (store, path) = self.at(name);
+        let mut to = to.try_clone().map_err(StoreError::io(FilePath::new(name)))?;
+        let got = wait(async move {
+            let mut pieces = store.get(&path).await?.into_stream();
+            let mut left = most;
+            while let Some(piece) = pieces.next().await {
+                let piece = piece?;
+                let Some(rest) = left.checked_sub(piece.len() as u64) else { return Ok(Err(None)) };
+                left = rest;
+                if let Err(error) = to.write_all(&piece) {
+                    return Ok(Err(Some(error)));
+                }
+            }
+            Ok(Ok(()))
+        });
+        match got {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(None)) => Err(StoreError::Bucket {
+                url: self.url.to_string(),
+                what: format!("{name} is longer than the {most} bytes that are stated"),
+            }),
+            Ok(Err(Some(source))) => Err(StoreError::Io { path: name.into(), source }),
+            Err(error) => Err(self.failed(name, &error)),
+        }
+    }
+
+    /// What lies below a folder of the prefix.
+    pub fn list(&self, folder: &str) -> Result<Vec<Listed>, StoreError> {
+        let (store, path) = self.at(folder);
+        let root = self.root.clone();
+        let listed = wait(async move {
+            let mut all = Vec::new();
+            let mut objects = store.list(Some(&path));
+            while let Some(object) = objects.next().await {
+                let object = object?;
+                let name = object.location.as_ref();
+                let name = name.strip_prefix(root.as_ref()).unwrap_or(name).trim_start_matches('/');
+                all.push(Listed {
+                    name: name.to_owned(),
+                    bytes: object.size,
+                    modified: object.last_modified,
+                });
+            }
+            Ok(all)
+        });
+        listed.map_err(|error| self.failed(folder, &error))
+    }
+
+    /// Removes an object; that it is not there is no error.
+    pub fn remove(&self, name: &str) -> Result<(), StoreError> {
+        let (store, path) = self.at(name);
+        match wait(async move { store.delete(&path).await }) {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.failed(name, &error)),
+        }
+    }
+
+    fn at(&self, name: &str) -> (Arc<dyn ObjectStore>, Path) {
+        let parts = name.split('/').filter(|part| !part.is_empty());
+        let path = parts.fold(self.root.clone(), |path, part| path.join(part));
+        (Arc::clone(&self.store), path)
+    }
+
+    fn failed(&self, name: &str, error: &Error) -> StoreError {
+        failed(&self.url, name, error)
+    }
+}
+
+fn failed(url: &Url, name: &str, error: &Error) -> StoreError {
+    StoreError::Bucket {
+        url: url.to_string(),
+        what: format!("{name}: {}", without_queries(&error.to_string())),
+    }
+}
+
+/// A text without what follows a question mark in an address: it may be a signature.
+fn without_queries(text: &str) -> String {
+    let mut words = text.split(' ').map(|word| match word.split_once('?') {
+        Some((address, query)) if !query.is_empty() => format!("{address}?..."),
+        _ => word.to_owned(),
+    });
+    let first = words.next().unwrap_or_default();
+    words.fold(first, |text, word| text + " " + &word)
+}
+
+/// Runs on the bucket's own threads and waits for the end.
+fn wait<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    let generic = |what: &str| Error::Generic { store: "bucket", source: what.to_owned().into() };
+    let runtime = RUNTIME.as_ref().map_err(|error| generic(&error.to_string()))?;
+    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    runtime.spawn(async move {
+        // Nobody waits any more only if the caller is gone.
+        let _ = send.send(work.await);
+    });
+    receive.recv().map_err(|_| generic("the request was given up"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signatures_are_not_told() {
+        let text = "GET https://x.example/c/a?sig=SECRET&se=2 failed: 403?";
+        assert_eq!(without_queries(text), "GET https://x.example/c/a?... failed: 403?");
+    }
+}

@@ -1,0 +1,370 @@
+//! What keeps a database small: compaction, vacuum, and joining several into one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use arrow::array::BooleanArray;
+use arrow::compute::filter_record_batch;
+use serde::Serialize;
+
+use super::database::{Database, RowRef};
+use super::files::{CONTENT_FOLDERS, FileEntry, manifest_name};
+use super::known::Live;
+use super::lock::Lock;
+use super::manifest::{IndexEntry, Manifest, ShardEntry};
+use super::{Files, StoreError, Task, atomic, shard};
+
+/// A database with fewer shards, not yet committed.
+#[derive(Debug)]
+pub struct Compacted {
+    /// The shards after it.
+    pub shards: Vec<ShardEntry>,
+    /// By shard before: the places of its rows after it; none for a row that is replaced by a later one.
+    places: Vec<Vec<Option<RowRef>>>,
+}
+
+/// What a compaction did.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Compaction {
+    /// Shards before.
+    pub shards_before: usize,
+    /// Shards after.
+    pub shards: usize,
+    /// Rows that a later one had replaced.
+    pub rows_dropped: u64,
+    /// Bytes of the shards before.
+    pub bytes_before: u64,
+    /// Bytes of the shards after.
+    pub bytes: u64,
+}
+
+impl Compacted {
+    /// Where a row lies after it.
+    pub fn place(&self, before: RowRef) -> Option<RowRef> {
+        *self.places.get(before.shard as usize)?.get(before.row as usize)?
+    }
+}
+
+/// Writes neighbouring shards of fewer than `rows` rows as one, up to that length, without the rows that later ones
+/// have replaced. `None` where that would change nothing. `progress` gets (rows done, rows in all).
+pub fn compact(
+    db: &Database,
+    rows: u64,
+    progress: &dyn Fn(u64, u64),
+) -> Result<Option<Compacted>, StoreError> {
+    let before = &db.manifest().shards;
+    let runs = runs(before, rows.max(1));
+    if runs.iter().all(|run| run.len() == 1) {
+        return Ok(None);
+    }
+    let live: BTreeSet<RowRef> = db.live()?.places().collect();
+    let all = db.manifest().rows();
+    let mut done = 0;
+    let mut shards: Vec<ShardEntry> = Vec::new();
+    let mut places = vec![Vec::new(); before.len()];
+    for run in runs {
+        let number = shards.len() as u32;
+        if let [only] = run[..] {
+            places[only] =
+                (0..before[only].rows as u32).map(|row| Some(RowRef { shard: number, row })).collect();
+            shards.push(before[only].clone());
+            done += before[only].rows;
+            continue;
+        }
+        let mut next = 0;
+        let mut parts = Vec::new();
+        for &shard in &run {
+            parts.push((shard, shard::read_batches(db.files(), &before[shard])?));
+        }
+        let batches = parts.into_iter().flat_map(|(shard, batches)| batches.map(move |batch| (shard, batch)));
+        let kept = batches.map(|(shard, batch)| {
+            let batch = batch?;
+            let first = places[shard].len() as u32;
+            let keep: BooleanArray = (0..batch.num_rows() as u32)
+                .map(|row| Some(live.contains(&RowRef { shard: shard as u32, row: first + row })))
+                .collect();
+            places[shard].extend(keep.iter().map(|keep| {
+                (keep == Some(true)).then(|| {
+                    next += 1;
+                    RowRef { shard: number, row: next - 1 }
+                })
+            }));
+            done += batch.num_rows() as u64;
+            progress(done, all);
+            filter_record_batch(&batch, &keep).map_err(StoreError::damaged(db.folder()))
+        });
+        let entry = shard::write_batches(db.files(), kept)?;
+        // All of it may have been replaced.
+        if entry.rows > 0 {
+            shards.push(entry);
+        }
+    }
+    Ok(Some(Compacted { shards, places }))
+}
+
+/// Neighbouring shards that together have at most so many rows.
+fn runs(shards: &[ShardEntry], most: u64) -> Vec<Vec<usize>> {
+    let mut runs: Vec<Vec<usize>> = Vec::new();
+    let mut rows = u64::MAX;
+    for (i, shard) in shards.iter().enumerate() {
+        match runs.last_mut() {
+            Some(run) if rows.saturating_add(shard.rows) <= most => {
+                run.push(i);
+                rows += shard.rows;
+            }
+            _ => {
+                runs.push(vec![i]);
+                rows = shard.rows;
+            }
+        }
+    }
+    runs
+}
+
+/// Makes a compaction the state of the database, with the index that fits it.
+pub fn commit_compacted(
+    db: &mut Database,
+    compacted: &Compacted,
+    index: Option<&IndexEntry>,
+) -> Result<Compaction, StoreError> {
+    let before = db.manifest().clone();
+    db.commit(|manifest| {
+        if manifest.shards != before.shards || manifest.index != before.index {
+            return Err(StoreError::Changed { path: db_path(&before) });
+        }
+        manifest.shards.clone_from(&compacted.shards);
+        manifest.index = index.cloned();
+        Ok(())
+    })?;
+    let bytes = |manifest: &Manifest| manifest.shards.iter().map(|s| s.entry.bytes).sum();
+    Ok(Compaction {
+        shards_before: before.shards.len(),
+        shards: compacted.shards.len(),
+        rows_dropped: before.rows() - db.manifest().rows(),
+        bytes_before: bytes(&before),
+        bytes: bytes(db.manifest()),
+    })
+}
+
+fn db_path(manifest: &Manifest) -> std::path::PathBuf {
+    manifest_name(manifest.generation).into()
+}
+
+/// Which snapshots a vacuum keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// So many of the latest, at least one.
+    pub latest: usize,
+    /// And all of this age or younger; files younger than this are kept as well, because a writer may be about to
+    /// commit them.
+    pub younger: Duration,
+}
+
+/// What a vacuum did, or would do.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Vacuumed {
+    /// Snapshots kept.
+    pub snapshots: usize,
+    /// Snapshots removed.
+    pub snapshots_removed: usize,
+    /// Other files removed.
+    pub files_removed: usize,
+    /// Their bytes.
+    pub bytes_removed: u64,
+}
+
+/// Removes old snapshots and the files that none of those kept names. Manifests go first, so that a vacuum that dies
+/// leaves snapshots whole.
+pub fn vacuum(db: &Database, keep: Keep, dry_run: bool) -> Result<Vacuumed, StoreError> {
+    let files = db.files();
+    let generations = files.generations()?;
+    let oldest_kept = generations.len().saturating_sub(keep.latest.max(1));
+    let now = SystemTime::now();
+    let is_young = |time: SystemTime| now.duration_since(time).is_ok_and(|age| age <= keep.younger);
+    let mut vacuumed = Vacuumed::default();
+    let mut named: BTreeSet<String> = BTreeSet::new();
+    let mut old = Vec::new();
+    for (i, generation) in generations.iter().enumerate() {
+        // A manifest that cannot be read is not a reason to remove what it may name, unless it goes itself.
+        let manifest = Manifest::read(files, *generation);
+        let kept = i >= oldest_kept
+            || manifest.as_ref().is_ok_and(|m| m.as_ref().is_some_and(|m| is_young(m.committed_at.into())));
+        if !kept {
+            old.push(*generation);
+            continue;
+        }
+        if let Some(manifest) = manifest? {
+            vacuumed.snapshots += 1;
+            named.extend(manifest.files().map(|entry| entry.file.clone()));
+        }
+    }
+    vacuumed.snapshots_removed = old.len();
+    if !dry_run {
+        for generation in old {
+            files.remove(&manifest_name(generation))?;
+        }
+    }
+    for folder in CONTENT_FOLDERS {
+        for present in files.list(folder)? {
+            if named.contains(&present.file) || is_young(present.modified) {
+                continue;
+            }
+            vacuumed.files_removed += 1;
+            vacuumed.bytes_removed += present.bytes;
+            if !dry_run {
+                files.remove(&present.file)?;
+            }
+        }
+        // What was fetched of a bucket and is not there any more.
+        if files.bucket().is_some() && !dry_run {
+            for present in files.list_mirror(folder)? {
+                if !named.contains(&present.file) {
+                    files.remove_from_mirror(&present.file)?;
+                }
+            }
+        }
+    }
+    Ok(vacuumed)
+}
+
+/// What joining did.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Merged {
+    /// Databases that were joined.
+    pub sources: usize,
+    /// Shards that were added; those that were there already count not.
+    pub shards: usize,
+    /// Rows in them.
+    pub rows: u64,
+}
+
+/// Adds the shards of other databases, and what waits in them, in one commit. Of a repository that several hold, the
+/// row that was made last is live. What is there already is not added again.
+pub fn merge(
+    into: &mut Database,
+    sources: &[Database],
+    progress: &dyn Fn(u64, u64),
+) -> Result<Merged, StoreError> {
+    let here: BTreeSet<String> =
+        into.manifest().shards.iter().map(|shard| shard.entry.sha256.clone()).collect();
+    let mut new: BTreeMap<String, ShardEntry> = BTreeMap::new();
+    let mut waiting = Vec::new();
+    let all = sources.iter().map(|source| source.manifest().rows()).sum();
+    let mut done = 0;
+    for source in sources {
+        for shard in &source.manifest().shards {
+            if !here.contains(&shard.entry.sha256) && !new.contains_key(&shard.entry.sha256) {
+                copy(source.files(), &shard.entry, into.files())?;
+                new.insert(shard.entry.sha256.clone(), shard.clone());
+            }
+            done += shard.rows;
+            progress(done, all);
+        }
+        waiting.extend(source.waiting(super::Partition::WHOLE)?);
+    }
+    // In the order of the sources.
+    let in_order = sources.iter().flat_map(|source| &source.manifest().shards);
+    let mut shards: Vec<ShardEntry> = in_order.filter_map(|shard| new.remove(&shard.entry.sha256)).collect();
+    let merged =
+        Merged { sources: sources.len(), shards: shards.len(), rows: shards.iter().map(|s| s.rows).sum() };
+    // What waits somewhere and was read elsewhere waits no more.
+    let mut live = Live::default();
+    for shard in into.manifest().shards.iter().chain(&shards) {
+        for batch in shard::read_keys(into.files(), shard)? {
+            batch?.iter().for_each(|key| live.add(key, RowRef { shard: 0, row: 0 }));
+        }
+    }
+    waiting.extend(into.waiting(super::Partition::WHOLE)?);
+    waiting.retain(|w| live.of(&w.hub_id).is_none_or(|known| known.crawled_at < w.since));
+    waiting.sort_by(|a, b| (&a.hub_id, a.since).cmp(&(&b.hub_id, b.since)));
+    waiting.dedup_by(|a, b| a.hub_id == b.hub_id);
+    let list = if waiting.is_empty() { None } else { Some(shard::write_waiting(into.files(), &waiting)?) };
+    if shards.is_empty() && list.is_none() && into.manifest().waiting.is_empty() {
+        return Ok(merged);
+    }
+    let shards = std::mem::take(&mut shards);
+    into.commit(|manifest| {
+        manifest.shards.extend(shards.iter().cloned());
+        manifest.waiting.clear();
+        manifest.waiting.extend(list.clone().map(|list| (super::Partition::WHOLE.to_string(), list)));
+        Ok(())
+    })?;
+    Ok(merged)
+}
+
+/// Copies a file from one database to another, checking it on the way.
+pub fn copy(from: &Files, entry: &FileEntry, to: &Files) -> Result<(), StoreError> {
+    let path = from.local(entry)?;
+    let (folder, extension) = (entry.file.split('/').next(), entry.file.rsplit('.').next());
+    let written = to.add(folder.unwrap_or_default(), extension.unwrap_or_default(), |out| {
+        let mut source = std::fs::File::open(&path).map_err(StoreError::io(&path))?;
+        std::io::copy(&mut source, out).map_err(StoreError::io(&path)).map(drop)
+    })?;
+    // A file that is not what it should be is not named by anything, and goes with the next vacuum.
+    entry.is(&path, written.bytes, &written.sha256)
+}
+
+/// Brings a database of format 3 to this format: its shards are as they were, the index has to be built anew.
+pub fn migrate(folder: &std::path::Path) -> Result<Manifest, StoreError> {
+    #[derive(serde::Deserialize)]
+    struct Old {
+        format_version: u32,
+        extraction_version: u32,
+        shards: Vec<ShardEntry>,
+        waiting: Option<ShardEntry>,
+    }
+    let files = Files::open(folder.into())?;
+    if files.get(super::manifest::OLD_MANIFEST)?.is_none() {
+        return Manifest::latest(&files);
+    }
+    let _lock = Lock::acquire(&files, Task::Maintenance)?;
+    let path = folder.join(super::manifest::OLD_MANIFEST);
+    let Some(text) = files.get(super::manifest::OLD_MANIFEST)? else { return Manifest::latest(&files) };
+    let old: Old = serde_json::from_slice(&text).map_err(StoreError::damaged(&path))?;
+    let version = |what, found, supported| StoreError::Version { path: path.clone(), what, found, supported };
+    if old.format_version != 3 {
+        return Err(version("format", old.format_version, super::manifest::FORMAT_VERSION));
+    }
+    let extraction = crate::signals::fingerprint::EXTRACTION_VERSION;
+    if old.extraction_version != extraction {
+        return Err(version("extraction", old.extraction_version, extraction));
+    }
+    let mut manifest = Manifest::new();
+    let is_inside = |file: &str| !file.starts_with('/') && !file.split('/').any(|part| part == "..");
+    let adopt = |shard: &ShardEntry, to: &str| {
+        if !is_inside(&shard.entry.file) {
+            return Err(StoreError::damaged(&path)(format!("{:?} leaves the database", shard.entry.file)));
+        }
+        std::fs::create_dir_all(folder.join(to)).map_err(StoreError::io(folder))?;
+        // Linked under its new name: until the commit the old database stays as it is.
+        let from = folder.join(&shard.entry.file);
+        shard.entry.verify(&from)?;
+        let name = format!("{to}/{}.parquet", shard.entry.sha256.get(..32).unwrap_or_default());
+        let link = folder.join(&name);
+        match std::fs::hard_link(&from, &link) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(_) => drop(std::fs::copy(&from, &link).map_err(StoreError::io(&link))?),
+            Ok(()) => {}
+        }
+        Ok(ShardEntry { entry: FileEntry { file: name, ..shard.entry.clone() }, rows: shard.rows })
+    };
+    for shard in &old.shards {
+        manifest.shards.push(adopt(shard, "shards")?);
+    }
+    if let Some(waiting) = &old.waiting {
+        manifest.waiting.insert(super::Partition::WHOLE.to_string(), adopt(waiting, "waiting")?);
+    }
+    atomic::sync_folder(&folder.join("shards"))?;
+    manifest.generation = 1;
+    if !files.create_manifest(1, &manifest.to_text())? {
+        return Err(StoreError::Changed { path: folder.to_owned() });
+    }
+    // From here on the new manifest counts. What is left of the old layout, if this is cut short, does no harm.
+    files.remove(super::manifest::OLD_MANIFEST)?;
+    for old in old.shards.iter().chain(&old.waiting) {
+        files.remove(&old.entry.file)?;
+    }
+    let _ = std::fs::remove_dir_all(folder.join("index"));
+    let _ = std::fs::remove_file(folder.join("writer.lock"));
+    Ok(manifest)
+}
