@@ -26,15 +26,15 @@ pub(crate) enum Refusal {
     #[error("Moved to {to}")]
     Renamed { to: String },
     #[error(
-        "Access to model {0} is restricted. You must have access to it and be authenticated to access it. \
+        "Access to {spoken} is restricted. You must have access to it and be authenticated to access it. \
          Please log in."
     )]
-    GatedAnonymous(String),
+    GatedAnonymous { spoken: String },
     #[error(
-        "Access to model {0} is restricted and you are not in the authorized list. Visit \
-         https://huggingface.co/{0} to ask for access."
+        "Access to {spoken} is restricted and you are not in the authorized list. Visit \
+         https://huggingface.co/{id} to ask for access."
     )]
-    GatedForeign(String),
+    GatedForeign { spoken: String, id: String },
     #[error("Access to this resource is disabled.")]
     Disabled,
     #[error("Invalid rev id: {0}")]
@@ -53,6 +53,19 @@ pub(crate) enum Refusal {
     /// The address of a redirect is needed in full.
     #[error("Forbidden")]
     Forbidden,
+    /// To someone who is known, and may not write here.
+    #[error("{0}")]
+    NotWritable(&'static str),
+    /// It exists already.
+    #[error("{0}")]
+    Conflict(String),
+    /// The parent of a commit is not the head any more.
+    #[error("A commit has happened since. Please refresh and try again.")]
+    Outrun,
+    #[error("{0}")]
+    NothingToDelete(String),
+    #[error("Object {0} is not stored")]
+    NotStored(String),
     #[error("The upstream timed out")]
     HeavyPage,
     #[error("{0} has changed since the folder was scanned")]
@@ -64,13 +77,19 @@ pub(crate) enum Refusal {
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Unauthenticated { .. } | Self::GatedAnonymous(_) => StatusCode::UNAUTHORIZED,
+            Self::Unauthenticated { .. } | Self::GatedAnonymous { .. } => StatusCode::UNAUTHORIZED,
             Self::RepoNotFound
             | Self::RevisionNotFound(_)
             | Self::EntryNotFound { .. }
+            | Self::NothingToDelete(_)
+            | Self::NotStored(_)
             | Self::UnknownRoute => StatusCode::NOT_FOUND,
             Self::Renamed { .. } => StatusCode::TEMPORARY_REDIRECT,
-            Self::GatedForeign(_) | Self::Disabled | Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::GatedForeign { .. } | Self::Disabled | Self::Forbidden | Self::NotWritable(_) => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Outrun => StatusCode::PRECONDITION_FAILED,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -82,9 +101,9 @@ impl Refusal {
     fn code(&self) -> Option<&'static str> {
         match self {
             Self::Unauthenticated { with_code: true } | Self::RepoNotFound => Some("RepoNotFound"),
-            Self::GatedAnonymous(_) | Self::GatedForeign(_) => Some("GatedRepo"),
+            Self::GatedAnonymous { .. } | Self::GatedForeign { .. } => Some("GatedRepo"),
             Self::RevisionNotFound(_) => Some("RevisionNotFound"),
-            Self::EntryNotFound { .. } => Some("EntryNotFound"),
+            Self::EntryNotFound { .. } | Self::NothingToDelete(_) => Some("EntryNotFound"),
             _ => None,
         }
     }
