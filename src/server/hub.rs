@@ -126,13 +126,14 @@ async fn dispatch(
         }
         Route::Repo(route) => route,
     };
-    if let Action::Write(action) = &route.action {
-        return write::answer(ask, route, action, method, body).await;
-    }
-    let repo = match ask.find(&route.id) {
-        Err(Refusal::Renamed { to }) => return Err(Refusal::Renamed { to: moved(ask, route, &to) }),
-        found => found?,
+    let with_address = |refusal| match refusal {
+        Refusal::Renamed { to } => Refusal::Renamed { to: moved(ask, route, &to) },
+        other => other,
     };
+    if let Action::Write(action) = &route.action {
+        return write::answer(ask, route, action, method, body).await.map_err(with_address);
+    }
+    let repo = ask.find(&route.id).map_err(with_address)?;
     let repo = match route.action.revision() {
         Some(revision) if repo.written.is_some() => at_revision(repo, revision).await?,
         _ => repo,

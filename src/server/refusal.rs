@@ -59,6 +59,9 @@ pub(crate) enum Refusal {
     /// It exists already.
     #[error("{0}")]
     Conflict(String),
+    /// A repository exists already; clients go on with its address.
+    #[error("You already created this dataset repo")]
+    Exists { url: String },
     /// The parent of a commit is not the head any more.
     #[error("A commit has happened since. Please refresh and try again.")]
     Outrun,
@@ -88,7 +91,7 @@ impl Refusal {
             Self::GatedForeign { .. } | Self::Disabled | Self::Forbidden | Self::NotWritable(_) => {
                 StatusCode::FORBIDDEN
             }
-            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Conflict(_) | Self::Exists { .. } => StatusCode::CONFLICT,
             Self::Outrun => StatusCode::PRECONDITION_FAILED,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -117,9 +120,12 @@ impl Refusal {
             return reply::redirect(self.status(), to);
         }
         let message = self.to_string();
-        let mut answer = match bucket {
-            Bucket::Api => reply::json(self.status(), &json!({ "error": message })),
-            Bucket::Resolvers | Bucket::Pages => reply::text(self.status(), &message),
+        let mut answer = match (bucket, self) {
+            (Bucket::Api, Self::Exists { url }) => {
+                reply::json(self.status(), &json!({ "error": message, "url": url }))
+            }
+            (Bucket::Api, _) => reply::json(self.status(), &json!({ "error": message })),
+            (Bucket::Resolvers | Bucket::Pages, _) => reply::text(self.status(), &message),
         };
         let headers = answer.headers_mut();
         if message.is_ascii() {

@@ -238,13 +238,9 @@ async fn a_dataset_is_created_filled_and_read_back() {
         (&tree[0]["lastCommit"]["title"], &tree[4]["lastCommit"]["id"]),
         (&json!("initial commit"), &json!(head))
     );
-    let found = world.send(
-        Method::POST,
-        &format!("/api/datasets/{ID}/paths-info/main"),
-        READER,
-        "paths=d/m.bin&paths=x",
-    );
-    assert_eq!(found.await.json()[0]["lfs"]["size"], model.len());
+    let target = format!("/api/datasets/{ID}/paths-info/main");
+    let found = world.send(Method::POST, &target, READER, "paths=d/m.bin&paths=x").await;
+    assert_eq!(found.json()[0]["lfs"]["size"], model.len());
 
     let small = world.get(&format!("/datasets/{ID}/resolve/main/README.md")).await;
     assert_eq!((small.status, small.header("x-repo-commit")), (307, head));
@@ -397,7 +393,9 @@ async fn only_those_write_who_may() {
     ] {
         assert_eq!(world.post("/api/repos/create", token, &new(org)).await.status, status, "{token} {org}");
     }
-    assert_eq!(world.post("/api/repos/create", ACME, &new("acme")).await.status, 409);
+    let again = world.post("/api/repos/create", ACME, &new("acme")).await;
+    let url = format!("{}/datasets/acme/x", world.running().hub_url());
+    assert_eq!((again.status, again.json()["url"].as_str()), (409, Some(&*url)));
     assert_eq!(world.post("/api/repos/create", ACME, &new("Acme")).await.status, 403, "names are exact");
     assert_eq!(world.post("/api/repos/create", WRITER, &new("..")).await.status, 400);
     let model = json!({ "name": "acme/model", "type": "model" });

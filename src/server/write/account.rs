@@ -70,12 +70,15 @@ pub(crate) async fn create(ask: &Ask<'_>, body: Body) -> Result<Response, Refusa
         return Err(Refusal::BadRequest(format!("Invalid repository name: {org}/{name}")));
     }
     // The folder's datasets and their former names are taken.
+    let url = format!("{}/{}", ask.shared.hub_url, escape_path(&id));
     if !matches!(ask.catalogue.find(&id), Found::Nothing) {
-        return Err(Refusal::Conflict("You already created this dataset repo".to_owned()));
+        return Err(Refusal::Exists { url });
     }
     let private = new.private.unwrap_or(new.visibility.as_deref() == Some("private"));
-    let repo = blocking(move || store.create(&id, private)).await?;
-    let url = format!("{}/{}", ask.shared.hub_url, escape_path(&repo.id));
+    let repo = match blocking(move || store.create(&id, private)).await {
+        Err(Refusal::Conflict(_)) => return Err(Refusal::Exists { url }),
+        created => created?,
+    };
     let answer = json!({ "url": url, "name": repo.name(), "id": repo.object_id });
     Ok(reply::json(StatusCode::OK, &answer))
 }

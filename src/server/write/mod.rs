@@ -41,9 +41,8 @@ pub(crate) async fn answer(
         return Err(Refusal::MethodNotAllowed);
     }
     let store = permitted(ask, &route.id)?;
-    let repo = match store.find(&route.id) {
-        Found::Repo(repo) => repo,
-        _ => return Err(not_written(ask, &route.id)),
+    let Found::Repo(repo) = store.find(&route.id) else {
+        return Err(not_written(ask, &route.id));
     };
     match action {
         WriteAction::Preupload { revision } => commit::preupload(&repo, revision, body).await,

@@ -131,7 +131,7 @@ impl Store {
         let put = Operation::Put { path: ".gitattributes".to_owned(), stored: Stored { size, sha256, git } };
         let change = apply::apply(&BTreeMap::new(), vec![put]).map_err(misfit)?;
         self.change(id, |found| match found {
-            Some(_) => Err(Refusal::Conflict("You already created this dataset repo".to_owned())),
+            Some(_) => Err(Refusal::Conflict(format!("{id} exists"))),
             None => Ok(Log::begin(id, private, change, note("initial commit".to_owned(), String::new()))),
         })
     }
