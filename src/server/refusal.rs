@@ -73,7 +73,7 @@ pub(crate) enum Refusal {
     HeavyPage,
     #[error("{0} has changed since the folder was scanned")]
     Changed(String),
-    #[error("The file cannot be read")]
+    #[error("A file cannot be read or written")]
     Unreadable(#[from] io::Error),
 }
 
@@ -114,7 +114,7 @@ impl Refusal {
     /// JSON on the API, plain text elsewhere.
     pub(crate) fn answer(&self, bucket: Bucket) -> Response {
         if let Self::Unreadable(source) = self {
-            error!(error = %source, "a file of the catalogue cannot be read");
+            error!(error = %source, "a file cannot be read or written");
         }
         if let Self::Renamed { to } = self {
             return reply::redirect(self.status(), to);
