@@ -130,11 +130,11 @@ struct Deleted {
 
 /// Reads a line, and stores the file that it may hold. Blocks on the disk.
 pub(super) fn read(line: &[u8], store: &Store) -> Result<Line, Refusal> {
-    let Keyed { key, value } = serde_json::from_slice(line).map_err(malformed)?;
+    let Keyed { key, value } = serde_json::from_slice(line).map_err(|error| malformed(&error))?;
     let value = value.get();
     let operation = match key.as_ref() {
         "header" => {
-            let header: Header = serde_json::from_str(value).map_err(malformed)?;
+            let header: Header = serde_json::from_str(value).map_err(|error| malformed(&error))?;
             let words = header.summary.len() + header.description.as_ref().map_or(0, String::len);
             if header.summary.trim().is_empty() || words > MAX_WORDS {
                 return Err(Refusal::BadRequest("A commit needs a summary of at most 64 KiB".to_owned()));
@@ -142,13 +142,13 @@ pub(super) fn read(line: &[u8], store: &Store) -> Result<Line, Refusal> {
             return Ok(Line::Header(header));
         }
         "file" => {
-            let inline: Inline<'_> = serde_json::from_str(value).map_err(malformed)?;
+            let inline: Inline<'_> = serde_json::from_str(value).map_err(|error| malformed(&error))?;
             let path = checked(inline.path.clone())?;
             let stored = keep(&inline, store)?;
             let size = stored.size;
             return Ok(Line::Operation(Operation::Put { path, stored }, Some(size)));
         }
-        "lfsFile" => pointed(serde_json::from_str(value).map_err(malformed)?, store)?,
+        "lfsFile" => pointed(serde_json::from_str(value).map_err(|error| malformed(&error))?, store)?,
         "deletedFile" | "deletedEntry" => Operation::DeleteFile(deleted(value)?),
         "deletedFolder" => Operation::DeleteFolder(deleted(value)?),
         other => return Err(Refusal::BadRequest(format!("Unknown key in a commit: {other:.40}"))),
@@ -156,7 +156,7 @@ pub(super) fn read(line: &[u8], store: &Store) -> Result<Line, Refusal> {
     Ok(Line::Operation(operation, None))
 }
 
-fn malformed(error: serde_json::Error) -> Refusal {
+fn malformed(error: &serde_json::Error) -> Refusal {
     Refusal::BadRequest(format!("Invalid line in a commit: {error}"))
 }
 
@@ -166,7 +166,7 @@ fn checked(path: String) -> Result<String, Refusal> {
 }
 
 fn deleted(value: &str) -> Result<String, Refusal> {
-    let Deleted { path } = serde_json::from_str(value).map_err(malformed)?;
+    let Deleted { path } = serde_json::from_str(value).map_err(|error| malformed(&error))?;
     checked(path.trim_end_matches('/').to_owned())
 }
 

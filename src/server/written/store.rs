@@ -119,17 +119,15 @@ impl Store {
 
     /// Makes a repository of one commit. Blocks on the disk, as all that follows.
     pub(crate) fn create(&self, id: &str, private: bool) -> Result<Arc<Repo>, Refusal> {
-        let patterns: String = LFS_SUFFIXES
-            .iter()
-            .map(|suffix| format!("*.{suffix} filter=lfs diff=lfs merge=lfs -text\n"))
-            .collect();
         let mut incoming = self.objects.begin()?;
-        incoming.write_all(patterns.as_bytes())?;
+        for suffix in LFS_SUFFIXES {
+            writeln!(incoming, "*.{suffix} filter=lfs diff=lfs merge=lfs -text")?;
+        }
         let size = incoming.size();
         let sha256 = self.objects.keep(incoming)?;
         let git = Some(git_oid(&self.objects.path(&sha256), size)?);
         let put = Operation::Put { path: ".gitattributes".to_owned(), stored: Stored { size, sha256, git } };
-        let change = apply::apply(&BTreeMap::new(), vec![put]).map_err(misfit)?;
+        let change = apply::apply(&BTreeMap::new(), vec![put]).map_err(|found| misfit(&found))?;
         self.change(id, |found| match found {
             Some(_) => Err(Refusal::Conflict(format!("{id} exists"))),
             None => Ok(Log::begin(id, private, change, note("initial commit".to_owned(), String::new()))),
@@ -146,7 +144,8 @@ impl Store {
             {
                 return Err(Refusal::Outrun);
             }
-            let change = apply::apply(&log.files_at(&repo.sha), draft.operations).map_err(misfit)?;
+            let change =
+                apply::apply(&log.files_at(&repo.sha), draft.operations).map_err(|found| misfit(&found))?;
             Ok(log.with(change, note(draft.title, draft.message)))
         })
     }
@@ -207,7 +206,7 @@ fn log_of(repo: &Repo) -> Result<&Log, Refusal> {
     repo.written.as_ref().map(|written| &written.log).ok_or(Refusal::RepoNotFound)
 }
 
-fn misfit(misfit: apply::Misfit) -> Refusal {
+fn misfit(misfit: &apply::Misfit) -> Refusal {
     match misfit {
         apply::Misfit::Missing(_) => Refusal::NothingToDelete(misfit.to_string()),
         apply::Misfit::Both(_) => Refusal::BadRequest(misfit.to_string()),
