@@ -12,8 +12,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use hf_hub::repository::RepoTreeEntry;
-use hf_hub::{HFClient, HFError};
+use hf_hub::repository::{CommitOperation, RepoTreeEntry};
+use hf_hub::{HFClient, HFError, RepoTypeDataset};
 use hubprint::server::{self, Running, Settings};
 use hubprint::store::atomic;
 use serde_json::json;
@@ -23,6 +23,8 @@ use tempfile::TempDir;
 const STRANGER: &str = "hf_unknown";
 /// Known, but without a grant for the gated model.
 const GUEST: &str = "hf_guest";
+/// May write the datasets of `meadow`.
+const WRITER: &str = "hf_writer";
 /// May read everything.
 const READER: &str = "hf_reader";
 
@@ -307,4 +309,67 @@ async fn what_is_missing_is_named() {
     let revision = clover.info().revision("v9").send().await;
     let Err(HFError::RevisionNotFound { revision, context, .. }) = revision else { panic!("{revision:?}") };
     assert_eq!((revision.as_str(), context.unwrap().error_code.as_deref()), ("v9", Some("RevisionNotFound")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_uploaded_changed_and_read_back() {
+    let written = tempfile::tempdir().unwrap();
+    let mut settings = Settings::default();
+    settings.tokens.insert(WRITER.to_owned(), vec!["write:meadow".to_owned()]);
+    settings.write.folder = Some(written.path().to_owned());
+    let hub = Hub::start(settings).await;
+    let client = hub.client(WRITER);
+    assert_eq!(client.whoami().send().await.unwrap().orgs.unwrap()[0].name.as_deref(), Some("meadow"));
+    let create = || client.create_repository().repo_id("meadow/prints").repo_type(RepoTypeDataset);
+    let url = create().send().await.unwrap().url;
+    assert_eq!(url, format!("{}/datasets/meadow/prints", hub.server.hub_url()));
+    assert!(matches!(create().send().await, Err(HFError::Conflict { .. })));
+    create().exist_ok(true).send().await.unwrap();
+
+    // This client knows Xet only; without it, files for LFS come inline.
+    let (shard, other) = (weights(), [1u8; 5000]);
+    let folder = tempfile::tempdir().unwrap();
+    let put = |path: &str, bytes: &[u8]| atomic::write(&folder.path().join(path), bytes).unwrap();
+    put("README.md", CARD);
+    put("shards/0.parquet", &shard);
+    put("shards/1.parquet", &other);
+    put("empty.txt", b"");
+    let prints = client.dataset("meadow", "prints");
+    let upload = || prints.upload_folder().folder_path(folder.path()).commit_message("Night 1");
+    let first = upload().send().await.unwrap().commit_oid.unwrap();
+    assert_eq!(prints.info().send().await.unwrap().sha.as_ref(), Some(&first));
+    let received = hub.server.counters().received;
+    assert_eq!((received.objects, received.commits), (4, 1));
+    assert_eq!(received.bytes as usize, CARD.len() + shard.len() + other.len());
+
+    let operations = || {
+        vec![
+            CommitOperation::add_bytes("manifest.json", &b"{}"[..]),
+            CommitOperation::delete("shards/1.parquet"),
+        ]
+    };
+    let commit =
+        || prints.create_commit().operations(operations()).commit_message("Night 2").parent_commit(&*first);
+    let second = commit().send().await.unwrap().commit_oid.unwrap();
+    assert!(commit().send().await.is_err(), "the parent is not the head any more");
+    prints.create_tag().tag("night-1").revision(&first).send().await.unwrap();
+
+    let entries: Vec<RepoTreeEntry> =
+        prints.list_tree().recursive(true).send().unwrap().try_collect().await.unwrap();
+    let files: BTreeSet<String> = entries
+        .into_iter()
+        .filter_map(|entry| if let RepoTreeEntry::File { path, .. } = entry { Some(path) } else { None })
+        .collect();
+    let expected = [".gitattributes", "README.md", "empty.txt", "manifest.json", "shards/0.parquet"];
+    assert_eq!(files, expected.map(str::to_owned).into());
+    let commits: Vec<_> = prints.list_commits().send().unwrap().try_collect().await.unwrap();
+    let ids: Vec<&str> = commits.iter().take(2).map(|commit| commit.id.as_str()).collect();
+    assert_eq!(ids, [second.as_str(), first.as_str()]);
+
+    let read = async |path: &str, revision: &str| {
+        prints.download_file_to_bytes().filename(path).revision(revision).send().await.unwrap()
+    };
+    assert_eq!(read("shards/0.parquet", "main").await, shard);
+    assert_eq!(read("shards/1.parquet", "night-1").await, &other[..]);
+    assert_eq!(read("README.md", &second).await, CARD);
 }

@@ -240,13 +240,13 @@ pub(super) struct EvalArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HubCommand {
-    /// Serve a folder of models as a Hugging Face Hub on this machine
+    /// Serve a folder of models and datasets as a Hugging Face Hub on this machine
     Serve(ServeArgs),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
-    /// Folder with models/ORG/NAME/
+    /// Folder with models/ORG/NAME/ and datasets/ORG/NAME/
     pub(super) folder: PathBuf,
     /// Port of the Hub; 0 takes a free one
     #[arg(long, default_value_t = 0)]
@@ -254,7 +254,7 @@ pub(super) struct ServeArgs {
     /// Port of the CDN; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     pub(super) cdn_port: u16,
-    /// Settings file (TOML): limits, tokens, faults, behaviour, made_up
+    /// Settings file (TOML): limits, tokens, faults, behaviour, made_up, write
     #[arg(long, value_name = "FILE")]
     pub(super) settings: Option<PathBuf>,
     /// One setting, e.g. limits.api=500; may be given several times

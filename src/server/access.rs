@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
 
-use super::catalogue::{Catalogue, Found, Gated, Repo};
+use super::catalogue::{DATASETS, Found, Gated, Repo};
 use super::refusal::Refusal;
 use super::settings::Settings;
 
@@ -27,8 +27,20 @@ impl<'a> Reader<'a> {
     fn may_read(self, id: &str) -> bool {
         match self {
             Self::Anonymous => false,
-            Self::Known { grants, .. } => grants.iter().any(|grant| grant == "*" || grant == id),
+            Self::Known { grants, .. } => {
+                grants.iter().any(|grant| grant == "*" || grant == id) || self.may_write(id)
+            }
         }
+    }
+
+    /// `write:*`, `write:org` and `write:org/name` stand among the grants of a token, and are about datasets.
+    pub(crate) fn may_write(self, id: &str) -> bool {
+        let (Self::Known { grants, .. }, Some(name)) = (self, id.strip_prefix(DATASETS)) else {
+            return false;
+        };
+        let org = name.split_once('/').map(|(org, _)| org);
+        let mut writable = grants.iter().filter_map(|grant| grant.strip_prefix("write:"));
+        writable.any(|grant| grant == "*" || grant == name || Some(grant) == org)
     }
 
     /// Private repositories look as if they did not exist.
@@ -40,14 +52,14 @@ impl<'a> Reader<'a> {
     pub(crate) fn pass_gate(self, repo: &Repo) -> Result<(), Refusal> {
         match self {
             _ if repo.gated == Gated::No || self.may_read(&repo.id) => Ok(()),
-            Self::Anonymous => Err(Refusal::GatedAnonymous(repo.id.clone())),
-            Self::Known { .. } => Err(Refusal::GatedForeign(repo.id.clone())),
+            Self::Anonymous => Err(Refusal::GatedAnonymous { spoken: repo.spoken() }),
+            Self::Known { .. } => Err(Refusal::GatedForeign { spoken: repo.spoken(), id: repo.id.clone() }),
         }
     }
 
-    /// The repository of this name; `Renamed` carries the present name only.
-    pub(crate) fn find(self, catalogue: &Catalogue, id: &str, with_code: bool) -> Result<Arc<Repo>, Refusal> {
-        match catalogue.find(id) {
+    /// The repository that was found, for those who may see it; `Renamed` carries the present name only.
+    pub(crate) fn see(self, found: Found, with_code: bool) -> Result<Arc<Repo>, Refusal> {
+        match found {
             Found::Repo(repo) if self.may_see(&repo) => Ok(repo),
             Found::Renamed(repo) if self.may_see(&repo) => Err(Refusal::Renamed { to: repo.id.clone() }),
             _ => Err(match self {
@@ -55,5 +67,25 @@ impl<'a> Reader<'a> {
                 Self::Known { .. } => Refusal::RepoNotFound,
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_to_write() {
+        let may =
+            |grant: &str, id: &str| Reader::Known { token: "t", grants: &[grant.to_owned()] }.may_write(id);
+        for grant in ["write:*", "write:acme", "write:acme/prints"] {
+            assert!(may(grant, "datasets/acme/prints"), "{grant}");
+            assert!(!may(grant, "acme/prints"), "{grant}: models are not written");
+        }
+        for grant in ["*", "acme", "datasets/acme/prints", "write:", "write:acm", "write:acme/print"] {
+            assert!(!may(grant, "datasets/acme/prints"), "{grant}");
+        }
+        assert!(!may("write:", "datasets/prints"));
+        assert!(!Reader::Anonymous.may_write("datasets/acme/prints"));
     }
 }

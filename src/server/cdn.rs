@@ -1,8 +1,10 @@
-//! The second origin: content by signed address, any number of ranges, no rate limit.
+//! The second origin: content by signed address, out in any number of ranges and in as a whole,
+//! no rate limit.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
@@ -15,6 +17,7 @@ use super::refusal::Refusal;
 use super::reply::{self, put};
 use super::resolve::now;
 use super::signing::Denied;
+use super::write::lfs;
 
 const PREFIX: &str = "/xet-bridge-us/";
 
@@ -28,12 +31,12 @@ pub(crate) async fn serve(State(shared): State<Arc<Shared>>, request: Request) -
     shared.tally.add(|counters| counters.cdn_requests += 1);
     tokio::time::sleep(Duration::from_millis(shared.settings.faults.latency_ms)).await;
 
-    let (asked, _) = request.into_parts();
-    let answer = answer(&shared, &asked, fate).await;
+    let (asked, body) = request.into_parts();
+    let answer = answer(&shared, &asked, body, fate).await;
     if asked.method == Method::HEAD { without_body(answer) } else { answer }
 }
 
-async fn answer(shared: &Arc<Shared>, asked: &Parts, fate: Fate) -> Response {
+async fn answer(shared: &Arc<Shared>, asked: &Parts, body: Body, fate: Fate) -> Response {
     if fate.too_many {
         return shared.edge_429();
     }
@@ -44,10 +47,12 @@ async fn answer(shared: &Arc<Shared>, asked: &Parts, fate: Fate) -> Response {
     if headers.contains_key(header::AUTHORIZATION) {
         return reply::text(StatusCode::BAD_REQUEST, "Only one auth mechanism allowed");
     }
-    if !matches!(asked.method, Method::GET | Method::HEAD) {
+    let (path, query) = (asked.uri.path(), asked.uri.query().unwrap_or(""));
+    let uploading = path.starts_with(lfs::PREFIX);
+    let allowed = if uploading { &[Method::PUT][..] } else { &[Method::GET, Method::HEAD] };
+    if !allowed.contains(&asked.method) {
         return reply::text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
     }
-    let (path, query) = (asked.uri.path(), asked.uri.query().unwrap_or(""));
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     if let Err(denied) = shared.signer.verify(path, query, now(), range) {
         return reply::text(StatusCode::FORBIDDEN, &denied.to_string());
@@ -56,17 +61,20 @@ async fn answer(shared: &Arc<Shared>, asked: &Parts, fate: Fate) -> Response {
         shared.tally.add(|counters| counters.faults.expire += 1);
         return reply::text(StatusCode::FORBIDDEN, &Denied::Expired.to_string());
     }
-    content(shared, asked, fate)
-        .await
-        .unwrap_or_else(|refusal| refusal.answer(super::limits::Bucket::Resolvers))
+    let answer = if uploading {
+        lfs::receive(shared, path, headers, body).await
+    } else {
+        content(shared, asked, fate).await
+    };
+    answer.unwrap_or_else(|refusal| refusal.answer(super::limits::Bucket::Resolvers))
 }
 
 async fn content(shared: &Arc<Shared>, asked: &Parts, fate: Fate) -> Result<Response, Refusal> {
     let address = asked.uri.path().strip_prefix(PREFIX).and_then(|rest| rest.split_once('/'));
     let (object_id, xet_hash) = address.ok_or(Refusal::UnknownRoute)?;
-    let catalogue = shared.catalogue();
-    let (repo, at) = catalogue.content(object_id, xet_hash).ok_or(Refusal::UnknownRoute)?;
-    let file = repo.files.get(at).ok_or(Refusal::UnknownRoute)?;
+    let written = || shared.store.as_ref()?.content(object_id, xet_hash);
+    let found = shared.catalogue().content(object_id, xet_hash).or_else(written);
+    let file = &found.ok_or(Refusal::UnknownRoute)?;
 
     let mut headers = asked.headers.clone();
     if fate.ignore_range && headers.remove(header::RANGE).is_some() {

@@ -62,6 +62,25 @@ pub struct FaultCounts {
     pub too_many: u64,
 }
 
+/// What clients sent to be kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Received {
+    /// Files whose content came, by an upload of their own or within a commit; those that were
+    /// refused included.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Commits made.
+    pub commits: u64,
+}
+
+impl Received {
+    pub(crate) fn count(&mut self, bytes: u64) {
+        self.objects += 1;
+        self.bytes += bytes;
+    }
+}
+
 /// Totals since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
@@ -71,6 +90,8 @@ pub struct Counters {
     pub cdn_requests: u64,
     /// Bytes of file content handed to the network, by either origin.
     pub bytes_sent: u64,
+    /// What came in by writing.
+    pub received: Received,
     /// 429 answered by the rate limiter.
     pub too_many_requests: u64,
     /// Most requests that any one client sent within one window, the refused ones included.

@@ -1,4 +1,4 @@
-//! The JSON of a model, field by field.
+//! The JSON of a repository, field by field.
 //!
 //! List and single answers differ in which fields they show and which may be asked for with
 //! `expand`, not in what a field looks like. A field without a value is left out.
@@ -87,6 +87,23 @@ pub(crate) const SINGLE: [&str; 19] = [
     "usedStorage",
 ];
 
+/// Fields of a single dataset without `expand`.
+pub(crate) const DATASET: [&str; 13] = [
+    "author",
+    "private",
+    "disabled",
+    "gated",
+    "sha",
+    "lastModified",
+    "createdAt",
+    "tags",
+    "downloads",
+    "likes",
+    "cardData",
+    "siblings",
+    "usedStorage",
+];
+
 /// What `securityStatus=true` adds to a single model.
 pub(crate) const SECURITY: &str = "securityRepoStatus";
 
@@ -135,7 +152,7 @@ impl Serialize for Item<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut item = serializer.serialize_map(None)?;
         item.serialize_entry("_id", &self.repo.object_id)?;
-        item.serialize_entry("id", &self.repo.id)?;
+        item.serialize_entry("id", self.repo.name())?;
         for name in self.names {
             self.view.write(&mut item, &self.repo, name)?;
         }

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 
 use super::access::Reader;
-use super::catalogue::Catalogue;
+use super::catalogue::{Catalogue, Found, Repo};
 use super::download::without_body;
 use super::limits::Quota;
 use super::query::Query;
@@ -21,6 +21,7 @@ use super::reply::{self, put};
 use super::resolve::now;
 use super::route::{self, Action, RepoRoute, Route};
 use super::text::escape_path;
+use super::write::{self, account};
 use super::{Shared, listing, model, resolve, tree};
 
 /// Headers that a browser's script may read.
@@ -80,6 +81,13 @@ pub(crate) async fn serve(
 }
 
 impl Ask<'_> {
+    /// The repository of this name, at its head: one that clients write, or one of the folder.
+    pub(crate) fn find(&self, id: &str) -> Result<Arc<Repo>, Refusal> {
+        let written = self.shared.store.as_ref().map_or(Found::Nothing, |store| store.find(id));
+        let found = if let Found::Nothing = written { self.catalogue.find(id) } else { written };
+        self.reader.see(found, self.shared.settings.behaviour.error_code_on_missing)
+    }
+
     /// Charges the request to whoever sent it.
     fn count(&self, route: &Route<'_>, peer: SocketAddr) -> Quota {
         let client = match self.reader {
@@ -110,13 +118,25 @@ async fn dispatch(
     let route = match route {
         Route::Unknown(_) => return Err(Refusal::UnknownRoute),
         Route::List if reading => return listing::list(ask),
-        Route::List => return Err(Refusal::MethodNotAllowed),
+        Route::WhoAmI if reading => return account::who_am_i(ask),
+        Route::Create if *method == Method::POST => return account::create(ask, body).await,
+        Route::ValidateYaml if *method == Method::POST => return Ok(account::validate_yaml()),
+        Route::List | Route::WhoAmI | Route::Create | Route::ValidateYaml => {
+            return Err(Refusal::MethodNotAllowed);
+        }
         Route::Repo(route) => route,
     };
-    let with_code = ask.shared.settings.behaviour.error_code_on_missing;
-    let repo = match ask.reader.find(&ask.catalogue, &route.id, with_code) {
-        Err(Refusal::Renamed { to }) => return Err(Refusal::Renamed { to: moved(ask, route, &to) }),
-        found => found?,
+    let with_address = |refusal| match refusal {
+        Refusal::Renamed { to } => Refusal::Renamed { to: moved(ask, route, &to) },
+        other => other,
+    };
+    if let Action::Write(action) = &route.action {
+        return write::answer(ask, route, action, method, body).await.map_err(with_address);
+    }
+    let repo = ask.find(&route.id).map_err(with_address)?;
+    let repo = match route.action.revision() {
+        Some(revision) if repo.written.is_some() => at_revision(repo, revision).await?,
+        _ => repo,
     };
     match &route.action {
         Action::PathsInfo { revision } if *method == Method::POST => {
@@ -131,7 +151,17 @@ async fn dispatch(
         Action::Resolve { revision, path } => resolve::resolve(ask, &repo, revision, path).await,
         Action::ResolveCache { sha, path } => resolve::resolve_cache(ask, &repo, sha, path).await,
         Action::Raw { revision, path } => resolve::raw(ask, &repo, revision, path).await,
+        Action::Write(_) => Err(Refusal::UnknownRoute),
     }
+}
+
+/// The repository as it was; one without such a revision stays, and the handler says so.
+async fn at_revision(repo: Arc<Repo>, revision: &str) -> Result<Arc<Repo>, Refusal> {
+    if repo.has_revision(revision) {
+        return Ok(repo);
+    }
+    let revision = revision.to_owned();
+    write::blocking(move || Ok(repo.at(&revision).map_or(repo, Arc::new))).await
 }
 
 /// The same question, relative, about the present name.

@@ -1,4 +1,4 @@
-//! The local Hub: a folder of models, served as the Hugging Face Hub serves its own.
+//! The local Hub: a folder of models and datasets, served as the Hugging Face Hub serves its own.
 //!
 //! Two uses. Tests and demos crawl it instead of the live Hub, with rate limits and faults as they
 //! like; and a company without a way out serves its own model store to the usual clients, which
@@ -6,14 +6,15 @@
 //!
 //! | part | file |
 //! |---|---|
-//! | a folder becomes models, and a rule any number more | `catalogue/`, `catalogue/made_up/` |
+//! | a folder becomes repositories, and a rule any number more | `catalogue/`, `catalogue/made_up/` |
 //! | first origin, the hub: steps of every request, grammar of paths | `hub.rs`, `route.rs` |
 //! | its answers | `listing/`, `model.rs`, `tree.rs`, `resolve.rs`, `fields.rs` |
-//! | who may see what; every error in one table | `access.rs`, `refusal.rs` |
+//! | datasets that clients write: on disk, and by which routes | `written/`, `write/` |
+//! | who may see and change what; every error in one table | `access.rs`, `refusal.rs` |
 //! | second origin, the CDN: signed addresses, ranges, streamed bodies | `cdn.rs`, `signing.rs`, `download.rs`, `range.rs`, `body.rs` |
 //! | quotas, faults, counts | `limits.rs`, `history.rs`, `faults.rs`, `counters.rs` |
 //!
-//! What it never does: write to the folder, serve a file that the scan did not list, read a file
+//! What it never does: write to the served folder, serve a file that the scan did not list, read a file
 //! into memory to send it, or speak Xet.
 
 mod access;
@@ -39,6 +40,8 @@ mod settings;
 mod signing;
 mod text;
 mod tree;
+mod write;
+mod written;
 
 use std::io;
 use std::net::SocketAddr;
@@ -59,9 +62,10 @@ use self::counters::Tally;
 use self::faults::Faults;
 use self::limits::Limiter;
 use self::signing::Signer;
+use self::written::Store;
 
 pub use self::catalogue::ScanError;
-pub use self::counters::{Counters, FaultCounts, PerBucket};
+pub use self::counters::{Counters, FaultCounts, PerBucket, Received};
 pub use self::history::WindowCount;
 pub use self::settings::{Behaviour, Limits, MultiRange, Settings, SettingsError};
 
@@ -69,6 +73,9 @@ pub use self::settings::{Behaviour, Limits, MultiRange, Settings, SettingsError}
 pub use self::settings::Faults as FaultSettings;
 /// Settings of the repositories that no folder holds; see [`Settings::made_up`].
 pub use self::settings::MadeUp as MadeUpSettings;
+/// Settings of the datasets that clients create and change; see [`Settings::write`].
+pub use self::settings::Write as WriteSettings;
+pub use self::written::WriteError;
 
 /// Time that connections get to finish when the server stops.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -82,6 +89,9 @@ pub enum ServerError {
     /// The folder cannot be served.
     #[error("folder: {0}")]
     Scan(#[from] ScanError),
+    /// The folder for writing cannot be used.
+    #[error("write.folder: {0}")]
+    Write(#[from] WriteError),
     /// A port is taken or forbidden.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -104,6 +114,8 @@ pub(crate) struct Shared {
     folder: PathBuf,
     digests: DigestCache,
     catalogue: RwLock<Arc<Catalogue>>,
+    /// What clients write, if they may.
+    store: Option<Arc<Store>>,
     limiter: Limiter,
     faults: Faults,
     signer: Signer,
@@ -148,9 +160,13 @@ pub async fn start(
     let (hub_listener, hub_url) = listen(hub, &settings).await?;
     let (cdn_listener, cdn_url) = listen(cdn, &settings).await?;
     let (folder, digests, made_up) = (dir.to_owned(), DigestCache::default(), settings.made_up.clone());
-    let (digests, catalogue) = tokio::task::spawn_blocking({
-        let folder = folder.clone();
-        move || catalogue::scan(&folder, &digests, &made_up).map(|catalogue| (digests, catalogue))
+    let (digests, catalogue, store) = tokio::task::spawn_blocking({
+        let (folder, written) = (folder.clone(), settings.write.folder.clone());
+        move || {
+            let catalogue = catalogue::scan(&folder, &digests, &made_up)?;
+            let store = written.as_deref().map(Store::open).transpose()?;
+            Ok::<_, ServerError>((digests, catalogue, store.map(Arc::new)))
+        }
     })
     .await??;
     let shared = Arc::new(Shared {
@@ -159,6 +175,7 @@ pub async fn start(
         signer: Signer::new()?,
         tally: Arc::default(),
         catalogue: RwLock::new(Arc::new(catalogue)),
+        store,
         settings,
         folder,
         digests,
@@ -247,6 +264,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         for origin in &self.origins {
             origin.abort();
+        }
+        if let Some(store) = &self.shared.store {
+            store.close();
         }
     }
 }

@@ -26,15 +26,15 @@ pub(crate) enum Refusal {
     #[error("Moved to {to}")]
     Renamed { to: String },
     #[error(
-        "Access to model {0} is restricted. You must have access to it and be authenticated to access it. \
+        "Access to {spoken} is restricted. You must have access to it and be authenticated to access it. \
          Please log in."
     )]
-    GatedAnonymous(String),
+    GatedAnonymous { spoken: String },
     #[error(
-        "Access to model {0} is restricted and you are not in the authorized list. Visit \
-         https://huggingface.co/{0} to ask for access."
+        "Access to {spoken} is restricted and you are not in the authorized list. Visit \
+         https://huggingface.co/{id} to ask for access."
     )]
-    GatedForeign(String),
+    GatedForeign { spoken: String, id: String },
     #[error("Access to this resource is disabled.")]
     Disabled,
     #[error("Invalid rev id: {0}")]
@@ -53,24 +53,46 @@ pub(crate) enum Refusal {
     /// The address of a redirect is needed in full.
     #[error("Forbidden")]
     Forbidden,
+    /// To someone who is known, and may not write here.
+    #[error("{0}")]
+    NotWritable(&'static str),
+    /// It exists already.
+    #[error("{0}")]
+    Conflict(String),
+    /// A repository exists already; clients go on with its address.
+    #[error("You already created this dataset repo")]
+    Exists { url: String },
+    /// The parent of a commit is not the head any more.
+    #[error("A commit has happened since. Please refresh and try again.")]
+    Outrun,
+    #[error("{0}")]
+    NothingToDelete(String),
+    #[error("Object {0} is not stored")]
+    NotStored(String),
     #[error("The upstream timed out")]
     HeavyPage,
     #[error("{0} has changed since the folder was scanned")]
     Changed(String),
-    #[error("The file cannot be read")]
+    #[error("A file cannot be read or written")]
     Unreadable(#[from] io::Error),
 }
 
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Unauthenticated { .. } | Self::GatedAnonymous(_) => StatusCode::UNAUTHORIZED,
+            Self::Unauthenticated { .. } | Self::GatedAnonymous { .. } => StatusCode::UNAUTHORIZED,
             Self::RepoNotFound
             | Self::RevisionNotFound(_)
             | Self::EntryNotFound { .. }
+            | Self::NothingToDelete(_)
+            | Self::NotStored(_)
             | Self::UnknownRoute => StatusCode::NOT_FOUND,
             Self::Renamed { .. } => StatusCode::TEMPORARY_REDIRECT,
-            Self::GatedForeign(_) | Self::Disabled | Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::GatedForeign { .. } | Self::Disabled | Self::Forbidden | Self::NotWritable(_) => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Conflict(_) | Self::Exists { .. } => StatusCode::CONFLICT,
+            Self::Outrun => StatusCode::PRECONDITION_FAILED,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -82,9 +104,9 @@ impl Refusal {
     fn code(&self) -> Option<&'static str> {
         match self {
             Self::Unauthenticated { with_code: true } | Self::RepoNotFound => Some("RepoNotFound"),
-            Self::GatedAnonymous(_) | Self::GatedForeign(_) => Some("GatedRepo"),
+            Self::GatedAnonymous { .. } | Self::GatedForeign { .. } => Some("GatedRepo"),
             Self::RevisionNotFound(_) => Some("RevisionNotFound"),
-            Self::EntryNotFound { .. } => Some("EntryNotFound"),
+            Self::EntryNotFound { .. } | Self::NothingToDelete(_) => Some("EntryNotFound"),
             _ => None,
         }
     }
@@ -92,15 +114,18 @@ impl Refusal {
     /// JSON on the API, plain text elsewhere.
     pub(crate) fn answer(&self, bucket: Bucket) -> Response {
         if let Self::Unreadable(source) = self {
-            error!(error = %source, "a file of the catalogue cannot be read");
+            error!(error = %source, "a file cannot be read or written");
         }
         if let Self::Renamed { to } = self {
             return reply::redirect(self.status(), to);
         }
         let message = self.to_string();
-        let mut answer = match bucket {
-            Bucket::Api => reply::json(self.status(), &json!({ "error": message })),
-            Bucket::Resolvers | Bucket::Pages => reply::text(self.status(), &message),
+        let mut answer = match (bucket, self) {
+            (Bucket::Api, Self::Exists { url }) => {
+                reply::json(self.status(), &json!({ "error": message, "url": url }))
+            }
+            (Bucket::Api, _) => reply::json(self.status(), &json!({ "error": message })),
+            (Bucket::Resolvers | Bucket::Pages, _) => reply::text(self.status(), &message),
         };
         let headers = answer.headers_mut();
         if message.is_ascii() {

@@ -50,15 +50,21 @@ pub(crate) fn redirect(status: StatusCode, location: &str) -> Response {
     answer
 }
 
-/// The `Link` of a page that is not the last: absolute, with the cursor behind the query as it was.
-pub(crate) fn next_page(headers: &mut HeaderMap, origin: &str, path: &str, kept_query: &str, cursor: &str) {
+/// The `Link` of a page that is not the last: absolute, with the place behind the query as it was.
+pub(crate) fn next_page(
+    headers: &mut HeaderMap,
+    origin: &str,
+    path: &str,
+    kept_query: &str,
+    (parameter, place): (&str, &str),
+) {
     let mut url = format!("{origin}{path}?");
     if !kept_query.is_empty() {
         url.push_str(kept_query);
         url.push('&');
     }
     // Writing to a String does not fail.
-    let _ = write!(url, "cursor={}", escape(cursor));
+    let _ = write!(url, "{parameter}={}", escape(place));
     put(headers, "link", format!("<{url}>; rel=\"next\""));
 }
 
@@ -103,7 +109,7 @@ mod tests {
     #[test]
     fn links_are_absolute_and_keep_the_query() {
         let mut headers = HeaderMap::new();
-        next_page(&mut headers, "http://h:1", "/api/models", "limit=2", "a=");
+        next_page(&mut headers, "http://h:1", "/api/models", "limit=2", ("cursor", "a="));
         assert_eq!(headers["link"], "<http://h:1/api/models?limit=2&cursor=a%3D>; rel=\"next\"");
     }
 }

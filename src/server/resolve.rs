@@ -92,10 +92,10 @@ async fn download(ask: &Ask<'_>, file: &RepoFile) -> Result<Response, Refusal> {
 
 /// Relative, and with the etag in the query, as the Hub writes it.
 fn to_resolve_cache(repo: &Repo, revision: &str, file: &RepoFile) -> Response {
-    let (id, path) = (escape_path(&repo.id), escape_path(&file.path));
+    let (name, path) = (repo.api_name(), escape_path(&file.path));
     let from = escape(&format!("/{}/resolve/{revision}/{}", repo.id, file.path));
     let etag = escape(&quoted(file.etag()));
-    let location = format!("/api/resolve-cache/models/{id}/{}/{path}?{from}=&etag={etag}", repo.sha);
+    let location = format!("/api/resolve-cache/{name}/{}/{path}?{from}=&etag={etag}", repo.sha);
     let mut answer = reply::redirect(StatusCode::TEMPORARY_REDIRECT, &location);
     let headers = answer.headers_mut();
     put(headers, "accept-ranges", "bytes");
@@ -125,8 +125,7 @@ fn to_cdn(ask: &Ask<'_>, repo: &Repo, file: &RepoFile) -> Response {
     put(headers, "vary", "Origin, Accept");
     put(headers, "content-disposition", reply::disposition(&file.path));
     if shared.settings.behaviour.xet {
-        let token =
-            format!("{}/api/models/{}/xet-read-token/{}", shared.hub_url, escape_path(&repo.id), repo.sha);
+        let token = format!("{}/api/{}/xet-read-token/{}", shared.hub_url, repo.api_name(), repo.sha);
         put(headers, "x-xet-hash", &lfs.xet_hash);
         put(headers, "link", format!("<{token}>; rel=\"xet-auth\""));
     }

@@ -4,6 +4,7 @@
 //! redirect for a renamed repository has to keep the rest of the path letter for letter. That is
 //! more than a route table expresses, and less than forty lines by hand.
 
+use super::catalogue::DATASETS;
 use super::limits::Bucket;
 use super::text::unescape;
 
@@ -11,14 +12,18 @@ use super::text::unescape;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
     List,
+    WhoAmI,
+    Create,
+    ValidateYaml,
     Repo(RepoRoute<'a>),
     Unknown(Bucket),
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RepoRoute<'a> {
+    /// `org/name`, for datasets `datasets/org/name`.
     pub(crate) id: String,
-    /// What stood before the id: `/`, `/api/models/`, `/api/resolve-cache/models/`.
+    /// What stood before the id: `/`, `/api/`, `/api/models/`, `/api/resolve-cache/models/`.
     pub(crate) prefix: &'static str,
     /// What stood behind it, as it was written.
     pub(crate) tail: &'a str,
@@ -35,6 +40,33 @@ pub(crate) enum Action {
     Resolve { revision: String, path: String },
     ResolveCache { sha: String, path: String },
     Raw { revision: String, path: String },
+    Write(WriteAction),
+}
+
+/// What changes a repository, or prepares it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum WriteAction {
+    Preupload { revision: String },
+    Commit { revision: String },
+    Tag { revision: String },
+    LfsBatch,
+    LfsVerify,
+}
+
+impl Action {
+    /// The revision that is asked for; a sha is one.
+    pub(crate) fn revision(&self) -> Option<&str> {
+        match self {
+            Self::Info { revision } => revision.as_deref(),
+            Self::Tree { revision, .. }
+            | Self::PathsInfo { revision }
+            | Self::Commits { revision }
+            | Self::Resolve { revision, .. }
+            | Self::Raw { revision, .. }
+            | Self::ResolveCache { sha: revision, .. } => Some(revision),
+            Self::Refs | Self::Write(_) => None,
+        }
+    }
 }
 
 /// Second segments that belong to an action, so that the id before them has only one.
@@ -44,18 +76,35 @@ pub(crate) fn parse(path: &str) -> Route<'_> {
     const API: &str = "/api/models/";
     const CACHE: &str = "/api/resolve-cache/models/";
     const PAGE: &str = "/";
+    // `datasets/` is part of the id.
+    const DATA_API: &str = "/api/";
+    const DATA_CACHE: &str = "/api/resolve-cache/";
 
-    if path == "/api/models" || path == API {
-        return Route::List;
+    match path {
+        "/api/models" | API => return Route::List,
+        "/api/whoami-v2" => return Route::WhoAmI,
+        "/api/repos/create" => return Route::Create,
+        "/api/validate-yaml" => return Route::ValidateYaml,
+        _ => {}
     }
+    let dataset = |before: &'static str| {
+        let rest = path.strip_prefix(before)?;
+        rest.starts_with(DATASETS).then_some(rest)
+    };
     let (found, bucket) = if let Some(rest) = path.strip_prefix(API) {
-        (repo(API, rest, api_action), Bucket::Api)
+        (repo(API, "", rest, api_action), Bucket::Api)
     } else if let Some(rest) = path.strip_prefix(CACHE) {
-        (repo(CACHE, rest, cache_action), Bucket::Resolvers)
+        (repo(CACHE, "", rest, cache_action), Bucket::Resolvers)
+    } else if let Some(rest) = dataset(DATA_API) {
+        (repo(DATA_API, DATASETS, rest, api_action), Bucket::Api)
+    } else if let Some(rest) = dataset(DATA_CACHE) {
+        (repo(DATA_CACHE, DATASETS, rest, cache_action), Bucket::Resolvers)
     } else if path.starts_with("/api/") {
         (None, Bucket::Api)
+    } else if let Some(rest) = dataset(PAGE) {
+        (repo(PAGE, DATASETS, rest, page_action), Bucket::Pages)
     } else {
-        (path.strip_prefix(PAGE).and_then(|rest| repo(PAGE, rest, page_action)), Bucket::Pages)
+        (path.strip_prefix(PAGE).and_then(|rest| repo(PAGE, "", rest, page_action)), Bucket::Pages)
     };
     found.map_or(Route::Unknown(bucket), Route::Repo)
 }
@@ -63,7 +112,7 @@ pub(crate) fn parse(path: &str) -> Route<'_> {
 impl Route<'_> {
     pub(crate) fn bucket(&self) -> Bucket {
         match self {
-            Self::List => Bucket::Api,
+            Self::List | Self::WhoAmI | Self::Create | Self::ValidateYaml => Bucket::Api,
             Self::Unknown(bucket) => *bucket,
             Self::Repo(route) => match route.action {
                 Action::Resolve { .. } | Action::ResolveCache { .. } | Action::Raw { .. } => {
@@ -75,20 +124,30 @@ impl Route<'_> {
     }
 }
 
+/// A route about a repository: `rest` begins with its id, and that with `kind`.
 fn repo<'a>(
     prefix: &'static str,
+    kind: &str,
     rest: &'a str,
     action: fn(&[String]) -> Option<Action>,
 ) -> Option<RepoRoute<'a>> {
-    let segments: Vec<String> = rest.split('/').map(unescape).collect::<Option<_>>()?;
+    let named = rest.strip_prefix(kind)?;
+    if let Some((name, _)) = named.split_once(".git/info/lfs/") {
+        let id = format!("{kind}{}", unescape(name)?);
+        let tail = &rest[kind.len() + name.len()..];
+        let whole = name.split('/').count() == 2 && name.split('/').all(|part| !part.is_empty());
+        return whole.then_some(RepoRoute { id, prefix, tail, action: lfs_action(prefix, tail)? });
+    }
+    let segments: Vec<String> = named.split('/').map(unescape).collect::<Option<_>>()?;
     let one = segments.get(1).is_none_or(|second| VERBS.contains(&second.as_str()) || second.is_empty());
     let length = if one { 1 } else { 2 };
     let (id, further) = segments.split_at(length);
     if id.iter().any(String::is_empty) {
         return None;
     }
-    let tail_at = rest.match_indices('/').nth(length - 1).map_or(rest.len(), |(at, _)| at);
-    Some(RepoRoute { id: id.join("/"), prefix, tail: &rest[tail_at..], action: action(further)? })
+    let tail_at = named.match_indices('/').nth(length - 1).map_or(named.len(), |(at, _)| at);
+    let id = format!("{kind}{}", id.join("/"));
+    Some(RepoRoute { id, prefix, tail: &named[tail_at..], action: action(further)? })
 }
 
 fn api_action(segments: &[String]) -> Option<Action> {
@@ -103,8 +162,20 @@ fn api_action(segments: &[String]) -> Option<Action> {
             let path = path.join("/").trim_matches('/').to_owned();
             Action::Tree { revision: (*revision).to_owned(), path }
         }
+        ["preupload", revision] => Action::Write(WriteAction::Preupload { revision: (*revision).to_owned() }),
+        ["commit", revision] => Action::Write(WriteAction::Commit { revision: (*revision).to_owned() }),
+        ["tag", revision] => Action::Write(WriteAction::Tag { revision: (*revision).to_owned() }),
         _ => return None,
     })
+}
+
+/// The routes of git-lfs, below the address of the git repository.
+fn lfs_action(prefix: &str, tail: &str) -> Option<Action> {
+    match (prefix, tail) {
+        ("/", ".git/info/lfs/objects/batch") => Some(Action::Write(WriteAction::LfsBatch)),
+        ("/", ".git/info/lfs/objects/verify") => Some(Action::Write(WriteAction::LfsVerify)),
+        _ => None,
+    }
 }
 
 fn cache_action(segments: &[String]) -> Option<Action> {
@@ -180,6 +251,73 @@ mod tests {
     }
 
     #[test]
+    fn datasets_carry_their_kind_in_their_id() {
+        assert_eq!(
+            found("/datasets/a/b/resolve/main/x/y"),
+            ("datasets/a/b".into(), file("main", "x/y"), "/resolve/main/x/y")
+        );
+        assert_eq!(found("/datasets/squad/resolve/main/x").0, "datasets/squad");
+        assert_eq!(found("/api/datasets/a/b/tree/v1%2F0/d").1, tree("v1/0", "d"));
+        assert_eq!(found("/api/datasets/a/b"), ("datasets/a/b".into(), Action::Info { revision: None }, ""));
+        let cached = found("/api/resolve-cache/datasets/a/b/0123/x");
+        assert_eq!(cached.0, "datasets/a/b");
+        assert_eq!(cached.1, Action::ResolveCache { sha: "0123".into(), path: "x".into() });
+        for path in ["/api/datasets", "/api/datasets/", "/datasets/", "/datasets/a/b"] {
+            assert!(matches!(parse(path), Route::Unknown(_)), "{path}");
+        }
+    }
+
+    #[test]
+    fn routes_that_write() {
+        let main = || "main".to_owned();
+        for (path, id, action, tail) in [
+            (
+                "/api/datasets/a/b/commit/main",
+                "datasets/a/b",
+                WriteAction::Commit { revision: main() },
+                "/commit/main",
+            ),
+            (
+                "/api/datasets/a/b/tag/main",
+                "datasets/a/b",
+                WriteAction::Tag { revision: main() },
+                "/tag/main",
+            ),
+            (
+                "/api/datasets/a/b/preupload/main",
+                "datasets/a/b",
+                WriteAction::Preupload { revision: main() },
+                "/preupload/main",
+            ),
+            (
+                "/datasets/a/b%20c.git/info/lfs/objects/batch",
+                "datasets/a/b c",
+                WriteAction::LfsBatch,
+                ".git/info/lfs/objects/batch",
+            ),
+            (
+                "/a/b.git/info/lfs/objects/verify",
+                "a/b",
+                WriteAction::LfsVerify,
+                ".git/info/lfs/objects/verify",
+            ),
+        ] {
+            assert_eq!(found(path), (id.into(), Action::Write(action), tail), "{path}");
+        }
+        for path in [
+            "/datasets/a/b.git/info/lfs/locks",
+            "/datasets/b.git/info/lfs/objects/batch",
+            "/api/datasets/a/b.git/info/lfs/objects/batch",
+            "/api/models/a/tag",
+        ] {
+            assert!(
+                !matches!(parse(path), Route::Repo(RepoRoute { action: Action::Write(_), .. })),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
     fn buckets() {
         for (path, bucket) in [
             ("/api/models", Bucket::Api),
@@ -188,7 +326,11 @@ mod tests {
             ("/a/b/resolve/main/x", Bucket::Resolvers),
             ("/a/b/raw/main/x", Bucket::Resolvers),
             ("/api/resolve-cache/models/a/b/0123/x", Bucket::Resolvers),
-            ("/datasets/Salesforce/wikitext/resolve/main/.gitattributes", Bucket::Pages),
+            ("/datasets/Salesforce/wikitext/resolve/main/.gitattributes", Bucket::Resolvers),
+            ("/api/datasets/a/b", Bucket::Api),
+            ("/api/repos/create", Bucket::Api),
+            ("/datasets/a/b.git/info/lfs/objects/batch", Bucket::Api),
+            ("/datasets/a/b", Bucket::Pages),
             ("/", Bucket::Pages),
             ("", Bucket::Pages),
         ] {
@@ -198,7 +340,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn prefix_id_and_tail_make_up_the_path(path in "(/api/models|/api/resolve-cache/models)?(/(a|b%20c|%|tree|main|resolve|raw)?){0,8}") {
+        fn prefix_id_and_tail_make_up_the_path(path in "(/api/models|/api/resolve-cache/models|/api|/api/resolve-cache)?(/(a|b%20c|%|tree|main|resolve|raw|datasets|d.git|info|lfs|objects|batch)?){0,9}") {
             if let Route::Repo(route) = parse(&path) {
                 prop_assert!(path.starts_with(route.prefix) && path.ends_with(route.tail));
                 let id = &path[route.prefix.len()..path.len() - route.tail.len()];

@@ -4,6 +4,7 @@
 //! outside 0..=1 and empty windows are errors: a misspelt setting must not serve silently.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +45,10 @@ pub struct Settings {
     pub page_limit: usize,
     /// Requests a window.
     pub limits: Limits,
-    /// Access token to the gated and private repositories it may read; `"*"` stands for all. There
-    /// is none by default, as a token that everybody knows protects nothing.
+    /// Access token to the gated and private repositories it may read, a dataset being
+    /// `datasets/org/name`; `"*"` stands for all. `"write:org/name"`, `"write:org"` and `"write:*"`
+    /// let it create and change datasets, see [`Write`], and read them. There is none by default, as
+    /// a token that everybody knows protects nothing.
     pub tokens: BTreeMap<String, Vec<String>>,
     /// Misbehaviour on purpose.
     pub faults: Faults,
@@ -53,6 +56,8 @@ pub struct Settings {
     pub behaviour: Behaviour,
     /// Repositories beside those of the folder, to measure on.
     pub made_up: MadeUp,
+    /// Datasets that clients create and change.
+    pub write: Write,
 }
 
 impl Default for Settings {
@@ -66,6 +71,7 @@ impl Default for Settings {
             faults: Faults::default(),
             behaviour: Behaviour::default(),
             made_up: MadeUp::default(),
+            write: Write::default(),
         }
     }
 }
@@ -216,6 +222,27 @@ impl Default for MadeUp {
     }
 }
 
+/// Where writing goes, and how much at once. The served folder itself is never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Write {
+    /// Folder of the datasets that clients create, with their commits and contents; it is made if
+    /// need be, and used by one server at a time. Without it nothing can be written. A token needs a
+    /// grant besides, see [`Settings::tokens`].
+    pub folder: Option<PathBuf>,
+    /// Longest file that can be uploaded by itself.
+    pub max_object_bytes: u64,
+    /// Longest body of a commit. It carries the small files, and from clients that know no other way
+    /// the large ones too, in base64; its longest line is held in memory.
+    pub max_commit_bytes: u64,
+}
+
+impl Default for Write {
+    fn default() -> Self {
+        Self { folder: None, max_object_bytes: 50 << 30, max_commit_bytes: 1 << 30 }
+    }
+}
+
 impl Settings {
     /// Reads a settings file; what it leaves out keeps its default.
     pub fn from_toml(text: &str) -> Result<Self, SettingsError> {
@@ -304,6 +331,8 @@ fn insert(table: &mut toml::Table, name: &str, value: toml::Value) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -329,6 +358,9 @@ mod tests {
             "made_up.repos=3000000",
             "made_up.template=acme/tiny",
             "made_up.changed=0.01",
+            "tokens.hf_writer=[\"write:acme\"]",
+            "write.folder=/srv/written",
+            "write.max_commit_bytes=1000",
         ] {
             settings.set(text).unwrap();
         }
@@ -340,6 +372,9 @@ mod tests {
         assert!((settings.limits.window_seconds - 0.5).abs() < f64::EPSILON);
         assert_eq!((settings.made_up.repos, settings.made_up.seed), (3_000_000, 1));
         assert_eq!(settings.made_up.template.as_deref(), Some("acme/tiny"));
+        assert_eq!(settings.write.folder.as_deref(), Some(Path::new("/srv/written")));
+        assert_eq!((settings.write.max_commit_bytes, settings.write.max_object_bytes), (1000, 50 << 30));
+        assert_eq!(settings.tokens["hf_writer"], ["write:acme"]);
         assert_eq!(settings.tokens["hf_x"], ["a/b"]);
         assert_eq!(settings.tokens["hf_reader"], ["*"], "an override leaves the others alone");
     }
@@ -361,6 +396,8 @@ mod tests {
             "made_up.repos=10000001",
             "made_up.changed=1.1",
             "made_up.gone=-0.1",
+            "write.folders=/srv",
+            "write.max_object_bytes=-1",
         ] {
             assert!(settings.set(text).is_err(), "{text}");
         }

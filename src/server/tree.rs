@@ -1,4 +1,4 @@
-//! The files of a model: `tree` walks them, `paths-info` looks some of them up.
+//! The files of a repository: `tree` walks them, `paths-info` looks some of them up.
 
 use std::ops::Bound;
 
@@ -56,9 +56,10 @@ pub(crate) fn tree(ask: &Ask<'_>, repo: &Repo, revision: &str, path: &str) -> Re
     let mut answer = reply::json(StatusCode::OK, &page);
     if let (true, Some(last)) = (paths.len() > limit, paths.get(limit - 1)) {
         let here = if path.is_empty() { String::new() } else { format!("/{}", escape_path(path)) };
-        let here = format!("/api/models/{}/tree/{}{here}", escape_path(&repo.id), escape(revision));
+        let here = format!("/api/{}/tree/{}{here}", repo.api_name(), escape(revision));
         let kept = query_without(ask.raw_query, &["cursor"]);
-        reply::next_page(answer.headers_mut(), &ask.shared.hub_url, &here, &kept, &STANDARD.encode(last));
+        let cursor = STANDARD.encode(last);
+        reply::next_page(answer.headers_mut(), &ask.shared.hub_url, &here, &kept, ("cursor", &cursor));
     }
     Ok(answer)
 }
@@ -141,7 +142,7 @@ impl Entries<'_> {
             }
         };
         if self.expand {
-            entry["lastCommit"] = last_commit(self.repo);
+            entry["lastCommit"] = last_commit(self.repo, path);
         }
         Some(entry)
     }

@@ -121,7 +121,7 @@ class TestTransport:
     @pytest.mark.parametrize(
         "path",
         [
-            "/datasets/Salesforce/wikitext/resolve/main/.gitattributes",  # olah, when it starts
+            "/datasets/Salesforce/wikitext/nothing/of/the/kind",
             "/api/datasets",
             "/api/nothing/of/the/kind",
             "/a/b/c/d/e/f",

@@ -24,5 +24,6 @@ mod run;
 mod scan;
 mod server;
 mod server_made_up;
+mod server_write;
 mod support;
 mod write;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 const MAX_LINES: usize = 5_000;
 
 /// The keys of the front matter of README.md, or none.
-pub(super) fn front_matter(readme: &str) -> Map<String, Value> {
+pub(crate) fn front_matter(readme: &str) -> Map<String, Value> {
     let mut card = Map::new();
     let mut lines = readme.trim_start_matches('\u{feff}').lines();
     if lines.next().map(str::trim_end) != Some("---") {

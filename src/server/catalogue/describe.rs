@@ -108,6 +108,11 @@ impl Evidence<'_> {
     }
 }
 
+/// The tags of a dataset: what its card says.
+pub(crate) fn card_tags(card: &Map<String, Value>) -> Vec<String> {
+    Evidence { files: &[], card, config: None, overrides: &ModelOverrides::default() }.tags()
+}
+
 /// The part of config.json and tokenizer_config.json that a listing shows.
 pub(super) fn config_subset(config: Option<&Value>, tokenizer: Option<&Value>) -> Option<Value> {
     let mut subset = picked(config?, &CONFIG_KEYS);

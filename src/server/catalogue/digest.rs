@@ -19,7 +19,28 @@ use super::walk::Found;
 use crate::server::text::{hex, is_hex};
 
 /// Suffixes that git leaves to LFS on the Hub.
-const LFS_SUFFIXES: [&str; 9] = ["safetensors", "bin", "gguf", "onnx", "pt", "h5", "msgpack", "pth", "ckpt"];
+pub(crate) const LFS_SUFFIXES: [&str; 20] = [
+    "safetensors",
+    "bin",
+    "gguf",
+    "onnx",
+    "pt",
+    "h5",
+    "msgpack",
+    "pth",
+    "ckpt",
+    "parquet",
+    "arrow",
+    "npy",
+    "npz",
+    "gz",
+    "zst",
+    "xz",
+    "bz2",
+    "zip",
+    "tar",
+    "7z",
+];
 /// Larger files go to LFS whatever their name.
 const LFS_SIZE: u64 = 10_000_000;
 
@@ -37,16 +58,22 @@ pub(crate) struct DigestCache(Mutex<HashMap<State, Blob>>);
 impl DigestCache {
     /// What git and LFS call the file. Reads it at most once per state.
     pub(super) fn blob(&self, file: &Found) -> io::Result<Blob> {
-        let suffix = Path::new(&file.path).extension().and_then(|suffix| suffix.to_str()).unwrap_or("");
-        let lfs = file.size > LFS_SIZE || LFS_SUFFIXES.contains(&suffix);
+        let lfs = goes_to_lfs(&file.path, file.size);
         let state = State { location: file.location.clone(), size: file.size, modified: file.modified, lfs };
         if let Some(known) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&state) {
             return Ok(known.clone());
         }
-        let blob = if lfs { lfs_blob(file)? } else { git_blob(file)? };
+        let blob =
+            if lfs { lfs_blob(file)? } else { Blob { oid: git_oid(&file.location, file.size)?, lfs: None } };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(state, blob.clone());
         Ok(blob)
     }
+}
+
+/// Whether LFS keeps a file of this name and size.
+pub(crate) fn goes_to_lfs(path: &str, size: u64) -> bool {
+    let suffix = Path::new(path).extension().and_then(|suffix| suffix.to_str()).unwrap_or("");
+    size > LFS_SIZE || LFS_SUFFIXES.contains(&suffix)
 }
 
 /// The text that git keeps in place of a file under LFS.
@@ -57,22 +84,22 @@ pub(crate) fn pointer(sha256: &str, size: u64) -> String {
 fn lfs_blob(file: &Found) -> io::Result<Blob> {
     let sha256 = match named_by_cache(&file.location) {
         Some(name) => name.to_owned(),
-        None => hex(&hash::<Sha256>(Sha256::new(), file)?),
+        None => hex(&hash::<Sha256>(Sha256::new(), &file.location, file.size)?),
     };
     Ok(lfs_named(sha256, file.size))
 }
 
 /// A file under LFS whose content has this name.
-pub(super) fn lfs_named(sha256: String, size: u64) -> Blob {
+pub(crate) fn lfs_named(sha256: String, size: u64) -> Blob {
     let pointer = pointer(&sha256, size);
     let oid = hex(&blob_hasher(pointer.len() as u64).chain_update(&pointer).finalize());
     let xet_hash = hex(&Sha256::new().chain_update("xet").chain_update(&sha256).finalize());
     Blob { oid, lfs: Some(Lfs { sha256, xet_hash, pointer_size: pointer.len() as u64 }) }
 }
 
-fn git_blob(file: &Found) -> io::Result<Blob> {
-    let oid = hex(&hash(blob_hasher(file.size), file)?);
-    Ok(Blob { oid, lfs: None })
+/// What git calls the content of a file of this size.
+pub(crate) fn git_oid(location: &Path, size: u64) -> io::Result<String> {
+    Ok(hex(&hash(blob_hasher(size), location, size)?))
 }
 
 /// Git hashes a blob with its length before it.
@@ -80,17 +107,18 @@ fn blob_hasher(size: u64) -> Sha1 {
     Sha1::new().chain_update(format!("blob {size}\0"))
 }
 
-/// `models--org--name/blobs/<sha256>`
+/// `models--org--name/blobs/<sha256>`, and so for datasets
 fn named_by_cache(location: &Path) -> Option<&str> {
     let name = location.file_name()?.to_str()?;
     let folder = location.parent()?;
     let cache = folder.parent()?.file_name()?.to_str()?;
-    let is_blob = folder.file_name()? == "blobs" && cache.starts_with("models--");
+    let is_blob =
+        folder.file_name()? == "blobs" && (cache.starts_with("models--") || cache.starts_with("datasets--"));
     (is_blob && is_hex(name, 64)).then_some(name)
 }
 
-fn hash<D: Digest>(mut hasher: D, file: &Found) -> io::Result<Vec<u8>> {
-    let mut source = File::open(&file.location)?;
+fn hash<D: Digest>(mut hasher: D, location: &Path, expected: u64) -> io::Result<Vec<u8>> {
+    let mut source = File::open(location)?;
     let mut chunk = vec![0; 1 << 20];
     let mut size = 0;
     loop {
@@ -102,8 +130,8 @@ fn hash<D: Digest>(mut hasher: D, file: &Found) -> io::Result<Vec<u8>> {
             }
         }
     }
-    if size != file.size {
-        return Err(io::Error::other(format!("{} changed while it was read", file.location.display())));
+    if size != expected {
+        return Err(io::Error::other(format!("{} changed while it was read", location.display())));
     }
     Ok(hasher.finalize().to_vec())
 }

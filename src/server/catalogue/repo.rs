@@ -1,4 +1,4 @@
-//! A model repository as the server knows it: plain data, filled in by the scan.
+//! A repository as the server knows it: plain data, filled in by the scan or from what was written.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,10 +7,16 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-/// One revision of one model; the folder holds no older ones.
+use crate::server::text::escape_path;
+use crate::server::written::Written;
+
+/// How the ids of datasets begin, here as in the Hub's own addresses.
+pub(crate) const DATASETS: &str = "datasets/";
+
+/// One revision of one repository; only those that clients write to have older ones.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Repo {
-    /// `org/name`; models of the early days have no organisation.
+    /// `org/name`, for datasets `datasets/org/name`; those of the early days have no organisation.
     pub(crate) id: String,
     /// 24 hex digits; the first 8 are the creation time in seconds.
     pub(crate) object_id: String,
@@ -37,6 +43,8 @@ pub(crate) struct Repo {
     pub(crate) files: Arc<[RepoFile]>,
     /// Path to git tree id.
     pub(crate) folders: BTreeMap<String, String>,
+    /// All commits, if clients write here; otherwise everything came with one.
+    pub(crate) written: Option<Arc<Written>>,
 }
 
 #[derive(Debug, Clone)]
@@ -112,10 +120,34 @@ pub(crate) struct Parameters {
     pub(crate) total: u64,
 }
 
+/// Whether `revision` is a name of the one branch.
+pub(crate) fn is_main(revision: &str) -> bool {
+    matches!(revision, "main" | "refs/heads/main" | "HEAD")
+}
+
 impl Repo {
-    /// Empty for models without an organisation.
+    pub(crate) fn is_dataset(&self) -> bool {
+        self.id.starts_with(DATASETS)
+    }
+
+    /// `org/name`, whatever the kind.
+    pub(crate) fn name(&self) -> &str {
+        self.id.strip_prefix(DATASETS).unwrap_or(&self.id)
+    }
+
+    /// `models/org/name` or `datasets/org/name`, escaped, as it stands in addresses of the API.
+    pub(crate) fn api_name(&self) -> String {
+        escape_path(&if self.is_dataset() { self.id.clone() } else { format!("models/{}", self.id) })
+    }
+
+    /// `model org/name` or `dataset org/name`, as messages say it.
+    pub(crate) fn spoken(&self) -> String {
+        format!("{} {}", if self.is_dataset() { "dataset" } else { "model" }, self.name())
+    }
+
+    /// Empty for repositories without an organisation.
     pub(crate) fn author(&self) -> &str {
-        self.id.split_once('/').map_or("", |(author, _)| author)
+        self.name().split_once('/').map_or("", |(author, _)| author)
     }
 
     pub(crate) fn file(&self, path: &str) -> Option<&RepoFile> {
@@ -123,10 +155,19 @@ impl Repo {
         self.files.get(at)
     }
 
-    /// Whether `revision` names the one revision there is: by branch, full or abbreviated sha.
+    /// Whether `revision` names this revision: by branch, tag, full or abbreviated sha.
     pub(crate) fn has_revision(&self, revision: &str) -> bool {
-        matches!(revision, "main" | "refs/heads/main" | "HEAD")
-            || (revision.len() >= 7 && self.sha.starts_with(revision))
+        match &self.written {
+            Some(written) => written.log.find(revision).is_some_and(|commit| commit.sha == self.sha),
+            None => is_main(revision) || (revision.len() >= 7 && self.sha.starts_with(revision)),
+        }
+    }
+
+    /// The revision of this name, if it is another one than this.
+    pub(crate) fn at(&self, revision: &str) -> Option<Self> {
+        let written = self.written.as_ref()?;
+        let commit = written.log.find(revision)?;
+        (commit.sha != self.sha).then(|| written.revision(&commit.sha))?
     }
 
     pub(crate) fn stored_bytes(&self) -> u64 {
@@ -135,6 +176,11 @@ impl Repo {
 }
 
 impl RepoFile {
+    /// Whether the CDN knows it as `xet_hash`.
+    pub(crate) fn is_content(&self, xet_hash: &str) -> bool {
+        self.blob.lfs.as_ref().is_some_and(|lfs| lfs.xet_hash == xet_hash)
+    }
+
     /// Names the content in resolve answers: sha256 under LFS, git's sha1 otherwise.
     pub(crate) fn etag(&self) -> &str {
         self.blob.lfs.as_ref().map_or(&self.blob.oid, |lfs| &lfs.sha256)

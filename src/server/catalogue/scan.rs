@@ -1,7 +1,8 @@
 //! From a folder to a catalogue.
 //!
 //! Two layouts are read, side by side if need be: `models/<org>/<name>/...`, and the cache of
-//! huggingface_hub (`models--org--name/snapshots/<sha>/...`). A model that cannot be read is left
+//! huggingface_hub (`models--org--name/snapshots/<sha>/...`); datasets are `datasets/<org>/<name>/...`
+//! and `datasets--org--name/...`. A repository that cannot be read is left
 //! out with a warning, and so is one whose `.hub.json` is damaged: it may have said `private`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,7 @@ use tracing::{info, warn};
 use super::describe::{Evidence, config_subset};
 use super::digest::DigestCache;
 use super::overrides::{FolderOverrides, ModelOverrides};
-use super::repo::{Repo, RepoFile};
+use super::repo::{DATASETS, Repo, RepoFile};
 use super::walk::{self, Found};
 use super::{Catalogue, card, weights};
 use crate::server::settings;
@@ -62,7 +63,7 @@ pub enum ScanError {
     NoTemplate(String),
 }
 
-/// Where a model lies.
+/// Where a repository lies.
 struct Source {
     id: String,
     folder: PathBuf,
@@ -90,26 +91,29 @@ pub(crate) fn scan(
             }
         })
         .collect();
-    info!(models = repos.len(), "scanned {}", root.display());
+    info!(repos = repos.len(), "scanned {}", root.display());
     Catalogue::new(repos, folder.renames, made_up)
 }
 
-/// Every model folder, in either layout, sorted by id; `models/` wins over the cache.
+/// Every repository's folder, in either layout, sorted by id; `models/` and `datasets/` win over the cache.
 fn sources(root: &Path) -> io::Result<Vec<Source>> {
     let mut found = BTreeMap::new();
     for (name, folder) in folders(root, root)? {
-        if let Some(id) = name.strip_prefix("models--")
+        let cached = name.strip_prefix("models--").map(|id| ("", id));
+        if let Some((kind, id)) = cached.or_else(|| Some((DATASETS, name.strip_prefix("datasets--")?)))
             && let Some((folder, sha)) = snapshot(&folder)
         {
-            let id = id.replacen("--", "/", 1);
+            let id = format!("{kind}{}", id.replacen("--", "/", 1));
             found.insert(id.clone(), Source { id, folder, sha: Some(sha) });
         }
     }
-    let models = root.join("models");
-    if models.is_dir() {
-        for (org, folder) in folders(root, &models)? {
+    for (kind, place) in [("", root.join("models")), (DATASETS, root.join("datasets"))] {
+        if !place.is_dir() {
+            continue;
+        }
+        for (org, folder) in folders(root, &place)? {
             for (name, folder) in folders(root, &folder)? {
-                let id = format!("{org}/{name}");
+                let id = format!("{kind}{org}/{name}");
                 found.insert(id.clone(), Source { id, folder, sha: None });
             }
         }
@@ -153,8 +157,12 @@ fn read(root: &Path, source: &Source, digests: &DigestCache) -> Result<Repo, Sca
     let text = |path: &str| found.iter().find(|f| f.path == path).and_then(small_text);
     let json = |path: &str| text(path).and_then(|text| serde_json::from_str::<Value>(&text).ok());
     let card: Map<String, Value> = text("README.md").map(|t| card::front_matter(&t)).unwrap_or_default();
-    let (config, tokenizer) = (json("config.json"), json("tokenizer_config.json"));
-    let evidence = Evidence { files: &found, card: &card, config: config.as_ref(), overrides: &overrides };
+    // Of a dataset only the card speaks: a config.json in it is data like any other file.
+    let is_model = !source.id.starts_with(DATASETS);
+    let (config, tokenizer) =
+        if is_model { (json("config.json"), json("tokenizer_config.json")) } else { (None, None) };
+    let telling = if is_model { found.as_slice() } else { &[] };
+    let evidence = Evidence { files: telling, card: &card, config: config.as_ref(), overrides: &overrides };
     let (tags, bases) = (evidence.tags(), evidence.bases());
     let (pipeline_tag, library_name) = (evidence.pipeline_tag(), evidence.library_name());
 
@@ -166,7 +174,7 @@ fn read(root: &Path, source: &Source, digests: &DigestCache) -> Result<Repo, Sca
     let created = date(&overrides.created_at, |files| files.iter().map(|f| f.modified).min())?;
     let modified = date(&overrides.last_modified, |files| files.iter().map(|f| f.modified).max())?;
 
-    let parameters = weights::parameters(&found);
+    let parameters = weights::parameters(telling);
     let files = found
         .into_par_iter()
         .map(|found| {
@@ -196,6 +204,7 @@ fn read(root: &Path, source: &Source, digests: &DigestCache) -> Result<Repo, Sca
         parameters,
         folders: folder_ids(&files),
         files: files.into(),
+        written: None,
     })
 }
 
@@ -237,7 +246,7 @@ fn commit(id: &str, files: &[RepoFile]) -> String {
 }
 
 /// Git's tree id of every folder.
-fn folder_ids(files: &[RepoFile]) -> BTreeMap<String, String> {
+pub(crate) fn folder_ids(files: &[RepoFile]) -> BTreeMap<String, String> {
     // Deepest first, so that the entries of a folder are complete when its turn comes.
     let mut folders: BTreeSet<(std::cmp::Reverse<usize>, &str)> = BTreeSet::new();
     for file in files {

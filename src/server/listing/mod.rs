@@ -95,7 +95,13 @@ pub(crate) fn list(ask: &Ask<'_>) -> Result<Response, Refusal> {
         // The offset is used up by the first page.
         let kept = query_without(ask.raw_query, &["cursor", "skip"]);
         let cursor = last.cursor(sort, ascending);
-        reply::next_page(answer.headers_mut(), &ask.shared.hub_url, "/api/models", &kept, &cursor);
+        reply::next_page(
+            answer.headers_mut(),
+            &ask.shared.hub_url,
+            "/api/models",
+            &kept,
+            ("cursor", &cursor),
+        );
     }
     Ok(answer)
 }
