@@ -4,7 +4,7 @@
 //! and names the family of a model among hundreds of thousands.
 //!
 //! ```text
-//! enumerate -> plan -> fetch -> extract -> write => Parquet + manifest => index => scan | compare
+//! enumerate -> plan -> fetch -> extract -> write => Parquet + manifest => index => scan | compare | publish
 //! ```
 //!
 //! | stage | file | what it does |
@@ -17,6 +17,7 @@
 //! | index | [`stages::index`] | families of near-duplicates, with their roots |
 //! | scan | [`stages::scan`] | relatives of a model in the database |
 //! | compare | [`stages::compare`] | two models, every signal |
+//! | publish | [`stages::publish`] | a signed snapshot where others can pull it |
 //!
 //! Folders depend in one direction, each on those before it:
 //! [`formats`], [`signals`], [`hub`], [`store`], [`retrieval`], [`stages`], [`server`], [`pipeline`], [`cli`].

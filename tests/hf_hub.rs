@@ -373,3 +373,73 @@ async fn a_folder_is_uploaded_changed_and_read_back() {
     assert_eq!(read("shards/1.parquet", "night-1").await, &other[..]);
     assert_eq!(read("README.md", &second).await, CARD);
 }
+
+/// `hubprint` with these variables, in a folder of its own.
+fn hubprint(home: &Path, hub: &Hub, args: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hubprint"));
+    command.env_clear().env("HOME", home).env("HF_ENDPOINT", hub.server.hub_url()).env("HF_TOKEN", WRITER);
+    command.current_dir(home).args(args).stdin(std::process::Stdio::null());
+    command
+}
+
+/// Runs it to its end beside the server, and reads its JSON if it prints some.
+async fn ran(command: std::process::Command) -> serde_json::Value {
+    let output = tokio::process::Command::from(command).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains(WRITER), "the token is told: {said}");
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_published_as_a_dataset_and_pulled() {
+    let written = tempfile::tempdir().unwrap();
+    let mut settings = Settings::default();
+    settings.tokens.insert(WRITER.to_owned(), vec!["write:meadow".to_owned()]);
+    settings.write.folder = Some(written.path().to_owned());
+    let hub = Hub::start(settings).await;
+    let home = tempfile::tempdir().unwrap();
+    let run = async |args: &[&str]| ran(hubprint(home.path(), &hub, args)).await;
+    let population = ["dev", "population", "--models", "120", "--seed", "5", "--db", "db", "--begin"];
+    run(&[&population[..], &["0", "--end", "80"]].concat()).await;
+    run(&["index", "--db", "db"]).await;
+    run(&["db", "keygen", "key"]).await;
+    let to = ["publish", "--db", "db", "--to", "hf://datasets/meadow/atlas", "--key", "key", "--json"];
+    let go = [&to[..], &["--yes"]].concat();
+    assert_eq!(run(&to).await["done"], false);
+    assert_eq!(hub.server.counters().received.commits, 0, "a dry run writes nothing");
+
+    let first = run(&go).await;
+    let received = hub.server.counters().received;
+    assert!(received.bytes >= first["bytes"].as_u64().unwrap());
+    let from = ["db", "pull", "hf://datasets/meadow/atlas", "--db", "copy", "--json"];
+    let pulled = run(&from).await;
+    assert_eq!((&pulled["version"], &pulled["key"]), (&first["version"], &first["key"]));
+    run(&["db", "verify", "--db", "copy"]).await;
+
+    // A night later only what is new is sent; killed on the way, it goes on.
+    run(&[&population[..], &["80", "--end", "120"]].concat()).await;
+    run(&["index", "--db", "db"]).await;
+    for delay in [30, 90, 150] {
+        let mut child = hubprint(home.path(), &hub, &go);
+        let mut child =
+            child.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(delay)).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let seen = run(&from).await;
+        assert!(seen["version"] == first["version"] || seen["version"].as_u64() > first["version"].as_u64());
+    }
+    let second = run(&go).await;
+    assert!(second["version"].as_u64() > first["version"].as_u64());
+    let all = second["bytes"].as_u64().unwrap();
+    let sent = hub.server.counters().received.bytes - received.bytes;
+    assert!(sent < 2 * all, "{sent} of {all}, with three deaths");
+    let again = run(&go).await;
+    assert_eq!((&again["files_sent"], &again["files_removed"]), (&json!(0), &json!(0)));
+    let pulled = run(&from).await;
+    assert_eq!(pulled["version"], second["version"]);
+    assert!(pulled["bytes_fetched"].as_u64().unwrap() < all);
+    let verified = run(&["db", "verify", "--db", "copy", "--json"]).await;
+    assert_eq!(verified["rows"], 120);
+}

@@ -182,7 +182,13 @@ async fn trusted(
     let text = read(publication::name(version), MOST_BYTES).await?;
     let signature = read(publication::signature_name(version), SMALL).await?;
     let offered = read(publication::key_name(version), SMALL).await?;
-    let offered = PublicKey::from_pem(&String::from_utf8_lossy(&offered), &publication::key_name(version))?;
+    let name = publication::key_name(version);
+    let key = PublicKey::from_pem(&String::from_utf8_lossy(&offered), &name)?;
+    if key.to_pem()?.as_bytes() != offered {
+        let what = "it is a key, and not written as one is published".to_owned();
+        return Err(ShelfError::Tampered { file: name, what });
+    }
+    let offered = key;
     let pinned = state.map(|state| PublicKey::from_pem(&state.key, STATE)).transpose()?;
     let foreign = |trusted: &PublicKey, offered: &PublicKey| ShelfError::ForeignKey {
         place: shelf.place().to_owned(),

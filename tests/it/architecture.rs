@@ -118,7 +118,7 @@ fn stages_have_one_name_in_the_table_the_folder_and_the_tests() {
             found[1].to_owned()
         })
         .collect();
-    assert_eq!(stages.len(), 8, "{stages:?}");
+    assert_eq!(stages.len(), 9, "{stages:?}");
     let flow = stages.join(" ");
     for stage in &stages {
         assert!(source("src/stages").join(stage).with_extension("rs").is_file(), "no file of stage {stage}");
@@ -128,8 +128,23 @@ fn stages_have_one_name_in_the_table_the_folder_and_the_tests() {
         let tests = source("tests/it").join(stage).with_extension("rs");
         assert!(stage == "plan" || tests.is_file(), "no integration tests of stage {stage} in {flow}");
     }
-    let helpers =
-        ["mod", "backlog", "cache", "changes", "eval", "files", "full", "model", "population", "tokenizer"];
+    let helpers = [
+        "mod",
+        "backlog",
+        "cache",
+        "card",
+        "changes",
+        "eval",
+        "export",
+        "files",
+        "full",
+        "model",
+        "population",
+        "publish_hub",
+        "pull",
+        "shelf",
+        "tokenizer",
+    ];
     for path in files_below(&source("src/stages")) {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         assert!(stages.contains(&name) || helpers.contains(&name.as_str()), "{name} is no stage");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::maintenance::{add, copy, kill_often, population};
-use crate::support::{Cli, Ended, comparable, files_below, read, rows, write};
+use crate::support::{Cli, Ended, Hub, comparable, files_below, read, rows, write};
 
 /// A made-up database, published into a folder.
 fn published() -> Cli {
@@ -233,6 +233,57 @@ fn rollbacks_foreign_keys_and_other_databases_are_refused_unless_asked_for() {
         .says(&["a database of its own"]);
     cli.expect(2, &["db", "pull", "nowhere", "--db", "copy"]).says(&["has no publication"]);
     pull(&cli, 2, "copy", &["--version", "77"]).says(&["no publication 77", "there are: "]);
+}
+
+#[test]
+fn a_publication_is_pulled_from_a_dataset_on_the_hub() {
+    let cli = published();
+    let served = cli.home().join("served");
+    let dataset = served.join("datasets/acme/prints");
+    fs::create_dir_all(served.join("models")).unwrap();
+    copy(&shelf(&cli), &dataset);
+    let faults = ["faults.error_5xx=0.02", "faults.truncate=0.05", "faults.expire=0.02"];
+    let hub = Hub::serve(&served, &faults);
+    let from = ["db", "pull", "hf://datasets/acme/prints", "--hub", hub.url(), "--db", "copy", "--json"];
+    let pulled = cli.expect(0, &from).json();
+    assert_eq!(pulled["files_fetched"], pulled["files"]);
+    assert_eq!(comparable(rows(&cli.home().join("copy"))), comparable(cli.rows()));
+    let requests = hub.counters().requests.resolvers;
+    cli.expect(0, &from);
+    assert!(hub.counters().requests.resolvers - requests < 20, "what is here is not asked for");
+
+    night(&cli, "80", "90");
+    publish(&cli, 0, &[]);
+    fs::remove_dir_all(&dataset).unwrap();
+    copy(&shelf(&cli), &dataset);
+    hub.rescan();
+    let second = cli.expect(0, &from).json();
+    assert!(second["bytes_fetched"].as_u64().unwrap() < second["bytes"].as_u64().unwrap() / 2, "{second}");
+    assert_eq!(rows(&cli.home().join("copy")).len(), 90);
+    let shard = files_below(&dataset.join("shards")).remove(0);
+    let mut bytes = read(&shard);
+    bytes[99] ^= 1;
+    write(&shard, &bytes);
+    hub.rescan();
+    let fresh = ["db", "pull", "hf://datasets/acme/prints", "--hub", hub.url(), "--db", "victim"];
+    cli.expect(2, &fresh).says(&["is not as published", "hint: "]);
+    cli.expect(2, &["db", "pull", "hf://datasets/acme/none", "--hub", hub.url()]).says(&["hint: "]);
+    cli.expect(2, &["db", "pull", "hf://acme/prints"]).says(&["hf://datasets/org/name"]);
+    #[cfg(not(feature = "hf-hub"))]
+    cli.expect(2, &["publish", "--db", "DB", "--to", "hf://datasets/acme/prints", "--key", "key"])
+        .says(&["built without", "--features hf-hub"]);
+}
+
+#[test]
+fn a_pipeline_publishes() {
+    let cli = population("60", &["60"]);
+    cli.expect(0, &["db", "keygen", "key"]);
+    let file = cli.home().join("p.toml");
+    write(&file, "[database]\npath = 'db'\n[index]\n[publish]\nto = 'shelf'\nkey = 'key'\nlicence = 'mit'\n");
+    let all = cli.expect(0, &["run", "--json", "p.toml"]).json();
+    assert_eq!((&all["publish"]["done"], &all["publish"]["before"]), (&json!(true), &Value::Null));
+    pull(&cli, 0, "copy", &["--key", "key.pub"]);
+    assert_eq!(rows(&cli.home().join("copy")).len(), 60);
 }
 
 fn killed(times: usize) {
