@@ -30,6 +30,9 @@ pub enum AddressError {
         /// Why.
         source: InvalidId,
     },
+    /// Something else on the Hub.
+    #[error("{0}: a published database is hf://datasets/org/name")]
+    NotADataset(String),
     /// No folder and no bucket.
     #[error(transparent)]
     Location(#[from] LocationError),
@@ -164,6 +167,7 @@ impl Address {
             Some(id) => RepoId::dataset(id.trim_end_matches('/'))
                 .map(Self::Dataset)
                 .map_err(|source| AddressError::Dataset { text: text.to_owned(), source }),
+            None if text.starts_with("hf:") => Err(AddressError::NotADataset(text.to_owned())),
             None => Ok(Self::Files(location(text)?)),
         }
     }

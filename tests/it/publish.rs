@@ -160,7 +160,7 @@ fn every_change_to_every_file_is_refused_and_named() {
             ended.says(&["error: ", "hint: "]);
             // A key that is no key, or another one, is told as that.
             let told = ended.stderr.contains(&name)
-                || ended.stderr.contains(name.trim_end_matches(".sig"))
+                || ended.stderr.contains(name.trim_end_matches(".sig").trim_end_matches(".pem"))
                 || ended.stderr.contains("README.md");
             assert!(told, "{attack} of {name}: {}", ended.stderr);
             assert!(

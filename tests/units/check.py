@@ -14,6 +14,20 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = "/etc/hubprint/nightly.toml"
+PART = "/etc/hubprint/part.toml"
+# What hubprint.slurm may say to sbatch. Slurm takes these and more; a mistyped one it refuses only on the cluster.
+SBATCH = {
+    "array": r"1-\d+",
+    "cpus-per-task": r"\d+",
+    "job-name": r"[\w-]+",
+    "mem": r"\d+[KMGT]",
+    "ntasks": r"\d+",
+    "open-mode": r"append|truncate",
+    "output": r"[\w./%-]+",
+    "requeue": None,
+    "signal": r"(B:)?(TERM|USR1|USR2|INT)@\d+",
+    "time": r"(\d+-)?\d\d:\d\d:\d\d",
+}
 problems = []
 
 
@@ -51,11 +65,33 @@ def load(units):
         "objects": {document["kind"]: document for document in documents},
         "workflow": yaml.safe_load((units / "github-actions.yml").read_text()),
         "container": instructions(units / "Containerfile"),
+        "parts": {document["kind"]: document for document in yaml.safe_load_all((units / "indexed-job.yaml").read_text())},
+        "slurm": (units / "hubprint.slurm").read_text(),
+        "readme": (units / "README.md").read_text(),
     }
 
 
+def calls_in(script):
+    """How a shell script calls hubprint."""
+    lines = [line for line in script.replace("\\\n", " ").splitlines() if not line.lstrip().startswith("#")]
+    calls = [re.split(r"(?:^|\s)hubprint\s", line, maxsplit=1)[1] for line in lines if re.search(r"(?:^|\s)hubprint\s", line)]
+    return [shlex.split(re.split(r"\s(?:>|\|\|)", call)[0]) for call in calls]
+
+
+def part_script(files):
+    return "\n".join(pod_of_parts(files)["containers"][0]["args"])
+
+
+def pod_of_parts(files):
+    return files["parts"]["Job"]["spec"]["template"]["spec"]
+
+
+def commands_of_parts(files):
+    return {"indexed-job.yaml": calls_in(part_script(files)), "hubprint.slurm": calls_in(files["slurm"])}
+
+
 def commands(files):
-    """How each unit calls hubprint: the arguments after the program's name."""
+    """How each nightly unit calls hubprint: the arguments after the program's name."""
     found = {}
     found["hubprint.service"] = [shlex.split(line)[1:] for line in files["service"].get("ExecStart", [])]
     container = pod(files)["containers"][0]
@@ -130,12 +166,101 @@ def check_agreement(files):
     expect(("STOPSIGNAL", "SIGTERM") in files["container"], "Containerfile: STOPSIGNAL SIGTERM")
 
 
+def settings_of(toml):
+    """The lines of a pipeline file that mean something."""
+    return [line for line in toml.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+
+
+def check_parts(files):
+    """The units that run the parts of a crawl."""
+    for name, calls in commands_of_parts(files).items():
+        expect(len(calls) == 1, f"{name}: calls hubprint {len(calls)} times")
+        for call in calls:
+            expect("--partition" in call, f"{name}: runs no part: {call}")
+
+    nightly, name = (ROOT / "pipelines/nightly.toml").read_text(), "indexed-job.yaml"
+    objects, job, template = files["parts"], files["parts"]["Job"]["spec"], pod_of_parts(files)
+    container, night = template["containers"][0], pod(files)
+    text = objects["ConfigMap"]["data"]["part.toml"]
+    database = re.search(r'^path = "(.*)"$', text, re.M).group(1)
+    expect(re.match(r"(s3|gs|az)://", database), f"{name}: the database is in no bucket: {database}")
+    ours = [line for line in settings_of(text) if not line.startswith("path = ")]
+    theirs = [line for line in settings_of(nightly) if not line.startswith("path = ") and line != "[index]"]
+    expect(ours == theirs, f"{name}: not the settings of nightly.toml without the index: {set(ours) ^ set(theirs)}")
+    expect("run" in calls_in(part_script(files))[0] and PART in calls_in(part_script(files))[0], f"{name}: runs no {PART}")
+    parts = {variable["name"]: variable["value"] for variable in container["env"]}["PARTS"]
+    counts = {str(job["completions"]), str(job["parallelism"]), str(parts)}
+    expect(len(counts) == 1, f"{name}: the number of parts is {sorted(counts)}")
+    expect(job["completionMode"] == "Indexed", f"{name}: not indexed")
+    expect('"$part/$PARTS"' in part_script(files), f"{name}: not the part of the index")
+    expect("part=$((JOB_COMPLETION_INDEX + 1))" in part_script(files), f"{name}: parts begin at 1")
+    expect("exec hubprint " in part_script(files), f"{name}: the shell would keep the SIGTERM")
+    expect(container["image"] == night["containers"][0]["image"], f"{name}: another image than cronjob.yaml")
+    for key in ["restartPolicy", "terminationGracePeriodSeconds", "automountServiceAccountToken", "enableServiceLinks"]:
+        expect(template.get(key) == night[key], f"{name}: {key} is not as in cronjob.yaml")
+    expect(template.get("securityContext") == night["securityContext"], f"{name}: securityContext of the pod")
+    hardened = night["containers"][0]["securityContext"]
+    expect(container.get("securityContext") == hardened, f"{name}: securityContext of the container")
+    expect("backoffLimitPerIndex" in job, f"{name}: one part that fails ends all")
+    actions = {}
+    for rule in job["podFailurePolicy"]["rules"]:
+        for code in rule.get("onExitCodes", {}).get("values", []):
+            expect(rule["onExitCodes"]["containerName"] == container["name"], f"{name}: {rule}")
+            actions[code] = rule["action"]
+    expect(actions == {1: "FailIndex", 2: "FailIndex", 75: "Count"}, f"{name}: exit codes: {actions}")
+    volumes = {volume["name"]: volume for volume in template["volumes"]}
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    expect(set(volumes) == set(mounts), f"{name}: volumes {set(volumes)}, mounted {set(mounts)}")
+    configured = volumes["pipeline"]["configMap"]["name"] == objects["ConfigMap"]["metadata"]["name"]
+    expect(configured and PART.startswith(mounts["pipeline"] + "/"), f"{name}: {PART} is not there")
+    expect(mounts["token"] + "/hf-token" in part_script(files), f"{name}: no token from {mounts['token']}")
+    cache = {variable["name"]: variable["value"] for variable in container["env"]}["XDG_CACHE_HOME"]
+    expect(cache == mounts["mirror"], f"{name}: the mirror is in {cache}, and not in a volume")
+    secrets = [source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source]
+    for secret in [*secrets, volumes["token"]["secret"]["secretName"]]:
+        expect(f"create secret generic {secret} " in files["readme"], f"{name}: README.md does not say how to make {secret}")
+
+
+def check_slurm(files):
+    """What sbatch would read of the script: the lines before the first command."""
+    name, said, code = "hubprint.slurm", {}, False
+    for number, line in enumerate(files["slurm"].splitlines(), 1):
+        code |= bool(line.strip()) and not line.startswith("#")
+        if not re.match(r"\s*#+\s*SBATCH\b", line, re.I):
+            continue
+        option = re.fullmatch(r"#SBATCH --([a-z-]+)(?:=(\S+))?", line)
+        expect(not code, f"{name}:{number}: behind the first command, where Slurm does not look: {line}")
+        expect(option, f"{name}:{number}: no option: {line}")
+        if option:
+            key, value = option.groups()
+            expect(key in SBATCH, f"{name}:{number}: unknown option --{key}")
+            expect(key not in said, f"{name}:{number}: --{key} twice")
+            form = SBATCH.get(key)
+            right = value is None if form is None else value is not None and re.fullmatch(form, value)
+            expect(key not in SBATCH or right, f"{name}:{number}: not a value of --{key}: {value}")
+            said[key] = value
+    parts = re.search(r"^PARTS=(\d+)$", files["slurm"], re.M).group(1)
+    expect(said.get("array") == f"1-{parts}", f"{name}: {parts} parts, --array={said.get('array')}")
+    expect("signal" in said and "srun hubprint " in files["slurm"], f"{name}: hubprint gets no SIGTERM")
+    expect('--partition "$part/$PARTS"' in files["slurm"], f"{name}: not the part of the task")
+
+
 def check_flags(files, binary):
-    help_text = subprocess.run([binary, "run", "--help"], check=True, capture_output=True, text=True).stdout
-    known = set(re.findall(r"^\s+(?:-\w, )?(--[a-z-]+)", help_text, re.M))
-    for name, calls in commands(files).items():
-        for flag in [word.split("=")[0] for call in calls for word in call if word.startswith("-")]:
-            expect(flag in known, f"{name}: hubprint run has no {flag}; it has {' '.join(sorted(known))}")
+    readme = calls_in("\n".join(re.findall(r"^hubprint .*|(?<=')hubprint .*(?=')", files["readme"], re.M)).replace(" && ", "\n"))
+    for name, calls in [*commands(files).items(), *commands_of_parts(files).items(), ("README.md", readme)]:
+        for call in calls:
+            # What stands before the flags of its own names the subcommand: `db merge`, but `run FILE`.
+            words = [word for word in call if not word.startswith("-")]
+            subcommands = [word for word in words if word in ["run", "crawl", "index", "db", "status"]]
+            expect(subcommands, f"{name}: no subcommand: {call}")
+            if not subcommands:
+                continue
+            words = words[words.index(subcommands[0]) :]
+            asked = [binary, *words[: 2 if words[0] == "db" else 1], "--help"]
+            help_text = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+            known = set(re.findall(r"^\s+(?:-\w, )?(--[a-z-]+)", help_text, re.M))
+            for flag in [word.split("=")[0] for word in call if word.startswith("-")]:
+                expect(flag in known, f"{name}: {' '.join(asked[1:-1])} has no {flag}; it has {' '.join(sorted(known))}")
 
 
 def ignored(path):
@@ -174,6 +299,7 @@ def write_scripts(files, folder):
     for number, step in enumerate(run_steps(files["workflow"])):
         expect("${{" not in step["run"], f"github-actions.yml: an expression within a script: {step['name']}")
         (folder / f"{number}.sh").write_text("#!/usr/bin/env bash\nset -eo pipefail\n" + step["run"])
+    (folder / "part.sh").write_text("#!/bin/sh\nset -eu\n" + part_script(files))
 
 
 def main():
@@ -192,6 +318,8 @@ def main():
         write_scripts(files, arguments.scripts)
     else:
         check_agreement(files)
+        check_parts(files)
+        check_slurm(files)
     print("\n".join(problems))
     sys.exit(bool(problems))
 

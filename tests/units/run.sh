@@ -85,8 +85,10 @@ else
 fi
 
 for version in 1.29.0 1.37.0; do
-    check "cronjob.yaml: schema of Kubernetes $version" \
-        "$venv/bin/kubernetes-validate" --quiet --strict -k "$version" "$units/cronjob.yaml"
+    for file in cronjob.yaml indexed-job.yaml; do
+        check "$file: schema of Kubernetes $version" \
+            "$venv/bin/kubernetes-validate" --quiet --strict -k "$version" "$units/$file"
+    done
 done
 
 check "github-actions.yml: schema of GitHub workflows" \
@@ -97,7 +99,10 @@ scripts() {
     "$venv/bin/python" "$here/check.py" --units "$units" --scripts "$scratch/scripts" \
         && "$venv/bin/shellcheck" "$scratch/scripts/"*.sh
 }
-check "github-actions.yml: shellcheck of its scripts" scripts
+check "github-actions.yml, indexed-job.yaml: shellcheck of their scripts" scripts
+
+check "hubprint.slurm: bash -n" bash -n "$units/hubprint.slurm"
+check "hubprint.slurm: shellcheck" "$venv/bin/shellcheck" "$units/hubprint.slurm"
 
 check "Containerfile: hadolint" "$venv/bin/hadolint" --no-color "$units/Containerfile"
 # What the Containerfile copies, and .dockerignore lets through, is a package that cargo builds. `cargo fetch` wants the
