@@ -12,7 +12,8 @@ pub(super) fn init(verbose: u8, format: LogFormat) {
     let default = match verbose {
         0 => "warn,hubprint=warn",
         1 => "warn,hubprint=info",
-        _ => "info,hubprint=debug",
+        // Lines of the clients of buckets and of the Hub may hold signed addresses.
+        _ => "info,object_store=warn,hf_hub=warn,hubprint=debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt()

@@ -70,6 +70,8 @@ pub struct Sweep {
     pub whole: bool,
     /// Why not, if the listing broke off.
     pub error: Option<HubError>,
+    /// Of the names of repositories with a fingerprint; made when it is first needed.
+    indexed_names: Option<HashSet<Tag>>,
 }
 
 impl Sweep {
@@ -123,6 +125,7 @@ pub async fn sweep(
         complete: false,
         whole: false,
         error: None,
+        indexed_names: None,
     };
     let mut seen = Seen::default();
     let stopped = loop {
@@ -135,11 +138,11 @@ pub async fn sweep(
         match one {
             Enumerated::Found(entry) => {
                 let key = Tag::of(&entry.object_id);
-                if !settings.partition.has(key) {
-                    continue;
-                }
                 if !seen.first(key) {
                     // The listing shifted under us; it was taken into account already.
+                    continue;
+                }
+                if !settings.partition.has(key) {
                     continue;
                 }
                 sweep.listed.listed += 1;
@@ -218,19 +221,21 @@ impl Sweep {
             self.listed.unchanged += 1;
         } else {
             self.listed.unnamed += 1;
-            let name = Tag::of(&row.repo_id);
-            let is_known = live.repos.values().any(|k| k.name == name && k.outcome == Outcome::Indexed);
+            let indexed = || {
+                let indexed = live.repos.values().filter(|known| known.outcome == Outcome::Indexed);
+                indexed.map(|known| known.name).collect()
+            };
+            let is_known = self.indexed_names.get_or_insert_with(indexed).contains(&Tag::of(&row.repo_id));
             self.unnamed.push((row, is_known));
         }
     }
 
     fn find_gone(&mut self, live: &Live, seen: &Seen, settings: &EnumerateSettings) {
         let most = settings.max_gone;
-        let ours = live.repos.iter().filter(|(id, _)| settings.partition.has(**id));
-        let there = ours.filter(|(_, known)| !known.gone && known.sha.is_some());
-        let gone = there.clone().filter(|(id, _)| !seen.0.contains(id));
+        // Every part sees the whole list, and judges it as a whole.
+        let there = live.repos.iter().filter(|(_, known)| !known.gone && known.sha.is_some());
+        let gone: Vec<_> = there.clone().filter(|(id, _)| !seen.0.contains(id)).collect();
         let there = there.count();
-        let mut gone: Vec<RowRef> = gone.map(|(_, known)| known.at).collect();
         if gone.len() as f64 > (most * there as f64).max(1.0) {
             self.doubt = Some(format!(
                 "{} of {there} known repositories are not listed, more than the {:.1} % that are believed; none was \
@@ -240,8 +245,9 @@ impl Sweep {
             ));
             return;
         }
-        gone.sort_unstable();
-        self.gone = gone;
+        let ours = gone.into_iter().filter(|(id, _)| settings.partition.has(**id));
+        self.gone = ours.map(|(_, known)| known.at).collect();
+        self.gone.sort_unstable();
     }
 }
 

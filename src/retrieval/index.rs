@@ -138,6 +138,10 @@ impl Index {
 
     /// Opens files that are as they were written.
     pub(super) fn assemble(metadata: Metadata, paths: Paths) -> Result<Self, StoreError> {
+        // Room is made for as many contents as it says: there must be a vector of each.
+        if Vectors::open(&paths)?.count() != metadata.contents as u64 {
+            return Err(damaged(&paths, "its vectors are of another number than its metadata says"));
+        }
         let (postings, rest) = rayon::join(
             || Ok(Postings::new(tables::read_postings(path(&paths, POSTINGS)?)?, metadata.contents)),
             || Self::without_postings(&metadata, &paths),

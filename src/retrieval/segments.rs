@@ -63,6 +63,11 @@ impl Segments {
         Ok(())
     }
 
+    /// Bytes of all parts.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
     /// Fills `bytes` from the place `at`.
     pub(super) fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), StoreError> {
         let part = self.part(at)?;

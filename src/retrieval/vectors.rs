@@ -32,6 +32,11 @@ impl Vectors {
         Ok(Self { all: Segments::open(paths, VECTORS)? })
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.all.length() / RECORD as u64
+    }
+
     /// The vector of a content.
     pub fn read(&self, content: u32) -> Result<Vector, StoreError> {
         let mut bytes = [0u8; RECORD];

@@ -14,8 +14,8 @@ use super::card::{self, About};
 use super::shelf::{Address, ShelfError};
 use crate::retrieval::{Index, LINEAGE};
 use crate::store::files::{CONTENT_FOLDERS, manifest_name};
-use crate::store::publication::{self, CARD, Key, PUBLICATION_VERSION, Publication};
-use crate::store::{Database, FileEntry, Files, StoreError, atomic, lock};
+use crate::store::publication::{self, CARD, Key, PUBLICATION_VERSION, PublicKey, Publication};
+use crate::store::{Database, FileEntry, Files, StoreError, atomic};
 
 /// How to publish.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -82,6 +82,8 @@ pub struct Prepared {
     pub card: Vec<u8>,
     /// Fingerprint of the key.
     pub key: String,
+    /// The key that the signature is to be held against.
+    pub public: PublicKey,
 }
 
 /// Makes card, list and signature of a database's snapshot.
@@ -123,16 +125,64 @@ pub fn prepare(db: &Database, key: &Key, settings: &PublishSettings) -> Result<P
         (publication::signature_name(version), signature),
         (publication::name(version), list),
     ];
-    Ok(Prepared { publication, own, card, key: public.fingerprint() })
+    Ok(Prepared { publication, own, card, key: public.fingerprint(), public })
 }
 
 /// What a shelf has, as far as publishing must know.
 #[derive(Clone, Debug, Default)]
 pub struct There {
-    /// Length by name, as far as it is told; all content files and publications.
+    /// Length by name, as far as it is told; all content files, manifests and publications.
     pub names: BTreeMap<String, Option<u64>>,
     /// The publications that can be read, the latest last.
     pub publications: Vec<Publication>,
+    /// Whether it says that it is a shelf.
+    pub has_marker: bool,
+    /// Whether the files of the publication itself, of the version that is to be published, are all there and signed
+    /// with the same key.
+    pub is_signed: bool,
+    /// Whether it has a card where the Hub shows it.
+    pub has_card: bool,
+}
+
+impl There {
+    /// Takes in the small files of a version, by the endings of their names.
+    pub fn look_at(
+        &mut self,
+        prepared: &Prepared,
+        read: &mut dyn FnMut(&str) -> Result<Option<Vec<u8>>, ShelfError>,
+    ) -> Result<(), ShelfError> {
+        let names: Vec<u64> = self.names.keys().filter_map(|name| publication::version_of(name)).collect();
+        for version in names {
+            // What we once put there; whoever pulls checks signatures.
+            let text = read(&publication::name(version))?;
+            self.publications.extend(text.and_then(|text| serde_json::from_slice::<Publication>(&text).ok()));
+        }
+        self.publications.sort_by_key(|p| p.version);
+        self.has_marker = read(publication::MARKER)?.is_some();
+        self.has_card = read(CARD)?.is_some();
+        let version = prepared.publication.version;
+        let mut text = |name: String| read(&name);
+        let (list, signature, key) = (
+            text(publication::name(version))?,
+            text(publication::signature_name(version))?,
+            text(publication::key_name(version))?,
+        );
+        let (card, manifest) = (
+            text(prepared.publication.card.file.clone())?,
+            text(prepared.publication.manifest.file.clone())?,
+        );
+        let verified = list.zip(signature).and_then(|(list, signature)| {
+            Publication::verified(&list, &signature, &prepared.public, version).ok()
+        });
+        let own = |name: &str| prepared.own.iter().find(|(own, _)| own == name).map(|(_, text)| text);
+        self.is_signed = verified.is_some_and(|found| {
+            (&found.files, &found.card, &found.manifest)
+                == (&prepared.publication.files, &prepared.publication.card, &prepared.publication.manifest)
+        }) && key.as_ref() == own(&publication::key_name(version))
+            && card.as_ref() == own(&prepared.publication.card.file)
+            && manifest.as_ref() == own(&prepared.publication.manifest.file);
+        Ok(())
+    }
 }
 
 /// What to do.
@@ -155,6 +205,10 @@ pub fn plan(
     settings: &PublishSettings,
 ) -> Result<Plan, ShelfError> {
     let ours = &prepared.publication;
+    // Of somebody else nothing is to be removed.
+    if !there.has_marker && there.publications.is_empty() && !there.names.is_empty() {
+        return Err(ShelfError::NotAShelf { place: address.to_string() });
+    }
     let last = there.publications.last();
     let same_database = last.is_none_or(|last| last.database == ours.database);
     if !same_database && !settings.replace {
@@ -172,7 +226,6 @@ pub fn plan(
         let (offered, here) = (ours.version, last.version);
         return Err(ShelfError::Rollback { place: "this database".into(), offered, here });
     }
-    let is_there = same_database && last.is_some_and(|last| last.version == ours.version);
     let send: Vec<FileEntry> = ours
         .files
         .iter()
@@ -185,7 +238,7 @@ pub fn plan(
         .collect();
     // Of those before, the latest stay; all others go with what only they name.
     let before =
-        there.publications.iter().filter(|p| p.version != ours.version && p.database == ours.database);
+        there.publications.iter().filter(|p| p.version < ours.version && p.database == ours.database);
     let kept: Vec<&Publication> = before.rev().take(settings.keep.max(1) - 1).collect();
     let mut needed: BTreeSet<&str> = ours.all_files().map(|e| e.file.as_str()).collect();
     needed.extend(kept.iter().flat_map(|p| p.all_files()).map(|e| e.file.as_str()));
@@ -201,7 +254,7 @@ pub fn plan(
         .filter(|name| !needed.contains(name.as_str()) && !own.contains(*name))
         .cloned()
         .collect();
-    Ok(Plan { send, remove, is_there, before: last.map(|last| last.version) })
+    Ok(Plan { send, remove, is_there: there.is_signed, before: last.map(|last| last.version) })
 }
 
 /// Folders whose files publishing looks after.
@@ -220,20 +273,21 @@ pub fn publish_files(
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Published, ShelfError> {
     let address = Address::Files(to.location().clone());
-    // A database that is crawled into has locks; nothing of it is to be removed.
-    if !to.list(lock::FOLDER)?.is_empty() {
-        return Err(ShelfError::NotACopy { folder: address.to_string() });
-    }
     let mut there = There::default();
     for folder in folders() {
         there.names.extend(to.list(folder)?.into_iter().map(|p| (p.file, Some(p.bytes))));
     }
-    for name in there.names.keys().filter(|name| publication::version_of(name).is_some()) {
-        // Our own list of what we once put there; whoever pulls checks signatures.
-        there.publications.extend(to.get(name)?.and_then(|text| serde_json::from_slice(&text).ok()));
-    }
+    there.look_at(prepared, &mut |name| Ok(to.get(name)?))?;
     let plan = plan(&address, prepared, &there, settings)?;
     if execute {
+        if to.bucket().is_none() {
+            for folder in folders() {
+                atomic::clean(&to.folder().join(folder))?;
+            }
+        }
+        if !there.has_marker {
+            to.put(publication::MARKER, publication::MARKER_TEXT)?;
+        }
         let all = plan.send.iter().map(|entry| entry.bytes).sum();
         let mut done = 0;
         for entry in &plan.send {
@@ -246,10 +300,7 @@ pub fn publish_files(
                 to.put(name, text)?;
             }
         }
-        let latest = publication::card_name(prepared.publication.version);
-        if let Some(card) = to.get(&latest)? {
-            to.put(CARD, &card)?;
-        }
+        to.put(CARD, &prepared.card)?;
         for name in &plan.remove {
             to.remove(name)?;
         }

@@ -11,6 +11,7 @@ use hf_hub::repository::CommitOperation;
 
 use super::publish::{Plan, Prepared, PublishSettings, Published, There, folders, plan, published};
 use super::shelf::{Address, Shelf, ShelfError, blocking};
+use crate::formats::text::without_queries;
 use crate::hub::{Hub, HubErrorKind, RepoId};
 use crate::store::publication::{self, CARD, MOST_BYTES};
 use crate::store::{Database, FileEntry};
@@ -32,7 +33,7 @@ pub async fn publish_dataset(
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Published, ShelfError> {
     let address = Address::Dataset(id.clone());
-    let (there, exists) = there(&address, hub).await?;
+    let (there, head) = there(&address, prepared, hub).await?;
     let plan = plan(&address, prepared, &there, settings)?;
     if !execute {
         return Ok(published(prepared, &plan, false));
@@ -45,28 +46,35 @@ pub async fn publish_dataset(
         let what = "a dataset that is written to has an owner".to_owned();
         return Err(ShelfError::Write { place: address.to_string(), what });
     };
-    if !exists {
+    if head.is_none() {
         let made = client.create_repository().repo_id(name).repo_type(hf_hub::RepoTypeDataset).exist_ok(true);
         made.send().await.map_err(failed)?;
     }
     let dataset = client.dataset(owner, short);
-    let commit = async |operations: Vec<CommitOperation>, message: String| {
-        dataset.create_commit().operations(operations).commit_message(message).send().await.map_err(failed)
+    // Each commit is made on the one before: of two that publish at once, one fails.
+    let mut parent = head;
+    let commit = async |operations: Vec<CommitOperation>, message: String, parent: Option<String>| {
+        let commit = dataset.create_commit().operations(operations).commit_message(message);
+        commit.maybe_parent_commit(parent).send().await.map(|made| made.commit_oid).map_err(failed)
     };
     let all: u64 = plan.send.iter().map(|entry| entry.bytes).sum();
     let mut done = 0;
     for part in parts(&plan.send) {
-        let mut operations = Vec::with_capacity(part.len());
+        let mut operations = Vec::with_capacity(part.len() + 1);
+        if !there.has_marker {
+            operations.push(CommitOperation::add_bytes(publication::MARKER, publication::MARKER_TEXT));
+        }
         for entry in part {
             operations.push(CommitOperation::add_file(entry.file.clone(), local(db, entry).await?));
         }
-        commit(operations, format!("Files of version {}", prepared.publication.version)).await?;
+        let message = format!("Files of version {}", prepared.publication.version);
+        parent = commit(operations, message, parent).await?;
         done += part.iter().map(|entry| entry.bytes).sum::<u64>();
         progress(done, all);
     }
-    let last = last_commit(prepared, &plan, there.names.contains_key(CARD));
+    let last = last_commit(prepared, &plan, there.has_card);
     if !last.is_empty() {
-        commit(last, format!("Version {}", prepared.publication.version)).await?;
+        commit(last, format!("Version {}", prepared.publication.version), parent).await?;
     }
     Ok(published(prepared, &plan, true))
 }
@@ -86,19 +94,29 @@ fn last_commit(prepared: &Prepared, plan: &Plan, has_card: bool) -> Vec<CommitOp
     operations
 }
 
-async fn there(address: &Address, hub: &Hub) -> Result<(There, bool), ShelfError> {
+/// What is there, and at which commit; `None` where there is no dataset.
+async fn there(
+    address: &Address,
+    prepared: &Prepared,
+    hub: &Hub,
+) -> Result<(There, Option<String>), ShelfError> {
     let shelf = match Shelf::open(address, hub).await {
-        Err(ShelfError::Hub(error)) if is_missing(error.kind()) => return Ok((There::default(), false)),
+        Err(ShelfError::Hub(error)) if is_missing(error.kind()) => return Ok((There::default(), None)),
         shelf => shelf?,
     };
-    let ours = |name: &&str| folders().any(|folder| name.split('/').next() == Some(folder)) || *name == CARD;
-    let names = shelf.names().filter(ours).map(|name| (name.to_owned(), None)).collect();
-    let mut publications = Vec::new();
-    for version in shelf.versions()? {
-        let text = shelf.read(&publication::name(version), MOST_BYTES).await?;
-        publications.extend(text.and_then(|text| serde_json::from_slice(&text).ok()));
+    let is_ours = |name: &&str| folders().any(|folder| name.split('/').next() == Some(folder));
+    let names = shelf.names().filter(is_ours).map(|name| (name.to_owned(), None)).collect();
+    let mut there = There { names, ..There::default() };
+    // Small files, read beforehand: what looks at them does not wait.
+    let mut small = std::collections::BTreeMap::new();
+    for name in shelf.names().filter(|name| {
+        name.starts_with(publication::FOLDER)
+            || [CARD, publication::MARKER, &prepared.publication.manifest.file].contains(name)
+    }) {
+        small.insert(name.to_owned(), shelf.read(name, MOST_BYTES).await?);
     }
-    Ok((There { names, publications }, true))
+    there.look_at(prepared, &mut |name| Ok(small.get(name).cloned().flatten()))?;
+    Ok((there, shelf.commit().map(str::to_owned)))
 }
 
 /// Whether there may be no such dataset yet. Without a right to see it, making it fails with a better message.

@@ -10,11 +10,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use super::shelf::{Shelf, ShelfError, blocking};
-use crate::store::files::{CONTENT_FOLDERS, manifest_name};
+use crate::store::files::manifest_name;
 use crate::store::lock::Lock;
 use crate::store::maintenance::{self, Keep};
 use crate::store::manifest::Manifest;
-use crate::store::publication::{self, CARD, MOST_BYTES, PublicKey, Publication};
+use crate::store::publication::{self, CARD, MARKER, MARKER_TEXT, MOST_BYTES, PublicKey, Publication};
 use crate::store::{Database, FileEntry, Files, Location, StoreError, Task, atomic};
 
 /// What is known of the publication that a folder is a copy of.
@@ -73,6 +73,10 @@ struct State {
     database: String,
     version: u64,
     key: String,
+    /// SHA-256 of the manifest.
+    manifest: String,
+    /// That of the one before, which is still the latest if the pull ended before it wrote its own.
+    before: Option<String>,
 }
 
 /// Brings the publication of a shelf into a folder. `progress` gets (bytes done, bytes in all).
@@ -84,11 +88,11 @@ pub async fn pull(
 ) -> Result<Pulled, ShelfError> {
     let files = Files::open(Location::from(folder))?;
     std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
-    let state = read_state(&files)?;
-    if state.is_none() && !files.generations()?.is_empty() {
-        return Err(ShelfError::NotACopy { folder: folder.display().to_string() });
-    }
     let _lock = Lock::acquire(&files, Task::Maintenance)?;
+    let state = read_state(&files)?;
+    let latest = files.generations()?.pop().map(|g| files.manifest(g)).transpose()?.flatten();
+    let latest_sha256 = latest.as_deref().map(atomic::sha256);
+    is_a_copy(&files, latest_sha256.as_deref(), state.as_ref(), settings)?;
 
     let there = shelf.versions()?;
     let chosen = settings.version.map_or_else(|| there.last().copied(), |v| there.contains(&v).then_some(v));
@@ -103,8 +107,13 @@ pub async fn pull(
     admissible(shelf, folder, &publication, state.as_ref(), settings)?;
     check_names(&publication)?;
 
-    let listed =
-        files.generations()?.pop().map(|latest| Manifest::read(&files, latest)).transpose()?.flatten();
+    let text = small(shelf, &publication.manifest, MOST_BYTES).await?;
+    check_manifest(&files, &publication, &text)?;
+    let card = small(shelf, &publication.card, MOST_CARD).await?;
+    check_card(shelf, &publication, &card, &key, &there, settings).await?;
+
+    // A manifest of another version names nothing that could be of use.
+    let listed = latest.and_then(|text| Manifest::parse(&text, &files, "manifest").ok());
     let here: BTreeMap<String, FileEntry> =
         listed.iter().flat_map(Manifest::files).map(|entry| (entry.file.clone(), entry.clone())).collect();
     let missing = missing(&files, &publication, &here).await?;
@@ -120,19 +129,14 @@ pub async fn pull(
         })
         .await?;
 
-    let card = small(shelf, &publication.card, MOST_CARD).await?;
-    if settings.version.is_none() && shelf.read(CARD, MOST_CARD).await?.as_ref() != Some(&card) {
-        let what = "it is not the card of the latest publication".to_owned();
-        return Err(ShelfError::Tampered { file: CARD.into(), what });
-    }
-    let text = small(shelf, &publication.manifest, MOST_BYTES).await?;
-    check_manifest(&files, &publication, &text)?;
     files.put(CARD, &card)?;
     let pulled = State {
         from: shelf.place().to_owned(),
         database: publication.database.clone(),
         version,
         key: key.to_pem()?,
+        manifest: publication.manifest.sha256.clone(),
+        before: latest_sha256,
     };
     // Before the manifest: a pull that dies between the two is then one that is not finished, of a database that is ours.
     let text_of_state = serde_json::to_vec_pretty(&pulled).map_err(StoreError::damaged(folder))?;
@@ -168,6 +172,57 @@ fn read_state(files: &Files) -> Result<Option<State>, StoreError> {
         .get(STATE)?
         .map(|text| serde_json::from_slice(&text).map_err(StoreError::damaged(&path)))
         .transpose()
+}
+
+/// Whether a folder holds nothing but what was pulled: commits of its own would be lost.
+fn is_a_copy(
+    files: &Files,
+    latest: Option<&str>,
+    state: Option<&State>,
+    settings: &PullSettings,
+) -> Result<(), ShelfError> {
+    let Some(latest) = latest else { return Ok(()) };
+    let is_pulled = |state: &State| {
+        settings.replace || state.manifest == latest || state.before.as_deref() == Some(latest)
+    };
+    if state.is_some_and(is_pulled) {
+        return Ok(());
+    }
+    Err(ShelfError::NotACopy { folder: files.folder().display().to_string() })
+}
+
+/// Whether the card that the Hub shows is the signed one: of the latest publication, or, while that is being made, of
+/// the one before.
+async fn check_card(
+    shelf: &Shelf,
+    publication: &Publication,
+    card: &[u8],
+    key: &PublicKey,
+    there: &[u64],
+    settings: &PullSettings,
+) -> Result<(), ShelfError> {
+    if shelf.read(MARKER, SMALL).await?.as_deref() != Some(MARKER_TEXT) {
+        let what = "it is not there, or says something else".to_owned();
+        return Err(ShelfError::Tampered { file: MARKER.into(), what });
+    }
+    if settings.version.is_some_and(|version| there.last() != Some(&version)) {
+        return Ok(());
+    }
+    let shown = shelf.read(CARD, MOST_CARD).await?;
+    if shown.as_deref() == Some(card) {
+        return Ok(());
+    }
+    let before = there.iter().rev().find(|version| **version < publication.version).copied();
+    if let (Some(version), Some(shown)) = (before, shown)
+        && let Some(text) = shelf.read(&publication::name(version), MOST_BYTES).await?
+        && let Some(signature) = shelf.read(&publication::signature_name(version), SMALL).await?
+        && let Ok(before) = Publication::verified(&text, &signature, key, version)
+        && before.card.sha256 == atomic::sha256(&shown)
+    {
+        return Ok(());
+    }
+    let what = "it is not the card of the latest publication".to_owned();
+    Err(ShelfError::Tampered { file: CARD.into(), what })
 }
 
 /// The publication, its signature checked with a key that is trusted, and whether it is trusted for the first time.
@@ -245,11 +300,7 @@ fn check_names(publication: &Publication) -> Result<(), ShelfError> {
         file: entry.file.clone(),
         what: "that is no place of a file of a database".into(),
     };
-    let is_content = |file: &str| match file.split('/').collect::<Vec<_>>()[..] {
-        [folder, name] => CONTENT_FOLDERS.contains(&folder) && !name.is_empty() && !name.starts_with('.'),
-        _ => false,
-    };
-    if let Some(entry) = publication.files.iter().find(|entry| !is_content(&entry.file)) {
+    if let Some(entry) = publication.files.iter().find(|entry| !entry.is_content()) {
         return Err(wrong(entry));
     }
     if publication.manifest.file != manifest_name(publication.version) {

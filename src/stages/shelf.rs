@@ -108,6 +108,12 @@ pub enum ShelfError {
         /// The folder.
         folder: String,
     },
+    /// There is something else.
+    #[error("{place} holds other files than publications")]
+    NotAShelf {
+        /// The place.
+        place: String,
+    },
     /// The Hub, as the client that writes to it reports.
     #[error("{place}: {what}")]
     Write {
@@ -150,6 +156,7 @@ impl ShelfError {
                 "ask its publisher for the new key and give it with --key FILE --accept-key"
             }
             Self::OtherDatabase { .. } => "use another folder, or --replace",
+            Self::NotAShelf { .. } => "publish to an empty place",
             Self::NotACopy { .. } => "pull into another folder with --db",
             Self::Write { .. } => "run the same command again: what has arrived is not sent again",
             Self::NoWriter => "build it with `cargo build --release --features hf-hub`",
@@ -231,6 +238,15 @@ impl Shelf {
             Kind::Dataset { names, .. } => names.as_slice(),
         };
         names.iter().map(String::as_str)
+    }
+
+    /// The commit of a dataset.
+    #[cfg(feature = "hf-hub")]
+    pub(super) fn commit(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Files(_) => None,
+            Kind::Dataset { sha, .. } => Some(sha),
+        }
     }
 
     /// What is published, the latest last.

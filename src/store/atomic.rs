@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
@@ -12,6 +13,8 @@ use tempfile::NamedTempFile;
 use super::StoreError;
 use super::files::FileEntry;
 
+/// Age from which on an unfinished file is nobody's.
+const DAY: Duration = Duration::from_hours(24);
 /// How names of unfinished files begin.
 const TEMPORARY: &str = ".tmp-";
 
@@ -129,6 +132,22 @@ pub fn clean(folder: &Path) -> Result<(), StoreError> {
     for entry in entries {
         let path = entry.map_err(StoreError::io(folder))?.path();
         if path.file_name().is_some_and(is_temporary) {
+            let removed =
+                if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(StoreError::io(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes such files of a folder that others may be at work in: those that have not changed for a day.
+pub fn clean_old(folder: &Path) -> Result<(), StoreError> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let is_old = modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > DAY));
+        if is_temporary(&entry.file_name()) && is_old {
+            let path = entry.path();
             let removed =
                 if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             removed.map_err(StoreError::io(&path))?;

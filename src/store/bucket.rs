@@ -13,11 +13,14 @@ use tokio::runtime::Runtime;
 use url::Url;
 
 use super::StoreError;
+use crate::formats::text::without_queries;
 
 /// Longest object that is read into memory: manifests, locks, reports.
-const MOST_IN_MEMORY: u64 = 64 << 20;
+const MOST_IN_MEMORY: u64 = 256 << 20;
 /// Bytes of a part of a large upload.
 const PART: usize = 8 << 20;
+/// Bytes that are asked for at once.
+const PIECE: u64 = 16 << 20;
 /// Parts of one upload that are on the way at once.
 const PARTS_AT_ONCE: usize = 4;
 /// Beginnings of the names of settings in the environment.
@@ -150,20 +153,21 @@ impl Bucket {
         sent.map_err(|error| self.failed(name, &error))?.map_err(io(from))
     }
 
-    /// Copies an object to a file of at most `most` bytes.
-    pub fn download(&self, name: &str, to: &mut File, most: u64) -> Result<(), StoreError> {
+    /// Copies an object of so many bytes to a file, piece by piece: each has its own time limit and its own retries.
+    pub fn download(&self, name: &str, to: &mut File, bytes: u64) -> Result<(), StoreError> {
         let (store, path) = self.at(name);
         let mut to = to.try_clone().map_err(StoreError::io(FilePath::new(name)))?;
         let got = wait(async move {
-            let mut pieces = store.get(&path).await?.into_stream();
-            let mut left = most;
-            while let Some(piece) = pieces.next().await {
-                let piece = piece?;
-                let Some(rest) = left.checked_sub(piece.len() as u64) else { return Ok(Err(None)) };
-                left = rest;
-                if let Err(error) = to.write_all(&piece) {
+            if store.head(&path).await?.size != bytes {
+                return Ok(Err(None));
+            }
+            let mut at = 0;
+            while at < bytes {
+                let end = bytes.min(at + PIECE);
+                if let Err(error) = to.write_all(&store.get_range(&path, at..end).await?) {
                     return Ok(Err(Some(error)));
                 }
+                at = end;
             }
             Ok(Ok(()))
         });
@@ -171,7 +175,7 @@ impl Bucket {
             Ok(Ok(())) => Ok(()),
             Ok(Err(None)) => Err(StoreError::Bucket {
                 url: self.url.to_string(),
-                what: format!("{name} is longer than the {most} bytes that are stated"),
+                what: format!("{name} does not have the {bytes} bytes that are stated"),
             }),
             Ok(Err(Some(source))) => Err(StoreError::Io { path: name.into(), source }),
             Err(error) => Err(self.failed(name, &error)),
@@ -198,6 +202,25 @@ impl Bucket {
             Ok(all)
         });
         listed.map_err(|error| self.failed(folder, &error))
+    }
+
+    /// Whether all objects of the prefix, if there are any, have names that begin like this.
+    pub fn has_only(&self, beginning: &str) -> Result<bool, StoreError> {
+        let (store, root) = (Arc::clone(&self.store), self.root.clone());
+        let beginning = beginning.to_owned();
+        let only = wait(async move {
+            let mut objects = store.list(Some(&root));
+            while let Some(object) = objects.next().await {
+                let object = object?;
+                let name = object.location.as_ref();
+                let name = name.strip_prefix(root.as_ref()).unwrap_or(name).trim_start_matches('/');
+                if !name.starts_with(&beginning) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        });
+        only.map_err(|error| self.failed("", &error))
     }
 
     /// Removes an object; that it is not there is no error.
@@ -227,16 +250,6 @@ fn failed(url: &Url, name: &str, error: &Error) -> StoreError {
     }
 }
 
-/// A text without what follows a question mark in an address: it may be a signature.
-fn without_queries(text: &str) -> String {
-    let mut words = text.split(' ').map(|word| match word.split_once('?') {
-        Some((address, query)) if !query.is_empty() => format!("{address}?..."),
-        _ => word.to_owned(),
-    });
-    let first = words.next().unwrap_or_default();
-    words.fold(first, |text, word| text + " " + &word)
-}
-
 /// Runs on the bucket's own threads and waits for the end.
 fn wait<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -249,15 +262,4 @@ fn wait<T: Send + 'static>(
         let _ = send.send(work.await);
     });
     receive.recv().map_err(|_| generic("the request was given up"))?
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signatures_are_not_told() {
-        let text = "GET https://x.example/c/a?sig=SECRET&se=2 failed: 403?";
-        assert_eq!(without_queries(text), "GET https://x.example/c/a?... failed: 403?");
-    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 
-use super::files::{CONTENT_FOLDERS, Files};
+use super::files::{CONTENT_FOLDERS, Files, manifest_name};
 use super::lock::{self, Lock, Owner};
 use super::manifest::{IndexEntry, Manifest, ShardEntry};
 use super::schema::Content;
@@ -55,7 +55,7 @@ impl Database {
     pub fn open_or_create(location: impl Into<Location>, task: Task) -> Result<Self, StoreError> {
         let location = location.into();
         match Self::open_to_write(&location, task) {
-            Err(StoreError::NotADatabase { .. }) if is_empty_or_missing(location.folder())? => {
+            Err(StoreError::NotADatabase { .. }) if is_empty_or_missing(&Files::open(location.clone())?)? => {
                 let folder = location.folder();
                 std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
                 let files = Files::open(location)?;
@@ -63,7 +63,10 @@ impl Database {
                 let mut db = Self { files, manifest: Manifest::new(), lock: Some(lock) };
                 // Another one may have made it in the meantime: then that is the one.
                 match Manifest::latest(&db.files) {
-                    Err(StoreError::NotADatabase { .. }) => db.commit(|_| Ok(()))?,
+                    Err(StoreError::NotADatabase { .. }) => match db.commit(|_| Ok(())) {
+                        Err(StoreError::Changed { .. }) => db.manifest = Manifest::latest(&db.files)?,
+                        made => made?,
+                    },
                     manifest => db.manifest = manifest?,
                 }
                 Ok(db)
@@ -175,7 +178,11 @@ impl Database {
             change(&mut next)?;
             next.generation += 1;
             next.committed_at = Utc::now();
-            if self.files.create_manifest(next.generation, &next.to_text())? {
+            let text = next.to_text();
+            let is_ours = self.files.create_manifest(next.generation, &text)?
+                // A store may have done it and said that it failed; the second try then finds our own.
+                || self.files.manifest(next.generation)?.as_deref() == Some(&text);
+            if is_ours && self.is_the_line(&next)? {
                 self.manifest = next;
                 return Ok(());
             }
@@ -186,6 +193,20 @@ impl Database {
             }
             self.manifest = latest;
         }
+    }
+
+    /// Whether those that came after a manifest, if any, build on it. They do not where we were held up for so long
+    /// that its number was used, and removed again.
+    fn is_the_line(&self, manifest: &Manifest) -> Result<bool, StoreError> {
+        let Some(next) = self.files.generations()?.into_iter().find(|g| *g > manifest.generation) else {
+            return Ok(true);
+        };
+        let builds_on =
+            Manifest::read(&self.files, next)?.is_none_or(|m| m.shards.starts_with(&manifest.shards));
+        if !builds_on {
+            self.files.remove(&manifest_name(manifest.generation))?;
+        }
+        Ok(builds_on)
     }
 
     /// Keeps a run report beside the data; returns its name.
@@ -231,7 +252,7 @@ impl Database {
 
     fn shard(&self, shard: usize) -> Result<&ShardEntry, StoreError> {
         self.manifest.shards.get(shard).ok_or_else(|| StoreError::Damaged {
-            path: self.files.folder().join(super::files::manifest_name(self.manifest.generation)),
+            path: self.files.folder().join(manifest_name(self.manifest.generation)),
             what: format!("it lists no shard {shard}"),
         })
     }
@@ -307,7 +328,11 @@ fn read_waiting(files: &Files, entry: &ShardEntry) -> Result<Vec<Waiting>, Store
     Ok(waiting)
 }
 
-fn is_empty_or_missing(folder: &Path) -> Result<bool, StoreError> {
+fn is_empty_or_missing(files: &Files) -> Result<bool, StoreError> {
+    if let Some(bucket) = files.bucket() {
+        return bucket.has_only(&format!("{}/", lock::FOLDER));
+    }
+    let folder = files.folder();
     match std::fs::read_dir(folder) {
         // A run that died before its first commit leaves its locks and half a manifest.
         Ok(mut entries) => Ok(entries.all(|entry| {

@@ -16,6 +16,8 @@ use super::{Location, StoreError, atomic};
 
 /// Folders of files that are named by their content.
 pub const CONTENT_FOLDERS: [&str; 3] = ["shards", "waiting", "index"];
+/// Longest small file: a manifest of a million files.
+const MOST_SMALL: u64 = 256 << 20;
 /// Folder of the manifests.
 const MANIFESTS: &str = "manifests";
 
@@ -165,7 +167,16 @@ impl Files {
             return Ok(bucket.get(file)?.map(|(text, _)| text));
         }
         let path = self.folder().join(file);
-        match std::fs::read(&path) {
+        let read = || {
+            let mut text = Vec::new();
+            File::open(&path)?.take(MOST_SMALL + 1).read_to_end(&mut text)?;
+            Ok::<_, std::io::Error>(text)
+        };
+        match read() {
+            Ok(text) if text.len() as u64 > MOST_SMALL => {
+                let what = format!("it has more than the {MOST_SMALL} bytes of the longest small file");
+                Err(StoreError::Damaged { path, what })
+            }
             Ok(text) => Ok(Some(text)),
             Err(e)
                 if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
@@ -258,6 +269,13 @@ impl FileEntry {
         }
         let what = format!("it has {found} bytes, stated are {}", self.bytes);
         Err(StoreError::Damaged { path: path.to_owned(), what })
+    }
+
+    /// Whether it is the place of a file that is named by its content.
+    pub fn is_content(&self) -> bool {
+        let [folder, name] = self.file.split('/').collect::<Vec<_>>()[..] else { return false };
+        let stem = name.split('.').next();
+        CONTENT_FOLDERS.contains(&folder) && stem.is_some() && stem == self.sha256.get(..32)
     }
 
     /// Whether these are the stated length and checksum; `path` is for the error.

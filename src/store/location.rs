@@ -41,6 +41,18 @@ impl Location {
         Ok(Self::Bucket { url, mirror: mirrors.join(format!("{scheme}+{name}")) })
     }
 
+    /// Whether two of them are one place.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Folder(a), Self::Folder(b)) => {
+                let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+                real(a) == real(b)
+            }
+            (Self::Bucket { mirror: a, .. }, Self::Bucket { mirror: b, .. }) => a == b,
+            _ => false,
+        }
+    }
+
     /// The folder on this machine.
     pub fn folder(&self) -> &Path {
         match self {

@@ -9,8 +9,9 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,8 @@ pub struct Lock {
     name: String,
     owner: Owner,
     is_alone: bool,
+    /// When it was last renewed, by a clock that nobody sets.
+    renewed: Arc<Mutex<Instant>>,
     renewal: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
@@ -81,14 +84,15 @@ impl Lock {
             None => claim_file(files, task, &owner)?,
             Some(bucket) => claim_object(files, bucket, task, &owner)?,
         };
+        let renewed = Arc::new(Mutex::new(Instant::now()));
         let (end, ended) = channel();
         let thread = std::thread::Builder::new().name("lock".into()).spawn({
-            let mut owner = owner.clone();
+            let (mut owner, renewed) = (owner.clone(), Arc::clone(&renewed));
             move || {
                 while ended.recv_timeout(RENEWAL) == Err(RecvTimeoutError::Timeout) {
                     owner.expires = Utc::now() + LIFE;
                     match claim.renew(&owner) {
-                        Ok(true) => {}
+                        Ok(true) => *renewed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now(),
                         // Somebody has taken it over; `check` will say so.
                         Ok(false) => return,
                         Err(error) => {
@@ -100,7 +104,7 @@ impl Lock {
             }
         });
         let thread = thread.map_err(|source| StoreError::Io { path: name.clone().into(), source })?;
-        Ok(Self { files: files.clone(), name, owner, is_alone, renewal: Some((end, thread)) })
+        Ok(Self { files: files.clone(), name, owner, is_alone, renewed, renewal: Some((end, thread)) })
     }
 
     /// Whether nobody else wrote, in any task, when it was acquired.
@@ -112,7 +116,10 @@ impl Lock {
     /// To be asked before each commit.
     pub fn check(&self) -> Result<(), StoreError> {
         let found = self.files.get(&self.name)?.and_then(|text| parse(&text));
-        if is_same(found.as_ref(), &self.owner) {
+        let age = self.renewed.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        // Of a folder the operating system's lock holds for as long as we live.
+        let holds = age < LIFE || self.files.bucket().is_none();
+        if is_same(found.as_ref(), &self.owner) && holds {
             return Ok(());
         }
         Err(locked(&self.files, found))
@@ -140,11 +147,11 @@ impl Claim {
             }
             Self::Object { bucket, name, version } => {
                 let Some((text, found)) = bucket.get(name)? else { return Ok(false) };
-                if !is_same(parse(&text).as_ref(), owner) || !bucket.replace(name, &text_of(owner), &found)? {
+                if !is_same(parse(&text).as_ref(), owner) {
                     return Ok(false);
                 }
                 *version = found;
-                Ok(true)
+                put_as(bucket, name, owner, |ours| bucket.replace(name, ours, version))
             }
         }
     }
@@ -166,6 +173,17 @@ impl Claim {
             }
         }
     }
+}
+
+/// Whether a conditional put was done; also where the store did it, said that it failed, and refused the second try.
+fn put_as(
+    bucket: &Bucket,
+    name: &str,
+    owner: &Owner,
+    put: impl FnOnce(&[u8]) -> Result<bool, StoreError>,
+) -> Result<bool, StoreError> {
+    let ours = text_of(owner);
+    Ok(put(&ours)? || bucket.get(name)?.is_some_and(|(text, _)| text == ours))
 }
 
 fn claim_file(files: &Files, task: Task, owner: &Owner) -> Result<(Claim, bool), StoreError> {
@@ -232,15 +250,18 @@ fn claim_object(
 ) -> Result<(Claim, bool), StoreError> {
     let name = lock_name(task);
     let claim = match bucket.get(&name)? {
-        None => bucket.create(&name, &text_of(owner))?,
+        None => put_as(bucket, &name, owner, |ours| bucket.create(&name, ours))?,
         Some((text, version)) => match parse(&text).filter(|other| other.expires > Utc::now()) {
             Some(other) => return Err(locked(files, Some(other))),
-            None => bucket.replace(&name, &text_of(owner), &version)?,
+            None => put_as(bucket, &name, owner, |ours| bucket.replace(&name, ours, &version))?,
         },
     };
     let holder = || Ok::<_, StoreError>(bucket.get(&name)?.and_then(|(text, _)| parse(&text)));
     if !claim {
         return Err(locked(files, holder()?));
+    }
+    for folder in CONTENT_FOLDERS {
+        atomic::clean_old(&files.folder().join(folder))?;
     }
     let Some((_, version)) = bucket.get(&name)? else { return Err(locked(files, None)) };
     let claim = Claim::Object { bucket: bucket.clone(), name, version };
@@ -248,13 +269,17 @@ fn claim_object(
     let mut is_alone = true;
     for present in bucket.list(FOLDER)? {
         let Some(other) = task_of(&present.name).filter(|other| *other != task) else { continue };
-        let holder = bucket.get(&present.name)?.and_then(|(text, _)| parse(&text));
-        if let Some(holder) = holder.filter(|holder| holder.expires > Utc::now()) {
-            if task.excludes(other) {
+        let Some(holder) = bucket.get(&present.name)?.and_then(|(text, _)| parse(&text)) else { continue };
+        let excludes = task.excludes(other);
+        if holder.expires > Utc::now() {
+            if excludes {
                 claim.give_back(owner);
                 return Err(locked(files, Some(holder)));
             }
             is_alone = false;
+        } else if excludes {
+            // If it should wake up after all, it must notice.
+            bucket.remove(&present.name)?;
         }
     }
     Ok((claim, is_alone))

@@ -1,18 +1,20 @@
 //! What keeps a database small: compaction, vacuum, and joining several into one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::database::{Database, RowRef};
 use super::files::{CONTENT_FOLDERS, FileEntry, manifest_name};
 use super::known::Live;
 use super::lock::Lock;
-use super::manifest::{IndexEntry, Manifest, ShardEntry};
+use super::manifest::{FORMAT_VERSION, IndexEntry, Manifest, OLD_MANIFEST, ShardEntry};
 use super::{Files, StoreError, Task, atomic, shard};
+use crate::signals::fingerprint::EXTRACTION_VERSION;
 
 /// A database with fewer shards, not yet committed.
 #[derive(Debug)]
@@ -65,6 +67,7 @@ pub fn compact(
     for run in runs {
         let number = shards.len() as u32;
         if let [only] = run[..] {
+            shard::check(db.files(), &before[only])?;
             places[only] =
                 (0..before[only].rows as u32).map(|row| Some(RowRef { shard: number, row })).collect();
             shards.push(before[only].clone());
@@ -72,11 +75,14 @@ pub fn compact(
             continue;
         }
         let mut next = 0;
-        let mut parts = Vec::new();
-        for &shard in &run {
-            parts.push((shard, shard::read_batches(db.files(), &before[shard])?));
-        }
-        let batches = parts.into_iter().flat_map(|(shard, batches)| batches.map(move |batch| (shard, batch)));
+        // Opened one after the other: there may be more than a process may have open.
+        let batches = run.iter().flat_map(|&shard| {
+            let (batches, error) = match shard::read_batches(db.files(), &before[shard]) {
+                Ok(batches) => (Some(batches), None),
+                Err(error) => (None, Some(Err(error))),
+            };
+            batches.into_iter().flatten().chain(error).map(move |batch| (shard, batch))
+        });
         let kept = batches.map(|(shard, batch)| {
             let batch = batch?;
             let first = places[shard].len() as u32;
@@ -180,23 +186,21 @@ pub fn vacuum(db: &Database, keep: Keep, dry_run: bool) -> Result<Vacuumed, Stor
     let generations = files.generations()?;
     let oldest_kept = generations.len().saturating_sub(keep.latest.max(1));
     let now = SystemTime::now();
-    let is_young = |time: SystemTime| now.duration_since(time).is_ok_and(|age| age <= keep.younger);
+    // By the clock of another machine it may even be of tomorrow.
+    let is_young = |time: SystemTime| now.duration_since(time).map_or(true, |age| age <= keep.younger);
     let mut vacuumed = Vacuumed::default();
     let mut named: BTreeSet<String> = BTreeSet::new();
     let mut old = Vec::new();
     for (i, generation) in generations.iter().enumerate() {
-        // A manifest that cannot be read is not a reason to remove what it may name, unless it goes itself.
-        let manifest = Manifest::read(files, *generation);
-        let kept = i >= oldest_kept
-            || manifest.as_ref().is_ok_and(|m| m.as_ref().is_some_and(|m| is_young(m.committed_at.into())));
-        if !kept {
+        // Of whatever version: what it names stays as long as it does.
+        let Some(text) = files.manifest(*generation)? else { continue };
+        let manifest = Manifest::parse(&text, files, &manifest_name(*generation));
+        if i < oldest_kept && !manifest.is_ok_and(|m| is_young(m.committed_at.into())) {
             old.push(*generation);
             continue;
         }
-        if let Some(manifest) = manifest? {
-            vacuumed.snapshots += 1;
-            named.extend(manifest.files().map(|entry| entry.file.clone()));
-        }
+        vacuumed.snapshots += 1;
+        named.extend(Manifest::names_in(&text));
     }
     vacuumed.snapshots_removed = old.len();
     if !dry_run {
@@ -305,66 +309,82 @@ pub fn copy(from: &Files, entry: &FileEntry, to: &Files) -> Result<(), StoreErro
 }
 
 /// Brings a database of format 3 to this format: its shards are as they were, the index has to be built anew.
-pub fn migrate(folder: &std::path::Path) -> Result<Manifest, StoreError> {
-    #[derive(serde::Deserialize)]
-    struct Old {
-        format_version: u32,
-        extraction_version: u32,
-        shards: Vec<ShardEntry>,
-        waiting: Option<ShardEntry>,
-    }
+pub fn migrate(folder: &Path) -> Result<Manifest, StoreError> {
     let files = Files::open(folder.into())?;
-    if files.get(super::manifest::OLD_MANIFEST)?.is_none() {
+    if files.get(OLD_MANIFEST)?.is_none() {
         return Manifest::latest(&files);
     }
     let _lock = Lock::acquire(&files, Task::Maintenance)?;
-    let path = folder.join(super::manifest::OLD_MANIFEST);
-    let Some(text) = files.get(super::manifest::OLD_MANIFEST)? else { return Manifest::latest(&files) };
+    let path = folder.join(OLD_MANIFEST);
+    let Some(text) = files.get(OLD_MANIFEST)? else { return Manifest::latest(&files) };
     let old: Old = serde_json::from_slice(&text).map_err(StoreError::damaged(&path))?;
     let version = |what, found, supported| StoreError::Version { path: path.clone(), what, found, supported };
     if old.format_version != 3 {
-        return Err(version("format", old.format_version, super::manifest::FORMAT_VERSION));
+        return Err(version("format", old.format_version, FORMAT_VERSION));
     }
-    let extraction = crate::signals::fingerprint::EXTRACTION_VERSION;
-    if old.extraction_version != extraction {
-        return Err(version("extraction", old.extraction_version, extraction));
+    if old.extraction_version != EXTRACTION_VERSION {
+        return Err(version("extraction", old.extraction_version, EXTRACTION_VERSION));
     }
-    let mut manifest = Manifest::new();
     let is_inside = |file: &str| !file.starts_with('/') && !file.split('/').any(|part| part == "..");
-    let adopt = |shard: &ShardEntry, to: &str| {
-        if !is_inside(&shard.entry.file) {
-            return Err(StoreError::damaged(&path)(format!("{:?} leaves the database", shard.entry.file)));
+    let named = old.shards.iter().chain(&old.waiting).map(|shard| &shard.entry.file);
+    if let Some(file) = named.chain(old.index.iter().map(|index| &index.folder)).find(|file| !is_inside(file))
+    {
+        return Err(StoreError::damaged(&path)(format!("{file:?} leaves the database")));
+    }
+    // Where it was made already, what is left to do is to remove the old one.
+    if files.generations()?.is_empty() {
+        let mut manifest = Manifest::new();
+        manifest.generation = 1;
+        for shard in &old.shards {
+            manifest.shards.push(renamed(&files, shard, "shards")?);
         }
-        std::fs::create_dir_all(folder.join(to)).map_err(StoreError::io(folder))?;
-        // Linked under its new name: until the commit the old database stays as it is.
-        let from = folder.join(&shard.entry.file);
-        shard.entry.verify(&from)?;
-        let name = format!("{to}/{}.parquet", shard.entry.sha256.get(..32).unwrap_or_default());
-        let link = folder.join(&name);
-        match std::fs::hard_link(&from, &link) {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(_) => drop(std::fs::copy(&from, &link).map_err(StoreError::io(&link))?),
-            Ok(()) => {}
+        if let Some(waiting) = &old.waiting {
+            let whole = super::Partition::WHOLE.to_string();
+            manifest.waiting.insert(whole, renamed(&files, waiting, "waiting")?);
         }
-        Ok(ShardEntry { entry: FileEntry { file: name, ..shard.entry.clone() }, rows: shard.rows })
-    };
-    for shard in &old.shards {
-        manifest.shards.push(adopt(shard, "shards")?);
+        if !files.create_manifest(1, &manifest.to_text())? {
+            return Err(StoreError::Changed { path: folder.to_owned() });
+        }
     }
-    if let Some(waiting) = &old.waiting {
-        manifest.waiting.insert(super::Partition::WHOLE.to_string(), adopt(waiting, "waiting")?);
-    }
-    atomic::sync_folder(&folder.join("shards"))?;
-    manifest.generation = 1;
-    if !files.create_manifest(1, &manifest.to_text())? {
-        return Err(StoreError::Changed { path: folder.to_owned() });
-    }
-    // From here on the new manifest counts. What is left of the old layout, if this is cut short, does no harm.
-    files.remove(super::manifest::OLD_MANIFEST)?;
+    let manifest = Manifest::latest(&files)?;
     for old in old.shards.iter().chain(&old.waiting) {
         files.remove(&old.entry.file)?;
     }
-    let _ = std::fs::remove_dir_all(folder.join("index"));
-    let _ = std::fs::remove_file(folder.join("writer.lock"));
+    if let Some(index) = old.index.map(|index| folder.join(index.folder)).filter(|index| index.is_dir()) {
+        std::fs::remove_dir_all(&index).map_err(StoreError::io(&index))?;
+    }
+    files.remove("writer.lock")?;
+    files.remove(OLD_MANIFEST)?;
     Ok(manifest)
+}
+
+/// The manifest of format 3.
+#[derive(Deserialize)]
+struct Old {
+    format_version: u32,
+    extraction_version: u32,
+    shards: Vec<ShardEntry>,
+    waiting: Option<ShardEntry>,
+    index: Option<OldIndex>,
+}
+
+#[derive(Deserialize)]
+struct OldIndex {
+    folder: String,
+}
+
+/// A file under the name of its content, beside the old one: until the commit the old database stays as it is.
+fn renamed(files: &Files, shard: &ShardEntry, to: &str) -> Result<ShardEntry, StoreError> {
+    let from = files.folder().join(&shard.entry.file);
+    shard.entry.verify(&from)?;
+    let name = format!("{to}/{}.parquet", shard.entry.sha256.get(..32).unwrap_or_default());
+    let entry = FileEntry { file: name, ..shard.entry.clone() };
+    let path = files.folder().join(&entry.file);
+    std::fs::create_dir_all(files.folder().join(to)).map_err(StoreError::io(&path))?;
+    // A link where the file system has them; what lies there of a migration that was cut short may be half a file.
+    if entry.verify(&path).is_err() && std::fs::hard_link(&from, &path).is_err() {
+        files.import(&from, &entry)?;
+    }
+    atomic::sync_folder(&files.folder().join(to))?;
+    Ok(ShardEntry { entry, rows: shard.rows })
 }

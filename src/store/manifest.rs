@@ -110,18 +110,32 @@ impl Manifest {
                 supported: EXTRACTION_VERSION,
             });
         }
-        let folders = super::files::CONTENT_FOLDERS;
-        let is_inside = |file: &str| match file.split('/').collect::<Vec<_>>()[..] {
-            [folder, name] => folders.contains(&folder) && !name.starts_with('.') && !name.is_empty(),
-            _ => false,
-        };
-        if let Some(entry) = manifest.files().find(|entry| !is_inside(&entry.file)) {
+        if let Some(entry) = manifest.files().find(|entry| !entry.is_content()) {
             return Err(damaged(files, name, format!("{:?} is no place of a file", entry.file)));
         }
         if manifest.index.as_ref().is_some_and(|index| index.shards > manifest.shards.len()) {
             return Err(damaged(files, name, "its index covers more shards than there are".into()));
         }
         Ok(manifest)
+    }
+
+    /// The names of all files in a manifest of whatever version.
+    pub(super) fn names_in(text: &[u8]) -> Vec<String> {
+        fn walk(value: &serde_json::Value, names: &mut Vec<String>) {
+            match value {
+                serde_json::Value::Object(map) => {
+                    names.extend(map.get("file").and_then(|file| file.as_str()).map(str::to_owned));
+                    map.values().for_each(|value| walk(value, names));
+                }
+                serde_json::Value::Array(values) => values.iter().for_each(|value| walk(value, names)),
+                _ => {}
+            }
+        }
+        let mut names = Vec::new();
+        if let Ok(value) = serde_json::from_slice(text) {
+            walk(&value, &mut names);
+        }
+        names
     }
 
     /// Its text.

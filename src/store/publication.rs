@@ -20,6 +20,11 @@ pub const PUBLICATION_VERSION: u32 = 1;
 pub const FOLDER: &str = "publications";
 /// A copy of the card of the latest publication, where the Hub shows it.
 pub const CARD: &str = "README.md";
+/// Says that a place holds publications and nothing else, so that old files may be removed.
+pub const MARKER: &str = "shelf.txt";
+/// What it says.
+pub const MARKER_TEXT: &[u8] =
+    b"Publications of a hubprint database. `hubprint publish` removes what is old here.\n";
 /// Longest publication that is read: a million files.
 pub const MOST_BYTES: u64 = 256 << 20;
 

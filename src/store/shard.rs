@@ -180,7 +180,17 @@ fn open(files: &Files, entry: &ShardEntry) -> Result<Opened, StoreError> {
     let file = File::open(&path).map_err(StoreError::io(&path))?;
     entry.entry.verify_length(&path)?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(StoreError::damaged(&path))?;
+    let found = builder.metadata().file_metadata().num_rows();
+    if u64::try_from(found).ok() != Some(entry.rows) {
+        let what = format!("it has {found} rows, the manifest says {}", entry.rows);
+        return Err(StoreError::Damaged { path, what });
+    }
     Ok(Opened { builder: builder.with_batch_size(BATCH_ROWS), path })
+}
+
+/// Whether a file is there and has the length and the number of rows that are stated of it.
+pub fn check(files: &Files, entry: &ShardEntry) -> Result<(), StoreError> {
+    open(files, entry).map(drop)
 }
 
 impl Opened {

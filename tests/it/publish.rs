@@ -156,6 +156,8 @@ fn every_change_to_every_file_is_refused_and_named() {
                 continue;
             }
             write(path, &bad);
+            // What was fetched and checked before is not fetched again.
+            let _ = fs::remove_dir_all(cli.home().join("victim"));
             let ended = pull(&cli, 2, "victim", &[]);
             ended.says(&["error: ", "hint: "]);
             // A key that is no key, or another one, is told as that.
@@ -170,6 +172,7 @@ fn every_change_to_every_file_is_refused_and_named() {
         }
         write(path, &good);
         fs::remove_file(path).unwrap();
+        let _ = fs::remove_dir_all(cli.home().join("victim"));
         // Without its list there is no publication at all.
         pull(&cli, 2, "victim", &[]).says(&["error: "]);
         write(path, &good);
@@ -230,9 +233,14 @@ fn rollbacks_foreign_keys_and_other_databases_are_refused_unless_asked_for() {
     // A database of one's own is not overwritten.
     cli.expect(2, &["db", "pull", "shelf", "--db", "DB"]).says(&["a database of its own"]);
     cli.expect(2, &["publish", "--db", "shelf", "--to", "DB", "--key", "key", "--yes"])
+        .says(&["holds other files than publications", "an empty place"]);
+    cli.expect(2, &["publish", "--db", "shelf", "--to", "./shelf/", "--key", "key", "--yes"])
         .says(&["a database of its own"]);
     cli.expect(2, &["db", "pull", "nowhere", "--db", "copy"]).says(&["has no publication"]);
     pull(&cli, 2, "copy", &["--version", "77"]).says(&["no publication 77", "there are: "]);
+    // Nor is what somebody has added to a copy.
+    cli.expect(0, &["db", "merge", "--db", "copy", "DB"]);
+    pull(&cli, 2, "copy", &[]).says(&["a database of its own"]);
 }
 
 #[test]

@@ -308,15 +308,18 @@ impl Cli {
         all.pop().expect("there is a manifest")
     }
 
-    /// Writes into the latest manifest what a file of it now is, as if it had been written like that.
+    /// Gives a changed file of the index the name of its new content, and writes that into the latest manifest, as if
+    /// it had been written like that.
     pub(crate) fn state_anew(&self, path: &Path) {
         let text = String::from_utf8(read(&self.manifest())).unwrap();
         let mut manifest: Value = serde_json::from_str(&text).unwrap();
         let name = path.strip_prefix(self.db()).unwrap().to_str().unwrap();
         let (bytes, sha256) = hubprint::store::atomic::checksum(path).unwrap();
+        let renamed = format!("index/{}.{}", &sha256[..32], path.extension().unwrap().to_str().unwrap());
+        fs::rename(path, self.db().join(&renamed)).unwrap();
         for entry in manifest["index"]["files"].as_object_mut().unwrap().values_mut() {
             if entry["file"] == name {
-                (entry["bytes"], entry["sha256"]) = (bytes.into(), sha256.clone().into());
+                *entry = json!({"file": renamed, "bytes": bytes, "sha256": sha256});
             }
         }
         write(&self.manifest(), manifest.to_string());

@@ -42,7 +42,7 @@ pub(in crate::cli) async fn publish_with(
     execute: bool,
 ) -> Result<Published, Failure> {
     let to = address(&settings.to)?;
-    if to == Address::Files(db.clone()) {
+    if matches!(&to, Address::Files(to) if to.is_same(db)) {
         return Err(ShelfError::NotACopy { folder: db.to_string() }.into());
     }
     let db = Database::open(db)?;

@@ -24,6 +24,8 @@ struct Status {
     /// When the last crawl began that saw the whole listing.
     last_whole_sweep: Option<DateTime<Utc>>,
     hours_since: Option<f64>,
+    /// The first of `writers`.
+    writer: Option<Owner>,
     writers: Vec<Owner>,
     /// The latest first.
     runs: Vec<Value>,
@@ -52,6 +54,7 @@ fn status(db: &Database, runs: usize) -> Result<Status, StoreError> {
     let live = db.live()?;
     let waiting = db.waiting(Partition::WHOLE)?;
     let all = db.reports()?;
+    let writers = db.writers()?;
     let whole = all.iter().filter_map(|report| {
         let ran: Ran = serde_json::from_value(report.clone()).ok()?;
         ran.started_at.filter(|_| ran.whole_hub)
@@ -66,7 +69,8 @@ fn status(db: &Database, runs: usize) -> Result<Status, StoreError> {
         shards_not_indexed: db.manifest().shards_not_indexed(),
         last_whole_sweep,
         hours_since: last_whole_sweep.map(|t| (Utc::now() - t).as_seconds_f64() / 3600.0),
-        writers: db.writers()?,
+        writer: writers.first().cloned(),
+        writers,
         runs: all.into_iter().take(runs).collect(),
     })
 }
