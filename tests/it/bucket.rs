@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hubprint::store::{Database, Location, Partition, StoreError, Task};
+use hubprint::store::{Database, Location, Partition, Row, StoreError, Task};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -136,7 +136,11 @@ fn every_command_works_on_a_bucket_as_on_a_folder() {
     let shelf = place("shelf");
     fresh.expect(0, &["publish", "--db", &bucket, "--to", &shelf, "--key", "key", "--yes"]);
     fresh.expect(0, &["db", "pull", &shelf, "--db", "DB"]);
-    assert_eq!(comparable(fresh.rows()), comparable(local.rows()));
+    // Two parts do not know of each other that they read the same weights.
+    let content = |cli: &Cli| -> Vec<Row> {
+        comparable(cli.rows()).into_values().map(|row| Row { bytes_fetched: 0, ..row }).collect()
+    };
+    assert_eq!(content(&fresh), content(&local));
     // Killed while it sends, it goes on.
     models.add_tiny("c/new", 9);
     hub.rescan();
