@@ -40,7 +40,7 @@ use hubprint::stages::plan::{Ask, PlanSettings, SamplePlan, coalesce, sample};
 use hubprint::stages::scan::Scanner;
 use hubprint::stages::tokenizer::Tokenizers;
 use hubprint::stages::write::{WriteSettings, Writer, bare_row};
-use hubprint::store::{Database, Outcome, Row, RowRef, Task};
+use hubprint::store::{Database, Outcome, Partition, Row, RowRef, Task};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -483,7 +483,7 @@ fn write(folder: &Path, rows: Vec<Row>) -> u64 {
     for row in rows {
         writer.push(row).unwrap();
     }
-    writer.finish(&[]).unwrap()
+    writer.finish(Partition::WHOLE, &[]).unwrap()
 }
 
 /// A base and its fine-tune.

@@ -125,9 +125,9 @@ impl Index {
         let local = |(name, entry): (&String, &FileEntry)| {
             let path = db.files().local(entry)?;
             if is_read_at_opening(name) {
-                entry.verify(&path)?
+                entry.verify(&path)?;
             } else {
-                entry.verify_length(&path)?
+                entry.verify_length(&path)?;
             }
             Ok((name.clone(), path))
         };
@@ -150,7 +150,7 @@ impl Index {
         if !postings.all().iter().all(|p| (p.content as usize) < metadata.contents) {
             return Err(damaged(&paths, "its tables name rows that are not there"));
         }
-        Ok(Self { postings, metadata, paths, ..rest })
+        Ok(Self { metadata, paths, postings, ..rest })
     }
 
     fn without_postings(metadata: &Metadata, paths: &Paths) -> Result<Self, StoreError> {

@@ -144,13 +144,12 @@ pub struct There {
     pub has_card: bool,
 }
 
+/// Gives the text of a small file of the shelf; `None` where there is none.
+type Reader<'a> = dyn FnMut(&str) -> Result<Option<Vec<u8>>, ShelfError> + 'a;
+
 impl There {
     /// Takes in the small files of a version, by the endings of their names.
-    pub fn look_at(
-        &mut self,
-        prepared: &Prepared,
-        read: &mut dyn FnMut(&str) -> Result<Option<Vec<u8>>, ShelfError>,
-    ) -> Result<(), ShelfError> {
+    pub fn look_at(&mut self, prepared: &Prepared, read: &mut Reader<'_>) -> Result<(), ShelfError> {
         let names: Vec<u64> = self.names.keys().filter_map(|name| publication::version_of(name)).collect();
         for version in names {
             // What we once put there; whoever pulls checks signatures.

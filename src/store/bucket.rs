@@ -234,7 +234,7 @@ impl Bucket {
 
     fn at(&self, name: &str) -> (Arc<dyn ObjectStore>, Path) {
         let parts = name.split('/').filter(|part| !part.is_empty());
-        let path = parts.fold(self.root.clone(), |path, part| path.join(part));
+        let path = parts.fold(self.root.clone(), Path::join);
         (Arc::clone(&self.store), path)
     }
 

@@ -206,7 +206,7 @@ fn claim_file(files: &Files, task: Task, owner: &Owner) -> Result<(Claim, bool),
     for present in files.list_mirror(FOLDER)? {
         let Some(other) = task_of(&present.file).filter(|other| *other != task) else { continue };
         let path = files.folder().join(&present.file);
-        if let Some(holder) = live(&open(&path)?, &path, owner)? {
+        if let Held::By(holder) = look(&open(&path)?, &path, owner)? {
             if task.excludes(other) {
                 return Err(locked(files, holder));
             }
@@ -215,7 +215,7 @@ fn claim_file(files: &Files, task: Task, owner: &Owner) -> Result<(Claim, bool),
     }
     let path = files.folder().join(lock_name(task));
     let mut file = open(&path)?;
-    if let Some(holder) = live(&file, &path, owner)? {
+    if let Held::By(holder) = look(&file, &path, owner)? {
         return Err(locked(files, holder));
     }
     state(&mut file, owner).map_err(StoreError::io(&path))?;
@@ -228,18 +228,26 @@ fn claim_file(files: &Files, task: Task, owner: &Owner) -> Result<(Claim, bool),
     Ok((Claim::File { file, path }, is_alone))
 }
 
-/// Whether somebody holds the lock on a file, and if so who, as far as known. If not, it is ours from now on, as long
+/// Who holds a lock.
+enum Held {
+    ByNobody,
+    /// Somebody, as far as known.
+    By(Option<Owner>),
+}
+
+/// Whether somebody holds the lock on a file. If not, it is ours from now on, as long
 /// as the file is open.
-fn live(file: &File, path: &Path, ours: &Owner) -> Result<Option<Option<Owner>>, StoreError> {
+fn look(file: &File, path: &Path, ours: &Owner) -> Result<Held, StoreError> {
     let reaches_other_processes = match file.try_lock() {
         Ok(()) => true,
-        Err(TryLockError::WouldBlock) => return Ok(Some(read(path))),
+        Err(TryLockError::WouldBlock) => return Ok(Held::By(read(path))),
         Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => false,
         Err(TryLockError::Error(e)) => return Err(StoreError::io(path)(e)),
     };
     // An owner on this machine would hold the lock if it were alive.
     let may_live = |o: &Owner| (&o.host, &o.boot) != (&ours.host, &ours.boot) || !reaches_other_processes;
-    Ok(read(path).filter(|other| may_live(other) && other.expires > Utc::now()).map(Some))
+    let holder = read(path).filter(|other| may_live(other) && other.expires > Utc::now());
+    Ok(holder.map_or(Held::ByNobody, |holder| Held::By(Some(holder))))
 }
 
 fn claim_object(

@@ -154,7 +154,7 @@ pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
 /// The columns of a shard.
 pub fn schema() -> Schema {
     // Of no rows there is nothing that could fail.
-    to_batch(&[]).map(|batch| batch.schema().as_ref().clone()).unwrap_or_else(|_| Schema::empty())
+    to_batch(&[]).map_or_else(|_| Schema::empty(), |batch| batch.schema().as_ref().clone())
 }
 
 /// A batch back to rows. Columns are found by name; `path` is for errors.

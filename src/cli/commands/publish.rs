@@ -80,7 +80,7 @@ async fn send(
             #[cfg(not(feature = "hf-hub"))]
             let sent = {
                 let _ = (id, hub);
-                Err(ShelfError::NoWriter)
+                std::future::ready(Err(ShelfError::NoWriter)).await
             };
             sent
         }

@@ -67,7 +67,7 @@ async fn stages(pipeline: &Pipeline, hub: &Hub, args: &RunArgs) -> Result<Done, 
         let budget = args.watch.budget(settings.budget);
         let partition = args.watch.partition.unwrap_or(settings.enumerate.partition);
         let enumerate = EnumerateSettings { partition, ..settings.enumerate };
-        CrawlSettings { budget, enumerate, ..settings }
+        CrawlSettings { enumerate, budget, ..settings }
     });
     if args.watch.dry_run {
         let Some(settings) = &crawl else {
