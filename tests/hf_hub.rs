@@ -383,8 +383,8 @@ fn hubprint(home: &Path, hub: &Hub, args: &[&str]) -> std::process::Command {
 }
 
 /// Runs it to its end beside the server, and reads its JSON if it prints some.
-async fn ran(command: std::process::Command) -> serde_json::Value {
-    let output = tokio::process::Command::from(command).output().await.unwrap();
+async fn ran(mut command: std::process::Command) -> serde_json::Value {
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!said.contains(WRITER), "the token is told: {said}");

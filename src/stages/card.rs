@@ -70,7 +70,7 @@ pub fn card(manifest: &Manifest, about: &About, lineage: Option<&str>, key: &str
     }
     let _ = writeln!(text, "| signed with the ed25519 key | {key} |\n");
     text += "`models` has a row for every crawl of a repository; of several of one `hub_id` the one with the latest \
-             `crawled_at` counts. `lineage` has a row for every repository in the index.\n\n\
+             `crawled_at` counts, of those with the same the last one in the order of the list of shards. `lineage` has a row for every repository in the index.\n\n\
              ```console\n$ hubprint db pull hf://datasets/ORG/NAME\n$ hubprint scan org/model\n```\n";
     text
 }

@@ -38,8 +38,10 @@ pub async fn publish_dataset(
     if !execute {
         return Ok(published(prepared, &plan, false));
     }
-    let failed =
-        |error: hf_hub::HFError| ShelfError::Write { place: address.to_string(), what: error.to_string() };
+    let failed = |error: hf_hub::HFError| ShelfError::Write {
+        place: address.to_string(),
+        what: without_queries(&error.to_string()),
+    };
     let client = client(hub).map_err(failed)?;
     let name = id.as_str().trim_start_matches("datasets/");
     let Some((owner, short)) = name.split_once('/') else {

@@ -15,7 +15,7 @@ use crate::hub::Hub;
 use crate::pipeline::report::Experience;
 use crate::pipeline::{BudgetSettings, CrawlSettings, Forecast, Progress, RunReport, crawl, foresee};
 use crate::stages::enumerate::EnumerateSettings;
-use crate::store::{Database, Location, Outcome, StoreError, Task};
+use crate::store::{Database, Location, Outcome, Partition, StoreError, Task};
 
 pub(in crate::cli) async fn run(args: CrawlArgs) -> Result<Done, Failure> {
     let hub = environment::hub(args.hub.hub.as_deref())?;
@@ -61,7 +61,11 @@ pub(in crate::cli) async fn crawl_with(
     drop(watch);
     signals.abort();
     let report = report?;
-    let name = format!("crawl-{}", Utc::now().format("%Y%m%dT%H%M%S%3fZ"));
+    let part = match settings.enumerate.partition {
+        Partition::WHOLE => String::new(),
+        Partition { number, of } => format!("-{number}-of-{of}"),
+    };
+    let name = format!("crawl-{}{part}", Utc::now().format("%Y%m%dT%H%M%S%3fZ"));
     let json = serde_json::to_vec_pretty(&report).map_err(anyhow::Error::from)?;
     db.keep_report(&format!("{name}.json"), &json)?;
     db.keep_report(&format!("{name}.md"), tables::crawl_markdown(&report).as_bytes())?;
