@@ -1,12 +1,13 @@
 //! Databases in a bucket, on a real S3 server: `tests/bucket/run.sh` starts one and runs these.
 
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use hubprint::store::{Database, Location, Partition, Row, StoreError, Task};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::maintenance::kill_often;
 use crate::support::{Cli, Hub, Models, comparable, files_below, read};
 
 /// A prefix of its own in the bucket of the environment.
@@ -147,7 +148,12 @@ fn every_command_works_on_a_bucket_as_on_a_folder() {
     fresh.expect(0, &["crawl", "--db", &bucket]);
     fresh.expect(0, &["index", "--db", &bucket]);
     let publish = ["publish", "--db", &bucket, "--to", &shelf, "--key", "key", "--yes"];
-    kill_often(&fresh, &publish, 5, 8, |_| {});
+    for delay in [40, 120, 250] {
+        let mut child = fresh.command(&publish).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(delay));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
     fresh.expect(0, &publish);
     fresh.expect(0, &["db", "pull", &shelf, "--db", "DB"]);
     assert_eq!(fresh.rows().len(), 6);

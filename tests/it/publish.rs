@@ -304,13 +304,12 @@ fn killed(times: usize) {
     copy(&cli.home().join("copy"), &cli.home().join("copy-1"));
     night(&cli, "80", "110");
     let second = comparable(cli.rows());
-    let mut number = 0;
     let reset = |name: &str| {
         fs::remove_dir_all(cli.home().join(name)).unwrap();
         copy(&cli.home().join(format!("{name}-1")), &cli.home().join(name));
     };
     let pulls = std::cell::Cell::new(0);
-    let dead = kill_often(&cli, &publish_args, times, 3, |cli| {
+    let mut tries = kill_often(&cli, &publish_args, times, 3, |cli| {
         // Whoever pulls gets the one or the other, whole.
         let into = format!("reader-{}", pulls.replace(pulls.get() + 1));
         let ended = cli.run(&["db", "pull", "shelf", "--db", &into]);
@@ -326,10 +325,8 @@ fn killed(times: usize) {
             reset("shelf");
         }
     });
-    number += dead;
-    assert!(dead > times / 3, "publish: {dead} of {times} were killed in time");
     cli.expect(0, &publish_args);
-    let dead = kill_often(&cli, &pull_args, times, 4, |cli| {
+    tries += kill_often(&cli, &pull_args, times, 4, |cli| {
         let found = comparable(rows(&cli.home().join("copy")));
         assert!(found == first || found == second);
         cli.expect(0, &["db", "verify", "--db", "copy"]);
@@ -337,13 +334,11 @@ fn killed(times: usize) {
             reset("copy");
         }
     });
-    number += dead;
-    assert!(dead > times / 3, "pull: {dead} of {times} were killed in time");
     cli.expect(0, &pull_args);
     assert_eq!(comparable(rows(&cli.home().join("copy"))), second);
     let litter =
         files_below(&cli.home().join("copy")).into_iter().filter(|p| p.to_string_lossy().contains(".tmp-"));
-    assert_eq!(litter.count(), 0, "after {number} deaths");
+    assert_eq!(litter.count(), 0, "after {tries} tries");
 }
 
 #[test]
