@@ -94,12 +94,17 @@ impl RepoId {
 
     /// The owner, absent in the legacy form.
     pub fn owner(&self) -> Option<&str> {
-        self.0.split_once('/').map(|(owner, _)| owner)
+        self.plain().split_once('/').map(|(owner, _)| owner)
     }
 
     /// The name without the owner.
     pub fn name(&self) -> &str {
-        self.0.split_once('/').map_or(self.0.as_str(), |(_, name)| name)
+        self.plain().split_once('/').map_or(self.plain(), |(_, name)| name)
+    }
+
+    /// Without what tells the kind.
+    fn plain(&self) -> &str {
+        self.0.strip_prefix(DATASETS).unwrap_or(&self.0)
     }
 }
 
@@ -264,6 +269,7 @@ mod tests {
         assert!(matches!("x".repeat(97).parse::<RepoId>(), Err(InvalidId::TooLong { len: 97, .. })));
         let dataset = RepoId::dataset("org/prints").unwrap();
         assert_eq!((dataset.as_str(), dataset.is_dataset()), ("datasets/org/prints", true));
+        assert_eq!((dataset.owner(), dataset.name()), (Some("org"), "prints"));
         assert!(RepoId::dataset("../models").is_err() && RepoId::dataset("a/b/c").is_err());
         assert!(matches!(
             "datasets/squad".parse::<RepoId>(),

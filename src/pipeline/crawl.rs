@@ -196,7 +196,7 @@ fn rewrite(
     for part in gone.chunks(REWRITTEN).take_while(|_| !*stop.borrow()) {
         report.gone += part.len() as u64;
         for row in writer.database().rows(part)? {
-            writer.push(Row { gone_at: Some(now), ..row })?;
+            writer.push(write::gone_row(row))?;
         }
     }
     Ok(())

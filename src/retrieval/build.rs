@@ -14,14 +14,15 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::codes::{self, CODES};
-use super::family::{Families, Head, Place};
+use super::family::{Families, Place};
 use super::index::{CONTENTS, FAMILIES, HEADS, INDEX_VERSION, Index, LINEAGE, METADATA, Metadata, POSTINGS};
+use super::lineage;
 use super::members::difference;
 use super::payload::{PAYLOAD, PayloadWriter};
 use super::quality::{self, Quality, Samples};
 use super::root::{self, Facts, Member, Root};
 use super::segments::{Paths, is_part_of};
-use super::tables::{self, Content, Family, Lineage, Posting};
+use super::tables::{self, Content, Family, Posting};
 use super::vector::Code;
 use super::vectors::{VECTORS, VectorsWriter};
 use crate::signals::Fingerprint;
@@ -418,7 +419,8 @@ impl Growing {
         tables::write_families(&folder.join(FAMILIES), &table)?;
         postings.sort_by_key(|p| (p.content, p.at));
         tables::write_postings(&folder.join(POSTINGS), &postings)?;
-        write_lineage(&folder.join(LINEAGE), &contents, &families.heads, &table, &postings)?;
+        let lineages = lineage::of(&contents, &families.heads, &table, &postings);
+        tables::write_lineage(&folder.join(LINEAGE), &lineages)?;
         Ok(Parts {
             models: postings.len(),
             contents: contents.len(),
@@ -456,51 +458,6 @@ pub(super) fn write_metadata(db: &Database, metadata: &Metadata) -> Result<FileE
     db.files().add(FOLDER, "json", |file| {
         std::io::Write::write_all(file, &json).map_err(StoreError::io(db.folder()))
     })
-}
-
-/// The families in the words of repositories. `postings` are ordered by content.
-fn write_lineage(
-    path: &Path,
-    contents: &[Content],
-    heads: &[Head],
-    table: &[Family],
-    postings: &[Posting],
-) -> Result<(), StoreError> {
-    let mut oldest: Vec<Option<&Posting>> = vec![None; contents.len()];
-    let age = |p: &Posting| (p.created_at.unwrap_or(i64::MAX), p.repo_id.clone());
-    for posting in postings {
-        let oldest = &mut oldest[posting.content as usize];
-        if oldest.is_none_or(|before| age(posting) < age(before)) {
-            *oldest = Some(posting);
-        }
-    }
-    let name = |content: u32| oldest[content as usize].map(|p| p.repo_id.clone());
-    let lineage = |posting: &'_ Posting| {
-        let place = contents[posting.content as usize].place;
-        let head = &heads[place.head as usize];
-        let family = &table[head.family as usize];
-        let (linked_to, correlation, p_value) = match head.link {
-            // It is near its head.
-            _ if head.content != posting.content => (Some(head.content), Some(place.effect), None),
-            Some(link) => (Some(heads[link.head as usize].content), Some(link.effect), Some(link.p_value)),
-            None => (None, None, None),
-        };
-        (family, linked_to, correlation, p_value)
-    };
-    let rows = postings.iter().map(|posting| {
-        let (family, linked_to, correlation, p_value) = lineage(posting);
-        Lineage {
-            repo_id: posting.repo_id.clone(),
-            created_at: posting.created_at,
-            family: family.id.clone(),
-            root: name(family.root),
-            copy_of: name(posting.content).filter(|oldest| *oldest != posting.repo_id),
-            linked_to: linked_to.and_then(name),
-            correlation,
-            p_value,
-        }
-    });
-    tables::write_lineage(path, &rows.collect::<Vec<_>>())
 }
 
 #[cfg(test)]

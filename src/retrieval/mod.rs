@@ -7,7 +7,7 @@
 //! family    which head a content belongs to, and which family
 //! members   the contents of a head, to name the closest
 //! root      the likeliest ancestor of a family
-//! codes, vectors, payload, tables, postings   the files
+//! codes, vectors, payload, tables, postings   the files; lineage says it in names
 //! index     all of it: open, find
 //! build     an index from shards, night by night; quality measures it, verify proves it, relocate follows a compaction
 //! ```
@@ -30,6 +30,7 @@ pub mod vectors;
 
 mod build;
 mod codes;
+mod lineage;
 mod quality;
 mod relocate;
 mod verify;

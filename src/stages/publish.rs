@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
@@ -80,10 +81,8 @@ pub struct Prepared {
     pub own: Vec<(String, Vec<u8>)>,
     /// The card, for the copy where the Hub shows it.
     pub card: Vec<u8>,
-    /// Fingerprint of the key.
-    pub key: String,
     /// The key that the signature is to be held against.
-    pub public: PublicKey,
+    pub key: PublicKey,
 }
 
 /// Makes card, list and signature of a database's snapshot.
@@ -93,7 +92,7 @@ pub fn prepare(db: &Database, key: &Key, settings: &PublishSettings) -> Result<P
     let about = About {
         title: settings.title.clone(),
         licence: settings.licence.clone(),
-        outcomes: db.outcomes()?,
+        outcomes: db.live()?.outcomes(),
         index: index.map(|index| (index.quality(), index.contents(), index.families())),
     };
     let lineage = manifest.index.as_ref().and_then(|index| index.files.get(LINEAGE)).map(|e| e.file.as_str());
@@ -125,7 +124,7 @@ pub fn prepare(db: &Database, key: &Key, settings: &PublishSettings) -> Result<P
         (publication::signature_name(version), signature),
         (publication::name(version), list),
     ];
-    Ok(Prepared { publication, own, card, key: public.fingerprint(), public })
+    Ok(Prepared { publication, own, card, key: public })
 }
 
 /// What a shelf has, as far as publishing must know.
@@ -171,7 +170,7 @@ impl There {
             text(prepared.publication.manifest.file.clone())?,
         );
         let verified = list.zip(signature).and_then(|(list, signature)| {
-            Publication::verified(&list, &signature, &prepared.public, version).ok()
+            Publication::verified(&list, &signature, &prepared.key, version).ok()
         });
         let own = |name: &str| prepared.own.iter().find(|(own, _)| own == name).map(|(_, text)| text);
         self.is_signed = verified.is_some_and(|found| {
@@ -190,8 +189,6 @@ pub struct Plan {
     pub send: Vec<FileEntry>,
     /// Names to be removed in the end.
     pub remove: Vec<String>,
-    /// Whether this version is there already, and only has to be tidied up behind.
-    pub is_there: bool,
     /// What was there before.
     pub before: Option<u64>,
 }
@@ -253,7 +250,7 @@ pub fn plan(
         .filter(|name| !needed.contains(name.as_str()) && !own.contains(*name))
         .cloned()
         .collect();
-    Ok(Plan { send, remove, is_there: there.is_signed, before: last.map(|last| last.version) })
+    Ok(Plan { send, remove, before: last.map(|last| last.version) })
 }
 
 /// Folders whose files publishing looks after.
@@ -281,7 +278,7 @@ pub fn publish_files(
     if execute {
         if to.bucket().is_none() {
             for folder in folders() {
-                atomic::clean(&to.folder().join(folder))?;
+                atomic::clean(&to.folder().join(folder), Duration::ZERO)?;
             }
         }
         if !there.has_marker {
@@ -294,7 +291,7 @@ pub fn publish_files(
             done += entry.bytes;
             progress(done, all);
         }
-        if !plan.is_there {
+        if !there.is_signed {
             for (name, text) in &prepared.own {
                 to.put(name, text)?;
             }
@@ -313,7 +310,7 @@ pub fn published(prepared: &Prepared, plan: &Plan, done: bool) -> Published {
     Published {
         version: ours.version,
         before: plan.before,
-        key: prepared.key.clone(),
+        key: prepared.key.fingerprint(),
         files: ours.files.len(),
         bytes: ours.files.iter().map(|entry| entry.bytes).sum(),
         files_sent: plan.send.len(),

@@ -43,16 +43,16 @@ pub async fn publish_dataset(
         what: without_queries(&error.to_string()),
     };
     let client = client(hub).map_err(failed)?;
-    let name = id.as_str().trim_start_matches("datasets/");
-    let Some((owner, short)) = name.split_once('/') else {
+    let Some(owner) = id.owner() else {
         let what = "a dataset that is written to has an owner".to_owned();
         return Err(ShelfError::Write { place: address.to_string(), what });
     };
     if head.is_none() {
-        let made = client.create_repository().repo_id(name).repo_type(hf_hub::RepoTypeDataset).exist_ok(true);
-        made.send().await.map_err(failed)?;
+        let name = format!("{owner}/{}", id.name());
+        let made = client.create_repository().repo_id(&name).repo_type(hf_hub::RepoTypeDataset);
+        made.exist_ok(true).send().await.map_err(failed)?;
     }
-    let dataset = client.dataset(owner, short);
+    let dataset = client.dataset(owner, id.name());
     // Each commit is made on the one before: of two that publish at once, one fails.
     let mut parent = head;
     let commit = async |operations: Vec<CommitOperation>, message: String, parent: Option<String>| {
@@ -61,11 +61,13 @@ pub async fn publish_dataset(
     };
     let all: u64 = plan.send.iter().map(|entry| entry.bytes).sum();
     let mut done = 0;
+    // With the first commit that there is, whichever that is.
+    let mut marker = Vec::new();
+    if !there.has_marker {
+        marker.push(CommitOperation::add_bytes(publication::MARKER, publication::MARKER_TEXT));
+    }
     for part in parts(&plan.send) {
-        let mut operations = Vec::with_capacity(part.len() + 1);
-        if !there.has_marker {
-            operations.push(CommitOperation::add_bytes(publication::MARKER, publication::MARKER_TEXT));
-        }
+        let mut operations = std::mem::take(&mut marker);
         for entry in part {
             operations.push(CommitOperation::add_file(entry.file.clone(), local(db, entry).await?));
         }
@@ -74,7 +76,8 @@ pub async fn publish_dataset(
         done += part.iter().map(|entry| entry.bytes).sum::<u64>();
         progress(done, all);
     }
-    let last = last_commit(prepared, &plan, there.has_card);
+    let mut last = marker;
+    last.extend(last_commit(prepared, &plan, &there));
     if !last.is_empty() {
         commit(last, format!("Version {}", prepared.publication.version), parent).await?;
     }
@@ -82,14 +85,14 @@ pub async fn publish_dataset(
 }
 
 /// What makes the publication visible, and what is not needed after it.
-fn last_commit(prepared: &Prepared, plan: &Plan, has_card: bool) -> Vec<CommitOperation> {
+fn last_commit(prepared: &Prepared, plan: &Plan, there: &There) -> Vec<CommitOperation> {
     let mut operations = Vec::new();
-    if !plan.is_there {
+    if !there.is_signed {
         for (name, text) in &prepared.own {
             operations.push(CommitOperation::add_bytes(name.clone(), text.clone()));
         }
     }
-    if !plan.is_there || !has_card {
+    if !there.is_signed || !there.has_card {
         operations.push(CommitOperation::add_bytes(CARD, prepared.card.clone()));
     }
     operations.extend(plan.remove.iter().map(|name| CommitOperation::delete(name.clone())));

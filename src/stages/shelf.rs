@@ -269,8 +269,7 @@ impl Shelf {
         match &self.kind {
             Kind::Files(files) => {
                 let (files, name) = (files.clone(), name.to_owned());
-                let text = blocking(move || files.get(&name)).await?;
-                Ok(text.filter(|text| text.len() as u64 <= most))
+                Ok(blocking(move || files.get_bounded(&name, most)).await?)
             }
             Kind::Dataset { names, .. } if !names.iter().any(|n| n == name) => Ok(None),
             Kind::Dataset { hub, id, sha, .. } => {

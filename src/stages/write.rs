@@ -199,6 +199,7 @@ pub fn relabelled_row(entry: &RepoEntry, before: Row) -> Row {
     let said = failed_row(entry, before.outcome, String::new());
     Row {
         repo_id: said.repo_id,
+        crawled_at: after(&before),
         gone_at: None,
         gated: said.gated,
         downloads: said.downloads,
@@ -209,6 +210,17 @@ pub fn relabelled_row(entry: &RepoEntry, before: Row) -> Row {
         declared_bases: said.declared_bases,
         ..before
     }
+}
+
+/// The row of a repository that is listed no more.
+pub fn gone_row(before: Row) -> Row {
+    let now = after(&before);
+    Row { crawled_at: now, gone_at: Some(now), ..before }
+}
+
+/// The time, but later than a row that is to be replaced, whatever the clock was when that was made.
+fn after(before: &Row) -> i64 {
+    Utc::now().timestamp_millis().max(before.crawled_at.saturating_add(1))
 }
 
 fn described_row(entry: &RepoEntry, metadata: &Metadata) -> Row {

@@ -13,8 +13,6 @@ use tempfile::NamedTempFile;
 use super::StoreError;
 use super::files::FileEntry;
 
-/// Age from which on an unfinished file is nobody's.
-const DAY: Duration = Duration::from_hours(24);
 /// How names of unfinished files begin.
 const TEMPORARY: &str = ".tmp-";
 
@@ -92,6 +90,16 @@ pub fn temporary_file(folder: &Path) -> Result<NamedTempFile, StoreError> {
     fill_temporary(folder, |_| Ok(())).map(|(file, ())| file)
 }
 
+/// [`write_with`] for a file of which length and checksum are stated; one that is something else does not appear.
+pub fn write_checked(
+    path: &Path,
+    entry: &FileEntry,
+    fill: impl FnOnce(&mut File) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let (temporary, ()) = fill_temporary(folder_of(path), fill)?;
+    place_checked(temporary, entry, path)
+}
+
 /// Gives a filled file its name if it is what is stated of it.
 pub fn place_checked(mut temporary: NamedTempFile, entry: &FileEntry, path: &Path) -> Result<(), StoreError> {
     let (bytes, sha256) = checksum_of(temporary.as_file_mut(), path)?;
@@ -123,35 +131,24 @@ pub fn is_temporary(name: &OsStr) -> bool {
     name.to_string_lossy().starts_with(TEMPORARY)
 }
 
-/// Removes what was not finished when its process died. Only where nobody else writes.
-pub fn clean(folder: &Path) -> Result<(), StoreError> {
+/// Removes what was not finished when its process died, as far as it has not changed for so long. Others that are at
+/// work in the folder need to be given time.
+pub fn clean(folder: &Path, least_age: Duration) -> Result<(), StoreError> {
     let entries = match std::fs::read_dir(folder) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(StoreError::io(folder))?,
     };
     for entry in entries {
-        let path = entry.map_err(StoreError::io(folder))?.path();
-        if path.file_name().is_some_and(is_temporary) {
-            let removed =
-                if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-            removed.map_err(StoreError::io(&path))?;
+        let entry = entry.map_err(StoreError::io(folder))?;
+        let age = || entry.metadata()?.modified().map(|time| time.elapsed().unwrap_or_default());
+        // One that is gone by now is nobody's trouble.
+        if !is_temporary(&entry.file_name()) || !age().is_ok_and(|age| age >= least_age) {
+            continue;
         }
-    }
-    Ok(())
-}
-
-/// Removes such files of a folder that others may be at work in: those that have not changed for a day.
-pub fn clean_old(folder: &Path) -> Result<(), StoreError> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    for entry in entries.flatten() {
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let is_old = modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > DAY));
-        if is_temporary(&entry.file_name()) && is_old {
-            let path = entry.path();
-            let removed =
-                if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-            removed.map_err(StoreError::io(&path))?;
-        }
+        let path = entry.path();
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed.map_err(StoreError::io(&path))?;
     }
     Ok(())
 }

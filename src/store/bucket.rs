@@ -13,10 +13,9 @@ use tokio::runtime::Runtime;
 use url::Url;
 
 use super::StoreError;
+use super::files::MOST_SMALL;
 use crate::formats::text::without_queries;
 
-/// Longest object that is read into memory: manifests, locks, reports.
-const MOST_IN_MEMORY: u64 = 256 << 20;
 /// Bytes of a part of a large upload.
 const PART: usize = 8 << 20;
 /// Bytes that are asked for at once.
@@ -67,19 +66,19 @@ impl Bucket {
         Ok(Self { store: Arc::from(store), root, url: url.clone() })
     }
 
-    /// Its address.
-    pub fn url(&self) -> &Url {
-        &self.url
-    }
-
     /// A small object and its version; `None` where there is none.
     pub fn get(&self, name: &str) -> Result<Option<(Vec<u8>, Version)>, StoreError> {
+        self.get_bounded(name, MOST_SMALL)
+    }
+
+    /// An object of at most so many bytes and its version; `None` where there is none.
+    pub fn get_bounded(&self, name: &str, most: u64) -> Result<Option<(Vec<u8>, Version)>, StoreError> {
         let (store, path) = self.at(name);
         let got = wait(async move {
             let answer = store.get(&path).await?;
             let version =
                 UpdateVersion { e_tag: answer.meta.e_tag.clone(), version: answer.meta.version.clone() };
-            if answer.meta.size > MOST_IN_MEMORY {
+            if answer.meta.size > most {
                 return Ok(Err(answer.meta.size));
             }
             Ok(Ok((answer.bytes().await?.to_vec(), version)))
@@ -88,7 +87,7 @@ impl Bucket {
             Ok(Ok(found)) => Ok(Some(found)),
             Ok(Err(size)) => Err(StoreError::Bucket {
                 url: self.url.to_string(),
-                what: format!("{name} has {size} bytes, at most {MOST_IN_MEMORY} are read"),
+                what: format!("{name} has {size} bytes, at most {most} are read"),
             }),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.failed(name, &error)),
@@ -191,10 +190,8 @@ impl Bucket {
             let mut objects = store.list(Some(&path));
             while let Some(object) = objects.next().await {
                 let object = object?;
-                let name = object.location.as_ref();
-                let name = name.strip_prefix(root.as_ref()).unwrap_or(name).trim_start_matches('/');
                 all.push(Listed {
-                    name: name.to_owned(),
+                    name: below(&root, &object.location).to_owned(),
                     bytes: object.size,
                     modified: object.last_modified,
                 });
@@ -211,10 +208,7 @@ impl Bucket {
         let only = wait(async move {
             let mut objects = store.list(Some(&root));
             while let Some(object) = objects.next().await {
-                let object = object?;
-                let name = object.location.as_ref();
-                let name = name.strip_prefix(root.as_ref()).unwrap_or(name).trim_start_matches('/');
-                if !name.starts_with(&beginning) {
+                if !below(&root, &object?.location).starts_with(&beginning) {
                     return Ok(false);
                 }
             }
@@ -241,6 +235,12 @@ impl Bucket {
     fn failed(&self, name: &str, error: &Error) -> StoreError {
         failed(&self.url, name, error)
     }
+}
+
+/// The name of an object below a prefix.
+fn below<'a>(root: &Path, object: &'a Path) -> &'a str {
+    let name = object.as_ref();
+    name.strip_prefix(root.as_ref()).unwrap_or(name).trim_start_matches('/')
 }
 
 fn failed(url: &Url, name: &str, error: &Error) -> StoreError {

@@ -9,7 +9,7 @@ use super::files::{CONTENT_FOLDERS, Files, manifest_name};
 use super::lock::{self, Lock, Owner};
 use super::manifest::{IndexEntry, Manifest, ShardEntry};
 use super::schema::Content;
-use super::{Live, Location, Outcome, Partition, Row, StoreError, Tag, Task, Waiting, atomic, shard};
+use super::{Live, Location, Partition, Row, StoreError, Tag, Task, Waiting, atomic, shard};
 
 /// Folder of the run reports.
 const REPORTS: &str = "reports";
@@ -290,15 +290,6 @@ impl Database {
             rows += found;
         }
         Ok(rows)
-    }
-
-    /// Live rows by outcome.
-    pub fn outcomes(&self) -> Result<BTreeMap<Outcome, u64>, StoreError> {
-        let mut counts = BTreeMap::new();
-        for known in self.live()?.repos.values() {
-            *counts.entry(known.outcome).or_default() += 1;
-        }
-        Ok(counts)
     }
 
     /// The rows at these places, in the order asked.

@@ -17,7 +17,7 @@ use super::{Location, StoreError, atomic};
 /// Folders of files that are named by their content.
 pub const CONTENT_FOLDERS: [&str; 3] = ["shards", "waiting", "index"];
 /// Longest small file: a manifest of a million files.
-const MOST_SMALL: u64 = 256 << 20;
+pub(super) const MOST_SMALL: u64 = 256 << 20;
 /// Folder of the manifests.
 const MANIFESTS: &str = "manifests";
 
@@ -82,11 +82,7 @@ impl Files {
         if std::fs::metadata(&path).is_ok_and(|found| found.len() == entry.bytes) {
             return Ok(path);
         }
-        atomic::write_with(&path, |file| {
-            bucket.download(&entry.file, file, entry.bytes)?;
-            let (bytes, sha256) = atomic::checksum_of(file, &path)?;
-            entry.is(&path, bytes, &sha256)
-        })?;
+        atomic::write_checked(&path, entry, |file| bucket.download(&entry.file, file, entry.bytes))?;
         Ok(path)
     }
 
@@ -111,11 +107,11 @@ impl Files {
 
     /// Brings in a finished file of another place under its stated name, checking it on the way.
     pub fn import(&self, path: &Path, entry: &FileEntry) -> Result<(), StoreError> {
-        entry.verify(path)?;
         if let Some(bucket) = &self.bucket {
+            entry.verify(path)?;
             return bucket.upload(&entry.file, path);
         }
-        atomic::write_with(&self.folder().join(&entry.file), |out| {
+        atomic::write_checked(&self.folder().join(&entry.file), entry, |out| {
             let mut source = File::open(path).map_err(StoreError::io(path))?;
             std::io::copy(&mut source, out).map_err(StoreError::io(path)).map(drop)
         })
@@ -163,18 +159,23 @@ impl Files {
 
     /// A small file's text; `None` where there is none.
     pub fn get(&self, file: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get_bounded(file, MOST_SMALL)
+    }
+
+    /// The text of a file of at most so many bytes; `None` where there is none.
+    pub fn get_bounded(&self, file: &str, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
         if let Some(bucket) = &self.bucket {
-            return Ok(bucket.get(file)?.map(|(text, _)| text));
+            return Ok(bucket.get_bounded(file, most)?.map(|(text, _)| text));
         }
         let path = self.folder().join(file);
         let read = || {
             let mut text = Vec::new();
-            File::open(&path)?.take(MOST_SMALL + 1).read_to_end(&mut text)?;
+            File::open(&path)?.take(most.saturating_add(1)).read_to_end(&mut text)?;
             Ok::<_, std::io::Error>(text)
         };
         match read() {
-            Ok(text) if text.len() as u64 > MOST_SMALL => {
-                let what = format!("it has more than the {MOST_SMALL} bytes of the longest small file");
+            Ok(text) if text.len() as u64 > most => {
+                let what = format!("it has more than {most} bytes, the longest that such a file may have");
                 Err(StoreError::Damaged { path, what })
             }
             Ok(text) => Ok(Some(text)),
@@ -238,7 +239,7 @@ impl Files {
         &self,
         entries: impl Iterator<Item = &'a FileEntry>,
         progress: &(dyn Fn(u64, u64) + Sync),
-    ) -> Result<usize, StoreError> {
+    ) -> Result<(), StoreError> {
         use rayon::prelude::*;
         use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -248,9 +249,8 @@ impl Files {
         entries.par_iter().try_for_each(|(_, entry)| {
             entry.verify(&self.local(entry)?)?;
             progress(done.fetch_add(entry.bytes, Ordering::Relaxed) + entry.bytes, all);
-            Ok::<(), StoreError>(())
-        })?;
-        Ok(entries.len())
+            Ok(())
+        })
     }
 }
 

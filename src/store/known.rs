@@ -1,7 +1,7 @@
 //! What is known of every repository, in little memory: the live row of each, without its fingerprint.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use sha2::{Digest, Sha256};
 
@@ -91,6 +91,15 @@ impl Live {
     /// The live row of a repository.
     pub fn of(&self, hub_id: &str) -> Option<&Known> {
         self.repos.get(&Tag::of(hub_id))
+    }
+
+    /// How many ended how.
+    pub fn outcomes(&self) -> BTreeMap<Outcome, u64> {
+        let mut counts = BTreeMap::new();
+        for known in self.repos.values() {
+            *counts.entry(known.outcome).or_default() += 1;
+        }
+        counts
     }
 
     /// Where the live rows lie.

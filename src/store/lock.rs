@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::bucket::{Bucket, Version};
+use super::bucket::Bucket;
 use super::files::{CONTENT_FOLDERS, Files};
 use super::task::Task;
 use super::{StoreError, atomic};
@@ -29,6 +29,8 @@ const GUARD: &str = ".guard";
 const LIFE: Duration = Duration::from_mins(3);
 /// How often it is renewed.
 const RENEWAL: Duration = Duration::from_secs(30);
+/// Age from which on an unfinished file is nobody's.
+const DAY: Duration = Duration::from_hours(24);
 /// Longest lock file that is read.
 const MOST_BYTES: u64 = 4096;
 
@@ -53,7 +55,6 @@ pub struct Lock {
     files: Files,
     name: String,
     owner: Owner,
-    is_alone: bool,
     /// When it was last renewed, by a clock that nobody sets.
     renewed: Arc<Mutex<Instant>>,
     renewal: Option<(Sender<()>, JoinHandle<()>)>,
@@ -69,7 +70,6 @@ enum Claim {
     Object {
         bucket: Bucket,
         name: String,
-        version: Version,
     },
 }
 
@@ -80,7 +80,7 @@ impl Lock {
         let (host, boot) = (host(), boot());
         let owner = Owner { host, boot, pid: std::process::id(), since, expires: since + LIFE };
         let name = lock_name(task);
-        let (mut claim, is_alone) = match files.bucket() {
+        let mut claim = match files.bucket() {
             None => claim_file(files, task, &owner)?,
             Some(bucket) => claim_object(files, bucket, task, &owner)?,
         };
@@ -104,12 +104,7 @@ impl Lock {
             }
         });
         let thread = thread.map_err(|source| StoreError::Io { path: name.clone().into(), source })?;
-        Ok(Self { files: files.clone(), name, owner, is_alone, renewed, renewal: Some((end, thread)) })
-    }
-
-    /// Whether nobody else wrote, in any task, when it was acquired.
-    pub fn is_alone(&self) -> bool {
-        self.is_alone
+        Ok(Self { files: files.clone(), name, owner, renewed, renewal: Some((end, thread)) })
     }
 
     /// Fails when another has taken the lock over, because this process was held up for longer than a claim lasts.
@@ -145,13 +140,12 @@ impl Claim {
                 }
                 state(file, owner).map_err(StoreError::io(path)).map(|()| true)
             }
-            Self::Object { bucket, name, version } => {
-                let Some((text, found)) = bucket.get(name)? else { return Ok(false) };
+            Self::Object { bucket, name } => {
+                let Some((text, version)) = bucket.get(name)? else { return Ok(false) };
                 if !is_same(parse(&text).as_ref(), owner) {
                     return Ok(false);
                 }
-                *version = found;
-                put_as(bucket, name, owner, |ours| bucket.replace(name, ours, version))
+                put_as(bucket, name, owner, |ours| bucket.replace(name, ours, &version))
             }
         }
     }
@@ -164,7 +158,7 @@ impl Claim {
                     let _ = file.set_len(0);
                 }
             }
-            Self::Object { bucket, name, .. } => {
+            Self::Object { bucket, name } => {
                 if let Ok(Some((text, _))) = bucket.get(&name)
                     && is_same(parse(&text).as_ref(), owner)
                 {
@@ -186,7 +180,7 @@ fn put_as(
     Ok(put(&ours)? || bucket.get(name)?.is_some_and(|(text, _)| text == ours))
 }
 
-fn claim_file(files: &Files, task: Task, owner: &Owner) -> Result<(Claim, bool), StoreError> {
+fn claim_file(files: &Files, task: Task, owner: &Owner) -> Result<Claim, StoreError> {
     let folder = files.folder().join(FOLDER);
     std::fs::create_dir_all(&folder).map_err(StoreError::io(&folder))?;
     let open = |path: &Path| {
@@ -222,10 +216,10 @@ fn claim_file(files: &Files, task: Task, owner: &Owner) -> Result<(Claim, bool),
     if is_alone {
         // What writers that died had not finished. Nobody can begin while we hold the guard.
         for folder in ["", "manifests", "reports"].iter().chain(&CONTENT_FOLDERS) {
-            atomic::clean(&files.folder().join(folder))?;
+            atomic::clean(&files.folder().join(folder), Duration::ZERO)?;
         }
     }
-    Ok((Claim::File { file, path }, is_alone))
+    Ok(Claim::File { file, path })
 }
 
 /// Who holds a lock.
@@ -235,8 +229,7 @@ enum Held {
     By(Option<Owner>),
 }
 
-/// Whether somebody holds the lock on a file. If not, it is ours from now on, as long
-/// as the file is open.
+/// Whether somebody holds the lock on a file. If not, it is ours from now on, as long as the file is open.
 fn look(file: &File, path: &Path, ours: &Owner) -> Result<Held, StoreError> {
     let reaches_other_processes = match file.try_lock() {
         Ok(()) => true,
@@ -250,47 +243,45 @@ fn look(file: &File, path: &Path, ours: &Owner) -> Result<Held, StoreError> {
     Ok(holder.map_or(Held::ByNobody, |holder| Held::By(Some(holder))))
 }
 
-fn claim_object(
-    files: &Files,
-    bucket: &Bucket,
-    task: Task,
-    owner: &Owner,
-) -> Result<(Claim, bool), StoreError> {
+fn claim_object(files: &Files, bucket: &Bucket, task: Task, owner: &Owner) -> Result<Claim, StoreError> {
     let name = lock_name(task);
-    let claim = match bucket.get(&name)? {
+    let is_ours = match bucket.get(&name)? {
         None => put_as(bucket, &name, owner, |ours| bucket.create(&name, ours))?,
         Some((text, version)) => match parse(&text).filter(|other| other.expires > Utc::now()) {
             Some(other) => return Err(locked(files, Some(other))),
             None => put_as(bucket, &name, owner, |ours| bucket.replace(&name, ours, &version))?,
         },
     };
-    let holder = || Ok::<_, StoreError>(bucket.get(&name)?.and_then(|(text, _)| parse(&text)));
-    if !claim {
-        return Err(locked(files, holder()?));
+    if !is_ours {
+        return Err(locked(files, bucket.get(&name)?.and_then(|(text, _)| parse(&text))));
+    }
+    let claim = Claim::Object { bucket: bucket.clone(), name };
+    // Looked for after our own is there: of two that exclude each other, at least one sees the other.
+    if let Err(error) = displace(files, bucket, task) {
+        claim.give_back(owner);
+        return Err(error);
     }
     for folder in CONTENT_FOLDERS {
-        atomic::clean_old(&files.folder().join(folder))?;
+        // Others may be fetching into the same mirror.
+        atomic::clean(&files.folder().join(folder), DAY)?;
     }
-    let Some((_, version)) = bucket.get(&name)? else { return Err(locked(files, None)) };
-    let claim = Claim::Object { bucket: bucket.clone(), name, version };
-    // Looked for after our own is there: of two that exclude each other, at least one sees the other.
-    let mut is_alone = true;
+    Ok(claim)
+}
+
+/// Fails if a task is at work that excludes this one; removes the claims of those that have expired.
+fn displace(files: &Files, bucket: &Bucket, task: Task) -> Result<(), StoreError> {
     for present in bucket.list(FOLDER)? {
-        let Some(other) = task_of(&present.name).filter(|other| *other != task) else { continue };
-        let Some(holder) = bucket.get(&present.name)?.and_then(|(text, _)| parse(&text)) else { continue };
-        let excludes = task.excludes(other);
-        if holder.expires > Utc::now() {
-            if excludes {
-                claim.give_back(owner);
-                return Err(locked(files, Some(holder)));
-            }
-            is_alone = false;
-        } else if excludes {
-            // If it should wake up after all, it must notice.
-            bucket.remove(&present.name)?;
+        if !task_of(&present.name).is_some_and(|other| other != task && task.excludes(other)) {
+            continue;
         }
+        let Some(holder) = bucket.get(&present.name)?.and_then(|(text, _)| parse(&text)) else { continue };
+        if holder.expires > Utc::now() {
+            return Err(locked(files, Some(holder)));
+        }
+        // If it should wake up after all, it must notice.
+        bucket.remove(&present.name)?;
     }
-    Ok((claim, is_alone))
+    Ok(())
 }
 
 /// Who writes to a database, as far as its locks tell: whoever is named there and has not let the claim expire.
@@ -376,18 +367,20 @@ mod tests {
         let files = files(&dir);
         let lock = Lock::acquire(&files, CRAWL).unwrap();
         lock.check().unwrap();
-        assert!(lock.is_alone());
         for task in [CRAWL, Task::Maintenance, Task::Crawl(Partition { number: 1, of: 2 })] {
             let error = Lock::acquire(&files, task).unwrap_err();
             let StoreError::Locked { owner: Some(owner), .. } = &error else { panic!("{error}") };
             assert_eq!(owner.pid, std::process::id());
         }
+        let litter = dir.path().join("shards/.tmp-x");
+        atomic::write(&litter, b"half").unwrap();
         let beside = Lock::acquire(&files, Task::Index).unwrap();
-        assert!(!beside.is_alone());
+        assert!(litter.exists(), "the other one may be writing it");
         assert_eq!(holders(&files).unwrap().len(), 2);
         drop((lock, beside));
         assert_eq!(holders(&files).unwrap(), []);
         drop(Lock::acquire(&files, Task::Maintenance).unwrap());
+        assert!(!litter.exists());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What keeps a database small: compaction, vacuum, and joining several into one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use super::files::{CONTENT_FOLDERS, FileEntry, manifest_name};
 use super::known::Live;
 use super::lock::Lock;
 use super::manifest::{FORMAT_VERSION, IndexEntry, Manifest, OLD_MANIFEST, ShardEntry};
-use super::{Files, StoreError, Task, atomic, shard};
+use super::{Files, Partition, StoreError, Task, Waiting, atomic, shard};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 
 /// A database with fewer shards, not yet committed.
@@ -59,7 +59,7 @@ pub fn compact(
     if runs.iter().all(|run| run.len() == 1) {
         return Ok(None);
     }
-    let live: BTreeSet<RowRef> = db.live()?.places().collect();
+    let live: HashSet<RowRef> = db.live()?.places().collect();
     let all = db.manifest().rows();
     let mut done = 0;
     let mut shards: Vec<ShardEntry> = Vec::new();
@@ -134,9 +134,10 @@ pub fn commit_compacted(
     index: Option<&IndexEntry>,
 ) -> Result<Compaction, StoreError> {
     let before = db.manifest().clone();
+    let path = db.folder().to_owned();
     db.commit(|manifest| {
         if manifest.shards != before.shards || manifest.index != before.index {
-            return Err(StoreError::Changed { path: db_path(&before) });
+            return Err(StoreError::Changed { path: path.clone() });
         }
         manifest.shards.clone_from(&compacted.shards);
         manifest.index = index.cloned();
@@ -150,10 +151,6 @@ pub fn commit_compacted(
         bytes_before: bytes(&before),
         bytes: bytes(db.manifest()),
     })
-}
-
-fn db_path(manifest: &Manifest) -> std::path::PathBuf {
-    manifest_name(manifest.generation).into()
 }
 
 /// Which snapshots a vacuum keeps.
@@ -258,54 +255,52 @@ pub fn merge(
     for source in sources {
         for shard in &source.manifest().shards {
             if !here.contains(&shard.entry.sha256) && !new.contains_key(&shard.entry.sha256) {
-                copy(source.files(), &shard.entry, into.files())?;
+                into.files().import(&source.files().local(&shard.entry)?, &shard.entry)?;
                 new.insert(shard.entry.sha256.clone(), shard.clone());
             }
             done += shard.rows;
             progress(done, all);
         }
-        waiting.extend(source.waiting(super::Partition::WHOLE)?);
+        waiting.extend(source.waiting(Partition::WHOLE)?);
     }
     // In the order of the sources.
     let in_order = sources.iter().flat_map(|source| &source.manifest().shards);
-    let mut shards: Vec<ShardEntry> = in_order.filter_map(|shard| new.remove(&shard.entry.sha256)).collect();
-    let merged =
-        Merged { sources: sources.len(), shards: shards.len(), rows: shards.iter().map(|s| s.rows).sum() };
-    // What waits somewhere and was read elsewhere waits no more.
+    let shards: Vec<ShardEntry> = in_order.filter_map(|shard| new.remove(&shard.entry.sha256)).collect();
+    waiting.extend(into.waiting(Partition::WHOLE)?);
+    let waiting = still_waiting(into, &shards, waiting)?;
+    let list = if waiting.is_empty() { None } else { Some(shard::write_waiting(into.files(), &waiting)?) };
+    if !shards.is_empty() || list.is_some() || !into.manifest().waiting.is_empty() {
+        into.commit(|manifest| {
+            manifest.shards.extend(shards.iter().cloned());
+            manifest.waiting.clear();
+            manifest.waiting.extend(list.clone().map(|list| (Partition::WHOLE.to_string(), list)));
+            Ok(())
+        })?;
+    }
+    let rows = shards.iter().map(|shard| shard.rows).sum();
+    Ok(Merged { sources: sources.len(), shards: shards.len(), rows })
+}
+
+/// What waits of several databases: each repository once, and none that was read elsewhere since.
+fn still_waiting(
+    db: &Database,
+    more: &[ShardEntry],
+    mut waiting: Vec<Waiting>,
+) -> Result<Vec<Waiting>, StoreError> {
+    if waiting.is_empty() {
+        return Ok(waiting);
+    }
     let mut live = Live::default();
-    for shard in into.manifest().shards.iter().chain(&shards) {
-        for batch in shard::read_keys(into.files(), shard)? {
+    for shard in db.manifest().shards.iter().chain(more) {
+        for batch in shard::read_keys(db.files(), shard)? {
+            // Where the rows lie does not matter here.
             batch?.iter().for_each(|key| live.add(key, RowRef { shard: 0, row: 0 }));
         }
     }
-    waiting.extend(into.waiting(super::Partition::WHOLE)?);
     waiting.retain(|w| live.of(&w.hub_id).is_none_or(|known| known.crawled_at < w.since));
     waiting.sort_by(|a, b| (&a.hub_id, a.since).cmp(&(&b.hub_id, b.since)));
     waiting.dedup_by(|a, b| a.hub_id == b.hub_id);
-    let list = if waiting.is_empty() { None } else { Some(shard::write_waiting(into.files(), &waiting)?) };
-    if shards.is_empty() && list.is_none() && into.manifest().waiting.is_empty() {
-        return Ok(merged);
-    }
-    let shards = std::mem::take(&mut shards);
-    into.commit(|manifest| {
-        manifest.shards.extend(shards.iter().cloned());
-        manifest.waiting.clear();
-        manifest.waiting.extend(list.clone().map(|list| (super::Partition::WHOLE.to_string(), list)));
-        Ok(())
-    })?;
-    Ok(merged)
-}
-
-/// Copies a file from one database to another, checking it on the way.
-pub fn copy(from: &Files, entry: &FileEntry, to: &Files) -> Result<(), StoreError> {
-    let path = from.local(entry)?;
-    let (folder, extension) = (entry.file.split('/').next(), entry.file.rsplit('.').next());
-    let written = to.add(folder.unwrap_or_default(), extension.unwrap_or_default(), |out| {
-        let mut source = std::fs::File::open(&path).map_err(StoreError::io(&path))?;
-        std::io::copy(&mut source, out).map_err(StoreError::io(&path)).map(drop)
-    })?;
-    // A file that is not what it should be is not named by anything, and goes with the next vacuum.
-    entry.is(&path, written.bytes, &written.sha256)
+    Ok(waiting)
 }
 
 /// Brings a database of format 3 to this format: its shards are as they were, the index has to be built anew.
@@ -339,7 +334,7 @@ pub fn migrate(folder: &Path) -> Result<Manifest, StoreError> {
             manifest.shards.push(renamed(&files, shard, "shards")?);
         }
         if let Some(waiting) = &old.waiting {
-            let whole = super::Partition::WHOLE.to_string();
+            let whole = Partition::WHOLE.to_string();
             manifest.waiting.insert(whole, renamed(&files, waiting, "waiting")?);
         }
         if !files.create_manifest(1, &manifest.to_text())? {

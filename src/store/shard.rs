@@ -120,10 +120,7 @@ pub fn read_keys(
     files: &Files,
     entry: &ShardEntry,
 ) -> Result<impl Iterator<Item = Result<Vec<Key>, StoreError>>, StoreError> {
-    let mut opened = open(files, entry)?;
-    let mask = ProjectionMask::columns(opened.builder.parquet_schema(), schema::KEY_COLUMNS);
-    opened.builder = opened.builder.with_projection(mask);
-    opened.batches(None, schema::keys_from_batch)
+    open(files, entry)?.only(&schema::KEY_COLUMNS).batches(None, schema::keys_from_batch)
 }
 
 /// What counts and exports say of all rows, batch by batch.
@@ -131,10 +128,7 @@ pub fn read_facts(
     files: &Files,
     entry: &ShardEntry,
 ) -> Result<impl Iterator<Item = Result<Vec<Fact>, StoreError>>, StoreError> {
-    let mut opened = open(files, entry)?;
-    let mask = ProjectionMask::columns(opened.builder.parquet_schema(), schema::FACT_COLUMNS);
-    opened.builder = opened.builder.with_projection(mask);
-    opened.batches(None, schema::facts_from_batch)
+    open(files, entry)?.only(&schema::FACT_COLUMNS).batches(None, schema::facts_from_batch)
 }
 
 /// What the index needs of all rows, batch by batch.
@@ -142,10 +136,7 @@ pub fn read_contents(
     files: &Files,
     entry: &ShardEntry,
 ) -> Result<impl Iterator<Item = Result<Vec<Content>, StoreError>>, StoreError> {
-    let mut opened = open(files, entry)?;
-    let mask = ProjectionMask::columns(opened.builder.parquet_schema(), schema::CONTENT_COLUMNS);
-    opened.builder = opened.builder.with_projection(mask);
-    opened.batches(None, schema::contents_from_batch)
+    open(files, entry)?.only(&schema::CONTENT_COLUMNS).batches(None, schema::contents_from_batch)
 }
 
 /// Some rows of a shard by their numbers (sorted, distinct), in that order.
@@ -194,6 +185,12 @@ pub fn check(files: &Files, entry: &ShardEntry) -> Result<(), StoreError> {
 }
 
 impl Opened {
+    /// Reads these columns and no others.
+    fn only(self, columns: &[&str]) -> Self {
+        let mask = ProjectionMask::columns(self.builder.parquet_schema(), columns.iter().copied());
+        Self { builder: self.builder.with_projection(mask), ..self }
+    }
+
     fn batches<T>(
         self,
         selection: Option<RowSelection>,

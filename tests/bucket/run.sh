@@ -12,27 +12,9 @@ root="$(cd -- "$here/../.." && pwd -P)"
 die() { echo "bucket: $*" >&2; exit 2; }
 
 command -v cargo >/dev/null || die "cargo not found; install Rust"
-python="${PYTHON:-python3}"
-command -v "$python" >/dev/null || die "'$python' not found; Python 3.10 or newer is needed (set PYTHON to choose one)"
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
-    || die "Python 3.10 or newer is needed, '$python' is $("$python" -V 2>&1) (set PYTHON to choose another)"
-
-venv="${HUBPRINT_BUCKET_VENV:-target/bucket-venv}"
-case "$venv" in /*) ;; *) venv="$root/$venv" ;; esac
-want="$({ "$python" -VV; cat "$here/requirements.txt"; } | sha256sum | cut -d' ' -f1)"
-have="$(cat "$venv/bucket.sha256" 2>/dev/null || true)"
-if [ "$want" != "$have" ]; then
-    if [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ]; then
-        die "'$venv' exists and is not a virtual environment; set HUBPRINT_BUCKET_VENV to another place"
-    fi
-    echo "bucket: installing the S3 server into $venv" >&2
-    mkdir -p "$(dirname -- "$venv")"
-    "$python" -m venv --clear "$venv" \
-        || die "could not create a virtual environment (on Debian: apt-get install python3-venv)"
-    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
-        -r "$here/requirements.txt" || die "could not install the requirements"
-    echo "$want" > "$venv/bucket.sha256"
-fi
+# shellcheck source=tests/venv.sh
+. "$root/tests/venv.sh"
+make_venv bucket HUBPRINT_BUCKET_VENV 10 "the S3 server"
 
 # Its standard input is a pipe that nobody writes to: it ends when this script does.
 coproc S3 { exec "$venv/bin/python" "$here/server.py" 2>/dev/null; }

@@ -16,29 +16,10 @@ die() { echo "conformance: $*" >&2; exit 2; }
 binary="$(cd -- "$(dirname -- "$1")" && pwd -P)/$(basename -- "$1")"
 shift
 
-python="${PYTHON:-python3}"
-command -v "$python" >/dev/null || die "'$python' not found; Python 3.10 or newer is needed (set PYTHON to choose one)"
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
-    || die "Python 3.10 or newer is needed, '$python' is $("$python" -V 2>&1) (set PYTHON to choose another)"
 command -v git >/dev/null || die "git is needed (olah reads a local repository with it)"
-
-venv="${HUBPRINT_VENV:-target/conformance-venv}"
-case "$venv" in /*) ;; *) venv="$root/$venv" ;; esac
-
-want="$({ "$python" -VV; cat "$here/requirements.txt" "$here/constraints.txt"; } | sha256sum | cut -d' ' -f1)"
-have="$(cat "$venv/conformance.sha256" 2>/dev/null || true)"
-if [ "$want" != "$have" ]; then
-    if [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ]; then
-        die "'$venv' exists and is not a virtual environment; set HUBPRINT_VENV to another place"
-    fi
-    echo "conformance: installing the clients into $venv" >&2
-    mkdir -p "$(dirname -- "$venv")"
-    "$python" -m venv --clear "$venv" \
-        || die "could not create a virtual environment (on Debian: apt-get install python3-venv)"
-    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
-        -r "$here/requirements.txt" || die "could not install the requirements"
-    echo "$want" > "$venv/conformance.sha256"
-fi
+# shellcheck source=tests/venv.sh
+. "$root/tests/venv.sh"
+make_venv conformance HUBPRINT_VENV 10 "the clients"
 
 export PYTHONDONTWRITEBYTECODE=1
 cd -- "$here"

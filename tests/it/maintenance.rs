@@ -194,6 +194,15 @@ fn of_two_databases_the_later_row_counts() {
         cli.expect(0, &["db", "merge", "--db", target, order[0], order[1]]);
         assert_eq!(row(target), row("late"));
     }
+    // That it has gone is later than what was known of it, in whichever order.
+    copy(&cli.home().join("late"), &cli.home().join("gone"));
+    std::fs::remove_dir_all(models.folder("a/one")).unwrap();
+    hub.rescan();
+    cli.expect(0, &["crawl", "--db", "gone"]);
+    for (target, order) in [("g", ["gone", "late"]), ("h", ["late", "gone"])] {
+        cli.expect(0, &["db", "merge", "--db", target, order[0], order[1]]);
+        assert!(rows(&cli.home().join(target))["a/one"].gone_at.is_some(), "{order:?}");
+    }
 }
 
 #[test]

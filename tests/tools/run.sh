@@ -19,27 +19,9 @@ binary="$(cd -- "$(dirname -- "$binary")" && pwd -P)/$(basename -- "$binary")"
 document="${DOCUMENT:-$root/docs/database.md}"
 [ -f "$document" ] || die "no document at '$document'"
 
-python="${PYTHON:-python3}"
-command -v "$python" >/dev/null || die "'$python' not found; Python 3.11 or newer is needed (set PYTHON to choose one)"
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-    || die "Python 3.11 or newer is needed, '$python' is $("$python" -V 2>&1) (set PYTHON to choose another)"
-
-venv="${HUBPRINT_TOOLS_VENV:-target/tools-venv}"
-case "$venv" in /*) ;; *) venv="$root/$venv" ;; esac
-want="$({ "$python" -VV; cat "$here/requirements.txt"; } | sha256sum | cut -d' ' -f1)"
-have="$(cat "$venv/tools.sha256" 2>/dev/null || true)"
-if [ "$want" != "$have" ]; then
-    if [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ]; then
-        die "'$venv' exists and is not a virtual environment; set HUBPRINT_TOOLS_VENV to another place"
-    fi
-    echo "tools: installing DuckDB, pandas, polars, networkx and datasets into $venv" >&2
-    mkdir -p "$(dirname -- "$venv")"
-    "$python" -m venv --clear "$venv" \
-        || die "could not create a virtual environment (on Debian: apt-get install python3-venv)"
-    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --only-binary :all: \
-        -r "$here/requirements.txt" || die "could not install the requirements"
-    echo "$want" > "$venv/tools.sha256"
-fi
+# shellcheck source=tests/venv.sh
+. "$root/tests/venv.sh"
+make_venv tools HUBPRINT_TOOLS_VENV 11 "DuckDB, pandas, polars, networkx and datasets" --only-binary :all:
 
 scratch="$(mktemp -d)"
 trap 'rm -rf "$scratch"' EXIT
@@ -70,7 +52,7 @@ sed -e '/^\[scan\]/,$d' -e 's#^path = .*#path = "db"#' -e 's#^serve = .*#serve =
     code=0
     "$binary" run "$scratch/partly.toml" > "$scratch/said" 2>&1 || code=$?
     [ "$code" -le 1 ] || { sed 's/^/        /' "$scratch/said" >&2; die "a run with a budget ended with $code"; }
-    # The next night: one repository has gone; its new row keeps the time of its reading.
+    # The next night: one repository has gone, and has a new row that says so.
     cp -r "$scratch/db" "$scratch/later"
     rm -r "$scratch/hub/models/codewren/wren-gpt2"
     sed 's#^path = "db"#path = "later"#' "$scratch/demo.toml" > "$scratch/later.toml"

@@ -19,27 +19,9 @@ if [ $# -ge 1 ]; then
     binary="$(cd -- "$(dirname -- "$1")" && pwd -P)/$(basename -- "$1")"
 fi
 
-python="${PYTHON:-python3}"
-command -v "$python" >/dev/null || die "'$python' not found; Python 3.10 or newer is needed (set PYTHON to choose one)"
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
-    || die "Python 3.10 or newer is needed, '$python' is $("$python" -V 2>&1) (set PYTHON to choose another)"
-
-venv="${HUBPRINT_UNITS_VENV:-target/units-venv}"
-case "$venv" in /*) ;; *) venv="$root/$venv" ;; esac
-want="$({ "$python" -VV; cat "$here/requirements.txt"; } | sha256sum | cut -d' ' -f1)"
-have="$(cat "$venv/units.sha256" 2>/dev/null || true)"
-if [ "$want" != "$have" ]; then
-    if [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ]; then
-        die "'$venv' exists and is not a virtual environment; set HUBPRINT_UNITS_VENV to another place"
-    fi
-    echo "units: installing the linters into $venv" >&2
-    mkdir -p "$(dirname -- "$venv")"
-    "$python" -m venv --clear "$venv" \
-        || die "could not create a virtual environment (on Debian: apt-get install python3-venv)"
-    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --only-binary :all: \
-        -r "$here/requirements.txt" || die "could not install the requirements"
-    echo "$want" > "$venv/units.sha256"
-fi
+# shellcheck source=tests/venv.sh
+. "$root/tests/venv.sh"
+make_venv units HUBPRINT_UNITS_VENV 10 "the linters" --only-binary :all:
 
 scratch="$(mktemp -d)"
 trap 'rm -rf "$scratch"' EXIT
@@ -117,7 +99,7 @@ else
     unchecked "Containerfile: what it copies is the package" cargo "install Rust with rustup"
 fi
 
-check "run.sh: shellcheck" "$venv/bin/shellcheck" "$here/run.sh"
+check "all run.sh: shellcheck" "$venv/bin/shellcheck" -x -P "$root" "$root"/tests/*/run.sh "$root/tests/venv.sh"
 check "all: they agree with each other and with the project" "$venv/bin/python" "$here/check.py" --units "$units"
 if [ -n "$binary" ]; then
     check "all: their flags exist" "$venv/bin/python" "$here/check.py" --units "$units" --binary "$binary"

@@ -24,10 +24,7 @@ pub(in crate::cli) fn info(args: &InfoArgs) -> Result<Done, Failure> {
     let db = Database::open(&args.db)?;
     let manifest = db.manifest();
     let live = db.live()?;
-    let mut outcomes = std::collections::BTreeMap::<Outcome, u64>::new();
-    for known in live.repos.values() {
-        *outcomes.entry(known.outcome).or_default() += 1;
-    }
+    let outcomes = live.outcomes();
     let bytes: u64 = manifest.files().map(|entry| entry.bytes).sum();
     let models: u64 = outcomes.values().sum();
     // An index that cannot be opened says nothing of families; scans and `verify` say why.

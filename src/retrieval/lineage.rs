@@ -1,0 +1,50 @@
+//! The families in the words of repositories, for people and other tools: who is whose copy, and whose relative.
+
+use super::family::Head;
+use super::tables::{Content, Family, Lineage, Posting};
+
+/// The lineage of every repository, in the order of the postings.
+pub(super) fn of(
+    contents: &[Content],
+    heads: &[Head],
+    table: &[Family],
+    postings: &[Posting],
+) -> Vec<Lineage> {
+    let mut oldest: Vec<Option<&Posting>> = vec![None; contents.len()];
+    let age = |p: &Posting| (p.created_at.unwrap_or(i64::MAX), p.repo_id.clone());
+    for posting in postings {
+        let oldest = &mut oldest[posting.content as usize];
+        if oldest.is_none_or(|before| age(posting) < age(before)) {
+            *oldest = Some(posting);
+        }
+    }
+    let name = |content: u32| oldest[content as usize].map(|p| p.repo_id.clone());
+    let lineage = |posting: &'_ Posting| {
+        let place = contents[posting.content as usize].place;
+        let head = &heads[place.head as usize];
+        let family = &table[head.family as usize];
+        let (linked_to, correlation, p_value) = match head.link {
+            // It is near its head.
+            _ if head.content != posting.content => (Some(head.content), Some(place.effect), None),
+            Some(link) => (Some(heads[link.head as usize].content), Some(link.effect), Some(link.p_value)),
+            None => (None, None, None),
+        };
+        (family, linked_to, correlation, p_value)
+    };
+    postings
+        .iter()
+        .map(|posting| {
+            let (family, linked_to, correlation, p_value) = lineage(posting);
+            Lineage {
+                repo_id: posting.repo_id.clone(),
+                created_at: posting.created_at,
+                family: family.id.clone(),
+                root: name(family.root),
+                copy_of: name(posting.content).filter(|oldest| *oldest != posting.repo_id),
+                linked_to: linked_to.and_then(name),
+                correlation,
+                p_value,
+            }
+        })
+        .collect()
+}
