@@ -121,7 +121,8 @@ fn extract_stage(criterion: &mut Criterion) {
         let fetched = block_on(async {
             let metadata = fetch::metadata(&files, &limits, &Tokenizers::default()).await.unwrap();
             let opened = fetch::open(&files, &plan, &limits).await.unwrap();
-            let fetched = fetch::fetch(&files, opened, &metadata, &plan, &limits).await.unwrap();
+            let headers = fetch::headers(&files, &opened, &limits).await.unwrap();
+            let fetched = fetch::fetch(&files, opened, headers, &metadata, &plan).await.unwrap();
             assert_eq!(metadata.config.layers, Some(u64::from(fetched.layers)));
             fetched
         });

@@ -143,6 +143,9 @@ pub(super) struct CrawlArgs {
     /// Leave this repository out; may be given several times
     #[arg(long, value_name = "ID")]
     pub(super) exclude: Vec<String>,
+    /// Read config.json and the tokenizer of every model too, which no verdict needs
+    #[arg(long)]
+    pub(super) all_small_files: bool,
     #[command(flatten)]
     pub(super) watch: CrawlWatchArgs,
     /// Print the run report as JSON

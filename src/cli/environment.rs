@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use crate::hub::{Hub, HubSettings};
+use crate::pipeline::settings::HubChoice;
 use crate::stages::cache::Cache;
 use crate::stages::model::LoadSettings;
 use crate::stages::plan::PlanSettings;
@@ -17,17 +18,18 @@ fn var(name: &str) -> Option<String> {
 
 /// The Hub client of the environment; `endpoint` overrides `HF_ENDPOINT`.
 pub(super) fn hub(endpoint: Option<&str>) -> Result<Hub, Failure> {
-    hub_with(endpoint, &[])
+    hub_with(endpoint, &HubChoice::default())
 }
 
-/// The same, with further hosts that files may be served from.
-pub(super) fn hub_with(endpoint: Option<&str>, cdn_hosts: &[String]) -> Result<Hub, Failure> {
+/// The same with what a pipeline says of the Hub, but for its address.
+pub(super) fn hub_with(endpoint: Option<&str>, choice: &HubChoice) -> Result<Hub, Failure> {
     let lookup = |name: &str| match (name, endpoint) {
         ("HF_ENDPOINT", Some(url)) => Some(url.to_owned()),
         _ => var(name),
     };
     let mut settings = HubSettings::from_env(lookup).map_err(Failure::usage)?;
-    settings.cdn_hosts.extend_from_slice(cdn_hosts);
+    settings.cdn_hosts.extend_from_slice(&choice.cdn_hosts);
+    settings.parallel.cdn = choice.cdn_requests.unwrap_or(settings.parallel.cdn);
     Hub::new(settings).map_err(Failure::usage)
 }
 

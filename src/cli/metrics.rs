@@ -147,6 +147,9 @@ fn ended(report: &RunReport) -> Registry {
         set(&mut all, "ended_timestamp_seconds", "When the last crawl ended", ended);
     }
     set(&mut all, "duration_seconds", "Wall-clock seconds of the last crawl", report.seconds);
+    if let Some(cpu) = report.cpu_seconds {
+        set(&mut all, "cpu_seconds", "Processor time of the last crawl", cpu);
+    }
     if let Some(peak) = report.peak_memory_bytes {
         set(&mut all, "peak_memory_bytes", "Largest resident size of the last crawl", peak as f64);
     }

@@ -205,7 +205,8 @@ fn facts(report: &RunReport) -> Vec<String> {
     }
     lines.push(requests);
     let memory = report.peak_memory_bytes.map_or_else(|| "unknown".into(), bytes);
-    let mut cost = format!("{:.1} s, {memory} peak memory", report.seconds);
+    let cpu = report.cpu_seconds.map_or_else(String::new, |cpu| format!(", {cpu:.1} s of processor time"));
+    let mut cost = format!("{:.1} s{cpu}, {memory} peak memory", report.seconds);
     if report.rate_limit_wait_seconds > 0.0 {
         cost += &format!(", {:.1} s waited for rate limits", report.rate_limit_wait_seconds);
     }

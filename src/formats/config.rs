@@ -146,13 +146,33 @@ impl ModelConfig {
     /// Parses config.json. Unknown or wrongly typed fields are absent; only a file that is no JSON object
     /// is an error.
     pub fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
-        let top: Map<String, Value> = serde_json::from_slice(json)?;
+        serde_json::from_slice(json).map(|top| Self::read(&top))
+    }
+
+    /// What the Hub's list repeats of config.json: the type, how the weights are quantised, and no dimensions.
+    pub fn listed(value: &Value) -> Self {
+        value.as_object().map(Self::read).unwrap_or_default()
+    }
+
+    /// Takes the dimensions that are absent here from there.
+    #[must_use]
+    pub fn or_dimensions(self, of: &Self) -> Self {
+        Self {
+            hidden_size: self.hidden_size.or(of.hidden_size),
+            layers: self.layers.or(of.layers),
+            intermediate_size: self.intermediate_size.or(of.intermediate_size),
+            vocab_size: self.vocab_size.or(of.vocab_size),
+            ..self
+        }
+    }
+
+    fn read(top: &Map<String, Value>) -> Self {
         // Vision-language wrappers keep the language model's shape one level down.
         let nested = ["text_config", "llm_config", "language_config"]
             .iter()
             .find_map(|key| top.get(*key).and_then(Value::as_object));
-        let fields = Fields { top: &top, nested };
-        let own = Fields { top: &top, nested: None };
+        let fields = Fields { top, nested };
+        let own = Fields { top, nested: None };
         // Since transformers 5 the rotary settings are an object, of one per kind of layer in some models.
         let rope = fields.object(&["rope_parameters"]);
         let rope_kind = rope.and_then(|kinds| kinds.get("full_attention")).and_then(Value::as_object);
@@ -160,7 +180,7 @@ impl ModelConfig {
             .real(&["rope_theta", "rotary_emb_base"])
             .or_else(|| Fields { top: rope?, nested: rope_kind }.real(&["rope_theta"]));
         let model_type = own.text(&["model_type"]);
-        Ok(Self {
+        Self {
             architecture: top.get("architectures").and_then(|all| text(all.get(0)?)),
             hidden_size: fields.number(&["hidden_size", "n_embd", "d_model", "dim"]),
             layers: fields.number(&["num_hidden_layers", "n_layer", "num_layers", "n_layers"]),
@@ -194,7 +214,7 @@ impl ModelConfig {
             dtype: fields.text(&["dtype", "torch_dtype"]),
             quantization: fields.object(&["quantization_config"]).map(quantization),
             model_type,
-        })
+        }
     }
 
     /// Key and value heads, whether or not they differ from `heads`.

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::id::{InvalidId, RepoId, is_commit_sha};
 use crate::formats::text::printable;
 
-/// One model repository. Serialised, it lacks `config` and `odd_fields`, which serve the reader of the list only.
+/// One model repository. Serialised, it lacks `odd_fields`, which serve the reader of the list only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RepoEntry {
     /// `_id`: stays the same when the model is renamed. Names are re-used, this is not.
@@ -47,9 +47,9 @@ pub struct RepoEntry {
     pub siblings: Option<Vec<String>>,
     /// The Hub's own reading of the safetensors headers.
     pub safetensors: Option<Parameters>,
-    /// The part of `config.json` the Hub keeps; `None` also when it is over the limit, which is
-    /// then an odd field.
-    #[serde(skip)]
+    /// The part of `config.json` the Hub keeps, without the tokenizer's, whose chat template may be
+    /// larger than all the rest of the entry; `None` also when it is over the limit, which is then an
+    /// odd field.
     pub config: Option<Value>,
     /// Declared parents, from `baseModels`, else from the tags.
     pub base_models: Vec<BaseModel>,
@@ -151,7 +151,7 @@ impl RepoEntry {
             likes: fields.take("likes", |v| v.as_u64()),
             siblings: fields.take("siblings", siblings),
             safetensors: fields.take("safetensors", |v| parameters(&v)),
-            config: fields.take("config", |v| (v.is_object() && weight(&v) <= config_cap).then_some(v)),
+            config: fields.take("config", |v| config(v).filter(|config| weight(config) <= config_cap)),
             base_models: declared.unwrap_or_else(|| parents_in_tags(&tags)),
             tags,
             odd_fields: fields.odd,
@@ -204,6 +204,11 @@ fn gated(value: Value) -> Option<Gated> {
         Value::String(kind) if kind == "manual" => Some(Gated::Manual),
         _ => None,
     }
+}
+
+fn config(mut value: Value) -> Option<Value> {
+    value.as_object_mut()?.remove("tokenizer_config");
+    Some(value)
 }
 
 fn siblings(value: Value) -> Option<Vec<String>> {
@@ -283,7 +288,7 @@ mod tests {
             "tags": ["safetensors", "base_model:tag/only"], "pipeline_tag": "text-generation", "library_name": "transformers",
             "siblings": [{"rfilename": "config.json"}, {"rfilename": "a.safetensors"}],
             "safetensors": {"parameters": {"BF16": 235_093_634_560_u64}, "total": 235_093_634_560_u64},
-            "config": {"model_type": "qwen3_moe"},
+            "config": {"model_type": "qwen3_moe", "tokenizer_config": {"chat_template": "x".repeat(5000)}},
             "baseModels": {"relation": "quantized", "models": [{"_id": "1", "id": "org/base"}]},
             "trendingScore": 9,
         }));
@@ -301,7 +306,7 @@ mod tests {
         assert_eq!((entry.downloads, entry.likes), (Some(7), Some(3)));
         assert_eq!(entry.siblings.unwrap(), ["config.json", "a.safetensors"]);
         assert_eq!(entry.safetensors.unwrap().by_dtype["BF16"], 235_093_634_560);
-        assert_eq!(entry.config.unwrap()["model_type"], "qwen3_moe");
+        assert_eq!(entry.config, Some(json!({"model_type": "qwen3_moe"})));
         assert_eq!(
             entry.base_models,
             [BaseModel { id: "org/base".into(), relation: Some("quantized".into()) }]

@@ -21,7 +21,7 @@ use tracing::Instrument;
 use super::budget::{Budget, BudgetSettings, Cost, Reserved, Spent};
 use super::forecast::Forecast;
 use super::progress::Progress;
-use super::report::{Experience, RunReport, in_full, peak_memory_bytes};
+use super::report::{Experience, RunReport, cpu_seconds, in_full, peak_memory_bytes};
 use super::sweep::{Before, Sweep, sweep};
 use crate::formats::Limits;
 use crate::hub::{Hub, HubError, HubErrorKind, RepoEntry};
@@ -31,7 +31,7 @@ use crate::stages::enumerate::EnumerateSettings;
 use crate::stages::fetch::{Metadata, ReadError, outcome_of_hub_error};
 use crate::stages::files::HubFiles;
 use crate::stages::model::{self, LoadSettings};
-use crate::stages::plan::{self, PlanSettings};
+use crate::stages::plan::{self, PlanSettings, SmallFiles};
 use crate::stages::write::{self, WriteSettings, Writer};
 use crate::store::{Database, Live, Outcome, Row, RowRef, StoreError, Tag, Waiting, WeightFile};
 
@@ -50,11 +50,13 @@ const BYTES_BESIDE: u64 = 8 << 20;
 pub struct FetchSettings {
     /// Repositories read at once. The client itself keeps to 8 CDN requests and the Hub's rate limits.
     pub repos_in_flight: usize,
+    /// `needed`: one counted request for a model in one file. `all`: config.json and the tokenizer too.
+    pub small_files: SmallFiles,
 }
 
 impl Default for FetchSettings {
     fn default() -> Self {
-        Self { repos_in_flight: 8 }
+        Self { repos_in_flight: 8, small_files: SmallFiles::Needed }
     }
 }
 
@@ -160,6 +162,7 @@ pub async fn crawl(
     report.interrupted = *stop.borrow();
     report.add_usage(&hub.usage());
     report.seconds = begun.elapsed().as_secs_f64();
+    report.cpu_seconds = cpu_seconds();
     report.peak_memory_bytes = peak_memory_bytes();
     match report.imbalance() {
         None => Ok(report),
@@ -248,6 +251,7 @@ impl Reading<'_> {
         let load = LoadSettings {
             plan: self.settings.plan.clone(),
             limits: self.settings.limits.clone(),
+            small_files: self.settings.fetch.small_files,
             ..LoadSettings::default()
         };
         let load = &load;
@@ -267,7 +271,7 @@ impl Reading<'_> {
                     break;
                 };
                 let names = due.entry.siblings.as_deref().unwrap_or_default();
-                let expected = plan::requests(names, &self.settings.plan);
+                let expected = plan::requests(names, &self.settings.plan, self.settings.fetch.small_files);
                 // One more where a redirect or the list of files has to be asked for.
                 let cost =
                     Cost { requests: expected + 1, bytes: self.settings.plan.max_bytes + BYTES_BESIDE };
@@ -364,6 +368,12 @@ impl Reading<'_> {
         self.readings.lock().unwrap_or_else(PoisonError::into_inner).extend(written);
     }
 
+    /// The row with this reading.
+    fn known(&self, reading: Option<String>) -> Option<RowRef> {
+        let known = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&Tag::of(&reading?)).copied()
+    }
+
     async fn read_one(&self, due: Due, load: &LoadSettings, reserved: Reserved) -> (String, End) {
         let span = tracing::info_span!("fetch", repo = %due.entry.id);
         let hub_id = due.entry.object_id.clone();
@@ -408,17 +418,17 @@ impl Reading<'_> {
         files: &HubFiles,
         load: &LoadSettings,
     ) -> Result<End, ReadError> {
-        let opened = model::open(files, load).await?;
-        let reading = opened.reading();
-        if let Some(reading) = &reading {
-            let known = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(at) = known.get(&Tag::of(reading)).copied() {
-                let files = opened.weight_files();
-                let (entry, metadata) = (entry.clone(), opened.metadata);
-                return Ok(End::Same(Box::new(SameWeights { entry, metadata, files }), at));
-            }
+        let mut opened = model::open(files, entry.config.as_ref(), load).await?;
+        let mut known = self.known(opened.reading());
+        if known.is_none() && opened.read_headers().await? {
+            known = self.known(opened.reading());
         }
-        let metadata = opened.metadata.clone();
+        if let Some(at) = known {
+            let files = opened.weight_files();
+            let (entry, metadata) = (entry.clone(), opened.metadata);
+            return Ok(End::Same(Box::new(SameWeights { entry, metadata, files }), at));
+        }
+        let (reading, metadata) = (opened.reading(), opened.metadata.clone());
         let weights = opened.read().await?;
         let entry = entry.clone();
         let row = model::off_thread(move || {

@@ -96,7 +96,7 @@ impl Forecast {
         let mut probed = false;
         while let Some(due) = backlog.pop()? {
             let names = due.entry.siblings.as_deref().unwrap_or_default();
-            let cost = correction * plan::requests(names, &settings.plan) as f64;
+            let cost = correction * plan::requests(names, &settings.plan, settings.fetch.small_files) as f64;
             let weight = bytes_of(&due.entry, &settings.plan) as f64;
             let over = |most: Option<u64>, sum: f64| most.is_some_and(|most| sum > most as f64);
             if over(budget.max_requests, sweep_requests as f64 + requests + cost)

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use serde::{Deserialize, Serialize};
 
 use super::budget::Spent;
@@ -83,6 +85,8 @@ pub struct RunReport {
     pub limit_decreases: u64,
     /// Wall-clock seconds.
     pub seconds: f64,
+    /// Seconds of processor time of the process, all threads together; null where the system does not tell.
+    pub cpu_seconds: Option<f64>,
     /// Largest resident size of the process, bytes; null where the system does not tell.
     pub peak_memory_bytes: Option<u64>,
     /// Repositories that failed, the first thousand.
@@ -214,9 +218,16 @@ pub fn in_full(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Processor time of this process so far, seconds.
+pub fn cpu_seconds() -> Option<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+    let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    Some(seconds(usage.user_time()) + seconds(usage.system_time()))
+}
+
 /// Largest resident size of this process so far, bytes.
 pub fn peak_memory_bytes() -> Option<u64> {
-    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok()?;
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
     // Linux counts kilobytes, macOS bytes.
     let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
     u64::try_from(usage.max_rss()).ok().map(|n| n * unit)

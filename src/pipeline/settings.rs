@@ -64,6 +64,8 @@ pub struct HubChoice {
     pub serve: Option<PathBuf>,
     /// Hosts that files may be served from, beside those that the Hub is known to use.
     pub cdn_hosts: Vec<String>,
+    /// Most requests to the CDN in flight: 8, which the public Hub's bears. More keeps a long line to another Hub busy.
+    pub cdn_requests: Option<usize>,
 }
 
 /// `[scan]`

@@ -53,7 +53,11 @@ impl Block {
 
 /// Values as the bytes that digests are taken of.
 pub fn le_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    let mut bytes = vec![0; 4 * values.len()];
+    for (four, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+        *four = value.to_le_bytes();
+    }
+    bytes
 }
 
 /// Everything read of one model's weights.

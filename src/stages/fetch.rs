@@ -161,17 +161,37 @@ pub async fn metadata<F: Files>(
     limits: &Limits,
     tokenizers: &Tokenizers,
 ) -> Result<Metadata, ReadError> {
-    let mut fetched = 0;
-    let (config, facts) = if files.names().iter().any(|n| n == "config.json") {
-        let json = files.small("config.json", limits.config_bytes).await?;
-        fetched += json.len() as u64;
-        let facts = serde_json::from_slice(&json).map(|value| Facts::parse(&value));
-        (ModelConfig::parse(&json).map_err(ReadError::Config)?, facts.map_err(ReadError::Config)?)
-    } else {
-        <(ModelConfig, Facts)>::default()
-    };
+    let metadata = Metadata::listed(None).with_config(files, limits).await?;
     let read = tokenizers.of(files, limits).await?;
-    Ok(Metadata { config, facts, tokenizer: read.tokenizer, bytes_fetched: fetched + read.bytes })
+    let bytes_fetched = metadata.bytes_fetched + read.bytes;
+    Ok(Metadata { tokenizer: read.tokenizer, bytes_fetched, ..metadata })
+}
+
+impl Metadata {
+    /// What the list says, `config` being its part of config.json; no file is read.
+    pub fn listed(config: Option<&serde_json::Value>) -> Self {
+        Self {
+            config: config.map(ModelConfig::listed).unwrap_or_default(),
+            facts: Facts::default(),
+            tokenizer: Err("the weights are read without it".into()),
+            bytes_fetched: 0,
+        }
+    }
+
+    /// Reads config.json, if there is one.
+    pub async fn with_config<F: Files>(self, files: &F, limits: &Limits) -> Result<Self, ReadError> {
+        if !files.names().iter().any(|n| n == "config.json") {
+            return Ok(self);
+        }
+        let json = files.small("config.json", limits.config_bytes).await?;
+        let facts = serde_json::from_slice(&json).map(|value| Facts::parse(&value));
+        Ok(Self {
+            config: ModelConfig::parse(&json).map_err(ReadError::Config)?,
+            facts: facts.map_err(ReadError::Config)?,
+            bytes_fetched: self.bytes_fetched + json.len() as u64,
+            ..self
+        })
+    }
 }
 
 /// The weight files of a checkpoint, open.
@@ -198,6 +218,11 @@ impl<O: OpenFile> Opened<O> {
     pub fn opened_paths(&self) -> &[String] {
         &self.chosen
     }
+
+    /// Whether that is all of them.
+    pub fn is_whole(&self) -> bool {
+        self.chosen.len() == self.paths.len()
+    }
 }
 
 /// Chooses the weight files and opens them.
@@ -209,7 +234,9 @@ pub async fn open<F: Files>(
     let mut bytes_fetched = 0;
     let (paths, chosen, index) = match plan::weights(files.names())? {
         Weights::Files(paths) => {
-            let chosen = plan::thin(&paths, std::iter::empty(), settings);
+            // The ends of the model, where embedding and final norm usually are, before what lies between.
+            let ends = [paths.first(), paths.last()].into_iter().flatten().cloned();
+            let chosen = plan::thin(&paths, ends, settings);
             (paths, chosen, None)
         }
         Weights::Index(path) => {
@@ -220,41 +247,43 @@ pub async fn open<F: Files>(
             (index.shards(), plan::shards(&index, files.names(), settings)?, Some(index))
         }
     };
-    let mut opened = Vec::with_capacity(chosen.len());
-    for path in &chosen {
-        opened.push(files.open(path).await?);
-    }
+    let opened =
+        stream::iter(&chosen).map(|path| files.open(path)).buffered(PARALLEL_RANGES).try_collect().await?;
     Ok(Opened { paths, chosen, files: opened, index, bytes_fetched })
 }
 
-/// What the opened files hold: headers, and the small tensors that say how others are packed.
-pub struct Layout {
+/// The headers of the opened files.
+pub struct Headers {
     /// One a file.
     pub headers: Vec<Header>,
-    /// States of packed weights.
-    pub states: States,
     bytes_fetched: u64,
 }
 
-/// Reads headers and states.
-pub async fn layout<F: Files>(
+/// Reads the headers.
+pub async fn headers<F: Files>(
     files: &F,
     opened: &Opened<F::Open>,
+    limits: &Limits,
+) -> Result<Headers, ReadError> {
+    let read: Vec<(Header, u64)> = stream::iter(opened.chosen.iter().zip(&opened.files))
+        .map(|(path, file)| read_header(files, file, path, limits))
+        .buffered(PARALLEL_RANGES)
+        .try_collect()
+        .await?;
+    let bytes_fetched = read.iter().map(|(_, bytes)| bytes).sum();
+    Ok(Headers { headers: read.into_iter().map(|(header, _)| header).collect(), bytes_fetched })
+}
+
+/// Reads the small tensors that say how others are packed.
+pub async fn states<F: Files>(
+    files: &F,
+    opened: &Opened<F::Open>,
+    headers: &Headers,
     facts: &Facts,
     settings: &PlanSettings,
-    limits: &Limits,
-) -> Result<Layout, ReadError> {
-    let mut headers = Vec::with_capacity(opened.files.len());
-    let mut bytes_fetched = 0;
-    for (path, file) in opened.chosen.iter().zip(&opened.files) {
-        let (header, bytes) = read_header(files, file, path, limits).await?;
-        bytes_fetched += bytes;
-        headers.push(header);
-    }
-    let states = read(files, &opened.files, plan::states(&headers, facts, settings)).await?;
-    let states: States = states.into_iter().map(|(f, bytes)| ((f.file, f.bytes.start), bytes)).collect();
-    bytes_fetched += states.values().map(|bytes| bytes.len() as u64).sum::<u64>();
-    Ok(Layout { headers, states, bytes_fetched })
+) -> Result<States, ReadError> {
+    let states = read(files, &opened.files, plan::states(&headers.headers, facts, settings)).await?;
+    Ok(states.into_iter().map(|(f, bytes)| ((f.file, f.bytes.start), bytes)).collect())
 }
 
 /// The tokens that any two vocabularies have in common, which are read where more detail is wanted.
@@ -268,15 +297,16 @@ pub fn anchors(metadata: &Metadata, settings: &PlanSettings) -> Vec<u64> {
 pub async fn fetch<F: Files>(
     files: &F,
     opened: Opened<F::Open>,
+    headers: Headers,
     metadata: &Metadata,
     settings: &PlanSettings,
-    limits: &Limits,
 ) -> Result<Fetched, ReadError> {
-    let layout = layout(files, &opened, &metadata.facts, settings, limits).await?;
-    let Layout { headers, states, .. } = &layout;
+    let states = states(files, &opened, &headers, &metadata.facts, settings).await?;
+    let beside = headers.bytes_fetched + states.values().map(|bytes| bytes.len() as u64).sum::<u64>();
+    let headers = &headers.headers;
     let tokens = anchors(metadata, settings);
     let plan = tracing::info_span!("plan")
-        .in_scope(|| plan::sample(headers, &metadata.facts, states, settings, &tokens))?;
+        .in_scope(|| plan::sample(headers, &metadata.facts, &states, settings, &tokens))?;
     let pieces = read(files, &opened.files, plan.fetches).await?;
     let sampled: u64 = pieces.iter().map(|(_, bytes)| bytes.len() as u64).sum();
     let blocks = plan.asks.into_iter().filter_map(|ask| {
@@ -291,14 +321,20 @@ pub async fn fetch<F: Files>(
         Some(index) => index.weight_map.keys().map(String::as_str).collect(),
         None => headers.iter().flat_map(|h| &h.tensors).map(|t| t.name.as_str()).collect(),
     };
+    let mut layers = plan::layers(names.into_iter());
+    if opened.index.is_none() && !opened.is_whole() {
+        // The last layers may be in a shard that was not opened.
+        let stated = metadata.config.layers.or(metadata.config.decoder_layers);
+        layers = stated.and_then(|n| u16::try_from(n).ok()).map_or(layers, |stated| layers.max(stated));
+    }
     Ok(Fetched {
-        layers: plan::layers(names.into_iter()),
+        layers,
         vocabulary: plan.vocabulary,
         parameters: headers.iter().flat_map(|h| &h.tensors).fold(0, |n, t| t.elements().saturating_add(n)),
         files: opened.weight_files(),
         blocks,
         unreadable: plan.unreadable,
-        bytes_fetched: opened.bytes_fetched + layout.bytes_fetched + sampled,
+        bytes_fetched: opened.bytes_fetched + beside + sampled,
         bytes_in_repo: known.max(stated),
     })
 }

@@ -94,8 +94,9 @@ impl Reader {
         let plan = PlanSettings { max_shards: usize::MAX, max_ranges: usize::MAX, ..settings.plan.clone() };
         let opened = fetch::open(&files, &plan, &settings.limits).await?;
         let facts = &subject.metadata.facts;
-        let layout = fetch::layout(&files, &opened, facts, &plan, &settings.limits).await?;
-        let asks = plan::whole(&layout.headers, facts, &layout.states);
+        let headers = fetch::headers(&files, &opened, &settings.limits).await?;
+        let states = fetch::states(&files, &opened, &headers, facts, &plan).await?;
+        let asks = plan::whole(&headers.headers, facts, &states);
         Ok(Self { files, opened, asks })
     }
 

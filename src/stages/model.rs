@@ -7,7 +7,7 @@ use super::cache::{Cache, Key};
 use super::extract::{self, Extracted};
 use super::fetch::{self, Files, Metadata, ReadError};
 use super::files::{FolderFiles, HubFiles};
-use super::plan::{PlanError, PlanSettings};
+use super::plan::{self, PlanError, PlanSettings, SmallFiles};
 use super::tokenizer::Tokenizers;
 use crate::formats::Limits;
 use crate::hub::{Hub, HubError, InvalidId, RepoRef};
@@ -109,6 +109,8 @@ pub struct LoadSettings {
     pub tokenizers: Tokenizers,
     /// Where samples are kept by content.
     pub samples: Option<Cache>,
+    /// Which small files are read beside the weights.
+    pub small_files: SmallFiles,
     /// Leave the weights alone.
     pub metadata_only: bool,
 }
@@ -156,13 +158,14 @@ async fn from_disk(text: &str, files: FolderFiles, settings: &LoadSettings) -> R
 /// What was read of the weights of one checkpoint, or why nothing was.
 pub type Weights = Result<Extracted, Arc<PlanError>>;
 
-/// A checkpoint whose small files are read and whose weight files are open.
+/// A checkpoint whose weight files are open.
 pub struct Opened<'a, F: Files> {
     files: &'a F,
     settings: &'a LoadSettings,
-    /// Config and tokenizer.
+    /// Config and tokenizer, as far as they were read.
     pub metadata: Metadata,
     weights: fetch::Opened<F::Open>,
+    headers: Option<fetch::Headers>,
     key: Option<Key>,
 }
 
@@ -178,14 +181,23 @@ pub async fn read<F: Files>(files: &F, settings: &LoadSettings) -> Result<(Metad
     }
 }
 
-/// Reads the small files and opens the weight files. What they hold may be known already, by
-/// [`Opened::reading`].
+/// Opens the weight files, and reads the small files that are wanted. `config` is what the Hub's list repeats of
+/// config.json. What the files hold may be known already, by [`Opened::reading`].
 pub async fn open<'a, F: Files>(
     files: &'a F,
+    config: Option<&serde_json::Value>,
     settings: &'a LoadSettings,
 ) -> Result<Opened<'a, F>, ReadError> {
-    let metadata = fetch::metadata(files, &settings.limits, &settings.tokenizers).await?;
-    open_with(files, metadata, settings).await
+    let metadata = match settings.small_files {
+        SmallFiles::All => fetch::metadata(files, &settings.limits, &settings.tokenizers).await?,
+        SmallFiles::Needed => Metadata::listed(config),
+    };
+    let mut opened = open_with(files, metadata, settings).await?;
+    if settings.small_files == SmallFiles::Needed && !opened.weights.is_whole() {
+        opened.metadata = opened.metadata.with_config(files, &settings.limits).await?;
+        opened.key = opened.key();
+    }
+    Ok(opened)
 }
 
 async fn open_with<'a, F: Files>(
@@ -194,8 +206,9 @@ async fn open_with<'a, F: Files>(
     settings: &'a LoadSettings,
 ) -> Result<Opened<'a, F>, ReadError> {
     let weights = fetch::open(files, &settings.plan, &settings.limits).await?;
-    let key = Key::of(&weights.weight_files(), weights.opened_paths(), &metadata, &settings.plan);
-    Ok(Opened { files, settings, metadata, weights, key })
+    let mut opened = Opened { files, settings, metadata, weights, headers: None, key: None };
+    opened.key = opened.key();
+    Ok(opened)
 }
 
 /// What this version does not read is no error.
@@ -209,6 +222,26 @@ fn unreadable(error: ReadError) -> Result<Weights, ReadError> {
 }
 
 impl<F: Files> Opened<'_, F> {
+    fn key(&self) -> Option<Key> {
+        let Self { weights, metadata, settings, .. } = self;
+        Key::of(&weights.weight_files(), weights.opened_paths(), metadata, &settings.plan)
+    }
+
+    /// Reads the headers, and config.json where they show that the weights cannot be read without it. Whether it was:
+    /// then [`Opened::reading`] is another one.
+    pub async fn read_headers(&mut self) -> Result<bool, ReadError> {
+        let Self { files, settings, weights, .. } = self;
+        let headers = fetch::headers(*files, weights, &settings.limits).await?;
+        let is_listed = settings.small_files == SmallFiles::Needed && weights.is_whole();
+        let needs_config = is_listed && plan::needs_config(&headers.headers);
+        self.headers = Some(headers);
+        if needs_config {
+            self.metadata = self.metadata.clone().with_config(self.files, &self.settings.limits).await?;
+            self.key = self.key();
+        }
+        Ok(needs_config)
+    }
+
     /// Equal for checkpoints that are read with the same result: the same content of the same files, read in the
     /// same way. `None` where the content of a file is not known without reading it.
     pub fn reading(&self) -> Option<String> {
@@ -222,7 +255,7 @@ impl<F: Files> Opened<'_, F> {
 
     /// The weights, from the cache where they were read before.
     pub async fn read(self) -> Result<Weights, ReadError> {
-        let Self { files, settings, metadata, weights, key } = self;
+        let Self { files, settings, metadata, weights, headers, key } = self;
         let tokens = metadata.tokenizer.as_ref().ok().map(|known| Arc::clone(&known.keys));
         let entry = settings.samples.clone().zip(key);
         if let Some((cache, key)) = entry.clone() {
@@ -231,7 +264,11 @@ impl<F: Files> Opened<'_, F> {
                 return Ok(Ok(found));
             }
         }
-        let fetched = match fetch::fetch(files, weights, &metadata, &settings.plan, &settings.limits).await {
+        let headers = match headers {
+            Some(headers) => headers,
+            None => fetch::headers(files, &weights, &settings.limits).await?,
+        };
+        let fetched = match fetch::fetch(files, weights, headers, &metadata, &settings.plan).await {
             Ok(fetched) => fetched,
             Err(error) => return unreadable(error),
         };

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::formats::packed::{self, Facts, Form, Located, Packing, States, Tensors};
 use crate::formats::tokenizer::files_to_read;
-use crate::formats::{Dtype, Header, ShardIndex};
+use crate::formats::{Dtype, Header, ShardIndex, TensorInfo};
 use crate::signals::roles::{self, Layout, Position, Role, Stack};
 use crate::signals::sample;
 
@@ -92,10 +92,23 @@ const GAIN_LAYERS: usize = 256;
 /// Where the weights of a repository are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Weights {
-    /// These files, each complete in itself.
+    /// These files, in the order of the model.
     Files(Vec<String>),
     /// Whatever this index file lists.
     Index(String),
+}
+
+/// Which of the small files beside the weights are read. Each costs one or two counted requests, and reading
+/// config.json is counted by the Hub as a download of the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SmallFiles {
+    /// config.json and the tokenizer.
+    #[default]
+    All,
+    /// config.json, where the weights are packed or not all shards are opened: it says how, and how deep the model is.
+    /// Else dimensions come from the tensors, the type of the model from the list.
+    Needed,
 }
 
 /// Why nothing is read.
@@ -132,20 +145,21 @@ pub enum PlanError {
     },
 }
 
-/// Chooses the weight files from a repository's file names.
+/// Chooses the weight files from a repository's file names. An index is named only where the names leave open which
+/// files belong together: it costs a request, and of the largest models it is larger than all that is read of them.
 pub fn weights(files: &[String]) -> Result<Weights, PlanError> {
     let has = |name: &str| files.iter().any(|f| f == name);
     if has("model.safetensors") {
         return Ok(Weights::Files(vec!["model.safetensors".into()]));
     }
-    if has("model.safetensors.index.json") {
-        return Ok(Weights::Index("model.safetensors.index.json".into()));
-    }
-    // Other names at the top level: another index, shards without one, or one file. Adapters hold deltas, not
-    // weights.
+    // Other names at the top level: an index, shards, or one file. Adapters hold deltas, not weights.
     let top = || files.iter().filter(|f| !f.contains('/') && !f.starts_with("adapter_"));
-    if let Some(index) = top().find(|f| f.ends_with(".safetensors.index.json")) {
-        return Ok(Weights::Index(index.clone()));
+    let index = Some("model.safetensors.index.json".to_owned())
+        .filter(|name| has(name))
+        .or_else(|| top().find(|f| f.ends_with(".safetensors.index.json")).cloned());
+    if let Some(index) = index {
+        let prefix = index.strip_suffix(".safetensors.index.json").unwrap_or_default();
+        return Ok(complete_set(files, prefix).map_or(Weights::Index(index), Weights::Files));
     }
     let mut found: Vec<String> = top().filter(|f| f.ends_with(".safetensors")).cloned().collect();
     found.sort();
@@ -160,20 +174,49 @@ pub fn weights(files: &[String]) -> Result<Weights, PlanError> {
     Err(PlanError::NoWeights { found: files.iter().find(|f| other.iter().any(|e| f.ends_with(e))).cloned() })
 }
 
+/// The files `PREFIX-00001-of-0000N.safetensors` to `PREFIX-0000N-of-0000N.safetensors`, where all are there, and no
+/// shard of another set is.
+fn complete_set(files: &[String], prefix: &str) -> Option<Vec<String>> {
+    let number = |file: &String| {
+        let (number, of) = file.strip_prefix(prefix)?.strip_prefix('-')?.split_once("-of-")?;
+        Some((number.parse::<usize>().ok()?, of.strip_suffix(".safetensors")?.parse::<usize>().ok()?))
+    };
+    let mut shards: Vec<((usize, usize), &String)> =
+        files.iter().filter_map(|file| Some((number(file)?, file))).collect();
+    shards.sort();
+    let of = shards.len();
+    let is_complete = shards.iter().zip(1..).all(|((found, _), number)| *found == (number, of));
+    (of > 0 && is_complete).then(|| shards.into_iter().map(|(_, file)| file.clone()).collect())
+}
+
 /// Requests to the Hub that reading a repository with these files takes, as far as their names tell: one a file, and
 /// two for each of the tokenizer, which the Hub answers with a redirect to itself unless they are large.
-pub fn requests(files: &[String], settings: &PlanSettings) -> u64 {
+pub fn requests(files: &[String], settings: &PlanSettings, small: SmallFiles) -> u64 {
     let has = |name: &str| files.iter().any(|f| f == name);
-    let config = u64::from(has("config.json"));
+    let most = settings.max_shards.max(1);
+    let shards = || files.iter().filter(|f| f.contains("-of-") && f.ends_with(".safetensors")).count();
+    let (weights, is_whole) = match weights(files) {
+        Ok(Weights::Files(paths)) => (paths.len().min(most) as u64, paths.len() <= most),
+        Ok(Weights::Index(_)) => (1 + shards().min(most) as u64, shards() <= most),
+        Err(_) => (0, true),
+    };
     let names: Vec<&str> = files.iter().map(String::as_str).collect();
     let tokenizer = 2 * files_to_read(&names).into_iter().filter(|name| has(name)).count() as u64;
-    let shards = || files.iter().filter(|f| f.contains("-of-") && f.ends_with(".safetensors")).count();
-    let weights = match weights(files) {
-        Ok(Weights::Files(paths)) => paths.len().min(settings.max_shards.max(1)) as u64,
-        Ok(Weights::Index(_)) => 1 + shards().min(settings.max_shards.max(1)) as u64,
-        Err(_) => 0,
+    let beside = match small {
+        SmallFiles::All => u64::from(has("config.json")) + tokenizer,
+        SmallFiles::Needed => u64::from(!is_whole && has("config.json")),
     };
-    config + tokenizer + weights
+    weights + beside
+}
+
+/// Whether weights with these headers can only be read with what config.json says of how they are packed.
+pub fn needs_config(headers: &[Header]) -> bool {
+    // No layout packs into plain floats or into 64 bits; buffers of other types have no role.
+    let is_odd = |t: &&TensorInfo| !t.dtype.is_some_and(|d| d.is_plain_float() || d.bits() >= 64);
+    headers
+        .iter()
+        .flat_map(|header| header.tensors.iter().filter(is_odd))
+        .any(|tensor| roles::position(&packed::plain_name(&tensor.name)).is_some())
 }
 
 /// Chooses the shards to open: all, or the ones with embedding and final norm and an even spread of the rest.
@@ -701,8 +744,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::formats::Limits;
     use crate::formats::safetensors::{Decoded, try_decode};
-    use crate::formats::{Limits, TensorInfo};
 
     /// Headers of a Llama with the names, order and shapes that transformers writes, in `shards` equal parts.
     fn llama(layers: u64, d: u64, inner: u64, kv: u64, shards: usize) -> (Vec<Header>, ShardIndex) {
@@ -841,10 +884,19 @@ mod tests {
         let pick = |names: &[&str]| weights(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
         let files = |names: &[&str]| Ok(Weights::Files(names.iter().map(|n| (*n).to_owned()).collect()));
         assert_eq!(pick(&["a.safetensors", "model.safetensors"]), files(&["model.safetensors"]));
+        let index = "model.safetensors.index.json";
         assert_eq!(
-            pick(&["model.safetensors.index.json", "model-00001-of-00001.safetensors"]),
-            Ok(Weights::Index("model.safetensors.index.json".into()))
+            pick(&["model-00002-of-00002.safetensors", "model-00001-of-00002.safetensors", index]),
+            files(&["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"])
         );
+        // A shard is missing; shards of two sets; shards of other names.
+        for names in [
+            ["model-00001-of-00002.safetensors", "x.safetensors"],
+            ["model-00001-of-00001.safetensors", "model-00002-of-00002.safetensors"],
+            ["weights-00001-of-00002.safetensors", "weights-00002-of-00002.safetensors"],
+        ] {
+            assert_eq!(pick(&[&names[..], &[index]].concat()), Ok(Weights::Index(index.into())), "{names:?}");
+        }
         assert_eq!(
             pick(&["x-00002-of-00002.safetensors", "x-00001-of-00002.safetensors"]),
             files(&["x-00001-of-00002.safetensors", "x-00002-of-00002.safetensors"])
@@ -857,6 +909,49 @@ mod tests {
             pick(&["adapter_model.safetensors"]),
             Err(PlanError::NoWeights { found: Some("adapter_model.safetensors".into()) })
         );
+    }
+
+    #[test]
+    fn requests_by_file_name() {
+        let count = |names: &[&str], small| {
+            let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+            requests(&names, &PlanSettings::default(), small)
+        };
+        let one = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+        assert_eq!((count(&one, SmallFiles::Needed), count(&one, SmallFiles::All)), (1, 6));
+        let shards: Vec<String> = (1..=30).map(|i| format!("model-{i:05}-of-00030.safetensors")).collect();
+        let mut many: Vec<&str> = shards.iter().map(String::as_str).collect();
+        many.extend(["config.json", "model.safetensors.index.json"]);
+        // Eight shards, and the depth.
+        assert_eq!(count(&many, SmallFiles::Needed), 9);
+        assert_eq!(count(&many[..1], SmallFiles::Needed), 1);
+        assert_eq!(count(&["config.json"], SmallFiles::Needed), 0);
+    }
+
+    #[test]
+    fn config_is_needed_for_packed_weights() {
+        let header = |tensors: &[(&str, Option<Dtype>)]| {
+            let tensors = tensors.iter().map(|(name, dtype)| TensorInfo {
+                name: (*name).to_owned(),
+                dtype: *dtype,
+                shape: vec![4, 4],
+                bytes: 8..40,
+            });
+            [Header { tensors: tensors.collect(), metadata: BTreeMap::new(), len: 8 }]
+        };
+        let plain = [
+            ("model.layers.0.mlp.down_proj.weight", Some(Dtype::Bf16)),
+            ("bert.embeddings.position_ids", Some(Dtype::Other { bits: 64 })),
+            ("h.0.attn.bias", Some(Dtype::Other { bits: 8 })),
+        ];
+        assert!(!needs_config(&header(&plain)));
+        for packed in [
+            ("model.layers.0.mlp.down_proj.weight", Some(Dtype::F8E4M3)),
+            ("model.layers.0.mlp.down_proj.qweight", Some(Dtype::Other { bits: 32 })),
+            ("model.layers.0.mlp.down_proj.weight", None),
+        ] {
+            assert!(needs_config(&header(&[packed])), "{packed:?}");
+        }
     }
 
     #[test]

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::changes::gated;
 use super::extract::Extracted;
 use super::fetch::Metadata;
+use crate::formats::ModelConfig;
 use crate::hub::RepoEntry;
-use crate::signals::Fingerprint;
 use crate::signals::profile::{Profile, STORED_TOKENS};
+use crate::signals::{Fingerprint, Role};
 use crate::store::{Database, Outcome, Partition, Row, RowRef, StoreError, Tag, Waiting, WeightFile};
 
 /// When rows become a shard.
@@ -162,6 +163,7 @@ pub fn indexed_row(
     extracted: Extracted,
     fingerprint: Fingerprint,
 ) -> Row {
+    let measured = dimensions(&extracted);
     Row {
         dtype: extracted.dtype,
         parameters: Some(extracted.parameters),
@@ -173,7 +175,20 @@ pub fn indexed_row(
         sample_digest: Some(extracted.sample_digest),
         profile: Some(Profile::new(&extracted.samples, STORED_TOKENS)),
         fingerprint: Some(fingerprint),
-        ..described_row(entry, metadata)
+        ..described_row(entry, metadata, Some(&measured))
+    }
+}
+
+/// The dimensions that the tensors have.
+fn dimensions(extracted: &Extracted) -> ModelConfig {
+    let samples = &extracted.samples;
+    let down = samples.blocks.iter().find(|b| b.position.role == Role::Down && b.position.expert.is_none());
+    ModelConfig {
+        hidden_size: Some(samples.hidden_size as u64).filter(|&d| d > 0),
+        layers: Some(u64::from(samples.layers)).filter(|&n| n > 0),
+        intermediate_size: down.map(|block| block.columns as u64),
+        vocab_size: samples.vocabulary.map(u64::from),
+        ..ModelConfig::default()
     }
 }
 
@@ -190,7 +205,7 @@ pub fn same_row(entry: &RepoEntry, metadata: &Metadata, files: Vec<WeightFile>, 
         sample_digest: same.sample_digest,
         profile: same.profile,
         fingerprint: same.fingerprint,
-        ..described_row(entry, metadata)
+        ..described_row(entry, metadata, same.config.as_ref())
     }
 }
 
@@ -223,15 +238,17 @@ fn after(before: &Row) -> i64 {
     Utc::now().timestamp_millis().max(before.crawled_at.saturating_add(1))
 }
 
-fn described_row(entry: &RepoEntry, metadata: &Metadata) -> Row {
-    let config = &metadata.config;
+/// `measured` has the dimensions, for what config.json does not say or was not asked.
+fn described_row(entry: &RepoEntry, metadata: &Metadata, measured: Option<&ModelConfig>) -> Row {
+    let config = metadata.config.clone();
+    let config = measured.map_or_else(|| config.clone(), |measured| config.clone().or_dimensions(measured));
     Row {
         outcome: Outcome::Indexed,
         reason: None,
         model_type: config.model_type.clone(),
         architecture: config.architecture.clone(),
         quantization: config.quantization.as_ref().and_then(|q| q.method.clone()),
-        config: Some(config.clone()),
+        config: Some(config),
         tokenizer: metadata.tokenizer.as_ref().ok().map(|known| known.print.clone()),
         ..failed_row(entry, Outcome::Indexed, String::new())
     }

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::support::{Cli, Hub, Models, TINY_CONFIG, assert_adds_up, tiny, tiny_with};
+use crate::support::{Cli, Hub, Models, TINY_CONFIG, assert_adds_up, tiny, tiny_with, write};
 
 /// A safetensors file of this header, then `data` zeros.
 fn file(header: &str, data: usize) -> Vec<u8> {
@@ -163,7 +163,10 @@ fn hostile_files_end_as_rows_that_name_the_evidence() {
 
     let hub = Hub::serve(models.path(), &[]);
     let cli = Cli::new(hub.url());
-    let report = cli.crawl(1, &[]);
+    // With config.json, which plain weights are read without.
+    let file = cli.home().join("p.toml");
+    write(&file, "[database]\npath = 'db'\n[enumerate]\n[fetch]\nsmall_files = 'all'\n");
+    let report = cli.expect(1, &["run", "--json", &file.display().to_string()]).json()["crawl"].clone();
     let rows = cli.rows();
     assert_adds_up(&report, &rows);
     assert_eq!(rows.len(), cases.len() + 3, "{report}");

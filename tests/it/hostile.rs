@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::support::{Cli, Ended, Models, TINY_CONFIG, nobody, tiny, write};
 
 /// A command that takes longer hangs.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(10);
 /// Runs its arguments with at most 200 MB of memory of their own; an allocation beyond that aborts.
 const BOUNDED: &str = r#"ulimit -d 204800; exec "$@""#;
 
@@ -93,7 +93,11 @@ fn checkpoint(models: &mut Models, case: &Case) -> PathBuf {
     let weights = tiny(1);
     let mut files: Vec<(&str, &[u8])> = vec![("config.json", TINY_CONFIG.as_bytes())];
     match case.place.as_str() {
-        "model.safetensors.index.json" => files.push(("model-00001-of-00001.safetensors", &weights)),
+        // Shards of two sets, so that the index has to be read.
+        "model.safetensors.index.json" => files.extend([
+            ("model-00001-of-00001.safetensors", weights.as_slice()),
+            ("model-00001-of-00002.safetensors", weights.as_slice()),
+        ]),
         _ => files.push(("model.safetensors", &weights)),
     }
     match case.place.as_str() {

@@ -12,14 +12,21 @@ use crate::cli::metrics::Metrics;
 use crate::cli::progress::Watch;
 use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
+use crate::pipeline::crawl::FetchSettings;
 use crate::pipeline::report::Experience;
 use crate::pipeline::{BudgetSettings, CrawlSettings, Forecast, Progress, RunReport, crawl, foresee};
 use crate::stages::enumerate::EnumerateSettings;
+use crate::stages::plan::SmallFiles;
 use crate::store::{Database, Location, Outcome, Partition, StoreError, Task};
 
 pub(in crate::cli) async fn run(args: CrawlArgs) -> Result<Done, Failure> {
     let hub = environment::hub(args.hub.hub.as_deref())?;
+    let mut fetch = FetchSettings::default();
+    if args.all_small_files {
+        fetch.small_files = SmallFiles::All;
+    }
     let settings = CrawlSettings {
+        fetch,
         enumerate: EnumerateSettings {
             repos: args.repo,
             exclude: args.exclude,

@@ -33,7 +33,7 @@ pub(in crate::cli) async fn run(args: RunArgs) -> Result<Done, Failure> {
         None => None,
     };
     let endpoint = served.as_ref().map(server::Running::hub_url).or(pipeline.hub.endpoint.as_deref());
-    let hub = environment::hub_with(endpoint, &pipeline.hub.cdn_hosts)?;
+    let hub = environment::hub_with(endpoint, &pipeline.hub)?;
     let result = stages(&pipeline, &hub, &args).await;
     if let Some(served) = served {
         served.shutdown().await;
