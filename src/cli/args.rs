@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::environment::location;
+use crate::hub::RepoId;
 use crate::pipeline::BudgetSettings;
+use crate::stages::checkpoint::SHAPES;
 use crate::store::{Location, Partition};
 
 /// Find which models of a Hugging Face Hub descend from which, from their weights.
@@ -257,7 +260,7 @@ pub(super) struct ServeArgs {
     /// Port of the CDN; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     pub(super) cdn_port: u16,
-    /// Settings file (TOML): limits, tokens, faults, behaviour, made_up, write
+    /// Settings file (TOML): limits, line, tokens, faults, behaviour, made_up, write
     #[arg(long, value_name = "FILE")]
     pub(super) settings: Option<PathBuf>,
     /// One setting, e.g. limits.api=500; may be given several times
@@ -424,6 +427,39 @@ pub(super) enum DevCommand {
     Population(PopulationArgs),
     /// Hold the answers of a bulk scan against the truth of a made-up database
     Score(ScoreArgs),
+    /// Write a made-up checkpoint with the tensors and files of a public model, almost all of it holes
+    Checkpoint(CheckpointArgs),
+}
+
+/// Every shape, with the public model that it is taken from.
+fn shapes() -> PossibleValuesParser {
+    SHAPES.iter().map(|shape| PossibleValue::new(shape.name).help(shape.model)).into()
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckpointArgs {
+    /// Whose layout
+    #[arg(value_parser = shapes())]
+    pub(super) shape: String,
+    /// Folder, which must be empty or not there yet
+    #[arg(long, value_name = "DIR")]
+    pub(super) to: PathBuf,
+    /// Write it as this repository of a Hugging Face cache, which DIR is then: `hub serve` believes the names that
+    /// files have there, which are made up, and hashes none of them
+    #[arg(long = "as", value_name = "ORG/NAME")]
+    pub(super) repo: Option<RepoId>,
+    /// Seed of the values
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Seed of a checkpoint to which this one is related
+    #[arg(long, value_name = "S", requires = "correlation")]
+    pub(super) from: Option<u64>,
+    /// Correlation with it, 0 to 1
+    #[arg(long, value_name = "R", requires = "from")]
+    pub(super) correlation: Option<f64>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -2,7 +2,6 @@
 //! no rate limit.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -29,11 +28,11 @@ pub(crate) fn path(object_id: &str, xet_hash: &str) -> String {
 pub(crate) async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let fate = shared.faults.draw();
     shared.tally.add(|counters| counters.cdn_requests += 1);
-    tokio::time::sleep(Duration::from_millis(shared.settings.faults.latency_ms)).await;
+    shared.line.delay().await;
 
     let (asked, body) = request.into_parts();
     let answer = answer(&shared, &asked, body, fate).await;
-    if asked.method == Method::HEAD { without_body(answer) } else { answer }
+    if asked.method == Method::HEAD { without_body(answer) } else { shared.line.pace(answer) }
 }
 
 async fn answer(shared: &Arc<Shared>, asked: &Parts, body: Body, fate: Fate) -> Response {

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
@@ -47,9 +47,9 @@ pub(crate) async fn serve(
     request: Request,
 ) -> Response {
     let fate = shared.faults.draw();
-    tokio::time::sleep(Duration::from_millis(shared.settings.faults.latency_ms)).await;
+    shared.line.delay().await;
     if fate.too_many {
-        return shared.edge_429();
+        return shared.line.pace(shared.edge_429());
     }
 
     let (parts, body) = request.into_parts();
@@ -77,7 +77,7 @@ pub(crate) async fn serve(
     put(headers, "x-powered-by", "huggingface-moon");
     put(headers, "x-request-id", format!("Root=1-{:08x}-{:024x}", now(), fate.number));
     put(headers, "access-control-expose-headers", EXPOSED);
-    if parts.method == Method::HEAD { without_body(answer) } else { answer }
+    if parts.method == Method::HEAD { without_body(answer) } else { shared.line.pace(answer) }
 }
 
 impl Ask<'_> {

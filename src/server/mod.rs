@@ -12,7 +12,7 @@
 //! | datasets that clients write: on disk, and by which routes | `written/`, `write/` |
 //! | who may see and change what; every error in one table | `access.rs`, `refusal.rs` |
 //! | second origin, the CDN: signed addresses, ranges, streamed bodies | `cdn.rs`, `signing.rs`, `download.rs`, `range.rs`, `body.rs` |
-//! | quotas, faults, counts | `limits.rs`, `history.rs`, `faults.rs`, `counters.rs` |
+//! | quotas, the line, faults, counts | `limits.rs`, `history.rs`, `line.rs`, `faults.rs`, `counters.rs` |
 //!
 //! What it never does: write to the served folder, serve a file that the scan did not list, read a file
 //! into memory to send it, or speak Xet.
@@ -28,6 +28,7 @@ mod fields;
 mod history;
 mod hub;
 mod limits;
+mod line;
 mod listing;
 mod model;
 mod query;
@@ -61,6 +62,7 @@ use self::catalogue::{Catalogue, DigestCache};
 use self::counters::Tally;
 use self::faults::Faults;
 use self::limits::Limiter;
+use self::line::Line;
 use self::signing::Signer;
 use self::written::Store;
 
@@ -71,6 +73,8 @@ pub use self::settings::{Behaviour, Limits, MultiRange, Settings, SettingsError}
 
 /// Settings that make requests fail; see [`Settings::faults`].
 pub use self::settings::Faults as FaultSettings;
+/// Settings of the line to the clients; see [`Settings::line`].
+pub use self::settings::Line as LineSettings;
 /// Settings of the repositories that no folder holds; see [`Settings::made_up`].
 pub use self::settings::MadeUp as MadeUpSettings;
 /// Settings of the datasets that clients create and change; see [`Settings::write`].
@@ -117,6 +121,7 @@ pub(crate) struct Shared {
     /// What clients write, if they may.
     store: Option<Arc<Store>>,
     limiter: Limiter,
+    line: Arc<Line>,
     faults: Faults,
     signer: Signer,
     tally: Arc<Tally>,
@@ -171,6 +176,7 @@ pub async fn start(
     .await??;
     let shared = Arc::new(Shared {
         limiter: Limiter::new(settings.limits.clone()),
+        line: Arc::new(Line::new(&settings.line)),
         faults: Faults::new(settings.faults.clone()),
         signer: Signer::new()?,
         tally: Arc::default(),

@@ -45,6 +45,8 @@ pub struct Settings {
     pub page_limit: usize,
     /// Requests a window.
     pub limits: Limits,
+    /// Delay and speed.
+    pub line: Line,
     /// Access token to the gated and private repositories it may read, a dataset being
     /// `datasets/org/name`; `"*"` stands for all. `"write:org/name"`, `"write:org"` and `"write:*"`
     /// let it create and change datasets, see [`Write`], and read them. There is none by default, as
@@ -67,6 +69,7 @@ impl Default for Settings {
             url_ttl_seconds: 3600,
             page_limit: 1000,
             limits: Limits::default(),
+            line: Line::default(),
             tokens: BTreeMap::new(),
             faults: Faults::default(),
             behaviour: Behaviour::default(),
@@ -97,6 +100,17 @@ impl Default for Limits {
     }
 }
 
+/// The line to the clients, which both origins and all connections share. 0 is a line without delay, or
+/// without a limit. Uploads are not held back.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Line {
+    /// Delay before every answer.
+    pub latency_ms: u64,
+    /// Bodies of answers, all of them together, in millions of bits a second; at least 0.001.
+    pub mbit_per_second: f64,
+}
+
 /// Shares of requests, 0 to 1, that go wrong; drawn from `seed` and the number of the request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -113,8 +127,6 @@ pub struct Faults {
     pub too_many: f64,
     /// Pages of the model list with more rows than this and `expand` are answered 504; 0 is never.
     pub heavy_page: usize,
-    /// Delay before every answer.
-    pub latency_ms: u64,
     /// Same seed, same order of requests, same faults.
     pub seed: u64,
 }
@@ -128,7 +140,6 @@ impl Default for Faults {
             expire: 0.0,
             too_many: 0.0,
             heavy_page: 0,
-            latency_ms: 0,
             seed: 1,
         }
     }
@@ -304,6 +315,15 @@ impl Settings {
                 reason: "at least 0.001, at most 1000000000",
             });
         }
+        let speed = self.line.mbit_per_second;
+        if speed != 0.0 && !(0.001..=1e6).contains(&speed) {
+            let (name, value) = ("line.mbit_per_second", speed.to_string());
+            return Err(SettingsError::Unusable {
+                name,
+                value,
+                reason: "0, or at least 0.001, at most 1000000",
+            });
+        }
         if self.made_up.repos > MadeUp::MOST {
             let (name, value) = ("made_up.repos", self.made_up.repos.to_string());
             return Err(SettingsError::Unusable { name, value, reason: "at most 10000000" });
@@ -355,6 +375,8 @@ mod tests {
             "tokens.hf_x=[\"a/b\"]",
             "public_host=hub.internal",
             "limits.window_seconds=0.5",
+            "line.latency_ms=40",
+            "line.mbit_per_second=100",
             "made_up.repos=3000000",
             "made_up.template=acme/tiny",
             "made_up.changed=0.01",
@@ -370,6 +392,7 @@ mod tests {
         assert_eq!(settings.behaviour.multi_range, MultiRange::Multipart);
         assert_eq!(settings.public_host.as_deref(), Some("hub.internal"));
         assert!((settings.limits.window_seconds - 0.5).abs() < f64::EPSILON);
+        assert_eq!((settings.line.latency_ms, settings.line.mbit_per_second), (40, 100.0));
         assert_eq!((settings.made_up.repos, settings.made_up.seed), (3_000_000, 1));
         assert_eq!(settings.made_up.template.as_deref(), Some("acme/tiny"));
         assert_eq!(settings.write.folder.as_deref(), Some(Path::new("/srv/written")));
@@ -389,6 +412,10 @@ mod tests {
             "limits.api=many",
             "limits.window_seconds=0",
             "limits.window_seconds=nan",
+            "line.mbit_per_second=-1",
+            "line.mbit_per_second=nan",
+            "line.mbit_per_second=0.0001",
+            "faults.latency_ms=1",
             "faults.expire=2",
             "page_limit=0",
             "made_up.repo=1",

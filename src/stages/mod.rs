@@ -6,11 +6,13 @@
 //! implements for the Hub and for local folders; [`model`] turns a command line's MODEL into a [`model::Subject`].
 //! [`changes`] tells what is new of what was enumerated, [`backlog`] brings it into order. [`publish`] puts a snapshot
 //! with a [`card`] on a [`shelf`], [`pull`] brings it back, [`export`] writes who descends from whom.
+//! [`population`] and [`checkpoint`] make up what measurements are made on.
 
 pub mod backlog;
 pub mod cache;
 pub mod card;
 pub mod changes;
+pub mod checkpoint;
 pub mod compare;
 pub mod enumerate;
 pub mod eval;

@@ -870,7 +870,7 @@ class TestFaults:
         assert server.get("/api/models?limit=10").status == 200
 
     def test_latency(self, start):
-        server = start("faults.latency_ms=300")
+        server = start("line.latency_ms=300")
         before = time.monotonic()
         assert server.get("/api/models/acme/tiny").status == 200
         assert time.monotonic() - before >= 0.3

@@ -9,6 +9,7 @@
 mod architecture;
 mod benchmarks;
 mod bucket;
+mod checkpoint;
 mod compare;
 mod enumerate;
 mod eval;

@@ -266,7 +266,7 @@ fn only_what_is_wanted_is_read_and_the_rest_is_counted() {
 #[test]
 fn a_second_writer_is_refused_and_a_dead_one_is_not() {
     let models = template();
-    let hub = serve(&models, 30, &["faults.latency_ms=30"]);
+    let hub = serve(&models, 30, &["line.latency_ms=30"]);
     let cli = Cli::new(hub.url());
     let mut first = start(&cli, &["crawl", "--db", "DB"]);
     wait_until(&mut first, || is_made(&cli.db()));
@@ -316,7 +316,7 @@ fn kill(repos: usize, times: usize) {
         content(cli.rows())
     };
     let hub =
-        serve(&models, repos, &[&FAULTS[..], &["made_up.duplicates=0.2", "faults.latency_ms=3"]].concat());
+        serve(&models, repos, &[&FAULTS[..], &["made_up.duplicates=0.2", "line.latency_ms=3"]].concat());
     let cli = Cli::new(hub.url());
     let file = cli.home().join("p.toml");
     write(&file, "[database]\npath = 'db'\n[enumerate]\n[write]\nrows_per_shard = 3\n");
@@ -398,7 +398,7 @@ fn killed_at_each_durable_step_it_ends_like_one_that_was_not() {
     ];
     let mut seen = 0;
     for (what, is_there) in &steps {
-        let hub = serve(&models, 12, &["faults.latency_ms=2"]);
+        let hub = serve(&models, 12, &["line.latency_ms=2"]);
         let cli = Cli::new(hub.url());
         let file = cli.home().join("p.toml");
         write(&file, "[database]\npath = 'db'\n[enumerate]\n[write]\nrows_per_shard = 2\n");
@@ -452,7 +452,7 @@ fn a_full_disk_is_an_error_and_the_next_run_goes_on() {
 fn asked_to_stop_it_gives_work_back_and_ends_in_time() {
     let models = template();
     // Each answer takes so long that nothing under way ends in the grace period.
-    let hub = serve(&models, 6, &["faults.latency_ms=9000"]);
+    let hub = serve(&models, 6, &["line.latency_ms=9000"]);
     let cli = Cli::new(hub.url());
     let mut child = start(&cli, &["crawl", "--db", "DB", "--json"]);
     wait_until(&mut child, || hub.counters().requests.resolvers >= 1);

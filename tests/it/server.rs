@@ -986,11 +986,23 @@ async fn item_20_faults_of_the_cdn() {
     let answer = world.range(&world.signed("acme/tiny").await, "bytes=0-7").await;
     assert_eq!((answer.status, &answer.body), (200, &data));
     assert_eq!(world.running.counters().faults.ignore_range, 1);
+}
 
-    let world = World::with(&["faults.latency_ms=200"]).await;
+#[tokio::test]
+async fn the_line_has_a_delay_and_a_speed_for_both_origins_together() {
+    let world = World::with(&["line.latency_ms=200"]).await;
     let before = tokio::time::Instant::now();
     world.get("/api/models").await;
     assert!(before.elapsed() >= Duration::from_millis(200));
+
+    // 10,000 bytes a second.
+    let world = World::with(&["line.mbit_per_second=0.08"]).await;
+    let (list, signed) = ("/api/models", world.signed("acme/tiny").await);
+    let before = tokio::time::Instant::now();
+    let (list, file) = tokio::join!(world.get(list), world.get(&signed));
+    assert_eq!((list.status, file.status), (200, 200));
+    let least = (list.body.len() + file.body.len()) as f64 / 1e4;
+    assert!(before.elapsed().as_secs_f64() >= least, "{:?} of {least} s", before.elapsed());
 }
 
 #[tokio::test]

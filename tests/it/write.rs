@@ -170,7 +170,7 @@ impl Slow {
         for i in 0..MODELS {
             models.add_tiny(&format!("a/model-{i:02}"), i);
         }
-        let hub = Hub::serve(models.path(), &["faults.latency_ms=40"]);
+        let hub = Hub::serve(models.path(), &["line.latency_ms=40"]);
         let cli = Cli::new(hub.url());
         let path = cli.home().join("p.toml");
         let text = "[database]\npath = 'db'\n[enumerate]\n[fetch]\nrepos_in_flight = 1\n[write]\nrows_per_shard = 2\n";

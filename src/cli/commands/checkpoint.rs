@@ -1,0 +1,46 @@
+//! `hubprint dev checkpoint`
+
+use std::sync::Arc;
+
+use anyhow::anyhow;
+
+use crate::cli::args::CheckpointArgs;
+use crate::cli::failure::Failure;
+use crate::cli::progress::Watch;
+use crate::cli::{Done, printer};
+use crate::pipeline::Progress;
+use crate::stages::checkpoint::{self, CheckpointError, CheckpointSettings};
+
+pub(in crate::cli) fn run(args: &CheckpointArgs) -> Result<Done, Failure> {
+    let shape = checkpoint::find(&args.shape).ok_or_else(|| anyhow!("no shape {:?}", args.shape))?;
+    let settings = CheckpointSettings { shape, seed: args.seed, from: args.from.zip(args.correlation) };
+    let progress = Arc::new(Progress::default());
+    let written = {
+        let _watch = Watch::start("checkpoint", "tensors", &progress);
+        checkpoint::write(&args.to, args.repo.as_ref(), &settings, &|done, all| {
+            progress.set_total(all);
+            progress.set_done(done);
+        })
+        .map_err(failure)?
+    };
+    if args.json {
+        printer::json(&written)?;
+        return Ok(Done::All);
+    }
+    printer::data(&format!(
+        "{}: {} files of {} bytes with {} tensors and {} parameters, {} bytes of it written",
+        args.to.display(),
+        written.files,
+        written.bytes,
+        written.tensors,
+        written.parameters,
+        written.bytes_written
+    ))?;
+    Ok(Done::All)
+}
+
+fn failure(error: CheckpointError) -> Failure {
+    let exists = matches!(error, CheckpointError::Exists { .. });
+    let failure = Failure::usage(error);
+    if exists { failure.with_hint("remove it, or name another folder with --to") } else { failure }
+}
