@@ -92,23 +92,21 @@ fn ends(placed: &Placed) -> Parts {
     }
     // A row of the weight costs all of such a tensor: its ends are for whoever looks at the file.
     let strewn = matches!(tensor.content, Content::Words(_) | Content::Zeros | Content::GroupScales);
-    let (least, wanted) = if strewn { (1, STREWN) } else { (ROWS, END) };
-    if tensor.shape.len() < 2 || tensor.bytes() <= wanted {
+    let (mut least, end) = if strewn { (1, STREWN) } else { (ROWS, END) };
+    if tensor.shape.len() < 2 || tensor.bytes() <= end {
         return iter::once(0..elements).collect();
     }
     let columns = tensor.columns();
     let rows = elements / columns;
     let sampled = position.map(|p| sample::rows(p, rows, columns)).unwrap_or_default();
     let mut parts = Parts::new();
-    let mut least = least;
     if position.is_some_and(|p| p.role == Role::Embedding) {
         let wider = |block: Range<u64>| block.start..(block.start + MARGIN * (block.end - block.start));
         parts.extend(sampled.into_iter().map(wider));
-    } else {
-        let margin = |block: &Range<u64>| if strewn { 1 } else { MARGIN * (block.end - block.start) };
-        least = sampled.iter().map(margin).fold(least, u64::max);
+    } else if !strewn {
+        least = sampled.iter().map(|block| MARGIN * (block.end - block.start)).fold(least, u64::max);
     }
-    let wanted = least.max(wanted.div_ceil(columns * size));
+    let wanted = least.max(end.div_ceil(columns * size));
     parts.extend([0..wanted, rows.saturating_sub(wanted)..rows]);
     parts.into_iter().map(|part| part.start * columns..part.end.min(rows) * columns).collect()
 }
