@@ -54,6 +54,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
+use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -213,6 +214,13 @@ async fn listen(address: SocketAddr, settings: &Settings) -> Result<(TcpListener
 
 fn spawn(listener: TcpListener, routes: Router, mut stopping: watch::Receiver<bool>) -> JoinHandle<()> {
     let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+    // Head and body are two writes. Held together by the system, the second waits 40 ms for the client's word on the
+    // first.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::warn!(%error, "answers of the local hub will be slow");
+        }
+    });
     tokio::spawn(async move {
         let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
         if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stopped).await {

@@ -1,0 +1,123 @@
+//! What a fingerprint costs in bytes, requests, seconds and memory, and what other ways to look at the same models
+//! cost: the tables of docs/cost.md, from real requests to the local Hub server.
+//!
+//! `bash benches/cost.sh` installs what it needs and rewrites the tables in the document. `cargo bench --bench cost --
+//! SECTION...` with some of `shapes`, `lines`, `night`, `evidence` makes only those and prints them. Every measured
+//! command is a process of its own, so that processor time and peak memory are its own; the server is in this one.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench prints its tables and stops at what is wrong"
+)]
+
+mod evidence;
+mod hub;
+mod lines;
+mod night;
+mod peers;
+mod shapes;
+
+use std::path::{Path, PathBuf};
+
+use hubprint::store::atomic;
+
+/// A section of the document and what makes its tables.
+type Section = (&'static str, fn(&Work) -> String);
+
+const SECTIONS: [Section; 4] = [
+    ("shapes", shapes::tables),
+    ("lines", lines::tables),
+    ("night", night::tables),
+    ("evidence", evidence::tables),
+];
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cost.md");
+
+/// Where checkpoints are kept: made once, used by all sections.
+struct Work {
+    folder: PathBuf,
+}
+
+impl Work {
+    /// A Hub folder with one model, `made-up/SHAPE`.
+    fn checkpoint(&self, shape: &str) -> PathBuf {
+        let folder = self.folder.join(shape);
+        if !folder.is_dir() {
+            eprintln!("making {shape}");
+            let to = folder.display().to_string();
+            hub::hubprint(&["dev", "checkpoint", shape, "--to", &to, "--as", &model(shape)]);
+        }
+        folder
+    }
+}
+
+/// The name of a shape's model.
+fn model(shape: &str) -> String {
+    format!("made-up/{shape}")
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    if let [one, method, hub, id] = &args[..]
+        && one == "--one"
+    {
+        println!("{}", peers::run(method, hub, id));
+        return;
+    }
+    let temporary = tempfile::tempdir().unwrap();
+    // Kept from run to run where a place is named.
+    let folder =
+        std::env::var_os("HUBPRINT_COST_DIR").map_or_else(|| temporary.path().to_owned(), PathBuf::from);
+    std::fs::create_dir_all(&folder).unwrap();
+    let work = Work { folder };
+    for (name, tables) in SECTIONS {
+        if args.is_empty() || args.iter().any(|arg| arg == name) {
+            let text = tables(&work);
+            println!("{text}");
+            if args.is_empty() {
+                replace(Path::new(DOCUMENT), name, &text);
+            }
+        }
+    }
+}
+
+/// Puts a text between the marks of a section.
+fn replace(document: &Path, name: &str, text: &str) {
+    let before = std::fs::read_to_string(document).unwrap();
+    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
+    let from = before.find(&begin).unwrap() + begin.len();
+    let to = before.find(&end).unwrap();
+    let after = format!("{}\n{}\n{}", &before[..from], text.trim_end(), &before[to..]);
+    atomic::write(document, after.as_bytes()).unwrap();
+}
+
+/// A Markdown table, numbers to the right.
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(head.iter().map(|cell| (*cell).to_owned()).collect());
+    text += &line((0..head.len()).map(|i| if i == 0 { "---".into() } else { "---:".into() }).collect());
+    text += &rows.iter().cloned().map(line).collect::<String>();
+    text
+}
+
+/// Bytes for people: three digits and a decimal unit.
+fn bytes(n: f64) -> String {
+    let (value, unit) = match n {
+        n if n >= 1e9 => (n / 1e9, "GB"),
+        n if n >= 1e6 => (n / 1e6, "MB"),
+        n => (n / 1e3, "KB"),
+    };
+    let digits = usize::from(value < 10.0) + usize::from(value < 100.0 && unit != "KB");
+    format!("{value:.digits$} {unit}")
+}
+
+fn seconds(n: f64) -> String {
+    match n {
+        n if n >= 86_400.0 => format!("{:.1} d", n / 86_400.0),
+        n if n >= 7200.0 => format!("{:.1} h", n / 3600.0),
+        n if n >= 100.0 => format!("{n:.0} s"),
+        n if n >= 1.0 => format!("{n:.1} s"),
+        n => format!("{:.0} ms", n * 1000.0),
+    }
+}

@@ -1,0 +1,144 @@
+//! The first table: what each shape costs, by four ways to look at it.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::hub::{Hub, Took, crawl};
+use super::{Work, bytes, model, peers, seconds, table};
+
+pub(crate) const SHAPES: [&str; 12] = [
+    "bert-base",
+    "gpt2",
+    "qwen2.5-0.5b",
+    "llama-7b-single",
+    "mistral-7b",
+    "llama-3.1-8b",
+    "llama-3.1-8b-fp8",
+    "llama-7b-gptq",
+    "llama-13b",
+    "llama-3-70b",
+    "mixtral-8x7b",
+    "deepseek-v3",
+];
+/// Larger repositories are not downloaded whole: their seconds are reckoned from the speed of the others.
+const MOST_DOWNLOADED: u64 = 14_000_000_000;
+
+/// One way to look at one model, as the server saw it.
+struct Seen {
+    api: u64,
+    resolvers: u64,
+    cdn: u64,
+    bytes: u64,
+    took: Option<Took>,
+}
+
+pub(crate) fn tables(work: &Work) -> String {
+    let (mut ours, mut others) = (Vec::new(), Vec::new());
+    for shape in SHAPES {
+        let folder = work.checkpoint(shape);
+        let id = model(shape);
+        let size = repository_bytes(&folder, &id);
+        let fingerprint = seen(&folder, |url| Some(crawl(url, ["", ""]).took));
+        let took = fingerprint.took.unwrap();
+        eprintln!("{shape}: {took:?}");
+        ours.push(vec![
+            shape.to_owned(),
+            bytes(size as f64),
+            bytes(fingerprint.bytes as f64),
+            format!("{:.3} %", 100.0 * fingerprint.bytes as f64 / size as f64),
+            fingerprint.resolvers.to_string(),
+            fingerprint.cdn.to_string(),
+            seconds(took.seconds),
+            seconds(took.cpu_seconds),
+            format!("{:.1}", 1000.0 * took.cpu_seconds / (fingerprint.bytes as f64 / 1e6)),
+            bytes(took.peak_memory_bytes as f64),
+        ]);
+        for method in ["headers", "blocks", "download"] {
+            let is_made = method != "download" || size <= MOST_DOWNLOADED;
+            let peer = is_made.then(|| seen(&folder, |url| peers::child(method, url, &id)));
+            eprintln!("{shape}, {method}: {:?}", peer.as_ref().and_then(|peer| peer.took));
+            if let Some(Seen { took: Some(took), bytes: sent, resolvers, api, cdn }) = peer {
+                others.push(vec![
+                    shape.to_owned(),
+                    method.to_owned(),
+                    bytes(sent as f64),
+                    format!("{:.0}", sent as f64 / fingerprint.bytes as f64),
+                    format!("{}", api + resolvers),
+                    cdn.to_string(),
+                    seconds(took.seconds),
+                    seconds(took.cpu_seconds),
+                    bytes(took.peak_memory_bytes as f64),
+                ]);
+            } else if let Some(planned) = planned(method, &folder, &id, size) {
+                let ratio = format!("{:.0}", planned as f64 / fingerprint.bytes as f64);
+                let mut row =
+                    vec![shape.to_owned(), format!("{method}, not read"), bytes(planned as f64), ratio];
+                row.resize(9, String::new());
+                others.push(row);
+            }
+        }
+    }
+    let ours = table(
+        &[
+            "shape",
+            "in the repository",
+            "fetched",
+            "share",
+            "counted requests",
+            "CDN requests",
+            "seconds",
+            "processor",
+            "ms a MB",
+            "peak memory",
+        ],
+        &ours,
+    );
+    let others = table(
+        &[
+            "shape",
+            "way",
+            "fetched",
+            "times ours",
+            "counted requests",
+            "CDN requests",
+            "seconds",
+            "processor",
+            "peak memory",
+        ],
+        &others,
+    );
+    format!("{ours}\nThe same models, looked at in other ways:\n\n{others}")
+}
+
+/// Bytes that a way to look would read of a model of so many; `None` where that is not known.
+fn planned(method: &str, folder: &Path, id: &str, size: u64) -> Option<u64> {
+    match method {
+        "download" => Some(size),
+        "blocks" => Some(peers::blocks(folder, id)),
+        _ => None,
+    }
+}
+
+/// Runs something against a fresh server.
+fn seen(folder: &Path, run: impl FnOnce(&str) -> Option<Took>) -> Seen {
+    let hub = Hub::serve(folder, &[]);
+    let took = run(&hub.url);
+    let counters = hub.counters();
+    Seen {
+        api: counters.requests.api,
+        resolvers: counters.requests.resolvers,
+        cdn: counters.cdn_requests,
+        bytes: counters.bytes_sent,
+        took,
+    }
+}
+
+/// Bytes of the weight files, as the Hub states them.
+fn repository_bytes(folder: &Path, id: &str) -> u64 {
+    let hub = Hub::serve(folder, &[]);
+    let info: Value = peers::get(&format!("{}/api/models/{id}?blobs=true", hub.url));
+    let files = info["siblings"].as_array().unwrap();
+    let weights = files.iter().filter(|f| f["rfilename"].as_str().unwrap().ends_with(".safetensors"));
+    weights.map(|f| f["size"].as_u64().unwrap()).sum()
+}
