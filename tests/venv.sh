@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # The virtual environment of a test, made when it is first needed and again when its requirements or the Python change.
 # To be sourced, with `here` (the test's folder), `root` and `die` set.
+# shellcheck disable=SC2154  # so they are not assigned here
 #
 #   make_venv NAME VARIABLE LEAST WHAT [PIP OPTION...]
 #

@@ -48,9 +48,9 @@ pub(crate) fn tables(work: &Work) -> String {
         for budget in BUDGETS {
             let subject = read(folder, budget);
             let Ok(weights) = &subject.weights else { continue };
-            // A checkpoint that has no more to sample costs no more.
+            // Where the next ask is larger than what the budget added, and where nothing is left to ask for.
             if std::mem::replace(&mut last, weights.bytes_fetched) == weights.bytes_fetched {
-                break;
+                continue;
             }
             let Ok(base) = Fingerprint::new(&weights.samples) else { continue };
             let mut row =

@@ -99,7 +99,8 @@ else
     unchecked "Containerfile: what it copies is the package" cargo "install Rust with rustup"
 fi
 
-check "all run.sh: shellcheck" "$venv/bin/shellcheck" -x -P "$root" "$root"/tests/*/run.sh "$root/tests/venv.sh"
+check "all scripts: shellcheck" \
+    "$venv/bin/shellcheck" -x -P "$root" "$root"/tests/*/run.sh "$root/tests/venv.sh" "$root/benches/cost.sh"
 check "all: they agree with each other and with the project" "$venv/bin/python" "$here/check.py" --units "$units"
 if [ -n "$binary" ]; then
     check "all: their flags exist" "$venv/bin/python" "$here/check.py" --units "$units" --binary "$binary"
