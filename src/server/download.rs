@@ -9,7 +9,6 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use tokio::fs::File;
 
 use super::body::{self, Piece};
 use super::catalogue::RepoFile;
@@ -68,24 +67,22 @@ impl Download<'_> {
     }
 
     async fn send(&self, status: StatusCode, kind: &str, pieces: Vec<Piece>) -> Result<Response, Refusal> {
-        let file = File::open(&self.file.location).await?;
-        if file.metadata().await?.len() != self.file.size {
-            return Err(Refusal::Changed(self.file.path.clone()));
-        }
         let length: u64 = pieces.iter().map(Piece::len).sum();
         let cut = self.truncate.map(|share| (length as f64 * share) as u64).filter(|&cut| cut < length);
         if cut.is_some() {
             self.tally.add(|counters| counters.faults.truncate += 1);
         }
         let pieces = pieces.into_iter().filter(|piece| piece.len() > 0).collect();
-        let mut answer = Response::new(body::stream(file, pieces, cut, Arc::clone(self.tally)));
+        let RepoFile { location, size, path, .. } = self.file;
+        let body = body::open(location, *size, pieces, cut, Arc::clone(self.tally)).await?;
+        let mut answer = Response::new(body.ok_or_else(|| Refusal::Changed(path.clone()))?);
         *answer.status_mut() = status;
         let headers = answer.headers_mut();
         reply::put(headers, "content-type", kind);
         reply::put(headers, "content-length", length.to_string());
         reply::put(headers, "accept-ranges", "bytes");
         reply::put(headers, "etag", format!("\"{}\"", self.etag));
-        reply::put(headers, "content-disposition", reply::disposition(&self.file.path));
+        reply::put(headers, "content-disposition", reply::disposition(path));
         Ok(answer)
     }
 }

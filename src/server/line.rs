@@ -40,7 +40,10 @@ impl Line {
 
     /// The time before every answer.
     pub(crate) async fn delay(&self) {
-        sleep(self.latency).await;
+        // A timer rounds up to a millisecond, even from nothing.
+        if !self.latency.is_zero() {
+            sleep(self.latency).await;
+        }
     }
 
     /// The answer with a body that comes no faster than the line allows.

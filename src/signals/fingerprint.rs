@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::columns::{Columns, standardise};
 use super::roles::{Position, Role, Stack};
-use super::samples::{Samples, le_bytes};
+use super::samples::{Samples, digest_values};
 use super::sketch::{self, Sketch};
 
 /// Version of everything that decides a fingerprint's bytes: positions, statistics, hashes. Fingerprints of
@@ -237,8 +237,9 @@ impl Builder {
 }
 
 fn hash(values: &[f32]) -> u64 {
-    let digest = Sha256::digest(le_bytes(values));
-    digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+    let mut hasher = Sha256::new();
+    digest_values(&mut hasher, values);
+    hasher.finalize().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
 /// Gains are keyed by their layer, because gains of different layers resemble each other and one key would

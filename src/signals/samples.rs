@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+use sha2::{Digest, Sha256};
+
 use super::profile::Profile;
 use super::roles::{Position, Role};
 use super::sample;
@@ -58,6 +60,18 @@ pub fn le_bytes(values: &[f32]) -> Vec<u8> {
         *four = value.to_le_bytes();
     }
     bytes
+}
+
+/// Takes values into a digest, as little-endian bytes.
+pub fn digest_values(hasher: &mut Sha256, values: &[f32]) {
+    const PIECE: usize = 1024;
+    let mut bytes = [[0; 4]; PIECE];
+    for piece in values.chunks(PIECE) {
+        for (four, value) in bytes.iter_mut().zip(piece) {
+            *four = value.to_le_bytes();
+        }
+        hasher.update(bytes[..piece.len()].as_flattened());
+    }
 }
 
 /// Everything read of one model's weights.

@@ -6,6 +6,9 @@
 //! Weinberger et al. 2009, feature hashing). Only directions are kept: cosines are all that is asked later,
 //! so a sketch is scaled to its own largest entry and stored in bytes.
 
+/// The sign of an `f32`.
+const SIGN: u32 = 1 << 31;
+
 /// A sketch being filled.
 pub struct Sketch<const D: usize> {
     buckets: [f32; D],
@@ -23,7 +26,9 @@ impl<const D: usize> Sketch<D> {
         let base = mix(key);
         for (i, v) in values.iter().enumerate() {
             let h = mix(base.wrapping_add(i as u64));
-            let signed = if h >> 63 == 0 { *v } else { -*v };
+            // The hash's first bit turns the sign over. As a branch it would be mispredicted every other time, which
+            // costs three times as much as all the rest.
+            let signed = f32::from_bits(v.to_bits() ^ ((h >> 32) as u32 & SIGN));
             self.buckets[(h % D as u64) as usize] += signed;
         }
     }
