@@ -33,12 +33,12 @@ pub(super) fn hub_with(endpoint: Option<&str>, choice: &HubChoice) -> Result<Hub
     Hub::new(settings).map_err(Failure::usage)
 }
 
-/// How models of the command line are read. Samples are kept below `XDG_CACHE_HOME`, or `~/.cache`; an empty
+/// How models of the command line are read: as far as `plan` says. Samples are kept below `XDG_CACHE_HOME`, or `~/.cache`; an empty
 /// `HUBPRINT_CACHE` turns that off, any other is the folder.
-pub(super) fn load_settings() -> LoadSettings {
+pub(super) fn load_settings(plan: PlanSettings) -> LoadSettings {
     LoadSettings {
         cache: cache(var),
-        plan: PlanSettings::detailed(),
+        plan,
         samples: samples(|name| std::env::var(name).ok()).map(Cache::new),
         ..LoadSettings::default()
     }

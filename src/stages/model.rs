@@ -258,7 +258,9 @@ impl<F: Files> Opened<'_, F> {
         let Self { files, settings, metadata, weights, headers, key } = self;
         let tokens = metadata.tokenizer.as_ref().ok().map(|known| Arc::clone(&known.keys));
         let entry = settings.samples.clone().zip(key);
+        let mut turn = None;
         if let Some((cache, key)) = entry.clone() {
+            turn = Some(cache.turn(&key).await);
             let tokens = tokens.clone();
             if let Some(found) = off_thread(move || cache.get(&key, tokens)).await {
                 return Ok(Ok(found));
@@ -279,7 +281,9 @@ impl<F: Files> Opened<'_, F> {
             }
             extracted
         });
-        Ok(Ok(extracted.await))
+        let extracted = extracted.await;
+        drop(turn);
+        Ok(Ok(extracted))
     }
 }
 

@@ -15,11 +15,12 @@ use crate::pipeline::Progress;
 use crate::stages::compare::{self, Comparison, Effort};
 use crate::stages::full::{self, Whole};
 use crate::stages::model::{self, LoadSettings, Subject};
+use crate::stages::plan::PlanSettings;
 
 pub(in crate::cli) async fn run(args: CompareArgs) -> Result<Done, Failure> {
     let begun = Instant::now();
     let hub = environment::hub(args.hub.hub.as_deref())?;
-    let mut settings = environment::load_settings();
+    let mut settings = environment::load_settings(PlanSettings::detailed());
     settings.metadata_only = args.screen;
     let (a, b) = tokio::try_join!(load(&args.a, &hub, &settings), load(&args.b, &hub, &settings))?;
     let bytes = a.bytes_fetched() + b.bytes_fetched();

@@ -8,11 +8,13 @@ use crate::cli::progress::Watch;
 use crate::cli::{Done, environment, evaluation, json, printer};
 use crate::pipeline::Progress;
 use crate::stages::eval::{self, EvalSettings};
+use crate::stages::plan::PlanSettings;
 
 pub(in crate::cli) async fn run(args: EvalArgs) -> Result<Done, Failure> {
     let pairs = eval::read_pairs(&args.pairs).map_err(Failure::usage)?;
     let hub = environment::hub(args.hub.hub.as_deref())?;
-    let settings = EvalSettings { root: args.root, load: environment::load_settings() };
+    let settings =
+        EvalSettings { root: args.root, load: environment::load_settings(PlanSettings::detailed()) };
     let progress = Arc::new(Progress::default());
     progress.set_total(pairs.len() as u64);
     let watch = Watch::start("eval", "pairs", &progress);

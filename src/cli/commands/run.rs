@@ -18,6 +18,7 @@ use crate::pipeline::{CrawlSettings, Pipeline};
 use crate::retrieval::Look;
 use crate::server;
 use crate::stages::enumerate::EnumerateSettings;
+use crate::stages::plan::PlanSettings;
 use crate::store::Database;
 
 pub(in crate::cli) async fn run(args: RunArgs) -> Result<Done, Failure> {
@@ -107,7 +108,7 @@ async fn stages(pipeline: &Pipeline, hub: &Hub, args: &RunArgs) -> Result<Done, 
     }
     if let Some(settings) = pipeline.scan.as_ref().filter(|_| failed.is_none()) {
         let scanner = open(Database::open(path)?)?;
-        let load = environment::load_settings();
+        let load = environment::load_settings(PlanSettings::default());
         // A scan has nothing to finish. It ends with the guard.
         let _signals = EndOnSignal::listen();
         for name in &settings.models {

@@ -9,6 +9,7 @@ use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
 use crate::retrieval::Look;
 use crate::stages::model::{self, LoadSettings, Subject};
+use crate::stages::plan::PlanSettings;
 use crate::stages::scan::{Answer, Scanner};
 use crate::store::{Database, Location, StoreError};
 
@@ -22,7 +23,8 @@ pub(in crate::cli) async fn run(args: ScanArgs) -> Result<Done, Failure> {
     })?;
     let scanner = open(db)?;
     let hub = environment::hub(args.hub.hub.as_deref())?;
-    let settings = environment::load_settings();
+    // Of the models in the database no more was read, so more of the query would meet nothing.
+    let settings = environment::load_settings(PlanSettings::default());
     if args.models.is_empty() {
         return bulk::run(&args, scanner, hub, settings).await;
     }
