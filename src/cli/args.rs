@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::environment::location;
 use crate::hub::RepoId;
 use crate::pipeline::BudgetSettings;
+use crate::stages::backlog::Order;
 use crate::stages::checkpoint::SHAPES;
 use crate::store::{Location, Partition};
 
@@ -124,6 +125,66 @@ impl CrawlWatchArgs {
     }
 }
 
+/// Which repositories of the list are read, and in which order; as `[enumerate]` of a pipeline file.
+#[derive(Debug, clap::Args)]
+pub(super) struct WantedArgs {
+    /// Crawl only repositories of this owner
+    #[arg(long, value_name = "NAME")]
+    pub(super) author: Option<String>,
+    /// Crawl only repositories with this tag; may be given several times
+    #[arg(long, value_name = "TAG")]
+    pub(super) filter: Vec<String>,
+    /// Crawl only repositories of this library, e.g. transformers
+    #[arg(long, value_name = "NAME")]
+    pub(super) library: Option<String>,
+    /// Crawl only repositories for this task, e.g. text-generation
+    #[arg(long, value_name = "TASK")]
+    pub(super) pipeline_tag: Option<String>,
+    /// Crawl only repositories with a file of this format, e.g. safetensors; may be given several times
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) format: Vec<String>,
+    /// Crawl only repositories with at least N downloads in 30 days
+    #[arg(long, value_name = "N")]
+    pub(super) min_downloads: Option<u64>,
+    /// Crawl only repositories with at least N weights, as far as the Hub says
+    #[arg(long, value_name = "N")]
+    pub(super) min_parameters: Option<u64>,
+    /// Crawl only repositories with at most N weights, as far as the Hub says
+    #[arg(long, value_name = "N")]
+    pub(super) max_parameters: Option<u64>,
+    /// Crawl private repositories too, which the token makes visible
+    #[arg(long)]
+    pub(super) private: bool,
+    /// Leave this repository out; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub(super) exclude: Vec<String>,
+    /// What is read first, after what waited
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) order: OrderArg,
+}
+
+/// As [`Order`].
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(super) enum OrderArg {
+    /// Most downloads in the last 30 days
+    #[default]
+    Downloads,
+    /// Latest creation
+    Newest,
+    /// Earliest creation
+    Oldest,
+}
+
+impl From<OrderArg> for Order {
+    fn from(order: OrderArg) -> Self {
+        match order {
+            OrderArg::Downloads => Self::Downloads,
+            OrderArg::Newest => Self::Newest,
+            OrderArg::Oldest => Self::Oldest,
+        }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 pub(super) struct CrawlArgs {
     #[command(flatten)]
@@ -137,15 +198,8 @@ pub(super) struct CrawlArgs {
     /// Crawl only this repository (org/name or org/name@revision); may be given several times
     #[arg(long, value_name = "ID")]
     pub(super) repo: Vec<String>,
-    /// Crawl only repositories of this owner
-    #[arg(long, value_name = "NAME")]
-    pub(super) author: Option<String>,
-    /// Crawl only repositories with this tag; may be given several times
-    #[arg(long, value_name = "TAG")]
-    pub(super) filter: Vec<String>,
-    /// Leave this repository out; may be given several times
-    #[arg(long, value_name = "ID")]
-    pub(super) exclude: Vec<String>,
+    #[command(flatten)]
+    pub(super) wanted: WantedArgs,
     /// Read config.json and the tokenizer of every model too, which no verdict needs
     #[arg(long)]
     pub(super) all_small_files: bool,

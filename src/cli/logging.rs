@@ -6,6 +6,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::args::LogFormat;
+use super::printer;
 
 /// Installs the logger: warnings by default, our own lines with `-v`, everything with `-vv`; RUST_LOG wins.
 pub(super) fn init(verbose: u8, format: LogFormat) {
@@ -23,6 +24,10 @@ pub(super) fn init(verbose: u8, format: LogFormat) {
         .with_span_events(FmtSpan::NONE);
     match format {
         LogFormat::Text => builder.with_target(false).init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Json => {
+            printer::talk_json();
+            std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+            builder.json().init();
+        }
     }
 }

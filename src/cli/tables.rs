@@ -232,7 +232,7 @@ pub(super) fn forecast(forecast: &Forecast) -> String {
         l.again,
         l.renamed + l.returned + l.regated,
         l.unchanged,
-        l.filtered,
+        l.filtered + l.private,
         l.unnamed,
         forecast.gone
     );

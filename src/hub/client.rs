@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
+    allowance::Allowance,
     capability::Capabilities,
     http::Http,
     rate::{Bucket, RateOf},
@@ -56,6 +57,12 @@ impl Hub {
     /// Requests, bytes, retries and waiting so far.
     pub fn usage(&self) -> Usage {
         self.http.usage().snapshot(self.http.limits())
+    }
+
+    /// Limits what this client and its clones cost from now on. What is over the limit ends as
+    /// [`HubErrorKind::Spent`](super::HubErrorKind::Spent).
+    pub fn allow(&self, allowance: Allowance) {
+        self.http.purse().fill(allowance);
     }
 
     /// How many requests for files the Hub allows, as far as its answers have said so.

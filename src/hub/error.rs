@@ -9,7 +9,7 @@ use std::{fmt, ops::Range, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::{rate::Bucket, safe_url::SafeUrl};
+use super::{allowance::Means, rate::Bucket, safe_url::SafeUrl};
 
 /// A failed operation on the Hub.
 #[derive(Debug)]
@@ -206,6 +206,14 @@ pub enum HubErrorKind {
         /// Since when nothing but probes is sent to it.
         since: DateTime<Utc>,
     },
+    /// The client may cost no more; see [`Hub::allow`](super::Hub::allow). Nothing was sent, or what was under way
+    /// was given up.
+    Spent {
+        /// What of it is spent.
+        what: Means,
+        /// How much of it there was.
+        most: u64,
+    },
     /// The signed URL is refused (403), and so was the fresh one.
     Expired,
     /// The settings forbid all requests.
@@ -303,6 +311,7 @@ impl HubError {
                 | HubErrorKind::Stalled { .. }
                 | HubErrorKind::Truncated { .. }
                 | HubErrorKind::HostDown { .. }
+                | HubErrorKind::Spent { .. }
                 | HubErrorKind::Expired
                 | HubErrorKind::Offline
         )
@@ -448,6 +457,10 @@ impl fmt::Display for HubErrorKind {
             Self::HostDown { host, since } => {
                 let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
                 write!(f, "{host} is down since {since}")
+            }
+            Self::Spent { what: Means::Requests, most } => write!(f, "all {most} requests are spent"),
+            Self::Spent { what: Means::Bytes, most } => {
+                write!(f, "of {most} bytes too few are left")
             }
             Self::Expired => f.write_str("the signed URL is refused, and so was a fresh one"),
             Self::Offline => f.write_str("offline by settings"),

@@ -24,6 +24,7 @@ use reqwest::{
 use url::Url;
 
 use super::{
+    allowance::{Hold, Purse},
     error::{HubError, HubErrorKind, Missing, Phase, Refusal},
     gate::{Down, Gate, Gates, Pass},
     governor::{Governor, Permit},
@@ -54,6 +55,7 @@ pub(crate) struct Http {
     cdn: Lane,
     gates: Gates,
     usage: Counters,
+    purse: Arc<Purse>,
     seeds: Mutex<ChaCha8Rng>,
 }
 
@@ -91,6 +93,7 @@ pub(crate) struct Answer<'h> {
     asked: Asked,
     gate: Arc<Gate>,
     slot: Slot,
+    hold: Hold,
 }
 
 /// Where a walk over redirects ended.
@@ -144,6 +147,7 @@ impl Http {
             },
             gates,
             usage: Counters::default(),
+            purse: Arc::default(),
             seeds: Mutex::new(seeds),
             settings,
         })
@@ -159,6 +163,10 @@ impl Http {
 
     pub(crate) fn usage(&self) -> &Counters {
         &self.usage
+    }
+
+    pub(crate) fn purse(&self) -> &Purse {
+        &self.purse
     }
 
     /// Requests that may be in flight at present.
@@ -198,6 +206,9 @@ impl Http {
             return Err(HubError::new(url, HubErrorKind::Offline));
         }
         let bucket = self.routes.bucket(url);
+        let counted = u64::from(bucket != Bucket::Cdn);
+        let bytes = ask.range.as_ref().map_or(0, |range| range.end.saturating_sub(range.start));
+        let mut hold = self.purse.hold(counted, bytes).map_err(|kind| HubError::new(url, kind))?;
         let gate = if bucket == Bucket::Cdn { self.gates.cdn(url) } else { self.gates.hub() };
         let Turn { mut slot, permit, pass } = match self.turn(self.lane(bucket), &gate).await {
             Ok(turn) => turn,
@@ -219,6 +230,7 @@ impl Http {
         let asked = Asked { thing: ask.thing, with_token: token.is_some(), bucket };
 
         self.usage.request(bucket);
+        hold.sent();
         slot.sent();
         let Timeouts { connect, answer, .. } = self.settings.timeouts;
         let kind = match tokio::time::timeout(answer, request.send()).await {
@@ -228,7 +240,7 @@ impl Http {
                 let decisive = status != StatusCode::TOO_MANY_REQUESTS && !status.is_server_error();
                 permit.answered(limit.as_ref(), decisive);
                 self.heard(pass, !status.is_server_error());
-                let answer = Answer { http: self, response, url: url.clone(), asked, gate, slot };
+                let answer = Answer { http: self, response, url: url.clone(), asked, gate, slot, hold };
                 let overloaded = match status {
                     StatusCode::TOO_MANY_REQUESTS => limit.is_none(), // otherwise it is the meter's business
                     StatusCode::REQUEST_TIMEOUT => true,
@@ -413,6 +425,9 @@ impl Answer<'_> {
             let detail = format!("{:?} although none was asked for", printable(coding.as_bytes()));
             return Err(self.error(HubErrorKind::Malformed { part: "Content-Encoding header", detail }));
         }
+        if let Some(stated) = self.stated_length() {
+            self.hold.announced(stated).map_err(|kind| self.error(kind))?;
+        }
         let Timeouts { progress, progress_bytes, .. } = self.http.settings.timeouts;
         let (mut received, mut in_period) = (0, 0);
         let mut period_ends = Instant::now() + progress;
@@ -438,6 +453,7 @@ impl Answer<'_> {
                 }
             };
             self.http.usage.received(chunk.len());
+            self.hold.came(chunk.len() as u64).map_err(|kind| self.error(kind))?;
             received += chunk.len() as u64;
             in_period += chunk.len() as u64;
             if in_period >= progress_bytes {

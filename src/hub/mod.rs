@@ -7,7 +7,8 @@
 //!         │                        ├─ retry                        how often
 //!   open ─┼── http (sends) ────────┼─ redirect                     how far
 //!  small ─┤                        ├─ status ── error              what it meant
-//!  range ─┘                        └─ usage                        what it cost
+//!  range ─┘                        ├─ usage                        what it cost
+//!                                  └─ allowance                    what it may cost
 //! ```
 //!
 //! | operation | request | counted by the Hub |
@@ -25,6 +26,7 @@
 //! * the limits the Hub states are obeyed before they are reached;
 //! * an answer is either what was asked for, or an error that says in which way it was not.
 
+mod allowance;
 mod breaker;
 mod capability;
 mod client;
@@ -52,6 +54,7 @@ mod token;
 mod usage;
 
 pub use self::{
+    allowance::{Allowance, Means},
     breaker::BreakerSettings,
     capability::Capabilities,
     client::Hub,

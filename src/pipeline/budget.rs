@@ -1,12 +1,12 @@
 //! What a crawl may cost. A repository is begun only if it fits beside all that are under way; what does not fit
-//! waits for the next crawl.
+//! waits for the next crawl. What retries take beyond that, the Hub client refuses.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::hub::{Hub, Usage};
+use crate::hub::{Allowance, Hub, HubError, HubErrorKind, Means, Usage};
 
 /// Most that one crawl may cost. Nothing is limited by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -16,7 +16,7 @@ pub struct BudgetSettings {
     pub max_requests: Option<u64>,
     /// Bytes of answers.
     pub max_bytes: Option<u64>,
-    /// Time after which nothing new is begun, e.g. `6h 30m`.
+    /// Time after which nothing new is begun, e.g. `6h 30m`; what is under way then gets 20 seconds.
     #[serde(deserialize_with = "duration")]
     pub deadline: Option<Duration>,
 }
@@ -43,7 +43,7 @@ pub struct Cost {
 }
 
 /// What is left of a budget.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Budget {
     settings: BudgetSettings,
     hub: Hub,
@@ -63,6 +63,7 @@ impl Budget {
     /// A budget of which nothing is spent.
     pub fn new(settings: BudgetSettings, hub: &Hub) -> Self {
         let (before, begun) = (hub.usage(), Instant::now());
+        hub.allow(Allowance { requests: settings.max_requests, bytes: settings.max_bytes });
         Self { settings, hub: hub.clone(), before, begun, reserved: Arc::default() }
     }
 
@@ -80,9 +81,27 @@ impl Budget {
         Ok(Reserved { cost, of: Arc::clone(&self.reserved) })
     }
 
-    /// Time until the deadline.
-    pub fn time_left(&self) -> Option<Duration> {
-        Some(self.settings.deadline?.saturating_sub(self.begun.elapsed()))
+    /// When nothing new is begun any more.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.begun.checked_add(self.settings.deadline?)
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        // What the client does after the crawl is not of its budget.
+        self.hub.allow(Allowance::default());
+    }
+}
+
+impl Spent {
+    /// The limit behind an error, if it is one of the budget.
+    pub fn of(error: &HubError) -> Option<Self> {
+        match error.kind() {
+            HubErrorKind::Spent { what: Means::Requests, .. } => Some(Self::MaxRequests),
+            HubErrorKind::Spent { what: Means::Bytes, .. } => Some(Self::MaxBytes),
+            _ => None,
+        }
     }
 }
 
@@ -91,6 +110,14 @@ impl Drop for Reserved {
         let mut reserved = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         reserved.requests -= self.cost.requests;
         reserved.bytes -= self.cost.bytes;
+    }
+}
+
+/// Waits for a time; for ever where there is none.
+pub(super) async fn until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

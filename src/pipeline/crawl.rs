@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use super::budget::{Budget, BudgetSettings, Cost, Reserved, Spent};
-use super::forecast::Forecast;
+use super::budget::{Budget, BudgetSettings, Cost, Reserved, Spent, until};
+use super::forecast::{Forecast, bytes_of};
 use super::progress::Progress;
 use super::report::{Experience, RunReport, cpu_seconds, in_full, peak_memory_bytes};
 use super::sweep::{Before, Sweep, sweep};
@@ -32,6 +32,7 @@ use crate::stages::fetch::{Metadata, ReadError, outcome_of_hub_error};
 use crate::stages::files::HubFiles;
 use crate::stages::model::{self, LoadSettings};
 use crate::stages::plan::{self, PlanSettings, SmallFiles};
+use crate::stages::turns::{Turn, Turns};
 use crate::stages::write::{self, WriteSettings, Writer};
 use crate::store::{Database, Live, Outcome, Row, RowRef, StoreError, Tag, Waiting, WeightFile};
 
@@ -41,8 +42,9 @@ const GRACE: Duration = Duration::from_secs(20);
 const IN_VAIN: usize = 32;
 /// Rows that are written anew at once.
 const REWRITTEN: usize = 256;
-/// Bytes of small files and headers beside the tensor data of a repository, for the budget.
-const BYTES_BESIDE: u64 = 8 << 20;
+/// Bytes of small files and headers that are reserved beside the tensor data of a repository. Most take a tenth of it;
+/// who takes more than the budget has is given back.
+const BYTES_BESIDE: u64 = 1 << 20;
 
 /// How much is fetched at once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -103,7 +105,7 @@ pub async fn foresee(
     let waiting = db.map_or_else(|| Ok(Vec::new()), |db| db.waiting(part))?;
     let now = Utc::now().timestamp_millis();
     let folder = db.map_or_else(std::env::temp_dir, |db| db.folder().to_owned());
-    let before = Before { live: &mut live, waiting, folder: &folder, now };
+    let before = Before { live: &mut live, waiting, folder: &folder, now, deadline: None };
     let sweep = sweep(hub, before, &settings.enumerate, progress, stop).await?;
     let seconds = begun.elapsed().as_secs_f64();
     Ok(Forecast::new(hub, sweep, seconds, settings, last).await?)
@@ -129,12 +131,19 @@ pub async fn crawl(
     let mut live = db.live()?;
     let folder = db.folder().to_owned();
     let part = settings.enumerate.partition;
-    let before = Before { live: &mut live, waiting: db.waiting(part)?, folder: &folder, now };
+    let before = Before {
+        live: &mut live,
+        waiting: db.waiting(part)?,
+        folder: &folder,
+        now,
+        deadline: budget.deadline(),
+    };
     let found = sweep(hub, before, &settings.enumerate, progress, stop.clone()).await?;
     report.swept(&found, &hub.usage(), begun.elapsed());
     let Sweep { mut backlog, relabelled, unnamed, gone, carried, .. } = found;
     // The rest of what is known was needed for the sweep alone.
     let readings = std::mem::take(&mut live.readings);
+    let readings = readings.into_iter().map(|(reading, at)| (reading, Held::Database(at))).collect();
     drop(live);
 
     progress.set_done(report.listed.listed - backlog.len() as u64);
@@ -153,7 +162,7 @@ pub async fn crawl(
     rewrite(&mut writer, &relabelled, &gone, now, &stop, &mut report, &mut waiting)?;
     drop((relabelled, gone));
 
-    let reading = Reading { hub, settings, budget, readings: Mutex::new(readings) };
+    let reading = Reading { hub, settings, budget, readings: Mutex::new(readings), turns: Turns::default() };
     reading.run(&mut backlog, &mut writer, &mut report, &mut waiting, progress, stop.clone(), now).await?;
     writer.flush()?;
     waiting.extend(backlog.into_waiting(now)?);
@@ -211,17 +220,30 @@ struct Reading<'a> {
     settings: &'a CrawlSettings,
     budget: Budget,
     /// Rows by what was read for them.
-    readings: Mutex<HashMap<Tag, RowRef>>,
+    readings: Mutex<HashMap<Tag, Held>>,
+    /// The contents that are being read: of copies that are new in one night, one is.
+    turns: Turns<Tag>,
+}
+
+/// Where a row is.
+#[derive(Clone, Copy)]
+enum Held {
+    /// In the database.
+    Database(RowRef),
+    /// With the writer, not yet written.
+    Writer,
 }
 
 /// How the reading of one repository ended.
 enum End {
-    /// With a row.
-    Row(Box<Row>),
-    /// Its weights were read before: in the row at this place.
-    Same(Box<SameWeights>, RowRef),
+    /// With a row. Copies of its weights wait for it.
+    Row(Box<Row>, Option<Turn>),
+    /// Its weights were read before, in the row with this reading.
+    Same(Box<SameWeights>, Tag),
     /// A host is down, which is not the repository's fault.
     Down(Box<HubError>),
+    /// The budget has not enough left for it.
+    Spent(Spent),
 }
 
 /// A repository that is being read.
@@ -263,6 +285,8 @@ impl Reading<'_> {
         let mut reads = stream::FuturesUnordered::new();
         let mut give_up = None;
         let mut closing = false;
+        // Whoever is under way may be waiting for a rate limit, so it is not left to them to look at the clock.
+        let deadline = self.budget.deadline().map(tokio::time::Instant::from);
         loop {
             closing |= *stop.borrow();
             while !closing && reads.len() < self.settings.fetch.repos_in_flight.max(1) {
@@ -273,8 +297,10 @@ impl Reading<'_> {
                 let names = due.entry.siblings.as_deref().unwrap_or_default();
                 let expected = plan::requests(names, &self.settings.plan, self.settings.fetch.small_files);
                 // One more where a redirect or the list of files has to be asked for.
-                let cost =
-                    Cost { requests: expected + 1, bytes: self.settings.plan.max_bytes + BYTES_BESIDE };
+                let cost = Cost {
+                    requests: expected + 1,
+                    bytes: bytes_of(&due.entry, &self.settings.plan) + BYTES_BESIDE,
+                };
                 match self.budget.reserve(cost) {
                     Ok(reserved) => {
                         report.expected_requests += expected;
@@ -290,9 +316,6 @@ impl Reading<'_> {
                         report.spent = Some(spent);
                         waiting.push(due.waiting(now));
                         closing = true;
-                        if spent == Spent::Deadline {
-                            give_up = Some(tokio::time::Instant::now() + GRACE);
-                        }
                     }
                 }
             }
@@ -306,28 +329,40 @@ impl Reading<'_> {
                     give_up = Some(tokio::time::Instant::now() + GRACE);
                     continue;
                 }
-                () = tokio::time::sleep_until(give_up.unwrap_or_else(tokio::time::Instant::now)),
-                    if give_up.is_some() => break,
+                () = until(give_up) => break,
+                () = until(deadline), if give_up.is_none() => {
+                    report.spent.get_or_insert(Spent::Deadline);
+                    closing = true;
+                    give_up = Some(tokio::time::Instant::now() + GRACE);
+                    continue;
+                }
                 () = tokio::time::sleep(writer.due()), if writer.has_pending() => {
-                    self.remember(writer.flush()?);
+                    self.remember(in_database(writer.flush()?));
                     continue;
                 }
                 end = reads.next() => end,
             };
             let Some((hub_id, end)) = end else { continue };
-            let row = match end {
-                End::Row(row) => *row,
-                End::Same(same, at) => {
+            let (row, _turn) = match end {
+                End::Row(row, turn) => (*row, turn),
+                End::Same(same, reading) => {
                     let SameWeights { entry, metadata, files } = *same;
-                    let before = writer.database().rows(&[at])?;
-                    let Some(before) = before.into_iter().next() else { continue };
+                    let Some(before) = self.row_with(reading, writer)? else { continue };
                     report.known_contents += 1;
-                    write::same_row(&entry, &metadata, files, before)
+                    (write::same_row(&entry, &metadata, files, before), None)
                 }
                 End::Down(error) if self.is_hub(&error) || in_vain == IN_VAIN => {
                     report.broke_off(&error);
                     closing = true;
                     give_up.get_or_insert_with(tokio::time::Instant::now);
+                    continue;
+                }
+                End::Spent(spent) => {
+                    // It takes more than was reserved for it: tomorrow it is not first in line.
+                    report.spent.get_or_insert(spent);
+                    closing = true;
+                    let left = under_way.remove(&hub_id).map(|begun| Waiting { since: now, ..begun.left });
+                    waiting.extend(left);
                     continue;
                 }
                 End::Down(_) => {
@@ -349,7 +384,9 @@ impl Reading<'_> {
                 // Its last fingerprint says more than that there is none of the new commit, which stays due.
                 report.rows_kept += 1;
             } else {
-                self.remember(writer.push(row)?);
+                let reading = write::reading_of(&row).map(|reading| (reading, Held::Writer));
+                self.remember(reading);
+                self.remember(in_database(writer.push(row)?));
             }
             progress.tick();
         }
@@ -364,14 +401,27 @@ impl Reading<'_> {
         matches!(error.kind(), HubErrorKind::HostDown { host, .. } if own == Some(host.as_str()))
     }
 
-    fn remember(&self, written: Vec<(Tag, RowRef)>) {
-        self.readings.lock().unwrap_or_else(PoisonError::into_inner).extend(written);
+    fn remember(&self, rows: impl IntoIterator<Item = (Tag, Held)>) {
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner).extend(rows);
+    }
+
+    fn held(&self, reading: Tag) -> Option<Held> {
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner).get(&reading).copied()
+    }
+
+    /// A reading of which there is a row.
+    fn known(&self, reading: Option<String>) -> Option<Tag> {
+        let reading = Tag::of(&reading?);
+        self.held(reading).map(|_| reading)
     }
 
     /// The row with this reading.
-    fn known(&self, reading: Option<String>) -> Option<RowRef> {
-        let known = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&Tag::of(&reading?)).copied()
+    fn row_with(&self, reading: Tag, writer: &Writer<'_>) -> Result<Option<Row>, StoreError> {
+        Ok(match self.held(reading) {
+            Some(Held::Database(at)) => writer.database().rows(&[at])?.pop(),
+            Some(Held::Writer) => writer.pending(reading).cloned(),
+            None => None,
+        })
     }
 
     async fn read_one(&self, due: Due, load: &LoadSettings, reserved: Reserved) -> (String, End) {
@@ -383,7 +433,7 @@ impl Reading<'_> {
     }
 
     async fn read_repo(&self, entry: RepoEntry, load: &LoadSettings) -> End {
-        let row = |row| End::Row(Box::new(row));
+        let row = |row| End::Row(Box::new(row), None);
         if entry.disabled == Some(true) {
             let reason = "the Hub has disabled this repository".to_owned();
             return row(write::failed_row(&entry, Outcome::Disabled, reason));
@@ -394,10 +444,12 @@ impl Reading<'_> {
         } else {
             match self.hub.info(&entry.id, None).await {
                 Ok(entry) => entry,
-                Err(error) if is_down(&error) => return End::Down(Box::new(error)),
-                Err(error) => {
-                    return row(write::failed_row(&entry, outcome_of_hub_error(&error), in_full(&error)));
-                }
+                Err(error) => match no_fault_of_its_own(error) {
+                    Ok(end) => return end,
+                    Err(error) => {
+                        return row(write::failed_row(&entry, outcome_of_hub_error(&error), in_full(&error)));
+                    }
+                },
             }
         };
         let Some(sha) = entry.sha.clone() else {
@@ -407,7 +459,10 @@ impl Reading<'_> {
         let files = HubFiles::new(self.hub.clone(), entry.id.clone(), sha, names);
         match self.read_files(&entry, &files, load).await {
             Ok(end) => end,
-            Err(ReadError::Hub { source, .. }) if is_down(&source) => End::Down(Box::new(source)),
+            Err(ReadError::Hub { path, source }) => no_fault_of_its_own(source).unwrap_or_else(|source| {
+                let error = ReadError::Hub { path, source };
+                row(write::failed_row(&entry, error.outcome(), in_full(&error)))
+            }),
             Err(error) => row(write::failed_row(&entry, error.outcome(), in_full(&error))),
         }
     }
@@ -419,14 +474,18 @@ impl Reading<'_> {
         load: &LoadSettings,
     ) -> Result<End, ReadError> {
         let mut opened = model::open(files, entry.config.as_ref(), load).await?;
+        let turn = match opened.reading() {
+            Some(reading) => Some(self.turns.turn(Tag::of(&reading)).await),
+            None => None,
+        };
         let mut known = self.known(opened.reading());
         if known.is_none() && opened.read_headers().await? {
             known = self.known(opened.reading());
         }
-        if let Some(at) = known {
+        if let Some(reading) = known {
             let files = opened.weight_files();
             let (entry, metadata) = (entry.clone(), opened.metadata);
-            return Ok(End::Same(Box::new(SameWeights { entry, metadata, files }), at));
+            return Ok(End::Same(Box::new(SameWeights { entry, metadata, files }), reading));
         }
         let (reading, metadata) = (opened.reading(), opened.metadata.clone());
         let weights = opened.read().await?;
@@ -443,11 +502,19 @@ impl Reading<'_> {
                 Err(reason) => write::failed_row(&entry, Outcome::Unsupported, reason),
             }
         });
-        Ok(End::Row(Box::new(row.await)))
+        Ok(End::Row(Box::new(row.await), turn))
     }
 }
 
-/// Whether a whole host does not answer.
-fn is_down(error: &HubError) -> bool {
-    matches!(error.kind(), HubErrorKind::HostDown { .. })
+fn in_database(rows: Vec<(Tag, RowRef)>) -> impl Iterator<Item = (Tag, Held)> {
+    rows.into_iter().map(|(reading, at)| (reading, Held::Database(at)))
+}
+
+/// How the reading of a repository ends with an error that says nothing about it; else the error.
+fn no_fault_of_its_own(error: HubError) -> Result<End, HubError> {
+    match (error.kind(), Spent::of(&error)) {
+        (_, Some(spent)) => Ok(End::Spent(spent)),
+        (HubErrorKind::HostDown { .. }, None) => Ok(End::Down(Box::new(error))),
+        _ => Err(error),
+    }
 }

@@ -148,15 +148,16 @@ async fn probe(hub: &Hub, entry: &RepoEntry) -> bool {
     }
 }
 
-/// Bytes that are read of a repository: of its weights at most what the plan allows.
-fn bytes_of(entry: &RepoEntry, plan: &PlanSettings) -> u64 {
+/// Bytes that are read of a repository: of its weights at most what the plan allows, and as much where the Hub does not
+/// say how many it has.
+pub(super) fn bytes_of(entry: &RepoEntry, plan: &PlanSettings) -> u64 {
     let width = |dtype: &str| match dtype {
         "F64" | "I64" | "U64" => 8,
         "F32" | "I32" | "U32" => 4,
         "F16" | "BF16" | "I16" | "U16" => 2,
         _ => 1,
     };
-    let stored = entry.safetensors.as_ref().map_or(0, |p| {
+    let stored = entry.safetensors.as_ref().map_or(u64::MAX, |p| {
         p.by_dtype.iter().fold(0u64, |sum, (dtype, n)| sum.saturating_add(n.saturating_mul(width(dtype))))
     });
     stored.min(plan.max_bytes)

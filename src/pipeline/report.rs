@@ -36,7 +36,7 @@ pub struct RunReport {
     pub outcomes: BTreeMap<&'static str, u64>,
     /// Repositories skipped, because the database has this commit with a final outcome.
     pub unchanged: u64,
-    /// Repositories that the settings leave out.
+    /// Repositories that the settings leave out, private ones included.
     pub filtered: u64,
     /// Rows written anew with another name or access, without reading files.
     pub relabelled: u64,
@@ -118,11 +118,12 @@ impl RunReport {
         self.models = sweep.listed.listed;
         self.listed = sweep.listed;
         self.unchanged = sweep.listed.unchanged;
-        self.filtered = sweep.listed.filtered;
+        self.filtered = sweep.listed.filtered + sweep.listed.private;
         self.sweep_complete = sweep.complete;
         self.whole_hub = sweep.whole;
         self.sweep_seconds = time.as_secs_f64();
         self.doubt.clone_from(&sweep.doubt);
+        self.spent = sweep.spent;
         if let Some(error) = &sweep.error {
             self.broke_off(error);
         }

@@ -4,11 +4,13 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
+use super::budget::{Spent, until};
 use super::progress::Progress;
 use super::report::in_full;
 use crate::hub::{Hub, HubError, HubErrorKind, RepoEntry};
@@ -44,6 +46,8 @@ pub struct Listed {
     pub unchanged: u64,
     /// Not wanted, by the settings.
     pub filtered: u64,
+    /// Private, and not asked for.
+    pub private: u64,
     /// Listed or asked for in a way that names no repository.
     pub unnamed: u64,
 }
@@ -70,6 +74,8 @@ pub struct Sweep {
     pub whole: bool,
     /// Why not, if the listing broke off.
     pub error: Option<HubError>,
+    /// Why not, if it was not to cost more.
+    pub spent: Option<Spent>,
     /// Of the names of repositories with a fingerprint; made when it is first needed.
     indexed_names: Option<HashSet<Tag>>,
 }
@@ -91,6 +97,8 @@ pub struct Before<'a> {
     pub folder: &'a Path,
     /// The time, milliseconds since 1970.
     pub now: i64,
+    /// When to stop listing.
+    pub deadline: Option<Instant>,
 }
 
 /// Lists and compares. When `stop` becomes true, what was listed so far is the result.
@@ -101,7 +109,7 @@ pub async fn sweep(
     progress: &Arc<Progress>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<Sweep, StoreError> {
-    let Before { live, waiting, folder, now } = before;
+    let Before { live, waiting, folder, now, deadline } = before;
     let (send, mut receive) = mpsc::channel(QUEUE);
     let listing = tokio::spawn({
         let (hub, settings, progress) = (hub.clone(), settings.clone(), Arc::clone(progress));
@@ -125,6 +133,7 @@ pub async fn sweep(
         complete: false,
         whole: false,
         error: None,
+        spent: None,
         indexed_names: None,
     };
     let mut seen = Seen::default();
@@ -132,13 +141,19 @@ pub async fn sweep(
         let one = tokio::select! {
             biased;
             Ok(_) = stop.wait_for(|stop| *stop) => break true,
+            () = until(deadline.map(tokio::time::Instant::from)) => {
+                sweep.spent = Some(Spent::Deadline);
+                break true;
+            }
             one = receive.recv() => one,
         };
         let Some(one) = one else { break false };
         match one {
             Enumerated::Found(entry) => {
                 let key = Tag::of(&entry.object_id);
-                if !seen.first(key) {
+                // One that is known and was made private has gone, as for those without this token.
+                let is_secret = settings.is_secret(&entry);
+                if !is_secret && !seen.first(key) {
                     // The listing shifted under us; it was taken into account already.
                     continue;
                 }
@@ -146,6 +161,10 @@ pub async fn sweep(
                     continue;
                 }
                 sweep.listed.listed += 1;
+                if is_secret {
+                    sweep.listed.private += 1;
+                    continue;
+                }
                 let known = live.repos.get(&key);
                 let change = changes::change(&entry, known, retry);
                 // What is not wanted is not read; that it is back, or has another name, is noted all the same.
@@ -165,7 +184,9 @@ pub async fn sweep(
                 }
             }
             // The names after this one would end the same way.
-            Enumerated::Failed { error, .. } if matches!(error.kind(), HubErrorKind::HostDown { .. }) => {
+            Enumerated::Failed { error, .. }
+                if matches!(error.kind(), HubErrorKind::HostDown { .. } | HubErrorKind::Spent { .. }) =>
+            {
                 sweep.error = Some(error);
                 break false;
             }
@@ -190,6 +211,10 @@ pub async fn sweep(
         Ok(Err(error)) => sweep.error = Some(error),
         Err(ended) if ended.is_cancelled() => {}
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+    if let Some(spent) = sweep.error.as_ref().and_then(Spent::of) {
+        // Nothing is wrong with the list.
+        (sweep.spent, sweep.error) = (Some(spent), None);
     }
     sweep.whole = sweep.complete && settings.is_whole();
     if sweep.whole {

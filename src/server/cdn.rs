@@ -31,6 +31,7 @@ pub(crate) async fn serve(State(shared): State<Arc<Shared>>, request: Request) -
     shared.line.delay().await;
 
     let (asked, body) = request.into_parts();
+    shared.heard.keep(&asked);
     let answer = answer(&shared, &asked, body, fate).await;
     if asked.method == Method::HEAD { without_body(answer) } else { shared.line.pace(answer) }
 }

@@ -25,6 +25,7 @@ mod counters;
 mod download;
 mod faults;
 mod fields;
+mod heard;
 mod history;
 mod hub;
 mod limits;
@@ -62,6 +63,7 @@ use tokio::task::JoinHandle;
 use self::catalogue::{Catalogue, DigestCache};
 use self::counters::Tally;
 use self::faults::Faults;
+use self::heard::Heard;
 use self::limits::Limiter;
 use self::line::Line;
 use self::signing::Signer;
@@ -126,6 +128,7 @@ pub(crate) struct Shared {
     faults: Faults,
     signer: Signer,
     tally: Arc<Tally>,
+    heard: Heard,
     hub_url: String,
     cdn_url: String,
 }
@@ -181,6 +184,7 @@ pub async fn start(
         faults: Faults::new(settings.faults.clone()),
         signer: Signer::new()?,
         tally: Arc::default(),
+        heard: Heard::default(),
         catalogue: RwLock::new(Arc::new(catalogue)),
         store,
         settings,
@@ -243,6 +247,11 @@ impl Running {
     /// What has been done so far.
     pub fn counters(&self) -> Counters {
         self.shared.tally.read()
+    }
+
+    /// The heads of the latest thousand requests to the CDN, whatever became of them.
+    pub fn sent_to_cdn(&self) -> Vec<String> {
+        self.shared.heard.list()
     }
 
     /// What the rate limiter let through and refused in each window of each client, by bucket in

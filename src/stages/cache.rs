@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::extract::Extracted;
 use super::fetch::{self, Metadata};
 use super::plan::PlanSettings;
+use super::turns::{Turn, Turns};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 use crate::signals::roles::{Layout, Stack};
 use crate::signals::samples::{Block, le_bytes};
@@ -35,14 +36,8 @@ const FACTS: &str = "hubprint";
 #[derive(Clone, Debug)]
 pub struct Cache {
     folder: PathBuf,
-    /// Locks of the contents that are being read.
-    under_way: Arc<Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>>,
-}
-
-/// The right to read a content; others that want it wait until this is dropped.
-#[must_use = "dropped at once, it keeps nobody waiting"]
-pub(super) struct Turn {
-    _held: tokio::sync::OwnedMutexGuard<()>,
+    /// The contents that are being read.
+    under_way: Turns<String>,
 }
 
 /// What an entry says beside the values.
@@ -111,24 +106,13 @@ impl fmt::Display for Key {
 impl Cache {
     /// A cache in this folder, which is made when something is kept.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder, under_way: Arc::default() }
+        Self { folder, under_way: Turns::default() }
     }
 
     /// Waits while somebody else reads this content, whose entry is then there: two copies of one model that are
     /// compared are read once.
     pub(super) async fn turn(&self, key: &Key) -> Turn {
-        let lock = {
-            // Whole between statements, so a panic elsewhere has not broken it.
-            let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-            under_way.retain(|_, lock| lock.strong_count() > 0);
-            let known = under_way.get(&key.0).and_then(Weak::upgrade);
-            known.unwrap_or_else(|| {
-                let lock = Arc::default();
-                under_way.insert(key.0.clone(), Arc::downgrade(&lock));
-                lock
-            })
-        };
-        Turn { _held: lock.lock_owned().await }
+        self.under_way.turn(key.0.clone()).await
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -294,23 +278,6 @@ mod tests {
         );
         let fingerprint = |s: &Samples| crate::signals::Fingerprint::new(s).unwrap();
         assert_eq!(fingerprint(&back.samples), fingerprint(&kept.samples));
-    }
-
-    #[tokio::test]
-    async fn one_content_is_read_by_one_at_a_time() {
-        let cache = Cache::new(PathBuf::new());
-        let [one, other, last] =
-            ["aa", "ab", "ac"].map(|digest| key(Some(digest), &PlanSettings::default()).unwrap());
-        let first = cache.turn(&one).await;
-        let _another = cache.turn(&other).await;
-        let again = cache.clone();
-        let second = tokio::spawn(async move { again.turn(&one).await });
-        tokio::task::yield_now().await;
-        assert!(!second.is_finished());
-        drop(first);
-        drop(second.await.unwrap());
-        drop(cache.turn(&last).await);
-        assert_eq!(cache.under_way.lock().unwrap().len(), 2, "of those that are over none is kept");
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct EnumerateSettings {
     pub min_parameters: Option<u64>,
     /// See `min_parameters`.
     pub max_parameters: Option<u64>,
+    /// Private repositories, too, which the token makes visible. Those of `repos` are asked for anyway.
+    pub private: bool,
     /// At most so many repositories.
     pub limit: Option<usize>,
     /// Repositories a page, at most 1000.
@@ -68,6 +70,7 @@ impl Default for EnumerateSettings {
             min_downloads: None,
             min_parameters: None,
             max_parameters: None,
+            private: false,
             limit: None,
             page_size: None,
             partition: Partition::WHOLE,
@@ -85,6 +88,12 @@ impl EnumerateSettings {
         repos.is_empty()
             && filters.is_empty()
             && (author, library, pipeline_tag, limit) == (&None, &None, &None, &None)
+    }
+
+    /// Whether a repository is nobody's business: private, and visible to this token alone. A database may be
+    /// published, so not even its name is written down.
+    pub fn is_secret(&self, entry: &RepoEntry) -> bool {
+        entry.private == Some(true) && !self.private && self.repos.is_empty()
     }
 
     /// Whether a listed repository is wanted. What the listing does not say excludes nothing.

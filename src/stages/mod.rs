@@ -32,4 +32,5 @@ pub mod pull;
 pub mod scan;
 pub mod shelf;
 pub mod tokenizer;
+pub mod turns;
 pub mod write;

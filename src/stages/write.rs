@@ -60,6 +60,11 @@ impl<'a> Writer<'a> {
         if full || self.due().is_zero() { self.flush() } else { Ok(Vec::new()) }
     }
 
+    /// The pending row with this reading.
+    pub fn pending(&self, reading: Tag) -> Option<&Row> {
+        self.pending.iter().rev().find(|row| reading_of(row) == Some(reading))
+    }
+
     /// Whether something is pending.
     pub fn has_pending(&self) -> bool {
         !self.pending.is_empty()
@@ -74,10 +79,11 @@ impl<'a> Writer<'a> {
     pub fn flush(&mut self) -> Result<Vec<(Tag, RowRef)>, StoreError> {
         let _span = tracing::info_span!("write", rows = self.pending.len()).entered();
         let shard = self.db.append(&self.pending)?.unwrap_or_default();
-        let readings = self.pending.iter().zip(0..).filter_map(|(row, number)| {
-            let reading = row.reading.as_deref().filter(|_| row.fingerprint.is_some())?;
-            Some((Tag::of(reading), RowRef { shard, row: number }))
-        });
+        let readings = self
+            .pending
+            .iter()
+            .zip(0..)
+            .filter_map(|(row, number)| Some((reading_of(row)?, RowRef { shard, row: number })));
         let readings = readings.collect();
         self.written += self.pending.len() as u64;
         self.pending.clear();
@@ -85,14 +91,19 @@ impl<'a> Writer<'a> {
         Ok(readings)
     }
 
-    /// Writes what is pending together with what waits of this part of the Hub for the next crawl, and returns the number of rows written
-    /// in all. Dropping the writer does not write.
+    /// Writes what is pending together with what waits of this part of the Hub for the next crawl, and returns the
+    /// number of rows written in all. Dropping the writer does not write.
     pub fn finish(mut self, part: Partition, waiting: &[Waiting]) -> Result<u64, StoreError> {
         let _span = tracing::info_span!("write", rows = self.pending.len()).entered();
         self.db.append_last(&self.pending, part, waiting)?;
         self.written += self.pending.len() as u64;
         Ok(self.written)
     }
+}
+
+/// What others may take a row's fingerprint by.
+pub fn reading_of(row: &Row) -> Option<Tag> {
+    row.reading.as_deref().filter(|_| row.fingerprint.is_some()).map(Tag::of)
 }
 
 /// The row of a repository that ended without a fingerprint and without a description.

@@ -146,6 +146,234 @@ fn content_that_is_known_is_not_read_again() {
 }
 
 #[test]
+fn of_copies_that_are_new_in_one_night_one_is_read() {
+    let mut models = Models::new();
+    let copies = ["a/one", "b/two", "c/three", "d/four"];
+    for id in copies {
+        models.add_tiny(id, 1);
+    }
+    models.add_tiny("e/other", 2);
+    let hub = Hub::serve(models.path(), &[]);
+    let alone = Cli::new(hub.url());
+    for id in copies {
+        alone.crawl(0, &["--repo", id, "--repo", "e/other"]);
+        std::fs::rename(alone.db(), alone.home().join(id.replace('/', "-"))).unwrap();
+    }
+    let read = hub.counters().cdn_requests / 4;
+    // Taken from a row that the writer still holds, and from one in the database.
+    for rows_per_shard in [100, 1] {
+        let hub = Hub::serve(models.path(), &["line.latency_ms=5"]);
+        let cli = Cli::new(hub.url());
+        let file = cli.home().join("p.toml");
+        let rows = format!("rows_per_shard = {rows_per_shard}");
+        write(&file, format!("[database]\npath = 'db'\n[enumerate]\n[write]\n{rows}\n"));
+        let report = cli.expect(0, &["run", "--json", &file.display().to_string()]).json()["crawl"].clone();
+        assert_eq!((&report["known_contents"], &report["outcomes"]), (&json!(3), &json!({"indexed": 5})));
+        assert_adds_up(&report, &cli.rows());
+        assert_eq!(hub.counters().cdn_requests, read, "one of four, and the other model");
+        let found = content(cli.rows());
+        for id in copies {
+            let expected = content(crate::support::rows(&alone.home().join(id.replace('/', "-"))));
+            assert!(expected.iter().all(|(hub_id, row)| found[hub_id] == *row), "{id}");
+        }
+    }
+}
+
+#[test]
+fn a_budget_holds_whatever_goes_wrong() {
+    let models = template();
+    let faults = ["faults.error_5xx=0.2", "faults.truncate=0.1", "faults.expire=0.05", "page_limit=8"];
+    let hub = serve(&models, 40, &faults);
+    let cli = Cli::new(hub.url());
+    // Not even the list: six pages, and those that fail.
+    let report = cli.crawl(0, &["--max-requests", "3"]);
+    assert_eq!((&report["spent"], &report["sweep_complete"]), (&json!("max_requests"), &json!(false)));
+    assert_eq!(hub.counters().requests.api, 3);
+    let mut nights = 0;
+    let mut before = hub.counters();
+    loop {
+        nights += 1;
+        let report = cli.crawl(0, &["--max-requests", "25"]);
+        assert_adds_up(&report, &cli.rows());
+        let after = hub.counters();
+        let sent = |c: &hubprint::server::Counters| c.requests.api + c.requests.resolvers + c.requests.pages;
+        assert!(sent(&after) - sent(&before) <= 25, "{} in night {nights}", sent(&after) - sent(&before));
+        before = after;
+        if report["spent"].is_null() {
+            break;
+        }
+        assert!(nights < 30, "{report}");
+    }
+    assert!(nights > 2);
+    assert_eq!(cli.rows().len(), 41);
+    assert!(cli.rows().values().all(|row| row.fingerprint.is_some()));
+}
+
+#[test]
+fn bytes_are_counted_before_they_are_asked_for() {
+    let models = template();
+    let hub = serve(&models, 40, &["faults.truncate=0.3", "faults.seed=3"]);
+    let cli = Cli::new(hub.url());
+    let mut nights = 0;
+    let mut before = hub.counters().bytes_sent;
+    loop {
+        nights += 1;
+        let report = cli.crawl(0, &["--max-bytes", "4000000"]);
+        assert_adds_up(&report, &cli.rows());
+        assert!(report["bytes_received"].as_u64().unwrap() <= 4_000_000, "{report}");
+        let sent = hub.counters().bytes_sent;
+        assert!(sent - before <= 4_000_000, "{} in night {nights}", sent - before);
+        before = sent;
+        if report["spent"].is_null() {
+            break;
+        }
+        assert_eq!(report["spent"], "max_bytes");
+        assert!(nights < 40, "{report}");
+    }
+    assert!(nights > 2);
+    assert_eq!(cli.rows().len(), 41);
+}
+
+#[test]
+fn a_deadline_does_not_wait_for_a_rate_limit() {
+    let models = template();
+    // Of the list.
+    let hub = serve(&models, 50, &["page_limit=10", "limits.api=3", "limits.window_seconds=300"]);
+    let cli = Cli::new(hub.url());
+    let report = cli.crawl(0, &["--deadline", "2s"]);
+    assert_eq!((&report["spent"], &report["sweep_complete"]), (&json!("deadline"), &json!(false)));
+    // Of the files.
+    let hub = serve(&models, 50, &["limits.resolvers=10", "limits.window_seconds=300"]);
+    let cli = Cli::new(hub.url());
+    let report = cli.crawl(0, &["--deadline", "2s"]);
+    assert_adds_up(&report, &cli.rows());
+    assert_eq!(report["spent"], "deadline");
+    assert!(report["waiting"].as_u64().unwrap() >= 40, "{report}");
+}
+
+#[test]
+fn private_repositories_are_read_only_when_asked_for() {
+    const TOKEN: &str = "hf_OfTheOwner";
+    let mut models = Models::new();
+    models.add_tiny("a/public", 1);
+    models.add_tiny("a/secret", 2);
+    models.describe("a/secret", &json!({"private": true}));
+    let granted = format!("tokens.{TOKEN}=[\"*\"]");
+    let hub = Hub::serve(models.path(), &[&granted]);
+    let cli = Cli::new(hub.url()).with("HF_TOKEN", TOKEN);
+    let report = cli.crawl(0, &[]);
+    assert_adds_up(&report, &cli.rows());
+    assert_eq!((&report["filtered"], &report["listed"]["private"]), (&json!(1), &json!(1)));
+    assert_eq!(cli.rows().into_keys().collect::<Vec<_>>(), ["a/public"]);
+    // By name, or all of them.
+    let report = cli.crawl(0, &["--repo", "a/secret"]);
+    assert_eq!(report["outcomes"], json!({"indexed": 1}));
+    let other = Cli::new(hub.url()).with("HF_TOKEN", TOKEN);
+    assert_eq!(other.crawl(0, &["--private"])["outcomes"], json!({"indexed": 2}));
+    // One that was public goes, as for everybody else; and comes back.
+    let third = Cli::new(hub.url()).with("HF_TOKEN", TOKEN);
+    third.crawl(0, &[]);
+    models.describe("a/public", &json!({"private": true}));
+    hub.rescan();
+    let report = third.crawl(0, &[]);
+    assert_adds_up(&report, &third.rows());
+    assert_eq!((&report["gone"], &report["listed"]["private"]), (&json!(1), &json!(2)));
+    assert!(third.rows()["a/public"].gone_at.is_some());
+    models.describe("a/public", &json!({"private": false}));
+    hub.rescan();
+    assert_eq!(third.crawl(0, &[])["listed"]["returned"], 1);
+    assert!(third.rows()["a/public"].gone_at.is_none());
+}
+
+#[test]
+fn filters_work_in_a_file_and_as_flags() {
+    let mut models = Models::new();
+    for (i, (id, facts)) in [
+        (
+            "a/first",
+            json!({"library_name": "transformers", "pipeline_tag": "text-generation", "downloads": 5}),
+        ),
+        ("a/second", json!({"library_name": "diffusers", "downloads": 500, "tags": ["license:mit"]})),
+        ("b/third", json!({"library_name": "transformers", "pipeline_tag": "fill-mask", "downloads": 50})),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        models.add_tiny(id, i as u64);
+        models.describe(id, &facts);
+    }
+    models.add("b/pickled", &[("pytorch_model.bin", b"x")]);
+    let hub = Hub::serve(models.path(), &[]);
+    let all = ["a/first", "a/second", "b/pickled", "b/third"];
+    for (key, flags, expected) in [
+        ("library = 'transformers'", &["--library", "transformers"][..], &["a/first", "b/third"][..]),
+        ("pipeline_tag = 'fill-mask'", &["--pipeline-tag", "fill-mask"], &["b/third"]),
+        ("author = 'a'", &["--author", "a"], &["a/first", "a/second"]),
+        ("filters = ['license:mit']", &["--filter", "license:mit"], &["a/second"]),
+        ("formats = ['safetensors']", &["--format", "safetensors"], &["a/first", "a/second", "b/third"]),
+        ("min_downloads = 50", &["--min-downloads", "50"], &["a/second", "b/third"]),
+        // What the Hub does not say excludes nothing.
+        ("min_parameters = 1_000_000_000", &["--min-parameters", "1000000000"], &["b/pickled"]),
+        ("max_parameters = 1_000_000_000", &["--max-parameters", "1000000000"], &all),
+        ("exclude = ['a/first']", &["--exclude", "a/first"], &all[1..]),
+        ("repos = ['a/first']", &["--repo", "a/first"], &["a/first"]),
+        ("order = 'newest'", &["--order", "newest"], &all),
+    ] {
+        let names = |cli: &Cli| cli.rows().into_keys().collect::<Vec<_>>();
+        let cli = Cli::new(hub.url());
+        cli.crawl(0, flags);
+        assert_eq!(names(&cli), expected, "{flags:?}");
+        let cli = Cli::new(hub.url());
+        let file = cli.home().join("p.toml");
+        write(&file, format!("[database]\npath = 'db'\n[enumerate]\n{key}\n"));
+        cli.expect(0, &["run", &file.display().to_string()]);
+        assert_eq!(names(&cli), expected, "{key}");
+    }
+    // What comes first, where there is room for one.
+    for (order, first) in [("downloads", "a/second"), ("newest", "b/pickled"), ("oldest", "a/first")] {
+        let cli = Cli::new(hub.url());
+        cli.crawl(0, &["--order", order, "--max-requests", "3"]);
+        assert!(cli.rows().contains_key(first), "{order}: {:?}", cli.rows().keys());
+        assert!(cli.rows().len() < 3);
+    }
+}
+
+#[test]
+fn json_logs_are_json_and_nothing_else() {
+    let models = template();
+    let hub = serve(&models, 12, &[&FAULTS[..], &["made_up.gone=0.5"]].concat());
+    let cli = Cli::new(hub.url());
+    let file = cli.home().join("p.toml");
+    write(
+        &file,
+        "[database]\npath = 'db'\n[enumerate]\n[index]\n[scan]\nmodels = ['zoo/template', 'no/such']\n",
+    );
+    let file = file.display().to_string();
+    let (nobody, mut lines) = (crate::support::nobody(), 0);
+    for (code, args) in [
+        (1, &["-vv", "run", &file][..]),
+        (0, &["crawl", "--db", "DB"]),
+        (0, &["index", "--db", "DB", "--rebuild"]),
+        (75, &["crawl", "--db", "DB", "--hub", &nobody]),
+        (2, &["status", "--db", "nowhere"]),
+        (2, &["run", "no-such-file.toml"]),
+    ] {
+        let ended = cli.expect(code, &[&["--log-format", "json"], args].concat());
+        for line in ended.stderr.lines() {
+            let said: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{args:?}: {e}: {line}"));
+            assert!(said["level"].is_string() && said["timestamp"].is_string(), "{line}");
+            assert!(said["fields"]["message"].is_string(), "{line}");
+            lines += 1;
+        }
+        if code > 1 {
+            let last: Value = serde_json::from_str(ended.stderr.lines().last().unwrap()).unwrap();
+            assert_eq!(last["level"], "ERROR", "{last}");
+        }
+    }
+    assert!(lines >= 8, "{lines} lines");
+}
+
+#[test]
 fn what_the_budget_leaves_comes_first_the_next_night() {
     let models = template();
     let hub = serve(&models, 40, &[]);
@@ -182,7 +410,8 @@ fn what_the_budget_leaves_comes_first_the_next_night() {
     // Time is a budget, too.
     let late = Cli::new(hub.url());
     let report = late.crawl(0, &["--deadline", "0s"]);
-    assert_eq!((&report["spent"], &report["waiting"]), (&json!("deadline"), &json!(61)));
+    assert_eq!((&report["spent"], &report["sweep_complete"]), (&json!("deadline"), &json!(false)));
+    assert!(late.rows().is_empty());
 }
 
 #[test]
@@ -512,9 +741,13 @@ fn no_run_tells_its_secrets() {
     let metrics = cli.home().join("metrics/hubprint.prom").display().to_string();
     let file = file.display().to_string();
     let mut said = String::new();
+    // Not only our own lines: those of every library, too.
+    let cli = cli.with("RUST_LOG", "trace");
     for args in [
         &["-vv", "run", "--metrics", &metrics, &file][..],
         &["-vv", "--log-format", "json", "run", "--json", &file],
+        &["compare", "zoo/template", "no/such"],
+        &["compare", "--json", "zoo/template", "zoo/template"],
         &["-vv", "crawl", "--db", "DB", "--repo", "no/such", "--repo", "zoo/template"],
         &["status", "--db", "DB"],
     ] {
@@ -542,6 +775,18 @@ fn no_run_tells_its_secrets() {
     ] {
         assert!(text.contains(metric), "no {metric} in:\n{text}");
     }
-    // The CDN refuses requests that carry the token: all were read, so none did.
-    assert!(cli.rows().values().filter(|row| row.fingerprint.is_some()).count() >= 13);
+    // Compressed as they are, rows would hide it.
+    let rows = cli.rows();
+    assert!(rows.values().filter(|row| row.fingerprint.is_some()).count() >= 13);
+    for row in rows.values() {
+        assert!(is_clean(&format!("{row:?}")), "{}", row.repo_id);
+    }
+    // To the CDN goes the signed address, and nothing of ours.
+    let sent = hub.sent_to_cdn();
+    assert!(sent.len() > 20);
+    for head in sent {
+        let head = head.to_lowercase();
+        assert!(!head.contains(&TOKEN.to_lowercase()) && !head.contains("authorization"), "{head}");
+        assert!(!head.contains("cookie") && !head.contains("referer"), "{head}");
+    }
 }

@@ -202,6 +202,11 @@ impl Hub {
         self.running.as_ref().unwrap().counters()
     }
 
+    /// The heads of the requests that the CDN got.
+    pub(crate) fn sent_to_cdn(&self) -> Vec<String> {
+        self.running.as_ref().unwrap().sent_to_cdn()
+    }
+
     /// Reads the folder again.
     pub(crate) fn rescan(&self) {
         self.runtime.as_ref().unwrap().block_on(self.running.as_ref().unwrap().rescan()).unwrap();

@@ -6,7 +6,7 @@ use chrono::Utc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::cli::args::{CrawlArgs, CrawlWatchArgs};
+use crate::cli::args::{CrawlArgs, CrawlWatchArgs, WantedArgs};
 use crate::cli::failure::Failure;
 use crate::cli::metrics::Metrics;
 use crate::cli::progress::Watch;
@@ -25,15 +25,36 @@ pub(in crate::cli) async fn run(args: CrawlArgs) -> Result<Done, Failure> {
     if args.all_small_files {
         fetch.small_files = SmallFiles::All;
     }
+    let WantedArgs {
+        author,
+        filter,
+        library,
+        pipeline_tag,
+        format,
+        min_downloads,
+        min_parameters,
+        max_parameters,
+        private,
+        exclude,
+        order,
+    } = args.wanted;
     let settings = CrawlSettings {
         fetch,
         enumerate: EnumerateSettings {
             repos: args.repo,
-            exclude: args.exclude,
-            filters: args.filter,
-            author: args.author,
+            exclude,
+            filters: filter,
+            author,
+            library,
+            pipeline_tag,
+            formats: format,
+            min_downloads,
+            min_parameters,
+            max_parameters,
+            private,
             limit: args.limit,
             partition: args.watch.partition.unwrap_or_default(),
+            order: order.into(),
             ..EnumerateSettings::default()
         },
         budget: args.watch.budget(BudgetSettings::default()),
