@@ -121,9 +121,9 @@ fn extract_stage(criterion: &mut Criterion) {
         let (plan, limits) = (PlanSettings::default(), Limits::default());
         let fetched = block_on(async {
             let metadata = fetch::metadata(&files, &limits, &Tokenizers::default()).await.unwrap();
-            let opened = fetch::open(&files, &plan, &limits).await.unwrap();
-            let headers = fetch::headers(&files, &opened, &limits).await.unwrap();
-            let fetched = fetch::fetch(&files, opened, headers, &metadata, &plan).await.unwrap();
+            let mut opened = fetch::open(&files, &plan, &limits).await.unwrap();
+            let headers = fetch::headers(&opened, &limits).await.unwrap();
+            let fetched = fetch::fetch(&mut opened, &headers, &metadata, &plan).await.unwrap();
             assert_eq!(metadata.config.layers, Some(u64::from(fetched.layers)));
             fetched
         });

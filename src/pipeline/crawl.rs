@@ -457,7 +457,7 @@ impl Reading<'_> {
         };
         let names = entry.siblings.clone().unwrap_or_default();
         let files = HubFiles::new(self.hub.clone(), entry.id.clone(), sha, names);
-        match self.read_files(&entry, &files, load).await {
+        match self.read_files(&entry, files, load).await {
             Ok(end) => end,
             Err(ReadError::Hub { path, source }) => no_fault_of_its_own(source).unwrap_or_else(|source| {
                 let error = ReadError::Hub { path, source };
@@ -470,7 +470,7 @@ impl Reading<'_> {
     async fn read_files(
         &self,
         entry: &RepoEntry,
-        files: &HubFiles,
+        files: HubFiles,
         load: &LoadSettings,
     ) -> Result<End, ReadError> {
         let mut opened = model::open(files, entry.config.as_ref(), load).await?;
@@ -488,7 +488,9 @@ impl Reading<'_> {
             return Ok(End::Same(Box::new(SameWeights { entry, metadata, files }), reading));
         }
         let (reading, metadata) = (opened.reading(), opened.metadata.clone());
-        let weights = opened.read().await?;
+        let weights = opened.read(&load.plan).await?;
+        // With all bytes that were read.
+        drop(opened);
         let entry = entry.clone();
         let row = model::off_thread(move || {
             let fingerprinted = weights.map_err(|error| in_full(&*error)).and_then(|extracted| {

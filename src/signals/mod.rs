@@ -38,7 +38,7 @@ mod matched;
 mod matching;
 mod neurons;
 mod relation;
-mod reuse;
+pub(crate) mod reuse;
 #[cfg(test)]
 pub(crate) mod testing;
 mod units;

@@ -13,7 +13,7 @@ use super::samples::{Block, Samples};
 const SAME_FACTORS: f32 = 0.98;
 
 /// Looks at all blocks that both models have and that are not constant.
-pub(super) fn reuse(a: &Samples, b: &Samples) -> Reuse {
+pub(crate) fn reuse(a: &Samples, b: &Samples) -> Reuse {
     let of_b: BTreeMap<(Position, u64), &Block> =
         b.blocks.iter().map(|block| ((block.position, block.start), block)).collect();
     let common = a.blocks.iter().filter_map(|x| {

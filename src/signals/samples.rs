@@ -17,7 +17,7 @@ use super::units::{Basis, Units};
 const GRAM_TOKENS: usize = 128;
 
 /// Consecutive rows of one tensor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Block {
     /// Where the tensor sits.
     pub position: Position,

@@ -10,7 +10,7 @@ use crate::signals::merge::{self, Shares};
 use crate::signals::named::{self, Named};
 use crate::signals::screen::{self, Screening};
 use crate::signals::verdict::{self, Context, Direction, Relation, Verdict, VerdictKind};
-use crate::signals::{Samples, sampled};
+use crate::signals::{Samples, reuse, sampled};
 use crate::store::StoreError;
 
 /// Bytes of two files that are compared at a time.
@@ -72,6 +72,18 @@ pub fn compare(a: &Subject, b: &Subject, effort: Effort) -> Result<Comparison, S
     };
     let named = named(a, b, &screening, &evidence);
     Ok(Comparison { screening, evidence, verdict, named, merge: None })
+}
+
+/// Compares two models of which no more was read than a database holds; `None` where that does not settle it. It
+/// does where every value that both have is equal, but for its type: more of the same would tell nothing else.
+pub fn compare_copies(a: &Subject, b: &Subject) -> Result<Option<Comparison>, StoreError> {
+    let (Ok(x), Ok(y)) = (&a.weights, &b.weights) else { return Ok(None) };
+    let kept = reuse::reuse(&x.samples, &y.samples);
+    if !kept.a_is_cast && !kept.b_is_cast {
+        return Ok(None);
+    }
+    let found = compare(a, b, Effort::Enough)?;
+    Ok(matches!(found.verdict.relation, Some(Relation::Identical | Relation::Copy)).then_some(found))
 }
 
 /// Compares a with b, and takes it apart into b and the other suspected parents. Where that explains a, the

@@ -29,6 +29,8 @@ pub trait OpenFile: Send + Sync {
     fn sha256(&self) -> Option<String>;
     /// What equal content has in common, where that is known without reading it.
     fn content_id(&self) -> Option<String>;
+    /// Exactly these bytes of it.
+    fn range(&self, bytes: Range<u64>) -> impl Future<Output = Result<Bytes, ReadError>> + Send;
 }
 
 /// The files of one checkpoint: a repository at one commit, or a folder.
@@ -42,12 +44,6 @@ pub trait Files: Send + Sync {
     fn small(&self, path: &str, cap: u64) -> impl Future<Output = Result<Bytes, ReadError>> + Send;
     /// Opens a weight file.
     fn open(&self, path: &str) -> impl Future<Output = Result<Self::Open, ReadError>> + Send;
-    /// Exactly these bytes of it.
-    fn range(
-        &self,
-        file: &Self::Open,
-        bytes: Range<u64>,
-    ) -> impl Future<Output = Result<Bytes, ReadError>> + Send;
 }
 
 /// Why a checkpoint could not be read.
@@ -200,6 +196,8 @@ pub struct Opened<O> {
     chosen: Vec<String>,
     files: Vec<O>,
     index: Option<ShardIndex>,
+    /// What was read of the files, headers apart.
+    pieces: Vec<(Fetch, Bytes)>,
     bytes_fetched: u64,
 }
 
@@ -249,7 +247,7 @@ pub async fn open<F: Files>(
     };
     let opened =
         stream::iter(&chosen).map(|path| files.open(path)).buffered(PARALLEL_RANGES).try_collect().await?;
-    Ok(Opened { paths, chosen, files: opened, index, bytes_fetched })
+    Ok(Opened { paths, chosen, files: opened, index, pieces: Vec::new(), bytes_fetched })
 }
 
 /// The headers of the opened files.
@@ -260,13 +258,9 @@ pub struct Headers {
 }
 
 /// Reads the headers.
-pub async fn headers<F: Files>(
-    files: &F,
-    opened: &Opened<F::Open>,
-    limits: &Limits,
-) -> Result<Headers, ReadError> {
+pub async fn headers<O: OpenFile>(opened: &Opened<O>, limits: &Limits) -> Result<Headers, ReadError> {
     let read: Vec<(Header, u64)> = stream::iter(opened.chosen.iter().zip(&opened.files))
-        .map(|(path, file)| read_header(files, file, path, limits))
+        .map(|(path, file)| read_header(file, path, limits))
         .buffered(PARALLEL_RANGES)
         .try_collect()
         .await?;
@@ -275,15 +269,16 @@ pub async fn headers<F: Files>(
 }
 
 /// Reads the small tensors that say how others are packed.
-pub async fn states<F: Files>(
-    files: &F,
-    opened: &Opened<F::Open>,
+pub async fn states<O: OpenFile>(
+    opened: &mut Opened<O>,
     headers: &Headers,
     facts: &Facts,
     settings: &PlanSettings,
 ) -> Result<States, ReadError> {
-    let states = read(files, &opened.files, plan::states(&headers.headers, facts, settings)).await?;
-    Ok(states.into_iter().map(|(f, bytes)| ((f.file, f.bytes.start), bytes)).collect())
+    let states = plan::states(&headers.headers, facts, settings);
+    read(opened, &states).await?;
+    let read = states.into_iter().filter_map(|f| Some(((f.file, f.bytes.start), slice(&opened.pieces, &f)?)));
+    Ok(read.collect())
 }
 
 /// The tokens that any two vocabularies have in common, which are read where more detail is wanted.
@@ -293,24 +288,23 @@ pub fn anchors(metadata: &Metadata, settings: &PlanSettings) -> Vec<u64> {
     anchors.into_iter().map(|(_, id)| u64::from(id)).collect()
 }
 
-/// Reads what is sampled of the weights of one checkpoint.
-pub async fn fetch<F: Files>(
-    files: &F,
-    opened: Opened<F::Open>,
-    headers: Headers,
+/// Reads what is sampled of the weights of one checkpoint, but for what was read of them before.
+pub async fn fetch<O: OpenFile>(
+    opened: &mut Opened<O>,
+    headers: &Headers,
     metadata: &Metadata,
     settings: &PlanSettings,
 ) -> Result<Fetched, ReadError> {
-    let states = states(files, &opened, &headers, &metadata.facts, settings).await?;
-    let beside = headers.bytes_fetched + states.values().map(|bytes| bytes.len() as u64).sum::<u64>();
-    let headers = &headers.headers;
+    let states = states(opened, headers, &metadata.facts, settings).await?;
+    let Headers { headers, bytes_fetched } = headers;
     let tokens = anchors(metadata, settings);
     let plan = tracing::info_span!("plan")
         .in_scope(|| plan::sample(headers, &metadata.facts, &states, settings, &tokens))?;
-    let pieces = read(files, &opened.files, plan.fetches).await?;
+    read(opened, &plan.fetches).await?;
+    let pieces = &opened.pieces;
     let sampled: u64 = pieces.iter().map(|(_, bytes)| bytes.len() as u64).sum();
     let blocks = plan.asks.into_iter().filter_map(|ask| {
-        let bytes = ask.pieces.iter().map(|piece| slice(&pieces, piece)).collect::<Option<_>>()?;
+        let bytes = ask.pieces.iter().map(|piece| slice(pieces, piece)).collect::<Option<_>>()?;
         Some((ask, bytes))
     });
     let blocks = blocks.collect();
@@ -334,39 +328,39 @@ pub async fn fetch<F: Files>(
         files: opened.weight_files(),
         blocks,
         unreadable: plan.unreadable,
-        bytes_fetched: opened.bytes_fetched + beside + sampled,
+        bytes_fetched: opened.bytes_fetched + bytes_fetched + sampled,
         bytes_in_repo: known.max(stated),
     })
 }
 
 /// The values of one block, read by itself.
-pub async fn block<F: Files>(
-    files: &F,
-    opened: &Opened<F::Open>,
+pub async fn block<O: OpenFile>(
+    opened: &Opened<O>,
     ask: &Ask,
 ) -> Result<Result<Vec<f32>, String>, ReadError> {
     let mut pieces = Vec::with_capacity(ask.pieces.len());
     for piece in &ask.pieces {
-        pieces.push(files.range(&opened.files[piece.file], piece.bytes.clone()).await?);
+        pieces.push(opened.files[piece.file].range(piece.bytes.clone()).await?);
     }
     let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
     Ok(ask.decoding.decode(&pieces))
 }
 
-/// Reads ranges, several at once.
-async fn read<F: Files>(
-    files: &F,
-    opened: &[F::Open],
-    fetches: Vec<Fetch>,
-) -> Result<Vec<(Fetch, Bytes)>, ReadError> {
-    stream::iter(fetches)
+/// Reads ranges, several at once, but for those that lie in one that was read before.
+async fn read<O: OpenFile>(opened: &mut Opened<O>, fetches: &[Fetch]) -> Result<(), ReadError> {
+    let Opened { files, pieces, .. } = opened;
+    let missing: Vec<&Fetch> = fetches.iter().filter(|fetch| slice(pieces, fetch).is_none()).collect();
+    let files = &*files;
+    let read: Vec<(Fetch, Bytes)> = stream::iter(missing)
         .map(|fetch| async move {
-            let bytes = files.range(&opened[fetch.file], fetch.bytes.clone()).await?;
-            Ok((fetch, bytes))
+            let bytes = files[fetch.file].range(fetch.bytes.clone()).await;
+            bytes.map(|bytes| (fetch.clone(), bytes))
         })
         .buffer_unordered(PARALLEL_RANGES)
         .try_collect()
-        .await
+        .await?;
+    pieces.extend(read);
+    Ok(())
 }
 
 /// The part of the fetched ranges that a piece lies in.
@@ -380,12 +374,7 @@ fn slice(fetched: &[(Fetch, Bytes)], piece: &Fetch) -> Option<Bytes> {
     (end <= bytes.len()).then(|| bytes.slice(start..end))
 }
 
-async fn read_header<F: Files>(
-    files: &F,
-    file: &F::Open,
-    path: &str,
-    limits: &Limits,
-) -> Result<(Header, u64), ReadError> {
+async fn read_header(file: &impl OpenFile, path: &str, limits: &Limits) -> Result<(Header, u64), ReadError> {
     let mut prefix = Vec::new();
     loop {
         let decoded = safetensors::try_decode(&prefix, file.size(), limits)
@@ -394,7 +383,7 @@ async fn read_header<F: Files>(
             Decoded::Done(header) => return Ok((header, prefix.len() as u64)),
             // The decoder never asks for more than the header limit and the file hold.
             Decoded::Need(end) => {
-                let more = files.range(file, prefix.len() as u64..end).await?;
+                let more = file.range(prefix.len() as u64..end).await?;
                 prefix.extend_from_slice(&more);
             }
         }

@@ -36,22 +36,32 @@ fn about(path: &str) -> impl FnOnce(HubError) -> ReadError {
     move |source| ReadError::Hub { path, source }
 }
 
-impl OpenFile for RemoteFile {
+/// An open file of a repository.
+pub struct HubFile {
+    hub: Hub,
+    file: RemoteFile,
+}
+
+impl OpenFile for HubFile {
     fn size(&self) -> u64 {
-        RemoteFile::size(self)
+        self.file.size()
     }
 
     fn sha256(&self) -> Option<String> {
-        RemoteFile::sha256(self).map(str::to_owned)
+        self.file.sha256().map(str::to_owned)
     }
 
     fn content_id(&self) -> Option<String> {
-        RemoteFile::content_id(self).map(str::to_owned)
+        self.file.content_id().map(str::to_owned)
+    }
+
+    async fn range(&self, bytes: Range<u64>) -> Result<Bytes, ReadError> {
+        self.hub.read_range(&self.file, bytes).await.map_err(about(self.file.path()))
     }
 }
 
 impl Files for HubFiles {
-    type Open = RemoteFile;
+    type Open = HubFile;
 
     fn names(&self) -> &[String] {
         &self.names
@@ -61,12 +71,9 @@ impl Files for HubFiles {
         self.hub.read_small(&self.id, &self.sha, path, cap).await.map_err(about(path))
     }
 
-    async fn open(&self, path: &str) -> Result<RemoteFile, ReadError> {
-        self.hub.open(&self.id, &self.sha, path).await.map_err(about(path))
-    }
-
-    async fn range(&self, file: &RemoteFile, bytes: Range<u64>) -> Result<Bytes, ReadError> {
-        self.hub.read_range(file, bytes).await.map_err(about(file.path()))
+    async fn open(&self, path: &str) -> Result<HubFile, ReadError> {
+        let file = self.hub.open(&self.id, &self.sha, path).await.map_err(about(path))?;
+        Ok(HubFile { hub: self.hub.clone(), file })
     }
 }
 
@@ -130,6 +137,14 @@ impl OpenFile for LocalFile {
     fn content_id(&self) -> Option<String> {
         None
     }
+
+    async fn range(&self, bytes: Range<u64>) -> Result<Bytes, ReadError> {
+        let io = |source| ReadError::Io { path: self.path.clone(), source };
+        let length = usize::try_from(bytes.end.saturating_sub(bytes.start)).unwrap_or(usize::MAX);
+        let mut content = vec![0; length];
+        self.file.read_exact_at(&mut content, bytes.start).map_err(io)?;
+        Ok(content.into())
+    }
 }
 
 impl Files for FolderFiles {
@@ -158,12 +173,75 @@ impl Files for FolderFiles {
         let size = file.metadata().map_err(io)?.len();
         Ok(LocalFile { path: full.display().to_string(), file: Arc::new(file), size })
     }
+}
 
-    async fn range(&self, file: &LocalFile, bytes: Range<u64>) -> Result<Bytes, ReadError> {
-        let io = |source| ReadError::Io { path: file.path.clone(), source };
-        let length = usize::try_from(bytes.end.saturating_sub(bytes.start)).unwrap_or(usize::MAX);
-        let mut content = vec![0; length];
-        file.file.read_exact_at(&mut content, bytes.start).map_err(io)?;
-        Ok(content.into())
+/// A place of either kind.
+pub enum AnyFiles {
+    /// On the Hub.
+    Hub(HubFiles),
+    /// On this machine.
+    Folder(FolderFiles),
+}
+
+/// An open file of either kind.
+pub enum AnyFile {
+    /// On the Hub.
+    Hub(HubFile),
+    /// On this machine.
+    Folder(LocalFile),
+}
+
+impl Files for AnyFiles {
+    type Open = AnyFile;
+
+    fn names(&self) -> &[String] {
+        match self {
+            Self::Hub(files) => files.names(),
+            Self::Folder(files) => files.names(),
+        }
+    }
+
+    async fn small(&self, path: &str, cap: u64) -> Result<Bytes, ReadError> {
+        match self {
+            Self::Hub(files) => files.small(path, cap).await,
+            Self::Folder(files) => files.small(path, cap).await,
+        }
+    }
+
+    async fn open(&self, path: &str) -> Result<AnyFile, ReadError> {
+        match self {
+            Self::Hub(files) => files.open(path).await.map(AnyFile::Hub),
+            Self::Folder(files) => files.open(path).await.map(AnyFile::Folder),
+        }
+    }
+}
+
+impl OpenFile for AnyFile {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Hub(file) => file.size(),
+            Self::Folder(file) => file.size(),
+        }
+    }
+
+    fn sha256(&self) -> Option<String> {
+        match self {
+            Self::Hub(file) => file.sha256(),
+            Self::Folder(file) => file.sha256(),
+        }
+    }
+
+    fn content_id(&self) -> Option<String> {
+        match self {
+            Self::Hub(file) => file.content_id(),
+            Self::Folder(file) => file.content_id(),
+        }
+    }
+
+    async fn range(&self, bytes: Range<u64>) -> Result<Bytes, ReadError> {
+        match self {
+            Self::Hub(file) => file.range(bytes).await,
+            Self::Folder(file) => file.range(bytes).await,
+        }
     }
 }

@@ -81,7 +81,6 @@ impl Sum {
 }
 
 struct Reader {
-    files: FolderFiles,
     opened: fetch::Opened<<FolderFiles as Files>::Open>,
     asks: Vec<Ask>,
 }
@@ -92,17 +91,17 @@ impl Reader {
         let files = FolderFiles::open(folder)?;
         // Every shard and every state, not a selection.
         let plan = PlanSettings { max_shards: usize::MAX, max_ranges: usize::MAX, ..settings.plan.clone() };
-        let opened = fetch::open(&files, &plan, &settings.limits).await?;
+        let mut opened = fetch::open(&files, &plan, &settings.limits).await?;
         let facts = &subject.metadata.facts;
-        let headers = fetch::headers(&files, &opened, &settings.limits).await?;
-        let states = fetch::states(&files, &opened, &headers, facts, &plan).await?;
+        let headers = fetch::headers(&opened, &settings.limits).await?;
+        let states = fetch::states(&mut opened, &headers, facts, &plan).await?;
         let asks = plan::whole(&headers.headers, facts, &states);
-        Ok(Self { files, opened, asks })
+        Ok(Self { opened, asks })
     }
 
     /// The values of a block; `None` where they cannot be decoded.
     async fn values(&self, ask: &Ask) -> Result<Option<Vec<f32>>, FullError> {
-        Ok(fetch::block(&self.files, &self.opened, ask).await?.ok())
+        Ok(fetch::block(&self.opened, ask).await?.ok())
     }
 }
 

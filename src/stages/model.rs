@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::cache::{Cache, Key};
 use super::extract::{self, Extracted};
 use super::fetch::{self, Files, Metadata, ReadError};
-use super::files::{FolderFiles, HubFiles};
+use super::files::{AnyFiles, FolderFiles, HubFiles};
 use super::plan::{self, PlanError, PlanSettings, SmallFiles};
 use super::tokenizer::Tokenizers;
 use crate::formats::Limits;
@@ -117,42 +117,78 @@ pub struct LoadSettings {
 
 /// Reads one model.
 pub async fn load(text: &str, hub: &Hub, settings: &LoadSettings) -> Result<Subject, LoadError> {
-    match ModelArg::parse(text)? {
-        ModelArg::Folder(path) => {
-            let folder = snapshot_of(&path)?;
-            from_disk(text, FolderFiles::open(&folder)?, settings).await
-        }
-        ModelArg::File(path) => from_disk(text, FolderFiles::of_file(&path)?, settings).await,
-        ModelArg::Repo(repo) => {
-            let cached = settings.cache.as_ref().filter(|_| hub.settings().offline).map(|cache| {
-                let folder = cache.join(format!("models--{}", repo.id.as_str().replace('/', "--")));
-                snapshot(&folder, repo.revision.as_deref())
-            });
-            match cached {
-                Some(folder) => from_disk(text, FolderFiles::open(&folder?)?, settings).await,
-                None => from_hub(text, &repo, hub, settings).await,
-            }
-        }
+    Ok(Model::open(text, hub, settings).await?.read(&settings.plan).await?)
+}
+
+/// A model whose weight files are open, so that it can be read in steps.
+pub struct Model<'a> {
+    name: String,
+    sha: Option<String>,
+    folder: Option<PathBuf>,
+    metadata: Metadata,
+    weights: Result<Opened<'a, AnyFiles>, Arc<PlanError>>,
+}
+
+impl<'a> Model<'a> {
+    /// Reads config and tokenizer, and opens the weight files.
+    pub async fn open(text: &str, hub: &Hub, settings: &'a LoadSettings) -> Result<Self, LoadError> {
+        let (sha, files) = find(text, hub, settings).await?;
+        let folder = match &files {
+            AnyFiles::Hub(_) => None,
+            AnyFiles::Folder(files) => Some(files.folder().to_owned()),
+        };
+        let metadata = fetch::metadata(&files, &settings.limits, &settings.tokenizers).await?;
+        let weights = if settings.metadata_only {
+            Err(Arc::new(PlanError::NotAsked))
+        } else {
+            readable(open_with(files, metadata.clone(), settings).await)?
+        };
+        Ok(Self { name: text.to_owned(), sha, folder, metadata, weights })
+    }
+
+    /// As the user named it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reads what this plan wants. What an earlier one read is not asked for again.
+    pub async fn read(&mut self, plan: &PlanSettings) -> Result<Subject, ReadError> {
+        let weights = match &mut self.weights {
+            Ok(opened) => opened.read(plan).await?,
+            Err(error) => Err(Arc::clone(error)),
+        };
+        let Self { name, sha, folder, metadata, .. } = self;
+        Ok(Subject {
+            name: name.clone(),
+            sha: sha.clone(),
+            metadata: metadata.clone(),
+            weights,
+            folder: folder.clone(),
+        })
     }
 }
 
-async fn from_hub(
+/// Where a MODEL argument leads, and the commit of a repository.
+async fn find(
     text: &str,
-    repo: &RepoRef,
     hub: &Hub,
     settings: &LoadSettings,
-) -> Result<Subject, LoadError> {
-    let entry = hub.info(&repo.id, repo.revision.as_deref()).await?;
-    let sha = entry.sha.clone().or_else(|| repo.revision.clone()).unwrap_or_else(|| "main".into());
-    let files = HubFiles::new(hub.clone(), entry.id.clone(), sha.clone(), entry.siblings.unwrap_or_default());
-    let (metadata, weights) = read(&files, settings).await?;
-    Ok(Subject { name: text.to_owned(), sha: Some(sha), metadata, weights, folder: None })
-}
-
-async fn from_disk(text: &str, files: FolderFiles, settings: &LoadSettings) -> Result<Subject, LoadError> {
-    let (metadata, weights) = read(&files, settings).await?;
-    let folder = Some(files.folder().to_owned());
-    Ok(Subject { name: text.to_owned(), sha: None, metadata, weights, folder })
+) -> Result<(Option<String>, AnyFiles), LoadError> {
+    let local = |files| Ok((None, AnyFiles::Folder(files)));
+    match ModelArg::parse(text)? {
+        ModelArg::Folder(path) => local(FolderFiles::open(&snapshot_of(&path)?)?),
+        ModelArg::File(path) => local(FolderFiles::of_file(&path)?),
+        ModelArg::Repo(repo) => {
+            if let Some(cache) = settings.cache.as_ref().filter(|_| hub.settings().offline) {
+                let folder = cache.join(format!("models--{}", repo.id.as_str().replace('/', "--")));
+                return local(FolderFiles::open(&snapshot(&folder, repo.revision.as_deref())?)?);
+            }
+            let entry = hub.info(&repo.id, repo.revision.as_deref()).await?;
+            let sha = entry.sha.or(repo.revision).unwrap_or_else(|| "main".into());
+            let names = entry.siblings.unwrap_or_default();
+            Ok((Some(sha.clone()), AnyFiles::Hub(HubFiles::new(hub.clone(), entry.id, sha, names))))
+        }
+    }
 }
 
 /// What was read of the weights of one checkpoint, or why nothing was.
@@ -160,92 +196,80 @@ pub type Weights = Result<Extracted, Arc<PlanError>>;
 
 /// A checkpoint whose weight files are open.
 pub struct Opened<'a, F: Files> {
-    files: &'a F,
+    files: F,
     settings: &'a LoadSettings,
     /// Config and tokenizer, as far as they were read.
     pub metadata: Metadata,
     weights: fetch::Opened<F::Open>,
     headers: Option<fetch::Headers>,
-    key: Option<Key>,
-}
-
-/// fetch and extract of one checkpoint.
-pub async fn read<F: Files>(files: &F, settings: &LoadSettings) -> Result<(Metadata, Weights), ReadError> {
-    let metadata = fetch::metadata(files, &settings.limits, &settings.tokenizers).await?;
-    if settings.metadata_only {
-        return Ok((metadata, Err(Arc::new(PlanError::NotAsked))));
-    }
-    match open_with(files, metadata.clone(), settings).await {
-        Ok(opened) => opened.read().await.map(|weights| (metadata, weights)),
-        Err(error) => unreadable(error).map(|weights| (metadata, weights)),
-    }
 }
 
 /// Opens the weight files, and reads the small files that are wanted. `config` is what the Hub's list repeats of
 /// config.json. What the files hold may be known already, by [`Opened::reading`].
 pub async fn open<'a, F: Files>(
-    files: &'a F,
+    files: F,
     config: Option<&serde_json::Value>,
     settings: &'a LoadSettings,
 ) -> Result<Opened<'a, F>, ReadError> {
     let metadata = match settings.small_files {
-        SmallFiles::All => fetch::metadata(files, &settings.limits, &settings.tokenizers).await?,
+        SmallFiles::All => fetch::metadata(&files, &settings.limits, &settings.tokenizers).await?,
         SmallFiles::Needed => Metadata::listed(config),
     };
     let mut opened = open_with(files, metadata, settings).await?;
     if settings.small_files == SmallFiles::Needed && !opened.weights.is_whole() {
-        opened.metadata = opened.metadata.with_config(files, &settings.limits).await?;
-        opened.key = opened.key();
+        opened.read_config().await?;
     }
     Ok(opened)
 }
 
-async fn open_with<'a, F: Files>(
-    files: &'a F,
+async fn open_with<F: Files>(
+    files: F,
     metadata: Metadata,
-    settings: &'a LoadSettings,
-) -> Result<Opened<'a, F>, ReadError> {
-    let weights = fetch::open(files, &settings.plan, &settings.limits).await?;
-    let mut opened = Opened { files, settings, metadata, weights, headers: None, key: None };
-    opened.key = opened.key();
-    Ok(opened)
+    settings: &LoadSettings,
+) -> Result<Opened<'_, F>, ReadError> {
+    let weights = fetch::open(&files, &settings.plan, &settings.limits).await?;
+    Ok(Opened { files, settings, metadata, weights, headers: None })
 }
 
 /// What this version does not read is no error.
-fn unreadable(error: ReadError) -> Result<Weights, ReadError> {
-    match error {
-        ReadError::Plan(error @ (PlanError::NoWeights { .. } | PlanError::NoRoles { .. })) => {
+fn readable<T>(read: Result<T, ReadError>) -> Result<Result<T, Arc<PlanError>>, ReadError> {
+    match read {
+        Ok(read) => Ok(Ok(read)),
+        Err(ReadError::Plan(error @ (PlanError::NoWeights { .. } | PlanError::NoRoles { .. }))) => {
             Ok(Err(Arc::new(error)))
         }
-        error => Err(error),
+        Err(error) => Err(error),
     }
 }
 
 impl<F: Files> Opened<'_, F> {
-    fn key(&self) -> Option<Key> {
-        let Self { weights, metadata, settings, .. } = self;
-        Key::of(&weights.weight_files(), weights.opened_paths(), metadata, &settings.plan)
+    async fn read_config(&mut self) -> Result<(), ReadError> {
+        self.metadata = self.metadata.clone().with_config(&self.files, &self.settings.limits).await?;
+        Ok(())
     }
 
     /// Reads the headers, and config.json where they show that the weights cannot be read without it. Whether it was:
     /// then [`Opened::reading`] is another one.
     pub async fn read_headers(&mut self) -> Result<bool, ReadError> {
-        let Self { files, settings, weights, .. } = self;
-        let headers = fetch::headers(*files, weights, &settings.limits).await?;
+        let Self { settings, weights, .. } = self;
+        let headers = fetch::headers(weights, &settings.limits).await?;
         let is_listed = settings.small_files == SmallFiles::Needed && weights.is_whole();
         let needs_config = is_listed && plan::needs_config(&headers.headers);
         self.headers = Some(headers);
         if needs_config {
-            self.metadata = self.metadata.clone().with_config(self.files, &self.settings.limits).await?;
-            self.key = self.key();
+            self.read_config().await?;
         }
         Ok(needs_config)
+    }
+
+    fn key(&self, plan: &PlanSettings) -> Option<Key> {
+        Key::of(&self.weights.weight_files(), self.weights.opened_paths(), &self.metadata, plan)
     }
 
     /// Equal for checkpoints that are read with the same result: the same content of the same files, read in the
     /// same way. `None` where the content of a file is not known without reading it.
     pub fn reading(&self) -> Option<String> {
-        self.key.as_ref().map(ToString::to_string)
+        self.key(&self.settings.plan).as_ref().map(ToString::to_string)
     }
 
     /// The weight files; size and digest are known for the opened ones.
@@ -253,11 +277,11 @@ impl<F: Files> Opened<'_, F> {
         self.weights.weight_files()
     }
 
-    /// The weights, from the cache where they were read before.
-    pub async fn read(self) -> Result<Weights, ReadError> {
-        let Self { files, settings, metadata, weights, headers, key } = self;
-        let tokens = metadata.tokenizer.as_ref().ok().map(|known| Arc::clone(&known.keys));
-        let entry = settings.samples.clone().zip(key);
+    /// The weights by this plan, from the cache where they were read before. What an earlier plan read is not asked
+    /// for again.
+    pub async fn read(&mut self, plan: &PlanSettings) -> Result<Weights, ReadError> {
+        let tokens = self.metadata.tokenizer.as_ref().ok().map(|known| Arc::clone(&known.keys));
+        let entry = self.settings.samples.clone().zip(self.key(plan));
         let mut turn = None;
         if let Some((cache, key)) = entry.clone() {
             turn = Some(cache.turn(&key).await);
@@ -266,13 +290,15 @@ impl<F: Files> Opened<'_, F> {
                 return Ok(Ok(found));
             }
         }
-        let headers = match headers {
+        let headers = match self.headers.take() {
             Some(headers) => headers,
-            None => fetch::headers(files, &weights, &settings.limits).await?,
+            None => fetch::headers(&self.weights, &self.settings.limits).await?,
         };
-        let fetched = match fetch::fetch(files, weights, headers, &metadata, &settings.plan).await {
+        let headers = self.headers.insert(headers);
+        let fetched = fetch::fetch(&mut self.weights, headers, &self.metadata, plan).await;
+        let fetched = match readable(fetched)? {
             Ok(fetched) => fetched,
-            Err(error) => return unreadable(error),
+            Err(error) => return Ok(Err(error)),
         };
         let extracted = off_thread(move || {
             let extracted = extract::extract(fetched, tokens);

@@ -74,7 +74,7 @@ impl Tokenizers {
         let mut bytes = 0;
         let mut contents = Vec::new();
         if stated.is_none() {
-            contents = contents_of(files, &opened).await?;
+            contents = contents_of(&opened).await?;
             bytes = contents.iter().map(|(_, content)| content.len() as u64).sum();
         }
         let identity = match stated {
@@ -89,7 +89,7 @@ impl Tokenizers {
         let tokenizer = entry
             .get_or_try_init(|| async {
                 if contents.is_empty() {
-                    contents = contents_of(files, &opened).await?;
+                    contents = contents_of(&opened).await?;
                     *fetched = contents.iter().map(|(_, content)| content.len() as u64).sum();
                 }
                 let limits = limits.clone();
@@ -112,13 +112,10 @@ impl Tokenizers {
     }
 }
 
-async fn contents_of<F: Files>(
-    files: &F,
-    opened: &[(&str, F::Open)],
-) -> Result<Vec<(String, Bytes)>, ReadError> {
+async fn contents_of(opened: &[(&str, impl OpenFile)]) -> Result<Vec<(String, Bytes)>, ReadError> {
     let mut contents = Vec::with_capacity(opened.len());
     for (name, file) in opened {
-        contents.push(((*name).to_owned(), files.range(file, 0..file.size()).await?));
+        contents.push(((*name).to_owned(), file.range(0..file.size()).await?));
     }
     Ok(contents)
 }

@@ -250,6 +250,47 @@ fn names_revisions_folders_and_cache_snapshots_can_be_mixed() {
 }
 
 #[test]
+fn copies_are_told_by_what_a_database_holds_of_them() {
+    let hub = Hub::serve(&demo_hub(), &[]);
+    let copies = ["compactzoo/stdlib-llama-500k-bf16", "mirrorhub/python-llama"];
+    for (copy, relation) in copies.into_iter().zip(["copy or cast", "identical"]) {
+        // A home of its own each, so that nothing comes from a cache.
+        let [enough, everything] = [&["compare", "--json"][..], &["compare", "--json", "--explain"]]
+            .map(|args| Cli::new(hub.url()).expect(0, &[args, &[BASE, copy]].concat()).json());
+        for answer in [&enough, &everything] {
+            assert_eq!(answer["relation"], relation, "{answer}");
+        }
+        let [less, more] = [enough, everything].map(|answer| answer["bytes_fetched"].as_u64().unwrap());
+        assert!(less > 0 && less < more, "{copy}: {less} of {more} bytes");
+    }
+}
+
+#[test]
+fn what_was_read_is_not_asked_for_again() {
+    let hub = Hub::serve(&demo_hub(), &[]);
+    let client = Client::new(HubSettings::new(hub.url()).unwrap()).unwrap();
+    let settings = LoadSettings { plan: PlanSettings::detailed(), ..LoadSettings::default() };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let at_once = model::load(BASE, &client, &settings).await.unwrap();
+        let mut model = model::Model::open(BASE, &client, &settings).await.unwrap();
+        let first = model.read(&PlanSettings::default()).await.unwrap();
+        let before = hub.counters();
+        let again = model.read(&PlanSettings::default()).await.unwrap();
+        assert_eq!(hub.counters(), before, "all of it is there");
+        let detailed = model.read(&settings.plan).await.unwrap();
+        assert_eq!(hub.counters().requests, before.requests, "no file is opened again");
+        let [first, again, detailed, at_once] =
+            [first, again, detailed, at_once].map(|subject| subject.weights.unwrap());
+        let sent = hub.counters().bytes_sent - before.bytes_sent;
+        assert_eq!(detailed.bytes_fetched - first.bytes_fetched, sent, "stated is what was sent");
+        assert_eq!(first.samples.blocks, again.samples.blocks);
+        assert_eq!(detailed.samples.blocks, at_once.samples.blocks);
+        assert!(first.samples.blocks.len() < detailed.samples.blocks.len());
+    });
+}
+
+#[test]
 fn equal_samples_do_not_make_files_identical() {
     let mut models = Models::new();
     let plain = models.add_tiny("a/one", 1);

@@ -14,7 +14,7 @@ use crate::hub::Hub;
 use crate::pipeline::Progress;
 use crate::stages::compare::{self, Comparison, Effort};
 use crate::stages::full::{self, Whole};
-use crate::stages::model::{self, LoadSettings, Subject};
+use crate::stages::model::{self, LoadError, LoadSettings, Model, Subject};
 use crate::stages::plan::PlanSettings;
 
 pub(in crate::cli) async fn run(args: CompareArgs) -> Result<Done, Failure> {
@@ -22,10 +22,10 @@ pub(in crate::cli) async fn run(args: CompareArgs) -> Result<Done, Failure> {
     let hub = environment::hub(args.hub.hub.as_deref())?;
     let mut settings = environment::load_settings(PlanSettings::detailed());
     settings.metadata_only = args.screen;
-    let (a, b) = tokio::try_join!(load(&args.a, &hub, &settings), load(&args.b, &hub, &settings))?;
-    let bytes = a.bytes_fetched() + b.bytes_fetched();
+    let (mut a, mut b) = tokio::try_join!(open(&args.a, &hub, &settings), open(&args.b, &hub, &settings))?;
     if args.screen {
-        let screening = compare::screening(&a, &b);
+        let (a, b) = read(&mut a, &mut b, &settings.plan).await?;
+        let (screening, bytes) = (compare::screening(&a, &b), a.bytes_fetched() + b.bytes_fetched());
         if args.json {
             printer::json(&ScreenJson {
                 a: &a.name,
@@ -41,12 +41,20 @@ pub(in crate::cli) async fn run(args: CompareArgs) -> Result<Done, Failure> {
     }
     let effort = if args.explain { Effort::Everything } else { Effort::Enough };
     let others = try_join_all(args.with.iter().map(|name| load(name, &hub, &settings))).await?;
-    let bytes = bytes + others.iter().map(Subject::bytes_fetched).sum::<u64>();
-    let found = if others.is_empty() {
-        compare::compare(&a, &b, effort)?
+    let is_enough = effort == Effort::Enough && others.is_empty() && !args.full;
+    let settled = if is_enough { copies(&mut a, &mut b).await? } else { None };
+    let (a, b, found) = if let Some(settled) = settled {
+        settled
     } else {
-        compare::compare_merge(&a, &b, &others, effort)?
+        let (a, b) = read(&mut a, &mut b, &settings.plan).await?;
+        let found = if others.is_empty() {
+            compare::compare(&a, &b, effort)?
+        } else {
+            compare::compare_merge(&a, &b, &others, effort)?
+        };
+        (a, b, found)
     };
+    let bytes = [&a, &b].into_iter().chain(&others).map(Subject::bytes_fetched).sum::<u64>();
     let whole = if args.full { Some(read_whole(&a, &b, &found, &settings).await?) } else { None };
     if args.json {
         printer::json(&json::compare(&a, &b, &found, whole.as_deref(), begun.elapsed().as_secs_f64()))?;
@@ -62,6 +70,15 @@ pub(in crate::cli) async fn run(args: CompareArgs) -> Result<Done, Failure> {
         }
     }
     Ok(Done::All)
+}
+
+/// Copies are told by what a database holds of them, which is a part of what else is read.
+async fn copies(
+    a: &mut Model<'_>,
+    b: &mut Model<'_>,
+) -> Result<Option<(Subject, Subject, Comparison)>, Failure> {
+    let (a, b) = read(a, b, &PlanSettings::default()).await?;
+    Ok(compare::compare_copies(&a, &b)?.map(|found| (a, b, found)))
 }
 
 /// Every tensor whole, with a progress bar.
@@ -80,14 +97,33 @@ async fn read_whole(
     full::full(a, b, &found.evidence.in_place, settings, done).await.map_err(Failure::usage)
 }
 
-/// Reads one of the two; a failure says which.
+/// Opens one model; a failure says which.
+async fn open<'a>(name: &str, hub: &Hub, settings: &'a LoadSettings) -> Result<Model<'a>, Failure> {
+    Model::open(name, hub, settings).await.map_err(|error| about(name, error))
+}
+
+/// Reads both by this plan.
+async fn read(
+    a: &mut Model<'_>,
+    b: &mut Model<'_>,
+    plan: &PlanSettings,
+) -> Result<(Subject, Subject), Failure> {
+    async fn one(model: &mut Model<'_>, plan: &PlanSettings) -> Result<Subject, Failure> {
+        model.read(plan).await.map_err(|error| about(model.name(), error.into()))
+    }
+    tokio::try_join!(one(a, plan), one(b, plan))
+}
+
+/// Opens and reads a suspected parent.
 async fn load(name: &str, hub: &Hub, settings: &LoadSettings) -> Result<Subject, Failure> {
-    model::load(name, hub, settings).await.map_err(|error| {
-        let hint = error.hint();
-        let failure = Failure::from(anyhow::Error::from(error).context(name.to_owned()));
-        match hint {
-            Some(hint) => failure.with_hint(hint),
-            None => failure,
-        }
-    })
+    model::load(name, hub, settings).await.map_err(|error| about(name, error))
+}
+
+fn about(name: &str, error: LoadError) -> Failure {
+    let hint = error.hint();
+    let failure = Failure::from(anyhow::Error::from(error).context(name.to_owned()));
+    match hint {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
+    }
 }
