@@ -5,6 +5,7 @@
 //! those of the checkpoint, and the truth is known. `HUBPRINT_COST_MODELS` may name folders of real checkpoints,
 //! separated by colons.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use hubprint::hub::{Hub, HubSettings, PUBLIC_ENDPOINT};
@@ -99,9 +100,34 @@ fn relative(samples: &Samples, r: f32, seed: u64) -> Samples {
     Samples::new(samples.layers, samples.vocabulary, blocks.collect(), None)
 }
 
+/// The same where not all shards are opened, at the default budget.
+pub(crate) fn shards(work: &Work) -> String {
+    let mut rows = Vec::new();
+    for shape in ["mistral-7b", "llama-13b"] {
+        let folder = work.checkpoint(shape).join(format!("models--{}", model(shape).replace('/', "--")));
+        for most in [PlanSettings::default().max_shards, 1] {
+            let subject = load_with(&folder, PlanSettings { max_shards: most, ..PlanSettings::default() });
+            let weights = subject.weights.as_ref().unwrap();
+            let base = Fingerprint::new(&weights.samples).unwrap();
+            let layers: BTreeSet<u16> = base.cells.iter().map(|cell| cell.layer).collect();
+            let mut row = vec![
+                format!("{shape}, {}", if most == 1 { "one shard" } else { "all" }),
+                weights.files.iter().filter(|file| file.size.is_some()).count().to_string(),
+                bytes(weights.bytes_fetched as f64),
+                format!("{} of {}", layers.len(), base.layers),
+                if weights.files.iter().all(|file| file.size.is_some()) { "yes" } else { "no" }.to_owned(),
+            ];
+            row.extend(EFFECTS.iter().map(|r| power(&base, &weights.samples, *r)));
+            rows.push(row);
+        }
+    }
+    let effects: Vec<String> = EFFECTS.iter().map(|r| format!("r = {r}")).collect();
+    let mut head = vec!["checkpoint", "shards opened", "bytes read", "layers seen", "re-uploads told"];
+    head.extend(effects.iter().map(String::as_str));
+    table(&head, &rows)
+}
+
 fn read(folder: &Path, budget: u64) -> Subject {
-    let settings = HubSettings::new(PUBLIC_ENDPOINT).unwrap();
-    let hub = Hub::new(HubSettings { offline: true, ..settings }).unwrap();
     let defaults = PlanSettings::default();
     let plan = PlanSettings {
         max_bytes: budget,
@@ -110,6 +136,12 @@ fn read(folder: &Path, budget: u64) -> Subject {
         matrix_layers: 1 << 10,
         ..defaults
     };
+    load_with(folder, plan)
+}
+
+fn load_with(folder: &Path, plan: PlanSettings) -> Subject {
+    let settings = HubSettings::new(PUBLIC_ENDPOINT).unwrap();
+    let hub = Hub::new(HubSettings { offline: true, ..settings }).unwrap();
     let settings = LoadSettings { plan, ..LoadSettings::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(load(folder.to_str().unwrap(), &hub, &settings)).unwrap()

@@ -2,7 +2,7 @@
 //! cost: the tables of docs/cost.md, from real requests to the local Hub server.
 //!
 //! `bash benches/cost.sh` installs what it needs and rewrites the tables in the document. `cargo bench --bench cost --
-//! SECTION...` with some of `shapes`, `lines`, `night`, `evidence` makes only those and prints them. Every measured
+//! SECTION...` with some of `shapes`, `lines`, `night`, `small`, `evidence` makes only those and prints them. Every measured
 //! command is a process of its own, so that processor time and peak memory are its own; the server is in this one.
 
 #![allow(
@@ -18,6 +18,7 @@ mod lines;
 mod night;
 mod peers;
 mod shapes;
+mod small;
 
 use std::path::{Path, PathBuf};
 
@@ -26,10 +27,11 @@ use hubprint::store::atomic;
 /// A section of the document and what makes its tables.
 type Section = (&'static str, fn(&Work) -> String);
 
-const SECTIONS: [Section; 4] = [
+const SECTIONS: [Section; 5] = [
     ("shapes", shapes::tables),
     ("lines", lines::tables),
     ("night", night::tables),
+    ("small", small::tables),
     ("evidence", evidence::tables),
 ];
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cost.md");

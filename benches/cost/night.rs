@@ -62,7 +62,9 @@ pub(crate) fn tables(work: &Work) -> String {
             bytes(run.took.peak_memory_bytes as f64),
         ]);
     };
-    let wide = ["cdn_requests = 64", "repos_in_flight = 64"];
+    // As many requests as keep the line full: its bytes in the time of an answer, over those of a range.
+    let wide = ["cdn_requests = 64", "repos_in_flight = 32"];
+    let wider = ["cdn_requests = 192", "repos_in_flight = 64"];
     let line = |latency: u64, mbit: u64| {
         [format!("line.latency_ms={latency}"), format!("line.mbit_per_second={mbit}.0")]
     };
@@ -71,12 +73,12 @@ pub(crate) fn tables(work: &Work) -> String {
     add("7B, no latency", &many(&checkpoint, &model(seven), 400, ["", ""], &[]), 0.0);
     add(
         "7B, 100 ms, 100 Mbit/s, 64 at once",
-        &many(&checkpoint, &model(seven), 60, wide, &line(100, 100)),
+        &many(&checkpoint, &model(seven), 200, wide, &line(100, 100)),
         100.0,
     );
     add(
-        "7B, 100 ms, 400 Mbit/s, 64 at once",
-        &many(&checkpoint, &model(seven), 200, wide, &line(100, 400)),
+        "7B, 100 ms, 400 Mbit/s, 192 at once",
+        &many(&checkpoint, &model(seven), 400, wider, &line(100, 400)),
         400.0,
     );
     add("671B, no latency", &many(&work.checkpoint(large), &model(large), 40, ["", ""], &[]), 0.0);
