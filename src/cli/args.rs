@@ -406,9 +406,18 @@ pub(super) struct PublishArgs {
     /// Publications that stay there
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(super) keep: usize,
-    /// Take the place of another database, or of a later version
+    /// Take the place of another database, of a later version, or of this version with other content
     #[arg(long)]
     pub(super) replace: bool,
+    /// Sign with this key what was signed with another one before
+    #[arg(long)]
+    pub(super) new_key: bool,
+    /// Publish although the index is missing or behind
+    #[arg(long)]
+    pub(super) any_index: bool,
+    /// Make the dataset, if it is not there yet, one that only its owner sees
+    #[arg(long)]
+    pub(super) private: bool,
     /// Do it; without this, say what would be sent
     #[arg(long)]
     pub(super) yes: bool,

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::pipeline::RunReport;
-use crate::retrieval::Built;
+use crate::retrieval::{Built, Verified};
 use crate::signals::Signal;
 use crate::signals::evidence::Tests;
 use crate::signals::named::{Named, Significance};
@@ -17,6 +17,7 @@ use crate::stages::eval::{Evaluation, Merit};
 use crate::stages::full::Whole;
 use crate::stages::model::Subject;
 use crate::stages::publish::Published;
+use crate::stages::pull::Copy;
 use crate::stages::scan::{Answer, Brief, Candidate, FamilyAnswer};
 use crate::store::facts::Facts;
 
@@ -219,6 +220,15 @@ pub(super) struct ScanErrorJson<'a> {
     pub(super) query: &'a str,
     pub(super) error: String,
     pub(super) hint: Option<&'a str>,
+}
+
+/// `db verify --json`.
+#[derive(Debug, Serialize)]
+pub(super) struct VerifiedJson<'a> {
+    #[serde(flatten)]
+    pub(super) verified: &'a Verified,
+    /// The publication of which the database is a copy.
+    pub(super) copy: Option<Copy>,
 }
 
 /// `db info --json`.

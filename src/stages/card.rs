@@ -15,6 +15,8 @@ pub struct About {
     pub title: String,
     /// Licence of the database, as the Hub spells it, e.g. `cc-by-4.0`.
     pub licence: String,
+    /// Where it is published.
+    pub address: String,
     /// Live rows by outcome.
     pub outcomes: std::collections::BTreeMap<Outcome, u64>,
     /// Of the index, and its contents and families.
@@ -59,20 +61,62 @@ pub fn card(manifest: &Manifest, about: &About, lineage: Option<&str>, key: &str
         let _ = writeln!(text, "| distinct models, families | {contents}, {families} |");
         let _ = writeln!(
             text,
-            "| recall of the ten nearest, measured on {} | {:.4} |",
+            "| recall of the ten nearest, over {} models | {:.4} |",
             quality.queries, quality.recall_at_10
         );
         let _ = writeln!(
             text,
-            "| families named for made-up strangers | {} of {} |",
-            quality.false_families, quality.strangers
+            "| false positive rate, over {} strangers | {} |",
+            quality.strangers,
+            rate(quality)
         );
     }
     let _ = writeln!(text, "| signed with the ed25519 key | {key} |\n");
     text += "`models` has a row for every crawl of a repository; of several of one `hub_id` the one with the latest \
-             `crawled_at` counts, of those with the same the last one in the order of the list of shards. `lineage` has a row for every repository in the index.\n\n\
-             ```console\n$ hubprint db pull hf://datasets/ORG/NAME\n$ hubprint scan org/model\n```\n";
+             `crawled_at` counts, of those with the same the last one in the order of the list of shards. `lineage` has a row for every repository in the index.\n\n";
+    if about.index.is_some() {
+        text += "Recall: the share of the ten models of its own family that are nearest to a model by an exact scan of all \
+                 vectors that the search finds, on average over models chosen at random. False positive rate: the share \
+                 of strangers, models whose values were moved and turned at random, that a family is named for; at most: \
+                 the upper end of its one-sided 95 % interval (Clopper and Pearson; for none of n it is about 3/n).\n\n";
+    }
+    let _ =
+        writeln!(text, "```console\n$ hubprint db pull {}\n$ hubprint scan org/model\n```", about.address);
     text
+}
+
+/// The false positive rate and how high it may be.
+fn rate(quality: &Quality) -> String {
+    let (false_families, strangers) = (quality.false_families as u64, quality.strangers as u64);
+    if strangers == 0 {
+        return "not measured".into();
+    }
+    let share = |rate: f64| format!("{:.2} %", 100.0 * rate);
+    let found = share(false_families as f64 / strangers as f64);
+    format!("{false_families} ({found}), at most {}", share(upper_bound(false_families, strangers)))
+}
+
+/// The largest rate at which so few of so many, or fewer, are seen with a probability of 5 %.
+fn upper_bound(seen: u64, of: u64) -> f64 {
+    if seen >= of {
+        return 1.0;
+    }
+    // Probability of at most `seen`, summed over the terms, each from the one before.
+    let probability = |rate: f64| {
+        let mut term = of as f64 * (-rate).ln_1p();
+        let mut sum = term.exp();
+        for i in 0..seen {
+            term += ((of - i) as f64 / (i + 1) as f64).ln() + rate.ln() - (-rate).ln_1p();
+            sum += term.exp();
+        }
+        sum
+    };
+    let (mut low, mut high) = (seen as f64 / of as f64, 1.0);
+    for _ in 0..60 {
+        let middle = f64::midpoint(low, high);
+        if probability(middle) > 0.05 { low = middle } else { high = middle }
+    }
+    high
 }
 
 fn config<'a>(text: &mut String, name: &str, files: impl Iterator<Item = &'a str>, default: bool) {
@@ -128,4 +172,27 @@ fn size(rows: u64) -> &'static str {
 /// A YAML string: JSON's are.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_of_nothing_is_not_nothing() {
+        // 1 - .05^(1/n), which the rule of three gives as 3/n.
+        assert!((upper_bound(0, 1000) - 0.002_991).abs() < 1e-6);
+        // The tables of Clopper and Pearson.
+        for (seen, of, bound) in [(1, 10, 0.3942), (5, 100, 0.1023), (10, 10, 1.0), (0, 1, 0.95)] {
+            assert!(
+                (upper_bound(seen, of) - bound).abs() < 1e-4,
+                "{seen} of {of}: {}",
+                upper_bound(seen, of)
+            );
+        }
+        let quality =
+            |false_families, strangers| Quality { queries: 1, recall_at_10: 1.0, strangers, false_families };
+        assert_eq!(rate(&quality(0, 1000)), "0 (0.00 %), at most 0.30 %");
+        assert_eq!(rate(&quality(0, 0)), "not measured");
+    }
 }

@@ -1,22 +1,24 @@
 //! publish: a snapshot onto a shelf, signed.
 //!
-//! All files are named by their content, so what lies there already is not sent again, and a publication that was cut
-//! short is gone on with by the next. The signed list comes last: until then the shelf offers what it did before.
+//! All files are named by their content, so what lies there already is not sent again, once it was read and is what it
+//! should be; a publication that was cut short is gone on with by the next. The signed list comes last: until then the
+//! shelf offers what it did before. Whatever is not ours is left alone, and a place that is not ours is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use chrono::Utc;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::card::{self, About};
-use super::shelf::{Address, ShelfError};
+use super::shelf::{Address, ShelfError, is_leftover};
 use crate::retrieval::{Index, LINEAGE};
 use crate::store::files::{CONTENT_FOLDERS, manifest_name};
+use crate::store::lock::Lock;
 use crate::store::publication::{self, CARD, Key, PUBLICATION_VERSION, PublicKey, Publication};
-use crate::store::{Database, FileEntry, Files, StoreError, atomic};
+use crate::store::{Database, FileEntry, Files, StoreError, Task, atomic};
 
 /// How to publish.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,8 +34,15 @@ pub struct PublishSettings {
     pub licence: String,
     /// Publications that stay on the shelf.
     pub keep: usize,
-    /// Whether another database, or an older version, may take the place of what is there.
+    /// Whether another database, an older version, or another content of the same version may take the place of what
+    /// is there.
     pub replace: bool,
+    /// Whether a shelf that is signed with another key may be signed with this one.
+    pub new_key: bool,
+    /// Whether a database is published whose index is missing or behind.
+    pub any_index: bool,
+    /// Whether a dataset that is made is one that only its owner sees.
+    pub private: bool,
 }
 
 impl Default for PublishSettings {
@@ -45,6 +54,9 @@ impl Default for PublishSettings {
             licence: "cc-by-4.0".into(),
             keep: 2,
             replace: false,
+            new_key: false,
+            any_index: false,
+            private: false,
         }
     }
 }
@@ -88,10 +100,19 @@ pub struct Prepared {
 /// Makes card, list and signature of a database's snapshot.
 pub fn prepare(db: &Database, key: &Key, settings: &PublishSettings) -> Result<Prepared, ShelfError> {
     let manifest = db.manifest();
+    let lack = match (&manifest.index, manifest.shards_not_indexed()) {
+        (None, _) => Some("no index".to_owned()),
+        (Some(_), 0) => None,
+        (Some(_), behind) => Some(format!("{behind} shards that its index does not cover")),
+    };
+    if let Some(what) = lack.filter(|_| !settings.any_index) {
+        return Err(ShelfError::NotIndexed { place: db.location().to_string(), what });
+    }
     let index = manifest.index.as_ref().map(|_| Index::open(db)).transpose()?;
     let about = About {
         title: settings.title.clone(),
         licence: settings.licence.clone(),
+        address: settings.to.clone(),
         outcomes: db.live()?.outcomes(),
         index: index.map(|index| (index.quality(), index.contents(), index.families())),
     };
@@ -130,12 +151,18 @@ pub fn prepare(db: &Database, key: &Key, settings: &PublishSettings) -> Result<P
 /// What a shelf has, as far as publishing must know.
 #[derive(Clone, Debug, Default)]
 pub struct There {
-    /// Length by name, as far as it is told; all content files, manifests and publications.
-    pub names: BTreeMap<String, Option<u64>>,
-    /// The publications that can be read, the latest last.
+    /// The names of all content files, manifests and publications.
+    pub names: BTreeSet<String>,
+    /// Those of the files to be published that are there, and are what they should be.
+    pub same: BTreeSet<String>,
+    /// All publications, the latest last.
     pub publications: Vec<Publication>,
+    /// The public key of the latest one.
+    pub key: Option<Vec<u8>>,
     /// Whether it says that it is a shelf.
     pub has_marker: bool,
+    /// Some file that a place which is no shelf yet should not have.
+    pub foreign: Option<String>,
     /// Whether the files of the publication itself, of the version that is to be published, are all there and signed
     /// with the same key.
     pub is_signed: bool,
@@ -147,16 +174,33 @@ pub struct There {
 type Reader<'a> = dyn FnMut(&str) -> Result<Option<Vec<u8>>, ShelfError> + 'a;
 
 impl There {
+    /// Fails where a place is no shelf, and would not become one without somebody else's files.
+    fn is_ours_or_empty(&self, address: &Address) -> Result<(), ShelfError> {
+        match &self.foreign {
+            Some(file) if !self.has_marker => Err(ShelfError::Foreign {
+                place: address.to_string(),
+                expected: "publications",
+                file: file.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes in the small files of a version, by the endings of their names.
     pub fn look_at(&mut self, prepared: &Prepared, read: &mut Reader<'_>) -> Result<(), ShelfError> {
-        let names: Vec<u64> = self.names.keys().filter_map(|name| publication::version_of(name)).collect();
-        for version in names {
-            // What we once put there; whoever pulls checks signatures.
-            let text = read(&publication::name(version))?;
-            self.publications.extend(text.and_then(|text| serde_json::from_slice::<Publication>(&text).ok()));
+        let versions: Vec<u64> = self.names.iter().filter_map(|name| publication::version_of(name)).collect();
+        for version in versions {
+            // What we once put there; whoever pulls checks signatures. One that cannot be read is not written over:
+            // it may be a newer hubprint's.
+            if let Some(text) = read(&publication::name(version))? {
+                self.publications.push(Publication::parse(&text, version)?);
+            }
         }
         self.publications.sort_by_key(|p| p.version);
-        self.has_marker = read(publication::MARKER)?.is_some();
+        self.key = match self.publications.last() {
+            Some(last) => read(&publication::key_name(last.version))?,
+            None => None,
+        };
         self.has_card = read(CARD)?.is_some();
         let version = prepared.publication.version;
         let mut text = |name: String| read(&name);
@@ -201,10 +245,7 @@ pub fn plan(
     settings: &PublishSettings,
 ) -> Result<Plan, ShelfError> {
     let ours = &prepared.publication;
-    // Of somebody else nothing is to be removed.
-    if !there.has_marker && there.publications.is_empty() && !there.names.is_empty() {
-        return Err(ShelfError::NotAShelf { place: address.to_string() });
-    }
+    there.is_ours_or_empty(address)?;
     let last = there.publications.last();
     let same_database = last.is_none_or(|last| last.database == ours.database);
     if !same_database && !settings.replace {
@@ -222,35 +263,49 @@ pub fn plan(
         let (offered, here) = (ours.version, last.version);
         return Err(ShelfError::Rollback { place: "this database".into(), offered, here });
     }
-    let send: Vec<FileEntry> = ours
-        .files
-        .iter()
-        .filter(|entry| match there.names.get(&entry.file) {
-            Some(Some(bytes)) => *bytes != entry.bytes,
-            Some(None) => false,
-            None => true,
-        })
-        .cloned()
-        .collect();
+    let equal = |p: &Publication| (&p.files, &p.manifest) == (&ours.files, &ours.manifest);
+    let other = there.publications.iter().find(|p| p.version == ours.version && !equal(p));
+    if other.is_some() && !settings.replace {
+        return Err(ShelfError::SameVersion {
+            place: "this database".into(),
+            version: ours.version,
+            other: address.to_string(),
+        });
+    }
+    if let Some(last) = last
+        && !settings.new_key
+    {
+        let pem = there.key.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+        let key = PublicKey::from_pem(&pem, &publication::key_name(last.version))?;
+        if key != prepared.key {
+            let (there, ours) = (key.fingerprint(), prepared.key.fingerprint());
+            return Err(ShelfError::OtherKey { place: address.to_string(), there, ours });
+        }
+    }
+    let is_missing = |entry: &&FileEntry| !there.same.contains(&entry.file);
+    let send: Vec<FileEntry> = ours.files.iter().filter(is_missing).cloned().collect();
     // Of those before, the latest stay; all others go with what only they name.
     let before =
         there.publications.iter().filter(|p| p.version < ours.version && p.database == ours.database);
     let kept: Vec<&Publication> = before.rev().take(settings.keep.max(1) - 1).collect();
     let mut needed: BTreeSet<&str> = ours.all_files().map(|e| e.file.as_str()).collect();
     needed.extend(kept.iter().flat_map(|p| p.all_files()).map(|e| e.file.as_str()));
-    let own: BTreeSet<String> = kept
-        .iter()
-        .map(|p| p.version)
-        .chain([ours.version])
-        .flat_map(|v| [publication::name(v), publication::signature_name(v), publication::key_name(v)])
-        .collect();
-    let remove = there
-        .names
-        .keys()
-        .filter(|name| !needed.contains(name.as_str()) && !own.contains(*name))
-        .cloned()
-        .collect();
+    let own: BTreeSet<String> =
+        kept.iter().map(|p| p.version).chain([ours.version]).flat_map(publication::names).collect();
+    let is_old = |name: &&String| !needed.contains(name.as_str()) && !own.contains(*name) && is_written(name);
+    let remove = there.names.iter().filter(is_old).cloned().collect();
     Ok(Plan { send, remove, before: last.map(|last| last.version) })
+}
+
+/// Whether a file has a name that publishing gives; what else lies in its folders is somebody's.
+fn is_written(name: &str) -> bool {
+    let Some((folder, file)) = name.split_once('/') else { return false };
+    let stem = file.split('.').next().unwrap_or_default();
+    if CONTENT_FOLDERS.contains(&folder) {
+        stem.len() == 32 && stem.bytes().all(|byte| byte.is_ascii_hexdigit())
+    } else {
+        stem.len() == 12 && stem.bytes().all(|byte| byte.is_ascii_digit())
+    }
 }
 
 /// Folders whose files publishing looks after.
@@ -269,18 +324,24 @@ pub fn publish_files(
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Published, ShelfError> {
     let address = Address::Files(to.location().clone());
-    let mut there = There::default();
+    let mut there = There {
+        has_marker: to.get(publication::MARKER)?.as_deref() == Some(publication::MARKER_TEXT),
+        foreign: to.stranger(is_leftover)?,
+        ..There::default()
+    };
+    // Before anything is written, be it a lock.
+    there.is_ours_or_empty(&address)?;
+    let lock = if execute { Some(Lock::acquire(to, Task::Maintenance)?) } else { None };
+    let mut lengths = BTreeMap::new();
     for folder in folders() {
-        there.names.extend(to.list(folder)?.into_iter().map(|p| (p.file, Some(p.bytes))));
+        lengths.extend(to.list(folder)?.into_iter().map(|present| (present.file, present.bytes)));
     }
+    there.same = same(to, &prepared.publication.files, &lengths)?;
+    there.names = lengths.into_keys().collect();
     there.look_at(prepared, &mut |name| Ok(to.get(name)?))?;
     let plan = plan(&address, prepared, &there, settings)?;
-    if execute {
-        if to.bucket().is_none() {
-            for folder in folders() {
-                atomic::clean(&to.folder().join(folder), Duration::ZERO)?;
-            }
-        }
+    if let Some(lock) = lock {
+        db.files().verify(plan.send.iter(), &|_, _| {})?;
         if !there.has_marker {
             to.put(publication::MARKER, publication::MARKER_TEXT)?;
         }
@@ -291,6 +352,7 @@ pub fn publish_files(
             done += entry.bytes;
             progress(done, all);
         }
+        lock.check()?;
         if !there.is_signed {
             for (name, text) in &prepared.own {
                 to.put(name, text)?;
@@ -302,6 +364,21 @@ pub fn publish_files(
         }
     }
     Ok(published(prepared, &plan, execute))
+}
+
+/// Those of the files that are there and are what is stated of them: all of it is read.
+fn same(
+    to: &Files,
+    files: &[FileEntry],
+    lengths: &BTreeMap<String, u64>,
+) -> Result<BTreeSet<String>, StoreError> {
+    let there = files.par_iter().filter(|entry| lengths.get(&entry.file) == Some(&entry.bytes));
+    let same = there.map(|entry| match to.verify_one(entry) {
+        Ok(()) => Ok(Some(entry.file.clone())),
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        Err(other) => Err(other),
+    });
+    Ok(same.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
 /// What a plan amounts to.
@@ -320,17 +397,25 @@ pub fn published(prepared: &Prepared, plan: &Plan, done: bool) -> Published {
     }
 }
 
-/// Writes a new key into a file that only its owner can read, and the public one beside it, `FILE.pub`.
-pub fn write_key(path: &std::path::Path) -> Result<String, ShelfError> {
+/// Writes a new key into a file that only its owner can read, and the public one beside it, `FILE.pub`. What is there
+/// already stays.
+pub fn write_key(path: &Path) -> Result<String, ShelfError> {
     use std::os::unix::fs::OpenOptionsExt;
 
     let key = Key::generate();
-    let io = StoreError::io;
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io(path))?;
-    file.write_all(key.to_pem()?.as_bytes()).and_then(|()| file.sync_all()).map_err(io(path))?;
     let mut public = path.as_os_str().to_owned();
     public.push(".pub");
-    atomic::write(public.as_ref(), key.public().to_pem()?.as_bytes())?;
+    let public = Path::new(&public);
+    if !atomic::create(public, key.public().to_pem()?.as_bytes())? {
+        return Err(StoreError::io(public)(std::io::ErrorKind::AlreadyExists.into()).into());
+    }
+    let pem = key.to_pem()?;
+    let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = written.and_then(|mut file| file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()));
+    if let Err(error) = written {
+        // The key that it belongs to is nowhere.
+        let _ = std::fs::remove_file(public);
+        return Err(StoreError::io(path)(error).into());
+    }
     Ok(key.public().fingerprint())
 }

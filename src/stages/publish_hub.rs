@@ -4,8 +4,10 @@
 //! in the last commit, together with what is removed. What goes over the wire, and how, is the crate's: large files by
 //! Xet, which sends no block that the Hub has.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use hf_hub::HFClient;
 use hf_hub::repository::CommitOperation;
 
@@ -13,13 +15,18 @@ use super::publish::{Plan, Prepared, PublishSettings, Published, There, folders,
 use super::shelf::{Address, Shelf, ShelfError, blocking};
 use crate::formats::text::without_queries;
 use crate::hub::{Hub, HubErrorKind, RepoId};
+use crate::store::atomic::sha256;
 use crate::store::publication::{self, CARD, MOST_BYTES};
 use crate::store::{Database, FileEntry};
 
 /// Files in a commit; the Hub asks for less than a hundred.
 const FILES_A_COMMIT: usize = 50;
 /// Bytes in a commit, so that an interruption costs little.
-const BYTES_A_COMMIT: u64 = 1 << 30;
+const BYTES_A_COMMIT: u64 = 512 << 20;
+/// Files whose digest is asked for at once.
+const AT_ONCE: usize = 8;
+/// What the Hub itself puts into a new dataset.
+const HUBS_OWN: &str = ".gitattributes";
 
 /// Publishes onto a dataset; makes it if it is not there. Without `execute` nothing is written. `progress` gets (bytes
 /// done, bytes in all).
@@ -50,7 +57,7 @@ pub async fn publish_dataset(
     if head.is_none() {
         let name = format!("{owner}/{}", id.name());
         let made = client.create_repository().repo_id(&name).repo_type(hf_hub::RepoTypeDataset);
-        made.exist_ok(true).send().await.map_err(failed)?;
+        made.private(settings.private).exist_ok(true).send().await.map_err(failed)?;
     }
     let dataset = client.dataset(owner, id.name());
     // Each commit is made on the one before: of two that publish at once, one fails.
@@ -59,6 +66,7 @@ pub async fn publish_dataset(
         let commit = dataset.create_commit().operations(operations).commit_message(message);
         commit.maybe_parent_commit(parent).send().await.map(|made| made.commit_oid).map_err(failed)
     };
+    check_files(db, &plan.send).await?;
     let all: u64 = plan.send.iter().map(|entry| entry.bytes).sum();
     let mut done = 0;
     // With the first commit that there is, whichever that is.
@@ -110,18 +118,55 @@ async fn there(
         shelf => shelf?,
     };
     let is_ours = |name: &&str| folders().any(|folder| name.split('/').next() == Some(folder));
-    let names = shelf.names().filter(is_ours).map(|name| (name.to_owned(), None)).collect();
-    let mut there = There { names, ..There::default() };
+    let names: BTreeSet<String> = shelf.names().filter(is_ours).map(str::to_owned).collect();
+    let marker = shelf.read(publication::MARKER, MOST_BYTES).await?;
+    let mut there = There {
+        has_marker: marker.as_deref() == Some(publication::MARKER_TEXT),
+        foreign: shelf.names().find(|name| *name != HUBS_OWN).map(str::to_owned),
+        same: same(&shelf, &prepared.publication.files, &names, hub).await?,
+        names,
+        ..There::default()
+    };
     // Small files, read beforehand: what looks at them does not wait.
     let mut small = std::collections::BTreeMap::new();
     for name in shelf.names().filter(|name| {
-        name.starts_with(publication::FOLDER)
-            || [CARD, publication::MARKER, &prepared.publication.manifest.file].contains(name)
+        name.starts_with(publication::FOLDER) || [CARD, &prepared.publication.manifest.file].contains(name)
     }) {
         small.insert(name.to_owned(), shelf.read(name, MOST_BYTES).await?);
     }
     there.look_at(prepared, &mut |name| Ok(small.get(name).cloned().flatten()))?;
-    Ok((there, shelf.commit().map(str::to_owned)))
+    Ok((there, shelf.dataset().map(|(_, commit)| commit.to_owned())))
+}
+
+/// Those of the files that are there with the stated content, by the digests that the Hub states of large files. Of
+/// what it keeps in git it states none, and that is small: it is read.
+async fn same(
+    shelf: &Shelf,
+    files: &[FileEntry],
+    names: &BTreeSet<String>,
+    hub: &Hub,
+) -> Result<BTreeSet<String>, ShelfError> {
+    let Some((id, commit)) = shelf.dataset() else { return Ok(BTreeSet::new()) };
+    let there = files.iter().filter(|entry| names.contains(&entry.file));
+    let looked = stream::iter(there.map(|entry| async move {
+        let file = hub.open(id, commit, &entry.file).await?;
+        let is_same = file.size() == entry.bytes
+            && match file.sha256() {
+                Some(sha256) => sha256 == entry.sha256,
+                None => {
+                    shelf.read(&entry.file, entry.bytes).await?.is_some_and(|t| sha256(&t) == entry.sha256)
+                }
+            };
+        Ok::<_, ShelfError>(is_same.then(|| entry.file.clone()))
+    }));
+    let same: Vec<_> = looked.buffer_unordered(AT_ONCE).try_collect().await?;
+    Ok(same.into_iter().flatten().collect())
+}
+
+/// Checks files of the database before any of them is sent.
+async fn check_files(db: &Database, entries: &[FileEntry]) -> Result<(), ShelfError> {
+    let (files, entries) = (db.files().clone(), entries.to_vec());
+    Ok(blocking(move || files.verify(entries.iter(), &|_, _| {})).await?)
 }
 
 /// Whether there may be no such dataset yet. Without a right to see it, making it fails with a better message.
@@ -169,7 +214,7 @@ mod tests {
         let entry = |bytes| FileEntry { file: "x".into(), bytes, sha256: String::new() };
         let sizes = |files: &[FileEntry]| parts(files).iter().map(|p| p.len()).collect::<Vec<_>>();
         assert_eq!(sizes(&vec![entry(1); 120]), [50, 50, 20]);
-        assert_eq!(sizes(&vec![entry(400 << 20); 5]), [2, 2, 1]);
+        assert_eq!(sizes(&vec![entry(200 << 20); 5]), [2, 2, 1]);
         assert_eq!(sizes(&vec![entry(3 << 30); 2]), [1, 1]);
         assert!(sizes(&[]).is_empty());
     }

@@ -1,15 +1,18 @@
 //! pull: a publication as a database on this machine.
 //!
 //! Files appear under names that nothing refers to yet, each checked against the signed list. The manifest comes last:
-//! until then the database is what it was. A pull that is cut short is gone on with by the next.
+//! until then the database is what it was. A pull that is cut short is gone on with by the next. List, signature and
+//! key stay beside the copy, so that it can be checked again, here and without the shelf.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::shelf::{Shelf, ShelfError, blocking};
+use super::shelf::{Shelf, ShelfError, blocking, is_leftover};
 use crate::store::files::manifest_name;
 use crate::store::lock::Lock;
 use crate::store::maintenance::{self, Keep};
@@ -27,6 +30,8 @@ const SMALL: u64 = 4096;
 const MOST_CARD: u64 = 1 << 20;
 /// Snapshots that stay readable in the folder.
 const SNAPSHOTS: usize = 2;
+/// For how long a snapshot stays readable after the next one came: a scan of a whole database may take hours.
+const READERS: Duration = Duration::from_hours(24);
 
 /// What may be accepted.
 #[derive(Clone, Debug, Default)]
@@ -87,10 +92,13 @@ pub async fn pull(
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Pulled, ShelfError> {
     let files = Files::open(Location::from(folder))?;
+    // Before anything is written, be it a lock.
+    is_ours_or_empty(&files)?;
     std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
     let _lock = Lock::acquire(&files, Task::Maintenance)?;
     let state = read_state(&files)?;
-    let latest = files.generations()?.pop().map(|g| files.manifest(g)).transpose()?.flatten();
+    let latest_version = files.generations()?.pop();
+    let latest = latest_version.map(|g| files.manifest(g)).transpose()?.flatten();
     let latest_sha256 = latest.as_deref().map(atomic::sha256);
     is_a_copy(&files, latest_sha256.as_deref(), state.as_ref(), settings)?;
 
@@ -103,8 +111,11 @@ pub async fn pull(
             there,
         });
     };
-    let (publication, key, key_is_new) = trusted(shelf, version, state.as_ref(), settings).await?;
-    admissible(shelf, folder, &publication, state.as_ref(), settings)?;
+    let Trusted { publication, key, key_is_new, own } =
+        trusted(shelf, version, state.as_ref(), settings).await?;
+    // Of a pull that never came to its end there is nothing to be held against.
+    let before = state.as_ref().filter(|_| latest.is_some());
+    admissible(shelf, folder, &publication, before, settings)?;
     check_names(&publication)?;
 
     let text = small(shelf, &publication.manifest, MOST_BYTES).await?;
@@ -112,11 +123,20 @@ pub async fn pull(
     let card = small(shelf, &publication.card, MOST_CARD).await?;
     check_card(shelf, &publication, &card, &key, &there, settings).await?;
 
-    // A manifest of another version names nothing that could be of use.
-    let listed = latest.and_then(|text| Manifest::parse(&text, &files, "manifest").ok());
-    let here: BTreeMap<String, FileEntry> =
-        listed.iter().flat_map(Manifest::files).map(|entry| (entry.file.clone(), entry.clone())).collect();
-    let missing = missing(&files, &publication, &here).await?;
+    let pulled = State {
+        from: shelf.place().to_owned(),
+        database: publication.database.clone(),
+        version,
+        key: key.to_pem()?,
+        manifest: publication.manifest.sha256.clone(),
+        before: latest_sha256,
+    };
+    let pulled = serde_json::to_vec_pretty(&pulled).map_err(StoreError::damaged(folder))?;
+    if state.is_none() {
+        // From here on the folder is known as ours.
+        files.put(STATE, &pulled)?;
+    }
+    let missing = missing(&files, &publication).await?;
     let all = publication.files.iter().map(|entry| entry.bytes).sum();
     let bytes_fetched: u64 = missing.iter().map(|entry| entry.bytes).sum();
     let done = std::sync::atomic::AtomicU64::new(all - bytes_fetched);
@@ -129,33 +149,28 @@ pub async fn pull(
         })
         .await?;
 
+    files.put(&publication.card.file, &card)?;
+    for (name, text) in &own {
+        files.put(name, text)?;
+    }
     files.put(CARD, &card)?;
-    let pulled = State {
-        from: shelf.place().to_owned(),
-        database: publication.database.clone(),
-        version,
-        key: key.to_pem()?,
-        manifest: publication.manifest.sha256.clone(),
-        before: latest_sha256,
-    };
     // Before the manifest: a pull that dies between the two is then one that is not finished, of a database that is ours.
-    let text_of_state = serde_json::to_vec_pretty(&pulled).map_err(StoreError::damaged(folder))?;
-    files.put(STATE, &text_of_state)?;
-    // The commit. A manifest of the same number and another text is of another database.
-    files.put(&manifest_name(version), &text)?;
+    files.put(STATE, &pulled)?;
+    // The commit. A manifest of the same number and another text is of another database. One that is there stays as it
+    // is, with the time at which it came.
+    if files.manifest(version)?.as_deref() != Some(&text) {
+        files.put(&manifest_name(version), &text)?;
+    }
     let other = state.as_ref().is_some_and(|state| state.database != publication.database);
     let stale = files.generations()?.into_iter().filter(|g| *g > version || (other && *g != version));
     for generation in stale {
         files.remove(&manifest_name(generation))?;
     }
-    maintenance::vacuum(
-        &Database::open(folder)?,
-        Keep { latest: SNAPSHOTS, younger: std::time::Duration::ZERO },
-        false,
-    )?;
+    maintenance::vacuum(&Database::open(folder)?, Keep { latest: SNAPSHOTS, younger: READERS }, false)?;
+    forget_lists(&files)?;
     Ok(Pulled {
         version,
-        before: state.map(|state| state.version),
+        before: latest_version,
         published_at: publication.published_at,
         key: key.fingerprint(),
         key_is_new,
@@ -172,6 +187,88 @@ fn read_state(files: &Files) -> Result<Option<State>, StoreError> {
         .get(STATE)?
         .map(|text| serde_json::from_slice(&text).map_err(StoreError::damaged(&path)))
         .transpose()
+}
+
+/// Whether a folder is a copy, or free to become one.
+fn is_ours_or_empty(files: &Files) -> Result<(), ShelfError> {
+    if read_state(files)?.is_some() {
+        return Ok(());
+    }
+    let folder = files.folder().display().to_string();
+    if !files.generations()?.is_empty() {
+        return Err(ShelfError::NotACopy { folder });
+    }
+    match files.stranger(is_leftover)? {
+        None => Ok(()),
+        Some(file) => Err(ShelfError::Foreign { place: folder, expected: "a copy of a publication", file }),
+    }
+}
+
+/// Removes the lists of snapshots that are not here any more.
+fn forget_lists(files: &Files) -> Result<(), StoreError> {
+    let here: BTreeSet<u64> = files.generations()?.into_iter().collect();
+    let lists = files.list(publication::FOLDER)?;
+    for version in lists.iter().filter_map(|p| publication::version_of(&p.file)) {
+        if !here.contains(&version) {
+            files.remove(&publication::card_name(version))?;
+            // The list itself last: as long as it is there, the others are looked for.
+            for name in publication::names(version).iter().rev() {
+                files.remove(name)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a copy was checked against.
+#[derive(Clone, Debug, Serialize)]
+pub struct Copy {
+    /// The publication.
+    pub version: u64,
+    /// Fingerprint of the key that signed it.
+    pub key: String,
+    /// The publication that a pull began to bring, and did not finish.
+    pub unfinished: Option<u64>,
+}
+
+/// Holds the latest snapshot of a copy against the signed list that came with it, and the key that was trusted; the
+/// files that the list names are those of the manifest, whose checksums are another matter. `None` where the database
+/// was not pulled.
+pub fn verify_copy(files: &Files) -> Result<Option<Copy>, ShelfError> {
+    if files.bucket().is_some() {
+        return Ok(None);
+    }
+    let Some(state) = read_state(files)? else { return Ok(None) };
+    let key = PublicKey::from_pem(&state.key, STATE)?;
+    let missing = |file: &str| ShelfError::Tampered { file: file.to_owned(), what: "it is not there".into() };
+    let read = |file: &str, most| files.get_bounded(file, most)?.ok_or_else(|| missing(file));
+    let checked = |entry: &FileEntry, most| same(entry, read(&entry.file, most)?);
+    let version = files.generations()?.pop().ok_or_else(|| missing(&manifest_name(state.version)))?;
+    let verified = |version: u64| -> Result<Publication, ShelfError> {
+        let list = read(&publication::name(version), MOST_BYTES)?;
+        let signature = read(&publication::signature_name(version), SMALL)?;
+        Ok(Publication::verified(&list, &signature, &key, version)?)
+    };
+    let unfinished = (version != state.version).then_some(state.version);
+    let manifest = atomic::sha256(&read(&manifest_name(version), MOST_BYTES)?);
+    if unfinished.is_some() && state.before != Some(manifest) {
+        return Err(ShelfError::NotACopy { folder: files.folder().display().to_string() });
+    }
+    let publication = verified(version)?;
+    check_names(&publication)?;
+    let name = publication::key_name(version);
+    if read(&name, SMALL)? != key.to_pem()?.into_bytes() {
+        return Err(ShelfError::Tampered { file: name, what: "it is not the key that is trusted".into() });
+    }
+    check_manifest(files, &publication, &checked(&publication.manifest, MOST_BYTES)?)?;
+    checked(&publication.card, MOST_CARD)?;
+    // Of a pull that died before its last step it is the next one's already.
+    let card = atomic::sha256(&read(CARD, MOST_CARD)?);
+    if publication.card.sha256 != card && verified(state.version)?.card.sha256 != card {
+        let what = "it is not the card of the publication".to_owned();
+        return Err(ShelfError::Tampered { file: CARD.into(), what });
+    }
+    Ok(Some(Copy { version, key: key.fingerprint(), unfinished }))
 }
 
 /// Whether a folder holds nothing but what was pulled: commits of its own would be lost.
@@ -225,13 +322,22 @@ async fn check_card(
     Err(ShelfError::Tampered { file: CARD.into(), what })
 }
 
-/// The publication, its signature checked with a key that is trusted, and whether it is trusted for the first time.
+/// A publication whose signature was checked with a key that is trusted.
+struct Trusted {
+    publication: Publication,
+    key: PublicKey,
+    /// Whether the key is trusted for the first time, because it came along.
+    key_is_new: bool,
+    /// Key, signature and list as they were read, in the order in which they are written.
+    own: [(String, Vec<u8>); 3],
+}
+
 async fn trusted(
     shelf: &Shelf,
     version: u64,
     state: Option<&State>,
     settings: &PullSettings,
-) -> Result<(Publication, PublicKey, bool), ShelfError> {
+) -> Result<Trusted, ShelfError> {
     let missing = |file: String| ShelfError::Tampered { file, what: "it is not there".into() };
     let read = async |name: String, most| shelf.read(&name, most).await?.ok_or_else(|| missing(name));
     let text = read(publication::name(version), MOST_BYTES).await?;
@@ -263,7 +369,13 @@ async fn trusted(
         return Err(foreign(&key, &offered));
     }
     let key_is_new = settings.key.is_none() && pinned.as_ref() != Some(&key);
-    Ok((Publication::verified(&text, &signature, &key, version)?, key, key_is_new))
+    let publication = Publication::verified(&text, &signature, &key, version)?;
+    let own = [
+        (name, key.to_pem()?.into_bytes()),
+        (publication::signature_name(version), signature),
+        (publication::name(version), text),
+    ];
+    Ok(Trusted { publication, key, key_is_new, own })
 }
 
 /// Whether the publication may take the place of what is here.
@@ -291,6 +403,16 @@ fn admissible(
         let (offered, here) = (publication.version, state.version);
         return Err(ShelfError::Rollback { place: shelf.place().to_owned(), offered, here });
     }
+    if publication.version == state.version
+        && publication.manifest.sha256 != state.manifest
+        && !settings.replace
+    {
+        return Err(ShelfError::SameVersion {
+            place: shelf.place().to_owned(),
+            version: publication.version,
+            other: folder.display().to_string(),
+        });
+    }
     Ok(())
 }
 
@@ -312,24 +434,16 @@ fn check_names(publication: &Publication) -> Result<(), ShelfError> {
     Ok(())
 }
 
-/// The files that are not here yet. What the manifest here names was checked when it came.
-async fn missing(
-    files: &Files,
-    publication: &Publication,
-    here: &BTreeMap<String, FileEntry>,
-) -> Result<Vec<FileEntry>, ShelfError> {
-    let (files, entries, here) = (files.clone(), publication.files.clone(), here.clone());
+/// The files that are not here yet, or not as they are published: every one is read.
+async fn missing(files: &Files, publication: &Publication) -> Result<Vec<FileEntry>, ShelfError> {
+    let (files, entries) = (files.clone(), publication.files.clone());
     let missing = blocking(move || {
-        let mut missing: BTreeMap<String, FileEntry> = BTreeMap::new();
-        for entry in entries {
+        let missing = entries.into_par_iter().filter(|entry| {
             let path = files.folder().join(&entry.file);
-            let same_length = entry.verify_length(&path).is_ok();
-            let known = here.get(&entry.file) == Some(&entry);
-            if !same_length || (!known && entry.verify(&path).is_err()) {
-                missing.insert(entry.file.clone(), entry);
-            }
-        }
-        Ok(missing)
+            entry.verify_length(&path).is_err() || entry.verify(&path).is_err()
+        });
+        let by_name = missing.map(|entry| (entry.file.clone(), entry));
+        Ok(by_name.collect::<BTreeMap<String, FileEntry>>())
     });
     Ok(missing.await?.into_values().collect())
 }
@@ -343,6 +457,9 @@ async fn fetch(shelf: &Shelf, files: &Files, entry: &FileEntry) -> Result<u64, S
     shelf.fetch(entry, file).await.map_err(|error| match error {
         ShelfError::Store(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             ShelfError::Tampered { file: entry.file.clone(), what: "it is not there".into() }
+        }
+        ShelfError::Store(StoreError::Damaged { what, .. }) => {
+            ShelfError::Tampered { file: entry.file.clone(), what }
         }
         other => other,
     })?;
@@ -362,9 +479,14 @@ async fn fetch(shelf: &Shelf, files: &Files, entry: &FileEntry) -> Result<u64, S
 async fn small(shelf: &Shelf, entry: &FileEntry, most: u64) -> Result<Vec<u8>, ShelfError> {
     let tampered = |what: String| ShelfError::Tampered { file: entry.file.clone(), what };
     let text = shelf.read(&entry.file, most).await?.ok_or_else(|| tampered("it is not there".into()))?;
+    same(entry, text)
+}
+
+/// A text, if it is the one that is stated.
+fn same(entry: &FileEntry, text: Vec<u8>) -> Result<Vec<u8>, ShelfError> {
     match entry.is(entry.file.as_ref(), text.len() as u64, &atomic::sha256(&text)) {
         Ok(()) => Ok(text),
-        Err(StoreError::Damaged { what, .. }) => Err(tampered(what)),
+        Err(StoreError::Damaged { what, .. }) => Err(ShelfError::Tampered { file: entry.file.clone(), what }),
         Err(other) => Err(other.into()),
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use crate::hub::{Hub, HubError, InvalidId, RepoId};
 use crate::store::publication::{self, TrustError};
-use crate::store::{FileEntry, Files, Location, LocationError, StoreError};
+use crate::store::{FileEntry, Files, Location, LocationError, StoreError, atomic, lock};
 
 /// What a dataset's address begins with.
 const DATASETS: &str = "hf://datasets/";
@@ -90,6 +90,16 @@ pub enum ShelfError {
         /// Fingerprint of the key that was trusted.
         trusted: String,
     },
+    /// A shelf of somebody else.
+    #[error("{place} is signed with the key {there}, not with {ours}")]
+    OtherKey {
+        /// The shelf.
+        place: String,
+        /// Fingerprint of the key that its latest publication is signed with.
+        there: String,
+        /// Fingerprint of the one to sign with.
+        ours: String,
+    },
     /// Another database.
     #[error("{place} holds the database {offered}, {folder} the database {here}")]
     OtherDatabase {
@@ -102,6 +112,16 @@ pub enum ShelfError {
         /// The id of the database here.
         here: String,
     },
+    /// The same version of the same database, and not the same.
+    #[error("{place} is version {version} of the database, and so is {other}, with other content")]
+    SameVersion {
+        /// What was offered.
+        place: String,
+        /// Its version.
+        version: u64,
+        /// What is there already.
+        other: String,
+    },
     /// The folder has commits of its own.
     #[error("{folder} is a database of its own, not a copy of a publication")]
     NotACopy {
@@ -109,10 +129,22 @@ pub enum ShelfError {
         folder: String,
     },
     /// There is something else.
-    #[error("{place} holds other files than publications")]
-    NotAShelf {
+    #[error("{place} holds other files than {expected}: {file}")]
+    Foreign {
         /// The place.
         place: String,
+        /// What may be there.
+        expected: &'static str,
+        /// One that is something else.
+        file: String,
+    },
+    /// What is to be published cannot be searched, or not all of it.
+    #[error("{place} has {what}")]
+    NotIndexed {
+        /// The database.
+        place: String,
+        /// What is wrong with its index.
+        what: String,
     },
     /// The Hub, as the client that writes to it reports.
     #[error("{place}: {what}")]
@@ -144,6 +176,7 @@ impl ShelfError {
             Self::Trust(TrustError::Key { .. }) => {
                 "make one with `hubprint db keygen FILE`, or openssl genpkey -algorithm ed25519"
             }
+            Self::Trust(TrustError::Newer { .. }) => "update hubprint",
             Self::Trust(_) => "do not use it; ask its publisher",
             Self::Tampered { .. } => {
                 "do not use it; ask its publisher, or try again later if it is being published now"
@@ -155,8 +188,17 @@ impl ShelfError {
             Self::ForeignKey { .. } => {
                 "ask its publisher for the new key and give it with --key FILE --accept-key"
             }
+            Self::OtherKey { .. } => {
+                "sign with that key, or take its place with --new-key and tell those who pull"
+            }
             Self::OtherDatabase { .. } => "use another folder, or --replace",
-            Self::NotAShelf { .. } => "publish to an empty place",
+            Self::SameVersion { .. } => {
+                "two of one database have gone separate ways, or somebody has changed one; --replace takes this one"
+            }
+            Self::Foreign { .. } => "use an empty place",
+            Self::NotIndexed { .. } => {
+                "run `hubprint index --db DB` first, or publish it so with --any-index"
+            }
             Self::NotACopy { .. } => "pull into another folder with --db",
             Self::Write { .. } => "run the same command again: what has arrived is not sent again",
             Self::NoWriter => "build it with `cargo build --release --features hf-hub`",
@@ -240,12 +282,12 @@ impl Shelf {
         names.iter().map(String::as_str)
     }
 
-    /// The commit of a dataset.
+    /// A dataset and its commit.
     #[cfg(feature = "hf-hub")]
-    pub(super) fn commit(&self) -> Option<&str> {
+    pub(super) fn dataset(&self) -> Option<(&RepoId, &str)> {
         match &self.kind {
             Kind::Files(_) => None,
-            Kind::Dataset { sha, .. } => Some(sha),
+            Kind::Dataset { id, sha, .. } => Some((id, sha)),
         }
     }
 
@@ -308,6 +350,11 @@ impl Shelf {
 
 /// Bytes that are asked for at once.
 const PIECE: u64 = 16 << 20;
+
+/// Whether a name is of what is left where a publish or a pull died before it said whose the place is.
+pub(super) fn is_leftover(name: &str) -> bool {
+    name == lock::FOLDER || atomic::is_temporary(name.as_ref())
+}
 
 /// Runs what waits for disks and buckets beside the async threads.
 pub(super) async fn blocking<T: Send + 'static>(

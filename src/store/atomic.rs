@@ -171,16 +171,45 @@ pub fn checksum(path: &Path) -> Result<(u64, String), StoreError> {
 /// The same of an open file, from its beginning; `path` is for errors.
 pub fn checksum_of(file: &mut File, path: &Path) -> Result<(u64, String), StoreError> {
     file.seek(SeekFrom::Start(0)).map_err(StoreError::io(path))?;
-    let mut hasher = Sha256::new();
+    let mut checksum = Checksum::default();
     let mut buffer = vec![0u8; 1 << 20];
-    let mut length = 0;
     loop {
         let n = std::io::Read::read(file, &mut buffer).map_err(StoreError::io(path))?;
         if n == 0 {
-            return Ok((length, hex(&hasher.finalize())));
+            return Ok(checksum.finish());
         }
-        length += n as u64;
-        hasher.update(&buffer[..n]);
+        checksum.update(&buffer[..n]);
+    }
+}
+
+/// Length and SHA-256 of bytes that come in pieces.
+#[derive(Default)]
+pub struct Checksum {
+    length: u64,
+    hasher: Sha256,
+}
+
+impl Checksum {
+    /// Takes the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        self.hasher.update(bytes);
+    }
+
+    /// The length, and the SHA-256 in lower-case hex.
+    pub fn finish(self) -> (u64, String) {
+        (self.length, hex(&self.hasher.finalize()))
+    }
+}
+
+impl Write for Checksum {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

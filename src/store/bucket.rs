@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, Utc};
@@ -13,7 +13,8 @@ use tokio::runtime::Runtime;
 use url::Url;
 
 use super::StoreError;
-use super::files::MOST_SMALL;
+use super::atomic::Checksum;
+use super::files::{FileEntry, MOST_SMALL};
 use crate::formats::text::without_queries;
 
 /// Bytes of a part of a large upload.
@@ -152,33 +153,50 @@ impl Bucket {
         sent.map_err(|error| self.failed(name, &error))?.map_err(io(from))
     }
 
-    /// Copies an object of so many bytes to a file, piece by piece: each has its own time limit and its own retries.
+    /// Copies an object of so many bytes to a file.
     pub fn download(&self, name: &str, to: &mut File, bytes: u64) -> Result<(), StoreError> {
+        let to = to.try_clone().map_err(StoreError::io(FilePath::new(name)))?;
+        self.copy(name, to, bytes).map(drop)
+    }
+
+    /// Reads an object and holds it against what is stated of it.
+    pub fn verify(&self, entry: &FileEntry) -> Result<(), StoreError> {
+        let (bytes, sha256) = self.copy(&entry.file, Checksum::default(), entry.bytes)?.finish();
+        entry.is(&self.address(&entry.file), bytes, &sha256)
+    }
+
+    /// Copies an object of so many bytes, piece by piece: each has its own time limit and its own retries.
+    fn copy<W: Write + Send + 'static>(&self, name: &str, mut to: W, bytes: u64) -> Result<W, StoreError> {
         let (store, path) = self.at(name);
-        let mut to = to.try_clone().map_err(StoreError::io(FilePath::new(name)))?;
         let got = wait(async move {
-            if store.head(&path).await?.size != bytes {
-                return Ok(Err(None));
+            let size = store.head(&path).await?.size;
+            if size != bytes {
+                return Ok(Err(Err(size)));
             }
             let mut at = 0;
             while at < bytes {
                 let end = bytes.min(at + PIECE);
                 if let Err(error) = to.write_all(&store.get_range(&path, at..end).await?) {
-                    return Ok(Err(Some(error)));
+                    return Ok(Err(Ok(error)));
                 }
                 at = end;
             }
-            Ok(Ok(()))
+            Ok(Ok(to))
         });
         match got {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(None)) => Err(StoreError::Bucket {
-                url: self.url.to_string(),
-                what: format!("{name} does not have the {bytes} bytes that are stated"),
+            Ok(Ok(to)) => Ok(to),
+            Ok(Err(Err(size))) => Err(StoreError::Damaged {
+                path: self.address(name),
+                what: format!("it has {size} bytes, stated are {bytes}"),
             }),
-            Ok(Err(Some(source))) => Err(StoreError::Io { path: name.into(), source }),
+            Ok(Err(Ok(source))) => Err(StoreError::Io { path: name.into(), source }),
             Err(error) => Err(self.failed(name, &error)),
         }
+    }
+
+    /// The address of an object, for errors.
+    fn address(&self, name: &str) -> PathBuf {
+        format!("{}/{name}", self.url.as_str().trim_end_matches('/')).into()
     }
 
     /// What lies below a folder of the prefix.
@@ -201,20 +219,21 @@ impl Bucket {
         listed.map_err(|error| self.failed(folder, &error))
     }
 
-    /// Whether all objects of the prefix, if there are any, have names that begin like this.
-    pub fn has_only(&self, beginning: &str) -> Result<bool, StoreError> {
+    /// The name of some object below the prefix that is not in a folder, or under a name, of this kind.
+    pub fn stranger(&self, is_ours: fn(&str) -> bool) -> Result<Option<String>, StoreError> {
         let (store, root) = (Arc::clone(&self.store), self.root.clone());
-        let beginning = beginning.to_owned();
-        let only = wait(async move {
+        let found = wait(async move {
             let mut objects = store.list(Some(&root));
             while let Some(object) = objects.next().await {
-                if !below(&root, &object?.location).starts_with(&beginning) {
-                    return Ok(false);
+                let object = object?;
+                let name = below(&root, &object.location);
+                if !is_ours(name.split('/').next().unwrap_or_default()) {
+                    return Ok(Some(name.to_owned()));
                 }
             }
-            Ok(true)
+            Ok(None)
         });
-        only.map_err(|error| self.failed("", &error))
+        found.map_err(|error| self.failed("", &error))
     }
 
     /// Removes an object; that it is not there is no error.

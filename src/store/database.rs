@@ -320,20 +320,16 @@ fn read_waiting(files: &Files, entry: &ShardEntry) -> Result<Vec<Waiting>, Store
 }
 
 fn is_empty_or_missing(files: &Files) -> Result<bool, StoreError> {
-    if let Some(bucket) = files.bucket() {
-        return bucket.has_only(&format!("{}/", lock::FOLDER));
-    }
-    let folder = files.folder();
-    match std::fs::read_dir(folder) {
-        // A run that died before its first commit leaves its locks and half a manifest.
-        Ok(mut entries) => Ok(entries.all(|entry| {
-            let name = entry.map(|e| e.file_name()).unwrap_or_default();
-            let ours = CONTENT_FOLDERS.iter().chain(&[lock::FOLDER, "manifests"]);
-            ours.into_iter().any(|o| name == *o) || atomic::is_temporary(&name)
-        })),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
-        Err(source) => Err(StoreError::Io { path: folder.to_owned(), source }),
-    }
+    // A run that died before its first commit leaves its locks and, in a folder, half a manifest.
+    let is_ours: fn(&str) -> bool = match files.bucket() {
+        Some(_) => |name| name == lock::FOLDER,
+        None => |name| {
+            CONTENT_FOLDERS.contains(&name)
+                || [lock::FOLDER, "manifests"].contains(&name)
+                || atomic::is_temporary(name.as_ref())
+        },
+    };
+    Ok(files.stranger(is_ours)?.is_none())
 }
 
 #[cfg(test)]

@@ -209,6 +209,25 @@ impl Files {
         list_folder(self.folder(), folder)
     }
 
+    /// The name of something that lies here under no name of this kind; of what is in folders, their names count.
+    pub fn stranger(&self, is_ours: fn(&str) -> bool) -> Result<Option<String>, StoreError> {
+        if let Some(bucket) = &self.bucket {
+            return bucket.stranger(is_ours);
+        }
+        let folder = self.folder();
+        let entries = match std::fs::read_dir(folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            entries => entries.map_err(StoreError::io(folder))?,
+        };
+        for entry in entries {
+            let name = entry.map_err(StoreError::io(folder))?.file_name().to_string_lossy().into_owned();
+            if !is_ours(&name) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
     /// Files on this machine alone: of a bucket, what its mirror holds.
     pub fn list_mirror(&self, folder: &str) -> Result<Vec<Present>, StoreError> {
         list_folder(self.folder(), folder)
@@ -233,6 +252,18 @@ impl Files {
         }
     }
 
+    /// Checks length and checksum of a file where it lies: of a bucket the object is read, not the copy here.
+    pub fn verify_one(&self, entry: &FileEntry) -> Result<(), StoreError> {
+        let path = self.folder().join(&entry.file);
+        let Some(bucket) = &self.bucket else { return entry.verify(&path) };
+        bucket.verify(entry)?;
+        // A copy is worth nothing once it differs; it is fetched again when it is needed.
+        if path.exists() && entry.verify(&path).is_err() {
+            self.remove_from_mirror(&entry.file)?;
+        }
+        Ok(())
+    }
+
     /// Checks length and checksum of each file; of equal entries one is looked at. `progress` gets (bytes done,
     /// bytes in all).
     pub fn verify<'a>(
@@ -247,7 +278,7 @@ impl Files {
         let all = entries.values().map(|e| e.bytes).sum();
         let done = AtomicU64::new(0);
         entries.par_iter().try_for_each(|(_, entry)| {
-            entry.verify(&self.local(entry)?)?;
+            self.verify_one(entry)?;
             progress(done.fetch_add(entry.bytes, Ordering::Relaxed) + entry.bytes, all);
             Ok(())
         })

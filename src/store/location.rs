@@ -37,7 +37,8 @@ impl Location {
         if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
             return Err(error("credentials belong into the environment, not into the address"));
         }
-        let name = rest.trim_end_matches('/').replace('/', "+");
+        // Two addresses must not share a mirror: what stands for the slash is itself written otherwise.
+        let name = rest.trim_end_matches('/').replace('%', "%25").replace('+', "%2B").replace('/', "+");
         Ok(Self::Bucket { url, mirror: mirrors.join(format!("{scheme}+{name}")) })
     }
 
@@ -107,6 +108,9 @@ mod tests {
         let bucket = parse("s3://org-models/nightly/").unwrap();
         assert_eq!(bucket.folder(), Path::new("/m/s3+org-models+nightly"));
         assert_eq!(bucket.to_string(), "s3://org-models/nightly/");
+        for (one, other) in [("s3://b/x+y", "s3://b/x/y"), ("s3://b/x%2By", "s3://b/x+y")] {
+            assert!(!parse(one).unwrap().is_same(&parse(other).unwrap()), "{one} {other}");
+        }
         for wrong in ["ftp://x/y", "s3://", "s3://key:secret@bucket/x", "az://c/x?sig=secret"] {
             let error = parse(wrong).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::bucket::Bucket;
 use super::files::{CONTENT_FOLDERS, Files};
 use super::task::Task;
-use super::{StoreError, atomic};
+use super::{StoreError, atomic, publication};
 
 /// Folder of the locks.
 pub const FOLDER: &str = "locks";
@@ -41,6 +41,9 @@ pub struct Owner {
     pub host: String,
     /// What tells its boots, and machines of one name, apart; empty where the system does not say.
     pub boot: String,
+    /// What the process's number is unique in; empty where the system does not say.
+    #[serde(default)]
+    pub namespace: String,
     /// The process there.
     pub pid: u32,
     /// When it began.
@@ -77,8 +80,8 @@ impl Lock {
     /// Claims the right to write.
     pub fn acquire(files: &Files, task: Task) -> Result<Self, StoreError> {
         let since = Utc::now();
-        let (host, boot) = (host(), boot());
-        let owner = Owner { host, boot, pid: std::process::id(), since, expires: since + LIFE };
+        let (host, boot, namespace) = (host(), boot(), namespace());
+        let owner = Owner { host, boot, namespace, pid: std::process::id(), since, expires: since + LIFE };
         let name = lock_name(task);
         let mut claim = match files.bucket() {
             None => claim_file(files, task, &owner)?,
@@ -215,7 +218,7 @@ fn claim_file(files: &Files, task: Task, owner: &Owner) -> Result<Claim, StoreEr
     state(&mut file, owner).map_err(StoreError::io(&path))?;
     if is_alone {
         // What writers that died had not finished. Nobody can begin while we hold the guard.
-        for folder in ["", "manifests", "reports"].iter().chain(&CONTENT_FOLDERS) {
+        for folder in ["", "manifests", "reports", publication::FOLDER].iter().chain(&CONTENT_FOLDERS) {
             atomic::clean(&files.folder().join(folder), Duration::ZERO)?;
         }
     }
@@ -247,7 +250,7 @@ fn claim_object(files: &Files, bucket: &Bucket, task: Task, owner: &Owner) -> Re
     let name = lock_name(task);
     let is_ours = match bucket.get(&name)? {
         None => put_as(bucket, &name, owner, |ours| bucket.create(&name, ours))?,
-        Some((text, version)) => match parse(&text).filter(|other| other.expires > Utc::now()) {
+        Some((text, version)) => match parse(&text).filter(|other| holds(other, owner)) {
             Some(other) => return Err(locked(files, Some(other))),
             None => put_as(bucket, &name, owner, |ours| bucket.replace(&name, ours, &version))?,
         },
@@ -257,7 +260,7 @@ fn claim_object(files: &Files, bucket: &Bucket, task: Task, owner: &Owner) -> Re
     }
     let claim = Claim::Object { bucket: bucket.clone(), name };
     // Looked for after our own is there: of two that exclude each other, at least one sees the other.
-    if let Err(error) = displace(files, bucket, task) {
+    if let Err(error) = displace(files, bucket, task, owner) {
         claim.give_back(owner);
         return Err(error);
     }
@@ -269,19 +272,26 @@ fn claim_object(files: &Files, bucket: &Bucket, task: Task, owner: &Owner) -> Re
 }
 
 /// Fails if a task is at work that excludes this one; removes the claims of those that have expired.
-fn displace(files: &Files, bucket: &Bucket, task: Task) -> Result<(), StoreError> {
+fn displace(files: &Files, bucket: &Bucket, task: Task, owner: &Owner) -> Result<(), StoreError> {
     for present in bucket.list(FOLDER)? {
         if !task_of(&present.name).is_some_and(|other| other != task && task.excludes(other)) {
             continue;
         }
         let Some(holder) = bucket.get(&present.name)?.and_then(|(text, _)| parse(&text)) else { continue };
-        if holder.expires > Utc::now() {
+        if holds(&holder, owner) {
             return Err(locked(files, Some(holder)));
         }
         // If it should wake up after all, it must notice.
         bucket.remove(&present.name)?;
     }
     Ok(())
+}
+
+/// Whether a claim in a bucket holds: until it expires, or until it is seen from here that its process has died.
+fn holds(claim: &Owner, ours: &Owner) -> bool {
+    let place = |o: &Owner| (o.host.clone(), o.boot.clone(), o.namespace.clone());
+    let is_seen = !claim.namespace.is_empty() && place(claim) == place(ours);
+    claim.expires > Utc::now() && !(is_seen && !Path::new(&format!("/proc/{}", claim.pid)).exists())
 }
 
 /// Who writes to a database, as far as its locks tell: whoever is named there and has not let the claim expire.
@@ -338,6 +348,11 @@ fn boot() -> String {
     id.trim().to_owned()
 }
 
+fn namespace() -> String {
+    let link = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    link.to_string_lossy().into_owned()
+}
+
 fn host() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     name.unwrap_or_else(|| "unknown".into())
@@ -357,8 +372,29 @@ mod tests {
     fn claim(files: &Files, host: &str, expires_in: i64) {
         let since = Utc::now();
         let expires = since + chrono::Duration::seconds(expires_in);
-        let owner = Owner { host: host.into(), boot: boot(), pid: 1, since, expires };
+        let (boot, namespace) = (boot(), namespace());
+        let owner = Owner { host: host.into(), boot, namespace, pid: 1, since, expires };
         files.put("locks/crawl.lock", &text_of(&owner)).unwrap();
+    }
+
+    #[test]
+    fn a_claim_in_a_bucket_ends_with_its_process_where_that_can_be_seen() {
+        let since = Utc::now();
+        let (host, boot, namespace) = (host(), boot(), namespace());
+        let ours = Owner { host, boot, namespace, pid: std::process::id(), since, expires: since + LIFE };
+        assert!(holds(&ours, &ours));
+        // No process can have this number.
+        let dead = Owner { pid: u32::MAX, ..ours.clone() };
+        assert!(!holds(&dead, &ours));
+        for unseen in [
+            Owner { host: "elsewhere.example".into(), ..dead.clone() },
+            Owner { boot: "before".into(), ..dead.clone() },
+            Owner { namespace: "pid:[1]".into(), ..dead.clone() },
+            Owner { namespace: String::new(), ..dead },
+        ] {
+            assert!(holds(&unseen, &ours), "{unseen:?}");
+        }
+        assert!(!holds(&Owner { expires: since, ..ours.clone() }, &ours));
     }
 
     #[test]

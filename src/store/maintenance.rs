@@ -158,8 +158,8 @@ pub fn commit_compacted(
 pub struct Keep {
     /// So many of the latest, at least one.
     pub latest: usize,
-    /// And all of this age or younger; files younger than this are kept as well, because a writer may be about to
-    /// commit them.
+    /// And all that were the latest within this time, because somebody may be reading them; files younger than this
+    /// are kept as well, because a writer may be about to commit them.
     pub younger: Duration,
 }
 
@@ -181,6 +181,8 @@ pub struct Vacuumed {
 pub fn vacuum(db: &Database, keep: Keep, dry_run: bool) -> Result<Vacuumed, StoreError> {
     let files = db.files();
     let generations = files.generations()?;
+    let written: BTreeMap<String, SystemTime> =
+        files.list("manifests")?.into_iter().map(|present| (present.file, present.modified)).collect();
     let oldest_kept = generations.len().saturating_sub(keep.latest.max(1));
     let now = SystemTime::now();
     // By the clock of another machine it may even be of tomorrow.
@@ -191,8 +193,8 @@ pub fn vacuum(db: &Database, keep: Keep, dry_run: bool) -> Result<Vacuumed, Stor
     for (i, generation) in generations.iter().enumerate() {
         // Of whatever version: what it names stays as long as it does.
         let Some(text) = files.manifest(*generation)? else { continue };
-        let manifest = Manifest::parse(&text, files, &manifest_name(*generation));
-        if i < oldest_kept && !manifest.is_ok_and(|m| is_young(m.committed_at.into())) {
+        let replaced = generations.get(i + 1).and_then(|next| written.get(&manifest_name(*next)));
+        if i < oldest_kept && replaced.is_some_and(|time| !is_young(*time)) {
             old.push(*generation);
             continue;
         }
@@ -239,35 +241,35 @@ pub struct Merged {
     pub rows: u64,
 }
 
-/// Adds the shards of other databases, and what waits in them, in one commit. Of a repository that several hold, the
-/// row that was made last is live. What is there already is not added again.
+/// Adds the rows of other databases, and what waits in them, in one commit. Of a repository that several hold, the row
+/// that was made last is live. A row is added only if it is newer than what is there, so that nothing is added twice,
+/// however the shards were cut since; a shard of new rows is taken as it is.
 pub fn merge(
     into: &mut Database,
     sources: &[Database],
     progress: &dyn Fn(u64, u64),
 ) -> Result<Merged, StoreError> {
-    let here: BTreeSet<String> =
-        into.manifest().shards.iter().map(|shard| shard.entry.sha256.clone()).collect();
-    let mut new: BTreeMap<String, ShardEntry> = BTreeMap::new();
+    let mut live = into.live()?;
+    let mut shards: Vec<ShardEntry> = Vec::new();
     let mut waiting = Vec::new();
     let all = sources.iter().map(|source| source.manifest().rows()).sum();
     let mut done = 0;
     for source in sources {
         for shard in &source.manifest().shards {
-            if !here.contains(&shard.entry.sha256) && !new.contains_key(&shard.entry.sha256) {
+            let newer = newer(&mut live, source.files(), shard)?;
+            if newer.iter().all(|newer| *newer) {
                 into.files().import(&source.files().local(&shard.entry)?, &shard.entry)?;
-                new.insert(shard.entry.sha256.clone(), shard.clone());
+                shards.push(shard.clone());
+            } else if newer.contains(&true) {
+                shards.push(copy_rows(source.files(), shard, &newer, into.files())?);
             }
             done += shard.rows;
             progress(done, all);
         }
         waiting.extend(source.waiting(Partition::WHOLE)?);
     }
-    // In the order of the sources.
-    let in_order = sources.iter().flat_map(|source| &source.manifest().shards);
-    let shards: Vec<ShardEntry> = in_order.filter_map(|shard| new.remove(&shard.entry.sha256)).collect();
     waiting.extend(into.waiting(Partition::WHOLE)?);
-    let waiting = still_waiting(into, &shards, waiting)?;
+    let waiting = still_waiting(&live, waiting);
     let list = if waiting.is_empty() { None } else { Some(shard::write_waiting(into.files(), &waiting)?) };
     if !shards.is_empty() || list.is_some() || !into.manifest().waiting.is_empty() {
         into.commit(|manifest| {
@@ -281,26 +283,41 @@ pub fn merge(
     Ok(Merged { sources: sources.len(), shards: shards.len(), rows })
 }
 
-/// What waits of several databases: each repository once, and none that was read elsewhere since.
-fn still_waiting(
-    db: &Database,
-    more: &[ShardEntry],
-    mut waiting: Vec<Waiting>,
-) -> Result<Vec<Waiting>, StoreError> {
-    if waiting.is_empty() {
-        return Ok(waiting);
-    }
-    let mut live = Live::default();
-    for shard in db.manifest().shards.iter().chain(more) {
-        for batch in shard::read_keys(db.files(), shard)? {
-            // Where the rows lie does not matter here.
-            batch?.iter().for_each(|key| live.add(key, RowRef { shard: 0, row: 0 }));
+/// By row of a shard, whether it is newer than what is known of its repository; from then on it is known.
+fn newer(live: &mut Live, files: &Files, shard: &ShardEntry) -> Result<Vec<bool>, StoreError> {
+    let mut newer = Vec::new();
+    for batch in shard::read_keys(files, shard)? {
+        for key in batch? {
+            let is_newer = live.of(&key.hub_id).is_none_or(|known| known.crawled_at < key.crawled_at);
+            if is_newer {
+                // Where the rows lie does not matter here.
+                live.add(&key, RowRef { shard: 0, row: 0 });
+            }
+            newer.push(is_newer);
         }
     }
+    Ok(newer)
+}
+
+/// Some rows of a shard as a shard of another database.
+fn copy_rows(from: &Files, shard: &ShardEntry, rows: &[bool], to: &Files) -> Result<ShardEntry, StoreError> {
+    let mut next = 0;
+    let kept = shard::read_batches(from, shard)?.map(|batch| {
+        let batch = batch?;
+        let rows = rows.iter().skip(next).take(batch.num_rows());
+        next += batch.num_rows();
+        let keep: BooleanArray = rows.map(|keep| Some(*keep)).collect();
+        filter_record_batch(&batch, &keep).map_err(StoreError::damaged(from.folder()))
+    });
+    shard::write_batches(to, kept)
+}
+
+/// What waits of several databases: each repository once, and none that was read elsewhere since.
+fn still_waiting(live: &Live, mut waiting: Vec<Waiting>) -> Vec<Waiting> {
     waiting.retain(|w| live.of(&w.hub_id).is_none_or(|known| known.crawled_at < w.since));
     waiting.sort_by(|a, b| (&a.hub_id, a.since).cmp(&(&b.hub_id, b.since)));
     waiting.dedup_by(|a, b| a.hub_id == b.hub_id);
-    Ok(waiting)
+    waiting
 }
 
 /// Brings a database of format 3 to this format: its shards are as they were, the index has to be built anew.
@@ -320,11 +337,16 @@ pub fn migrate(folder: &Path) -> Result<Manifest, StoreError> {
     if old.extraction_version != EXTRACTION_VERSION {
         return Err(version("extraction", old.extraction_version, EXTRACTION_VERSION));
     }
-    let is_inside = |file: &str| !file.starts_with('/') && !file.split('/').any(|part| part == "..");
-    let named = old.shards.iter().chain(&old.waiting).map(|shard| &shard.entry.file);
-    if let Some(file) = named.chain(old.index.iter().map(|index| &index.folder)).find(|file| !is_inside(file))
-    {
-        return Err(StoreError::damaged(&path)(format!("{file:?} leaves the database")));
+    // What it names is removed in the end, so it can only name what format 3 wrote.
+    let shards = old.shards.iter().map(|shard| (&shard.entry.file, "shards/", ".parquet"));
+    let waiting = old.waiting.iter().map(|list| (&list.entry.file, "waiting/", ".parquet"));
+    let index = old.index.iter().map(|index| (&index.folder, "index/", ""));
+    let is_numbered = |(file, begin, end): &(&String, &str, &str)| {
+        let number = file.strip_prefix(begin).and_then(|rest| rest.strip_suffix(end));
+        number.is_some_and(|n| n.len() >= 6 && n.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    if let Some((file, ..)) = shards.chain(waiting).chain(index).find(|named| !is_numbered(named)) {
+        return Err(StoreError::damaged(&path)(format!("{file:?} is no name that format 3 gave")));
     }
     // Where it was made already, what is left to do is to remove the old one.
     if files.generations()?.is_empty() {

@@ -68,6 +68,14 @@ pub enum TrustError {
         /// What is wrong.
         what: String,
     },
+    /// A newer hubprint wrote it.
+    #[error("{file} is a publication of form {found}; this hubprint reads form {PUBLICATION_VERSION}")]
+    Newer {
+        /// The file.
+        file: String,
+        /// The form it says it has.
+        found: u64,
+    },
     /// The key cannot be read.
     #[error("{name} is no ed25519 key in PEM: {what}")]
     Key {
@@ -157,7 +165,13 @@ pub fn card_name(version: u64) -> String {
 
 /// The version in the name of a publication.
 pub fn version_of(file: &str) -> Option<u64> {
-    file.strip_prefix(FOLDER)?.strip_prefix('/')?.strip_suffix(".json")?.parse().ok()
+    let number = file.strip_prefix(FOLDER)?.strip_prefix('/')?.strip_suffix(".json")?.parse().ok()?;
+    (name(number) == file).then_some(number)
+}
+
+/// The names of the files of a publication itself, its card and its manifest aside.
+pub fn names(version: u64) -> [String; 3] {
+    [name(version), signature_name(version), key_name(version)]
 }
 
 impl Publication {
@@ -178,11 +192,27 @@ impl Publication {
         let error = || TrustError::Signature { file: file.clone(), key: key.fingerprint() };
         let signature = Signature::from_slice(signature).map_err(|_| error())?;
         key.0.verify_strict(text, &signature).map_err(|_| error())?;
-        let wrong = |what: String| TrustError::NotAPublication { file: file.clone(), what };
-        let publication: Self = serde_json::from_slice(text).map_err(|e| wrong(e.to_string()))?;
-        if publication.publication_version != PUBLICATION_VERSION {
-            return Err(wrong(format!("it has version {}", publication.publication_version)));
+        Self::parse(text, version)
+    }
+
+    /// Reads a publication whoever signed it: what it says of others is not to be believed.
+    pub fn parse(text: &[u8], version: u64) -> Result<Self, TrustError> {
+        // The form alone first: another one may have other fields.
+        #[derive(Deserialize)]
+        struct Form {
+            publication_version: u64,
         }
+        let file = name(version);
+        let wrong = |what: String| TrustError::NotAPublication { file: file.clone(), what };
+        let form: Form = serde_json::from_slice(text).map_err(|e| wrong(e.to_string()))?;
+        let found = form.publication_version;
+        if found > u64::from(PUBLICATION_VERSION) {
+            return Err(TrustError::Newer { file, found });
+        }
+        if found != u64::from(PUBLICATION_VERSION) {
+            return Err(wrong(format!("it has form {found}")));
+        }
+        let publication: Self = serde_json::from_slice(text).map_err(|e| wrong(e.to_string()))?;
         if publication.version != version {
             return Err(wrong(format!("it is publication {} under another name", publication.version)));
         }
@@ -249,5 +279,18 @@ mod tests {
         assert!(Key::from_pem("nonsense", "my.pem").err().unwrap().to_string().contains("my.pem"));
         assert_eq!(version_of(&name(12)), Some(12));
         assert_eq!(version_of(&signature_name(12)), None);
+        assert_eq!(version_of("publications/12.json"), None, "a name has one form");
+    }
+
+    #[test]
+    fn a_newer_form_is_told_before_anything_else_of_it_is_read() {
+        let key = Key::generate();
+        let newer = br#"{"publication_version": 2, "files": "elsewhere"}"#;
+        let error = Publication::verified(newer, &key.sign(newer), &key.public(), 7).unwrap_err();
+        assert!(matches!(error, TrustError::Newer { found: 2, .. }), "{error}");
+        for no_publication in [&br#"{"publication_version": 0}"#[..], b"{}", b"[", b""] {
+            let error = Publication::parse(no_publication, 7).unwrap_err();
+            assert!(matches!(error, TrustError::NotAPublication { .. }), "{error}");
+        }
     }
 }

@@ -206,6 +206,65 @@ fn of_two_databases_the_later_row_counts() {
 }
 
 #[test]
+fn joining_again_after_a_compaction_adds_nothing() {
+    let cli = population("120", &["40", "80"]);
+    let rows_in = |cli: &Cli| Database::open(&cli.db()).unwrap().manifest().rows();
+    copy(&cli.db(), &cli.home().join("other"));
+    cli.expect(0, &["db", "compact", "--db", "DB", "--rows", "1000"]);
+    for (target, source) in [("DB", "other"), ("other", "DB")] {
+        let merged = cli.expect(0, &["db", "merge", "--db", target, source, "--json"]).json();
+        assert_eq!((&merged["shards"], &merged["rows"]), (&json!(0), &json!(0)), "{source} into {target}");
+    }
+    assert_eq!(rows_in(&cli), 80);
+    // Of a shard that is new in part, that part is added.
+    add(&cli, "120", "80", "120");
+    cli.expect(0, &["index", "--db", "DB"]);
+    cli.expect(0, &["db", "compact", "--db", "DB", "--rows", "1000"]);
+    assert_eq!(Database::open(&cli.db()).unwrap().manifest().shards.len(), 1);
+    let merged = cli.expect(0, &["db", "merge", "--db", "other", "DB", "--json"]).json();
+    assert_eq!((&merged["shards"], &merged["rows"]), (&json!(1), &json!(40)));
+    assert_eq!(comparable(rows(&cli.home().join("other"))), comparable(cli.rows()));
+    assert_eq!(Database::open(&cli.home().join("other")).unwrap().manifest().rows(), 120);
+}
+
+#[test]
+fn a_migration_removes_nothing_but_what_format_3_wrote() {
+    let cli = Cli::new(&nobody());
+    copy(&golden(3), &cli.db());
+    let good = String::from_utf8(std::fs::read(cli.db().join("manifest.json")).unwrap()).unwrap();
+    let notes = cli.db().join("notes/000003");
+    write(&notes.join("diary.txt"), "mine");
+    let hostile = [
+        ("index/000003", ""),
+        ("index/000003", "."),
+        ("index/000003", "shards"),
+        ("index/000003", "index"),
+        ("index/000003", "index/"),
+        ("index/000003", "index/000003/../../notes"),
+        ("index/000003", "notes/000003"),
+        ("index/000003", "/000003"),
+        ("shards/000000.parquet", "notes/000003/diary.txt"),
+        ("shards/000000.parquet", "shards/000000.parquet.bak"),
+        ("waiting/000004.parquet", "waiting/../manifest.json"),
+    ];
+    for (name, other) in hostile {
+        write(&cli.db().join("manifest.json"), good.replace(&format!("\"{name}\""), &format!("\"{other}\"")));
+        let before = files_below(&cli.db());
+        cli.expect(2, &["db", "migrate", "--db", "DB"]).says(&["is no name that format 3 gave"]);
+        let after: Vec<_> =
+            files_below(&cli.db()).into_iter().filter(|p| !p.starts_with(cli.db().join("locks"))).collect();
+        assert_eq!(
+            after.len(),
+            before.iter().filter(|p| !p.starts_with(cli.db().join("locks"))).count(),
+            "{other}"
+        );
+    }
+    write(&cli.db().join("manifest.json"), good);
+    cli.expect(0, &["db", "migrate", "--db", "DB"]);
+    assert!(notes.join("diary.txt").exists());
+}
+
+#[test]
 fn edges_are_exported_in_every_form() {
     let cli = population("200", &["200"]);
     for form in ["csv", "graphml", "parquet"] {

@@ -24,6 +24,12 @@ fn publish(cli: &Cli, code: i32, more: &[&str]) -> Ended {
     )
 }
 
+/// A folder's files and what is in them; locks and mirrors of theirs aside.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = files_below(folder).into_iter().filter(|path| !path.starts_with(folder.join("locks")));
+    files.map(|path| (path.clone(), read(&path))).collect()
+}
+
 /// Pulls from the shelf into a folder.
 fn pull(cli: &Cli, code: i32, into: &str, more: &[&str]) -> Ended {
     cli.expect(code, &[&["db", "pull", "shelf", "--db", into, "--json"], more].concat())
@@ -76,7 +82,10 @@ fn what_is_published_comes_back_as_it_was() {
         "config_name: models",
         "config_name: lineage",
         "80 indexed",
-        "of the ten nearest",
+        "| recall of the ten nearest, over ",
+        "| false positive rate, over ",
+        " %), at most ",
+        "hubprint db pull shelf\n",
     ] {
         assert!(card.contains(word), "{word}: {card}");
     }
@@ -145,13 +154,12 @@ fn attacks(path: &Path, other: &Path) -> Vec<(&'static str, Vec<u8>)> {
 fn every_change_to_every_file_is_refused_and_named() {
     let cli = published();
     pull(&cli, 0, "copy", &[]);
-    let files = files_below(&shelf(&cli));
+    let files: Vec<PathBuf> = contents(&shelf(&cli)).into_keys().collect();
     assert!(files.len() > 12);
     for (i, path) in files.iter().enumerate() {
         let good = read(path);
         let name = path.strip_prefix(shelf(&cli)).unwrap().display().to_string();
-        let other = &files[(i + 1) % files.len()];
-        for (attack, bad) in attacks(path, other) {
+        for (attack, bad) in attacks(path, &files[(i + 1) % files.len()]) {
             if bad == good {
                 continue;
             }
@@ -159,26 +167,264 @@ fn every_change_to_every_file_is_refused_and_named() {
             // What was fetched and checked before is not fetched again.
             let _ = fs::remove_dir_all(cli.home().join("victim"));
             let ended = pull(&cli, 2, "victim", &[]);
-            ended.says(&["error: ", "hint: "]);
-            // A key that is no key, or another one, is told as that.
-            let told = ended.stderr.contains(&name)
-                || ended.stderr.contains(name.trim_end_matches(".sig").trim_end_matches(".pem"))
-                || ended.stderr.contains("README.md");
-            assert!(told, "{attack} of {name}: {}", ended.stderr);
+            ended.says(&["error: ", "hint: ", named(&name)]);
             assert!(
                 !cli.home().join("victim/manifests").exists(),
                 "{attack} of {name}: nothing became visible"
             );
         }
-        write(path, &good);
         fs::remove_file(path).unwrap();
         let _ = fs::remove_dir_all(cli.home().join("victim"));
         // Without its list there is no publication at all.
-        pull(&cli, 2, "victim", &[]).says(&["error: "]);
+        let told = if name.ends_with(".json") && name.starts_with("pub") { "no publication" } else { &name };
+        pull(&cli, 2, "victim", &[]).says(&["error: ", told]);
         write(path, &good);
     }
     pull(&cli, 0, "victim", &[]);
     pull(&cli, 0, "copy", &[]);
+}
+
+/// What an error says of a changed file: its name. A signature speaks of the list that it signs.
+fn named(name: &str) -> &str {
+    name.trim_end_matches(".sig")
+}
+
+#[test]
+fn every_change_to_every_file_of_a_copy_is_found_and_named() {
+    let cli = published();
+    pull(&cli, 0, "copy", &[]);
+    let copy = cli.home().join("copy");
+    let said = cli.expect(0, &["db", "verify", "--db", "copy"]).stdout;
+    assert!(said.contains("signed with key"), "{said}");
+    let files: Vec<PathBuf> = contents(&copy).into_keys().collect();
+    assert!(files.len() > 12);
+    for (i, path) in files.iter().enumerate() {
+        let name = path.strip_prefix(&copy).unwrap().display().to_string();
+        // What is remembered of the pull is this machine's own.
+        if name == "pulled.json" {
+            continue;
+        }
+        let good = read(path);
+        for (_, bad) in attacks(path, &files[(i + 1) % files.len()]) {
+            if bad != good {
+                write(path, &bad);
+                cli.expect(2, &["db", "verify", "--db", "copy"]).says(&["error: ", named(&name)]);
+            }
+        }
+        fs::remove_file(path).unwrap();
+        let told = if name.starts_with("manifests") { "no manifest" } else { &name };
+        cli.expect(2, &["db", "verify", "--db", "copy"]).says(&["error: ", told]);
+        write(path, &good);
+    }
+    // What has changed here is brought again.
+    let shard = files_below(&copy.join("shards")).remove(0);
+    let mut bytes = read(&shard);
+    bytes[100] ^= 1;
+    write(&shard, &bytes);
+    let again = pull(&cli, 0, "copy", &[]).json();
+    assert_eq!(again["files_fetched"], 1, "{again}");
+    // With commits of somebody else it is no copy, whoever signed what was there before.
+    add(&cli, "120", "80", "90");
+    cli.expect(0, &["db", "merge", "--db", "copy", "DB"]);
+    cli.expect(2, &["db", "verify", "--db", "copy"]).says(&["a database of its own"]);
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone() {
+    let cli = published();
+    let folder = cli.home().join("thesis");
+    for name in ["README.md", "chapter.txt", "shards/mine.parquet", "shards/.tmp-draft"] {
+        write(&folder.join(name), name);
+    }
+    let before = contents(&folder);
+    pull(&cli, 2, "thesis", &[]).says(&["holds other files than a copy of a publication", "an empty place"]);
+    let to_thesis = ["publish", "--db", "DB", "--to", "thesis", "--key", "key"];
+    for more in [&[][..], &["--yes"], &["--yes", "--replace", "--new-key"]] {
+        cli.expect(2, &[&to_thesis[..], more].concat()).says(&["holds other files than publications"]);
+    }
+    assert_eq!(contents(&folder), before);
+    assert!(!folder.join("locks").exists(), "not even a lock");
+    // A lone README is somebody's, too, and so is a file that is called like our marker.
+    for name in ["README.md", "shelf.txt"] {
+        let lone = cli.home().join(format!("with-{name}"));
+        write(&lone.join(name), "mine");
+        let lone = lone.display().to_string();
+        cli.expect(2, &["publish", "--db", "DB", "--to", &lone, "--key", "key", "--yes"]).says(&[name]);
+        pull(&cli, 2, &lone, &[]).says(&[name]);
+    }
+    // An empty folder, or one in which a pull has left nothing but its lock, is as good as none.
+    fs::create_dir_all(cli.home().join("empty/locks")).unwrap();
+    pull(&cli, 0, "empty", &[]);
+    // Nor is anything removed from a shelf that publishing has not put there.
+    let notes = ["index/notes.txt", "publications/notes.md", "shards/mine.parquet"];
+    for name in notes {
+        write(&shelf(&cli).join(name), "mine");
+    }
+    for (begin, end) in [("80", "90"), ("90", "100"), ("100", "110")] {
+        night(&cli, begin, end);
+        publish(&cli, 0, &[]);
+    }
+    for name in notes {
+        assert!(shelf(&cli).join(name).exists(), "{name}");
+    }
+    pull(&cli, 0, "copy", &[]);
+}
+
+#[test]
+fn keys_are_neither_told_nor_overwritten() {
+    let cli = population("60", &["60"]);
+    write(&cli.home().join("old.pub"), "somebody's");
+    cli.expect(2, &["db", "keygen", "old"]).says(&["old.pub"]);
+    assert_eq!(read(&cli.home().join("old.pub")), b"somebody's");
+    assert!(!cli.home().join("old").exists(), "no key without its public half");
+    cli.expect(0, &["db", "keygen", "key"]);
+    let pem = String::from_utf8(read(&cli.home().join("key"))).unwrap();
+    let body = pem.lines().nth(1).unwrap();
+    let publish = ["publish", "--db", "DB", "--to", "shelf"];
+    for secret in
+        [body.to_owned(), pem.replace("PRIVATE", "SECRET"), format!("\u{feff}{body}"), pem.replace('\n', " ")]
+    {
+        let ended = self::with_key(&cli, &secret).expect(2, &publish);
+        ended.says(&["HUBPRINT_SIGNING_KEY"]);
+        assert!(
+            !ended.stderr.contains(&body[..16]) && !ended.stdout.contains(&body[..16]),
+            "{}",
+            ended.stderr
+        );
+    }
+    let ended = with_key(&cli, &pem).expect(0, &publish);
+    assert!(!ended.stderr.contains("warning"), "{}", ended.stderr);
+    let said = cli.expect(0, &[&publish[..], &["--key", "key"]].concat()).stderr;
+    assert!(!said.contains("warning"), "{said}");
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+    fs::set_permissions(cli.home().join("key"), readable).unwrap();
+    cli.expect(0, &[&publish[..], &["--key", "key"]].concat()).says(&["can be read by others", "chmod 600"]);
+}
+
+/// The same database, with a key in the environment.
+fn with_key(cli: &Cli, key: &str) -> Cli {
+    let other = Cli::new(&crate::support::nobody()).with("HUBPRINT_SIGNING_KEY", key);
+    copy(&cli.db(), &other.db());
+    other
+}
+
+#[test]
+fn what_is_there_is_held_against_what_is_published() {
+    let cli = published();
+    // The same length is not the same content.
+    let shard = files_below(&shelf(&cli).join("shards")).remove(0);
+    let good = read(&shard);
+    let mut bad = good.clone();
+    bad[50] ^= 1;
+    write(&shard, &bad);
+    assert_eq!(publish(&cli, 0, &[]).json()["files_sent"], 1);
+    assert_eq!(read(&shard), good);
+    pull(&cli, 0, "copy", &[]);
+    // What is damaged here does not get there.
+    night(&cli, "80", "90");
+    let before = contents(&shelf(&cli));
+    let new = files_below(&cli.db().join("shards")).into_iter();
+    let new = new.max_by_key(|path| fs::metadata(path).unwrap().modified().unwrap()).unwrap();
+    let good = read(&new);
+    let mut bad = good.clone();
+    let place = bad.len() / 3;
+    bad[place] ^= 1;
+    write(&new, &bad);
+    let name = new.file_name().unwrap().to_string_lossy().into_owned();
+    publish(&cli, 2, &["--any-index"]).says(&[&name, "damaged"]);
+    assert_eq!(contents(&shelf(&cli)), before);
+    write(&new, &good);
+    // An index that is behind, or none, is published only if that is wanted.
+    add(&cli, "120", "90", "100");
+    publish(&cli, 2, &[]).says(&["1 shards that its index does not cover", "hubprint index", "--any-index"]);
+    publish(&cli, 0, &["--any-index"]);
+    let bare = Cli::new(&crate::support::nobody());
+    add(&bare, "60", "0", "60");
+    bare.expect(0, &["db", "keygen", "key"]);
+    publish(&bare, 2, &[]).says(&["no index"]);
+    publish(&bare, 0, &["--any-index"]);
+    pull(&bare, 0, "copy", &[]);
+    // Somebody else is publishing there.
+    let files = hubprint::store::Files::open(shelf(&cli).as_path().into()).unwrap();
+    let lock = hubprint::store::lock::Lock::acquire(&files, hubprint::store::Task::Maintenance).unwrap();
+    publish(&cli, 75, &["--any-index"]).says(&["is being written by process"]);
+    drop(lock);
+    publish(&cli, 0, &["--any-index"]);
+}
+
+#[test]
+fn one_version_has_one_content() {
+    let cli = published();
+    copy(&cli.db(), &cli.home().join("twin"));
+    night(&cli, "80", "90");
+    publish(&cli, 0, &[]);
+    pull(&cli, 0, "copy", &[]);
+    // Another state of the same number, from a backup that was gone on with.
+    let args = [
+        "dev",
+        "population",
+        "--models",
+        "120",
+        "--seed",
+        "5",
+        "--db",
+        "twin",
+        "--begin",
+        "100",
+        "--end",
+        "110",
+    ];
+    cli.expect(0, &args);
+    cli.expect(0, &["index", "--db", "twin"]);
+    let twin = ["publish", "--db", "twin", "--to", "shelf", "--key", "key", "--yes"];
+    let before = contents(&shelf(&cli));
+    cli.expect(2, &twin).says(&["with other content", "--replace"]);
+    assert_eq!(contents(&shelf(&cli)), before);
+    cli.expect(0, &[&twin[..], &["--replace"]].concat());
+    pull(&cli, 2, "copy", &[]).says(&["with other content", "--replace"]);
+    pull(&cli, 0, "copy", &["--replace"]);
+    assert!(rows(&cli.home().join("copy")).keys().eq(rows(&cli.home().join("twin")).keys()));
+    cli.expect(0, &["db", "verify", "--db", "copy"]);
+    // The card alone may change.
+    cli.expect(0, &[&twin[..], &["--title", "Better words"]].concat());
+    pull(&cli, 0, "copy", &[]);
+    // What a newer hubprint has put there is not overwritten, whatever is asked for.
+    let newer = shelf(&cli).join("publications/000000000099.json");
+    for (text, told) in [("{\"publication_version\": 2}", "update hubprint"), ("{", "is no publication")] {
+        write(&newer, text);
+        for more in [&[][..], &["--replace", "--new-key"]] {
+            cli.expect(2, &[&twin[..], more].concat()).says(&["000000000099.json", told]);
+        }
+        assert_eq!(read(&newer), text.as_bytes());
+    }
+}
+
+#[test]
+fn readers_of_a_copy_keep_what_they_read() {
+    let cli = published();
+    for (begin, end) in [("80", "90"), ("90", "100"), ("100", "110")] {
+        pull(&cli, 0, "copy", &[]);
+        night(&cli, begin, end);
+        publish(&cli, 0, &[]);
+    }
+    // Opened in this process, before two more publications came.
+    let copy = cli.home().join("copy");
+    let reader = hubprint::store::Database::open(&copy).unwrap();
+    pull(&cli, 0, "copy", &[]);
+    night(&cli, "110", "120");
+    publish(&cli, 0, &[]);
+    pull(&cli, 0, "copy", &[]);
+    assert_eq!(reader.verify(&|_, _| {}).unwrap(), 100);
+    assert_eq!(files_below(&copy.join("manifests")).len(), 5);
+    // A day later they are gone, with their lists.
+    let old = std::time::SystemTime::now() - std::time::Duration::from_hours(25);
+    for path in files_below(&copy) {
+        fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
+    }
+    pull(&cli, 0, "copy", &[]);
+    assert_eq!(files_below(&copy.join("manifests")).len(), 2);
+    assert_eq!(files_below(&copy.join("publications")).len(), 8);
+    cli.expect(0, &["db", "verify", "--db", "copy"]);
 }
 
 #[test]
@@ -211,7 +457,9 @@ fn rollbacks_foreign_keys_and_other_databases_are_refused_unless_asked_for() {
     pull(&cli, 0, "copy", &[]);
     cli.expect(0, &["db", "keygen", "mallory"]);
     night(&cli, "90", "100");
-    cli.expect(0, &["publish", "--db", "DB", "--to", "shelf", "--key", "mallory", "--yes"]);
+    let by_mallory = ["publish", "--db", "DB", "--to", "shelf", "--key", "mallory", "--yes"];
+    cli.expect(2, &by_mallory).says(&["is signed with the key", "--new-key"]);
+    cli.expect(0, &[&by_mallory[..], &["--new-key"]].concat());
     pull(&cli, 2, "copy", &[]).says(&["is signed with the key", "--accept-key"]);
     pull(&cli, 2, "copy", &["--key", "key.pub"]).says(&["is signed with the key"]);
     pull(&cli, 2, "fresh", &["--key", "key.pub"]).says(&["is signed with the key"]);
@@ -308,6 +556,7 @@ fn killed(times: usize) {
         fs::remove_dir_all(cli.home().join(name)).unwrap();
         copy(&cli.home().join(format!("{name}-1")), &cli.home().join(name));
     };
+    // What was there before is older than any reader: a pull removes it, so that a death may come in between.
     let pulls = std::cell::Cell::new(0);
     let mut tries = kill_often(&cli, &publish_args, times, 3, |cli| {
         // Whoever pulls gets the one or the other, whole.

@@ -6,13 +6,13 @@ use chrono::DateTime;
 
 use crate::cli::args::{CompactArgs, ExportArgs, InfoArgs, MergeArgs, MigrateArgs, VacuumArgs};
 use crate::cli::failure::Failure;
-use crate::cli::json::{InfoJson, LargestJson};
+use crate::cli::json::{InfoJson, LargestJson, VerifiedJson};
 use crate::cli::progress::Watch;
 use crate::cli::tables;
 use crate::cli::{Done, printer};
 use crate::pipeline::Progress;
 use crate::retrieval::{self, Index};
-use crate::stages::export;
+use crate::stages::{export, pull};
 use crate::store::facts::Facts;
 use crate::store::maintenance::{self, Keep};
 use crate::store::{Database, Outcome, StoreError, Task};
@@ -111,10 +111,14 @@ fn text(info: &InfoJson) -> String {
 
 pub(in crate::cli) fn verify(args: &InfoArgs) -> Result<Done, Failure> {
     let db = Database::open(&args.db)?;
+    let copy = pull::verify_copy(db.files())?;
     let verified = watched("verify", "contents", |report| retrieval::verify(&db, report))?;
     if args.json {
-        printer::json(&verified)?;
+        printer::json(&VerifiedJson { verified: &verified, copy })?;
     } else {
+        if let Some(copy) = copy {
+            printer::data(&text_of_copy(&copy))?;
+        }
         let lost = verified.lost_repositories + verified.lost_contents + verified.lost_heads;
         let found = if lost == 0 {
             "every model is found".to_owned()
@@ -134,6 +138,13 @@ pub(in crate::cli) fn verify(args: &InfoArgs) -> Result<Done, Failure> {
     }
     Err(Failure::from(anyhow::anyhow!("the index does not find every model"))
         .with_hint("rebuild it with `hubprint index --rebuild --db DIR`"))
+}
+
+fn text_of_copy(copy: &pull::Copy) -> String {
+    let unfinished = copy.unfinished.map(|version| {
+        format!("; a pull of version {version} has begun and not ended: run `hubprint db pull` again")
+    });
+    format!("version {}, signed with key {}{}", copy.version, copy.key, unfinished.unwrap_or_default())
 }
 
 pub(in crate::cli) fn export(args: &ExportArgs) -> Result<Done, Failure> {

@@ -1,5 +1,6 @@
 //! `hubprint publish`, `hubprint db pull`, `hubprint db keygen`
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,6 +25,9 @@ pub(in crate::cli) async fn publish(args: PublishArgs) -> Result<Done, Failure> 
         licence: args.licence,
         keep: args.keep,
         replace: args.replace,
+        new_key: args.new_key,
+        any_index: args.any_index,
+        private: args.private,
     };
     let published = publish_with(&args.db, &hub, &settings, args.yes).await?;
     if args.json {
@@ -98,8 +102,9 @@ pub(in crate::cli) async fn pull(args: PullArgs) -> Result<Done, Failure> {
     };
     let hub = environment::hub(args.hub.hub.as_deref())?;
     let key = args.key.as_deref().map(|path| {
-        let pem = read(path)?;
-        PublicKey::from_pem(&pem, &path.display().to_string()).map_err(|e| Failure::from(ShelfError::from(e)))
+        let name = path.display().to_string();
+        let pem = read(path, &name)?;
+        PublicKey::from_pem(&pem, &name).map_err(|e| Failure::from(ShelfError::from(e)))
     });
     let settings = PullSettings {
         version: args.version,
@@ -141,11 +146,16 @@ fn address(text: &str) -> Result<Address, Failure> {
 
 fn signing_key(file: Option<&Path>) -> Result<Key, Failure> {
     let (pem, name) = match (file, environment::signing_key()) {
-        (Some(file), _) => (read(file)?, file.display().to_string()),
-        (None, Some(text)) if text.trim_start().starts_with("-----BEGIN") => {
-            (text, "HUBPRINT_SIGNING_KEY".to_owned())
+        (Some(file), _) => {
+            let name = file.display().to_string();
+            (read_secret(file, &name)?, name)
         }
-        (None, Some(file)) => (read(file.as_ref())?, file),
+        (None, Some(text)) if text.contains("-----BEGIN") => (text, "HUBPRINT_SIGNING_KEY".to_owned()),
+        // It may be a key in another form, so what it says is never repeated.
+        (None, Some(file)) => {
+            let name = "the file that HUBPRINT_SIGNING_KEY names".to_owned();
+            (read_secret(file.as_ref(), &name)?, name)
+        }
         (None, None) => {
             return Err(Failure::from(anyhow::anyhow!("a publication is signed, and no key is given"))
                 .with_hint(
@@ -156,9 +166,17 @@ fn signing_key(file: Option<&Path>) -> Result<Key, Failure> {
     Key::from_pem(&pem, &name).map_err(|error| ShelfError::from(error).into())
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path)
-        .map_err(|error| anyhow::Error::from(error).context(path.display().to_string()).into())
+fn read(path: &Path, name: &str) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| anyhow::Error::from(error).context(name.to_owned()).into())
+}
+
+/// Reads a private key; one that others on this machine can read is used, but not without a word.
+fn read_secret(path: &Path, name: &str) -> Result<String, Failure> {
+    let pem = read(path, name)?;
+    if std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
+        printer::talk(&format!("warning: {name} can be read by others; chmod 600 it"));
+    }
+    Ok(pem)
 }
 
 pub(in crate::cli) fn text_of_published(published: &Published, to: &str) -> String {
