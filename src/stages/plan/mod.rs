@@ -1,0 +1,119 @@
+//! plan: which files and which byte ranges. Pure code, no I/O.
+//!
+//! | module | question |
+//! |---|---|
+//! | [`files`] | which files of a repository hold the weights, and what do they cost to open |
+//! | [`sample`](mod@sample) | which rows of which weights |
+//! | [`contents`] | what is in the opened files, and where |
+//! | [`ask`] | the answer: blocks of rows, and how their bytes become values |
+//! | [`ranges`] | which requests cover them, within a budget |
+
+mod ask;
+mod contents;
+mod files;
+mod ranges;
+mod sample;
+mod spread;
+
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+pub use ask::{Ask, Decoding, Fetch, SamplePlan};
+pub use files::{SmallFiles, Weights, layers, needs_config, requests, shards, thin, weights};
+pub use ranges::coalesce;
+pub use sample::{sample, states, whole};
+
+/// How much of one checkpoint may be read. The defaults keep a 7B model (32 layers, hidden size 4096, 16-bit)
+/// below 6 MB and 80 ranges.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlanSettings {
+    /// Most ranges of tensor data of one checkpoint.
+    pub max_ranges: usize,
+    /// Most bytes of tensor data of one checkpoint, gaps included.
+    pub max_bytes: u64,
+    /// Gap up to which two asks become one range, bytes. Reading 32 KB costs less than a round trip.
+    pub gap_bytes: u64,
+    /// Most shards opened of one checkpoint; each costs one counted Hub request.
+    pub max_shards: usize,
+    /// Layers whose matrices are sampled.
+    pub matrix_layers: usize,
+    /// What to read beyond the canonical sample, which the database never needs.
+    #[serde(skip)]
+    pub detail: Option<Detail>,
+}
+
+/// What a comparison reads beyond the canonical sample.
+#[derive(Clone, Debug)]
+pub struct Detail {
+    /// Layers whose matrices are read in more rows.
+    pub layers: usize,
+    /// Most embedding rows read by token: the tokens are chosen so that any two vocabularies choose the same.
+    pub tokens: usize,
+    /// Most ranges in all.
+    pub max_ranges: usize,
+    /// Most bytes in all.
+    pub max_bytes: u64,
+}
+
+impl Default for Detail {
+    fn default() -> Self {
+        Self { layers: 2, tokens: 512, max_ranges: 600, max_bytes: 24_000_000 }
+    }
+}
+
+impl PlanSettings {
+    /// The plan of a comparison: the canonical sample, and more rows where they tell something.
+    pub fn detailed() -> Self {
+        Self { detail: Some(Detail::default()), ..Self::default() }
+    }
+}
+
+impl Default for PlanSettings {
+    fn default() -> Self {
+        Self {
+            max_ranges: 80,
+            max_bytes: 6_000_000,
+            gap_bytes: 32 * 1024,
+            max_shards: 8,
+            matrix_layers: 16,
+            detail: None,
+        }
+    }
+}
+
+/// Why nothing is read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Only metadata was asked for.
+    #[error("the weights were not asked for")]
+    NotAsked,
+    /// No safetensors weights.
+    #[error("no safetensors weights{}", found.as_ref().map(|f| format!("; it has {f}")).unwrap_or_default())]
+    NoWeights {
+        /// A weight file of another format, if there is one.
+        found: Option<String>,
+    },
+    /// No tensor name is in the role table.
+    #[error("none of {tensors} tensors has a known role, for example {example:?}")]
+    NoRoles {
+        /// Number of tensors in the opened files.
+        tensors: usize,
+        /// One of them.
+        example: String,
+    },
+    /// The index names a file that the repository does not have.
+    #[error(
+        "the index names {shard:?}, which the repository does not have ({missing} of {shards} shards are missing)"
+    )]
+    MissingShards {
+        /// The first one.
+        shard: String,
+        /// How many are missing.
+        missing: usize,
+        /// How many there should be.
+        shards: usize,
+    },
+}

@@ -1,0 +1,130 @@
+//! Which rows of which weights: canonical positions within a budget, and more where a comparison wants them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ask::{Ask, Fetch, SamplePlan};
+use super::contents::Contents;
+use super::ranges::{Chosen, fetches};
+use super::spread::{evenly, spread};
+use super::{PlanError, PlanSettings};
+use crate::formats::Header;
+use crate::formats::packed::{Facts, States};
+use crate::signals::roles::Role;
+use crate::signals::sample;
+
+/// One in so many ranges is kept back from the gains for matrices, where the budget is short.
+const MATRIX_SHARE: usize = 8;
+/// One in so many ranges may be for states of bitsandbytes: behind each come two more, of codes and of scales.
+const STATE_SHARE: usize = 3;
+/// Longest state that is read, bytes. The library writes some 170.
+pub(super) const MAX_STATE: u64 = 4096;
+/// Layers in which such matrices are read: the first one and the middle one.
+const WHOLE_LAYERS: usize = 2;
+/// Elements of a block where tensors are read whole: 4 MB in F32.
+const WHOLE_BLOCK: u64 = 1 << 20;
+/// Most layers whose gains are asked for. Public models have at most 126; planning costs the square of it.
+const GAIN_LAYERS: usize = 256;
+
+/// The states of bitsandbytes that must be read before [`sample()`], one small range each: those of whole layers
+/// in the order in which their matrices are sampled, as far as a part of the budget goes.
+pub fn states(headers: &[Header], facts: &Facts, settings: &PlanSettings) -> Vec<Fetch> {
+    let contents = Contents::of(headers, facts, &States::new());
+    let layers = contents.sampled_layers(settings.matrix_layers);
+    let mut wanted = Vec::new();
+    for i in spread(layers.len()) {
+        let of_layer = contents.waiting.iter().filter(|(p, _)| p.layer == layers[i]);
+        let of_layer = of_layer.map(|(_, at)| Fetch { file: at.file, bytes: at.tensor.bytes.clone() });
+        let of_layer: Vec<Fetch> = of_layer.filter(|f| f.bytes.end - f.bytes.start <= MAX_STATE).collect();
+        if wanted.len() + of_layer.len() > settings.max_ranges / STATE_SHARE {
+            break;
+        }
+        wanted.extend(of_layer);
+    }
+    wanted
+}
+
+/// Plans the reads of one checkpoint from the headers of its opened files, what config.json says of packed
+/// weights, and the [`states`] that were read; those count as ranges.
+///
+/// Gains come first (all layers, evenly thinned when the budget is short), then the embedding, then matrix
+/// blocks of up to `matrix_layers` evenly spaced layers. An ask that would break the budget is left out; one
+/// that falls into a range that is read anyway costs nothing. With [`PlanSettings::detail`], more rows of a few
+/// layers follow, and the embedding rows of `tokens`, within the larger budget.
+pub fn sample(
+    headers: &[Header],
+    facts: &Facts,
+    states: &States,
+    settings: &PlanSettings,
+    tokens: &[u64],
+) -> Result<SamplePlan, PlanError> {
+    let contents = Contents::of(headers, facts, states);
+    let layers = contents.sampled_layers(settings.matrix_layers);
+    let few: BTreeSet<u16> = evenly(layers.clone(), WHOLE_LAYERS).into_iter().collect();
+    let all = contents.candidates(true, |weight, position, rows| {
+        // Where a row costs the whole matrix, rows of every matrix would cost the whole model. Keys and values
+        // are the smallest, and rows of two layers tell a copy.
+        let affordable = few.contains(&position.layer) && matches!(position.role, Role::Key | Role::Value);
+        if weight.is_strided() && !affordable {
+            Vec::new()
+        } else {
+            sample::rows(position, rows, weight.columns)
+        }
+    });
+    if all.is_empty() {
+        let tensors = headers.iter().map(|h| h.tensors.len()).sum();
+        let example =
+            headers.iter().flat_map(|h| &h.tensors).next().map(|t| t.name.clone()).unwrap_or_default();
+        return Err(PlanError::NoRoles { tensors, example });
+    }
+    let of = |wanted: fn(Role) -> bool| all.iter().filter(move |c| wanted(c.position.role));
+    let mut chosen = Chosen::new(settings.gap_bytes, settings.max_bytes);
+    let left = |ranges: usize| ranges.saturating_sub(states.len());
+    let max_ranges = left(settings.max_ranges);
+    let gain_ranges = max_ranges - max_ranges / MATRIX_SHARE;
+
+    for ask in of(|r| matches!(r, Role::FinalNorm | Role::EmbeddingNorm | Role::Embedding)) {
+        chosen.add(ask, max_ranges);
+    }
+    let mut gains: BTreeMap<u16, Vec<&Ask>> = BTreeMap::new();
+    for ask in of(Role::is_norm) {
+        gains.entry(ask.position.layer).or_default().push(ask);
+    }
+    let gains: Vec<Vec<&Ask>> = evenly(gains.into_values().collect(), GAIN_LAYERS);
+    for i in spread(gains.len()) {
+        gains[i].iter().for_each(|ask| chosen.add(ask, gain_ranges));
+    }
+    for i in spread(layers.len()) {
+        of(Role::is_matrix)
+            .filter(|a| a.position.layer == layers[i])
+            .for_each(|ask| chosen.add(ask, max_ranges));
+    }
+    if let Some(detail) = &settings.detail {
+        chosen.max_bytes = detail.max_bytes;
+        let layers: BTreeSet<u16> = evenly(layers, detail.layers).into_iter().collect();
+        let in_detail = contents.candidates(false, |weight, p, rows| {
+            let more = sample::detail(p, rows, weight.columns);
+            more.filter(|_| layers.contains(&p.layer)).into_iter().collect()
+        });
+        let by_token = contents.candidates(false, |_, p, rows| {
+            let ids = tokens.iter().take(detail.tokens).filter(|id| p.role == Role::Embedding && **id < rows);
+            ids.map(|id| *id..*id + 1).collect()
+        });
+        for ask in in_detail.iter().chain(&by_token) {
+            chosen.add(ask, left(detail.max_ranges));
+        }
+    }
+    let embedding = contents.weights.iter().find(|w| w.position.role == Role::Embedding);
+    let vocabulary = embedding.and_then(|w| u32::try_from(w.rows).ok());
+    let mut asks = chosen.asks;
+    asks.sort_by_key(|a| a.pieces.first().map(|piece| (piece.file, piece.bytes.start)));
+    let fetches = fetches(&asks, settings.gap_bytes);
+    Ok(SamplePlan { asks, fetches, unreadable: contents.unreadable, vocabulary })
+}
+
+/// Every row of every weight that has a role, in blocks of about a million elements.
+pub fn whole(headers: &[Header], facts: &Facts, states: &States) -> Vec<Ask> {
+    Contents::of(headers, facts, states).candidates(false, |weight, _, rows| {
+        let step = (WHOLE_BLOCK / weight.columns.max(1)).max(1);
+        (0..rows.div_ceil(step)).map(|i| i * step..rows.min((i + 1) * step)).collect()
+    })
+}
