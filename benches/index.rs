@@ -67,7 +67,7 @@ fn main() {
     }
     let small = tempfile::tempdir().unwrap();
     if folders.is_empty() {
-        let settings = PopulationSettings { models: 2000, queries: 200, seed: 1, written: 0..2000 };
+        let settings = PopulationSettings { models: 2000, queries: 200, ..PopulationSettings::default() };
         population(small.path(), &settings, &|_, _| {}).unwrap();
         let mut db = Database::open_to_write(small.path(), Task::Index).unwrap();
         build(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap();

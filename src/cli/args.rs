@@ -11,6 +11,7 @@ use crate::hub::RepoId;
 use crate::pipeline::BudgetSettings;
 use crate::stages::backlog::Order;
 use crate::stages::checkpoint::SHAPES;
+use crate::stages::population::LIKENESS;
 use crate::store::{Location, Partition};
 
 /// Find which models of a Hugging Face Hub descend from which, from their weights.
@@ -327,7 +328,7 @@ pub(super) enum DbCommand {
     /// What a database holds
     Info(InfoArgs),
     /// Check every checksum, the row totals, and that every model is found in the index
-    Verify(InfoArgs),
+    Verify(VerifyArgs),
     /// Write who descends from whom as a list of edges: Parquet, CSV or GraphML
     Export(ExportArgs),
     /// Fetch or update a published database, after checking its signature and every file
@@ -342,6 +343,19 @@ pub(super) enum DbCommand {
     Migrate(MigrateArgs),
     /// Make a key to sign publications with
     Keygen(KeygenArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct VerifyArgs {
+    /// Database: a folder, or s3://, gs://, az://
+    #[arg(long, value_name = "DB", value_parser = location)]
+    pub(super) db: Location,
+    /// Search for every distinct model as a scan does, too: about a thousand a second
+    #[arg(long)]
+    pub(super) deep: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -533,6 +547,12 @@ pub(super) struct PopulationArgs {
     /// Further models to scan for, in DIR/queries, a database of its own
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) queries: u32,
+    /// Models that descend from none of them, in DIR/strangers, a database of its own
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) strangers: u32,
+    /// Correlation of unrelated models of one shape, 0 to 1: what a training recipe gives
+    #[arg(long, value_name = "R", default_value_t = LIKENESS)]
+    pub(super) likeness: f32,
     /// Seed of everything
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(super) seed: u64,

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::pipeline::RunReport;
-use crate::retrieval::{Built, Verified};
+use crate::retrieval::{Built, Quality, Verified};
 use crate::signals::Signal;
 use crate::signals::evidence::Tests;
 use crate::signals::named::{Named, Significance};
@@ -141,6 +141,18 @@ pub(super) struct ScreenJson<'a> {
 }
 
 /// One line of `scan --json`.
+/// What an index build did, and what it took.
+#[derive(Debug, Serialize)]
+pub(super) struct IndexJson {
+    #[serde(flatten)]
+    pub(super) built: Built,
+    pub(super) seconds: f64,
+    /// What was stated before it began.
+    pub(super) memory_bound_bytes: u64,
+    /// Largest resident size of the process.
+    pub(super) peak_memory_bytes: Option<u64>,
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct ScanJson<'a> {
     query: &'a str,
@@ -151,6 +163,8 @@ pub(super) struct ScanJson<'a> {
     families: Vec<FamilyJson<'a>>,
     /// The nearest model that was judged unrelated or undecided.
     closest_rejected: Option<CandidateJson<'a>>,
+    /// See [`Quality::false_rate_at_most`].
+    false_rate_at_most: Option<f64>,
     bytes_fetched: u64,
     seconds: f64,
 }
@@ -173,6 +187,8 @@ struct FamilyJson<'a> {
 pub(super) struct BriefJson<'a> {
     query: &'a str,
     families: Vec<BriefFamilyJson<'a>>,
+    /// See [`Quality::false_rate_at_most`].
+    false_rate_at_most: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -270,7 +286,7 @@ pub(super) struct LargestJson {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct RunJson {
     pub(super) crawl: Option<RunReport>,
-    pub(super) index: Option<Built>,
+    pub(super) index: Option<IndexJson>,
     pub(super) scan: Vec<serde_json::Value>,
     pub(super) publish: Option<Published>,
 }
@@ -430,6 +446,7 @@ pub(super) fn scan<'a>(query: &'a Subject, answer: &'a Answer, seconds: f64) -> 
         searched: answer.searched,
         families: answer.families.iter().map(family).collect(),
         closest_rejected: answer.closest_rejected.as_ref().map(candidate),
+        false_rate_at_most: answer.quality.false_rate_at_most(),
         bytes_fetched: query.bytes_fetched(),
         seconds,
     }
@@ -445,7 +462,7 @@ fn family(family: &FamilyAnswer) -> FamilyJson<'_> {
     }
 }
 
-pub(super) fn brief<'a>(query: &'a str, families: &'a [Brief]) -> BriefJson<'a> {
+pub(super) fn brief<'a>(query: &'a str, families: &'a [Brief], quality: Quality) -> BriefJson<'a> {
     let family = |brief: &'a Brief| {
         let verdict = &brief.related.verdict;
         BriefFamilyJson {
@@ -464,7 +481,8 @@ pub(super) fn brief<'a>(query: &'a str, families: &'a [Brief]) -> BriefJson<'a> 
                 .collect(),
         }
     };
-    BriefJson { query, families: families.iter().map(family).collect() }
+    let families = families.iter().map(family).collect();
+    BriefJson { query, families, false_rate_at_most: quality.false_rate_at_most() }
 }
 
 /// Milliseconds since 1970 as text.

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 
+use super::json::IndexJson;
 use crate::pipeline::budget::Spent;
 use crate::pipeline::forecast::Bound;
 use crate::pipeline::{Forecast, RunReport};
-use crate::retrieval::Built;
+use crate::retrieval::Quality;
 use crate::signals::verdict::VerdictKind;
 use crate::stages::compare::Comparison;
 use crate::stages::model::Subject;
@@ -67,7 +68,20 @@ pub(super) fn scan(query: &Subject, answer: &Answer) -> String {
             query.name, family.contents, family.root_evidence
         );
     }
-    out
+    out + &false_families(answer.quality) + "\n"
+}
+
+/// How often a search is wrong.
+pub(super) fn false_families(quality: Quality) -> String {
+    let Quality { strangers, false_families, .. } = quality;
+    match quality.false_rate_at_most() {
+        Some(rate) => format!(
+            "false families: named for {false_families} of {strangers} made-up strangers, so for at most {} of a \
+             million (95 %)",
+            (rate * 1e6).ceil()
+        ),
+        None => "false families: not measured on this index".to_owned(),
+    }
 }
 
 fn candidate(what: &str, candidate: &Candidate) -> [String; 7] {
@@ -260,23 +274,28 @@ pub(super) fn forecast(forecast: &Forecast) -> String {
 }
 
 /// What an index build did.
-pub(super) fn index(built: &Built) -> String {
+pub(super) fn index(index: &IndexJson) -> String {
+    let built = &index.built;
     let how = if built.incremental { format!(", {} of them new", built.added) } else { String::new() };
-    let quality = if built.complete {
-        let q = built.quality;
-        format!(
-            "recall@10 {:.3} against the exact scan, a family named for {} of {} strangers",
-            q.recall_at_10, q.false_families, q.strangers
-        )
-    } else {
-        "stopped before the last shard; run it again to go on".to_owned()
+    let quality = match (built.complete, built.committed) {
+        (true, _) => {
+            let q = built.quality;
+            format!("recall@10 {:.3} of {} searches against the exact scan", q.recall_at_10, q.queries)
+        }
+        (false, true) => "stopped before the last shard; run it again to go on".to_owned(),
+        (false, false) => "stopped; the index that is in use covers as much and stays".to_owned(),
     };
+    let peak = index.peak_memory_bytes.map_or_else(String::new, |peak| {
+        format!(", {} of memory of {} stated", bytes(peak), bytes(index.memory_bound_bytes))
+    });
     format!(
-        "index of {} models, {} distinct{how}, in {} families: {quality}, {}; {} a model with the shards",
+        "index of {} models, {} distinct{how}, in {} families: {quality}, {}; {} a model with the shards; {:.1} s{peak}\n{}",
         built.models,
         built.contents,
         built.families,
         bytes(built.bytes),
-        bytes(built.stored_bytes_per_model.unwrap_or_default())
+        bytes(built.stored_bytes_per_model.unwrap_or_default()),
+        index.seconds,
+        false_families(built.quality)
     )
 }

@@ -18,6 +18,7 @@ use super::family::{Families, Place};
 use super::index::{CONTENTS, FAMILIES, HEADS, INDEX_VERSION, Index, LINEAGE, METADATA, Metadata, POSTINGS};
 use super::lineage;
 use super::members::difference;
+use super::names::Names;
 use super::payload::{PAYLOAD, PayloadWriter};
 use super::quality::{self, Quality, Samples};
 use super::root::{self, Facts, Member, Root};
@@ -37,7 +38,7 @@ pub(super) const FOLDER: &str = "index";
 const BATCH: usize = 2048;
 /// See [`memory_bound`].
 const MEMORY_PER_ROW: u64 = 3_600;
-const MEMORY_IN_WORK: u64 = 300_000_000;
+const MEMORY_IN_WORK: u64 = 512_000_000;
 /// Batches that are read ahead.
 const AHEAD: usize = 2;
 /// One in so many of the samples is measured after an addition.
@@ -80,7 +81,9 @@ pub struct Built {
     pub incremental: bool,
     /// Whether it covers all shards; an interrupted build does not.
     pub complete: bool,
-    /// Measured on the finished index.
+    /// Whether scans use it. An interrupted build does not replace an index that covers as much.
+    pub committed: bool,
+    /// Measured on the finished index, and on those that it was built on.
     #[serde(flatten)]
     pub quality: Quality,
     /// Bytes of all index files.
@@ -118,8 +121,9 @@ pub fn memory_bound(db: &Database) -> u64 {
     MEMORY_IN_WORK + MEMORY_PER_ROW * db.manifest().rows()
 }
 
-/// Builds the index of all live fingerprints and makes it the database's. `progress` gets (rows done, rows in all);
-/// once `stop` says so, what was finished is committed.
+/// Builds the index of all live fingerprints and makes it the database's. `progress` gets (done, in all): rows that are
+/// placed, then searches that are measured. Once `stop` says so, what was finished is committed where that is more than
+/// what the index in use covers, and nothing is changed where it is not.
 pub fn build(
     db: &mut Database,
     settings: &BuildSettings,
@@ -128,7 +132,15 @@ pub fn build(
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Built, StoreError> {
     let live: HashSet<RowRef> = db.live()?.places().collect();
-    let previous = if from_nothing { None } else { reusable(db, settings, &live) };
+    // Whatever is wrong with it, building from nothing puts it right.
+    let in_use = Index::open(db).ok();
+    let in_use_covers = in_use.as_ref().map_or(0, |index| index.metadata.shards.len());
+    let goes_on = !from_nothing && in_use.as_ref().is_some_and(|index| is_reusable(index, settings, &live));
+    let (previous, names) = match in_use {
+        Some(index) if goes_on => (Some(index), Names::default()),
+        Some(index) => (None, names_of(index)),
+        None => (None, Names::default()),
+    };
     let folder = atomic::temporary_folder(&db.folder().join(FOLDER))?;
 
     let begin = previous.as_ref().map_or(0, |p| p.metadata.shards.len());
@@ -142,12 +154,26 @@ pub fn build(
         paths.extend(index.paths.clone().into_iter().filter(|(name, _)| is_segment(name)));
         entries.extend(entry.files.clone().into_iter().filter(|(name, _)| is_segment(name)));
     }
+    let before_quality = previous.as_ref().map(Index::quality).unwrap_or_default();
     let mut growing = match previous {
         Some(index) => Growing::resume(index, &paths, folder.path(), &live)?,
         None => Growing::new(folder.path())?,
     };
-    let covered = growing.read(db, begin, &live, progress, stop)?;
+    // A night changes little, and its build must not spend its time on measuring.
+    let part = if incremental { NIGHTLY_SAMPLE } else { 1 };
+    let samples = Samples {
+        queries: settings.recall_queries.div_ceil(part),
+        strangers: settings.strangers.div_ceil(part),
+        // Every night others.
+        seed: settings.seed ^ begin as u64,
+    };
+    let rows: u64 = db.manifest().shards[begin..].iter().map(|s| s.rows).sum();
+    let all = rows + samples.count();
+    let covered = growing.read(db, begin, &live, &|done| progress(done, all), stop)?;
     let complete = covered == db.manifest().shards.len();
+    if !incremental {
+        growing.inherit(&names);
+    }
     let parts = growing.finish(&paths, folder.path(), changed_from, &old_table)?;
 
     let shards = db.manifest().shards[..covered].iter().map(|s| s.entry.sha256.clone()).collect();
@@ -156,6 +182,8 @@ pub fn build(
         extraction_version: EXTRACTION_VERSION,
         little_endian: cfg!(target_endian = "little"),
         dimensions: VECTOR_DIMENSIONS,
+        database: db.manifest().id.clone(),
+        postings: parts.models,
         contents: parts.contents,
         heads: parts.heads,
         families: parts.families,
@@ -166,15 +194,10 @@ pub fn build(
     };
     let built = paths_in(folder.path())?;
     if complete {
-        // A night changes little, and its build must not spend its time on measuring.
-        let part = if incremental { NIGHTLY_SAMPLE } else { 1 };
-        let samples = Samples {
-            queries: settings.recall_queries.div_ceil(part),
-            strangers: settings.strangers.div_ceil(part),
-            seed: settings.seed,
-        };
         paths.extend(built.clone());
-        metadata.quality = quality::measure(&Index::assemble(metadata.clone(), paths)?, samples)?;
+        let index = Index::assemble(metadata.clone(), paths)?;
+        let measured = quality::measure(&index, samples, &|done| progress(rows + done, all), stop)?;
+        metadata.quality = before_quality.with(measured);
     }
     let adopted = built.into_par_iter().map(|(name, path)| {
         let extension = if name.ends_with(".parquet") { "parquet" } else { "bin" };
@@ -183,7 +206,10 @@ pub fn build(
     entries.extend(adopted.collect::<Result<Vec<(String, FileEntry)>, StoreError>>()?);
     entries.insert(METADATA.to_owned(), write_metadata(db, &metadata)?);
     let bytes: u64 = entries.values().map(|f| f.bytes).sum();
-    db.set_index(&IndexEntry { shards: covered, files: entries })?;
+    let committed = complete || covered > in_use_covers;
+    if committed {
+        db.set_index(&IndexEntry { shards: covered, files: entries })?;
+    }
     let in_shards: u64 = db.manifest().shards[..covered].iter().map(|s| s.entry.bytes).sum();
     Ok(Built {
         models: parts.models,
@@ -193,27 +219,30 @@ pub fn build(
         added: parts.contents - before,
         incremental,
         complete,
+        committed,
         quality: metadata.quality,
         bytes,
         stored_bytes_per_model: (bytes + in_shards).checked_div(parts.models as u64),
     })
 }
 
-/// The index before, where it can be gone on with: same versions and settings, covering the first shards as they
-/// are, and most of its contents still there.
-fn reusable(db: &Database, settings: &BuildSettings, live: &HashSet<RowRef>) -> Option<Index> {
-    // Whatever is wrong with it, building from nothing puts it right.
-    let index = Index::open(db).ok()?;
-    let shards = &db.manifest().shards;
-    let covers = &index.metadata.shards;
-    let same =
-        covers.len() <= shards.len() && covers.iter().zip(shards).all(|(sha, s)| *sha == s.entry.sha256);
+/// Whether an index can be gone on with: built with these settings, and most of its contents are still there.
+fn is_reusable(index: &Index, settings: &BuildSettings, live: &HashSet<RowRef>) -> bool {
     let held: HashSet<u32> =
         index.postings.all().iter().filter(|p| live.contains(&p.at)).map(|p| p.content).collect();
     let gone = index.contents() - held.len();
-    let fits =
-        same && index.metadata.settings == *settings && gone as f64 <= MOST_GONE * index.contents() as f64;
-    fits.then_some(index)
+    index.metadata.settings == *settings && gone as f64 <= MOST_GONE * index.contents() as f64
+}
+
+/// What the families of an index are called.
+fn names_of(index: Index) -> Names {
+    let tags = index.postings.all().iter().map(|p| (tag_of(p), index.family_of(p.content)));
+    Names { of: tags.collect(), names: index.table.into_iter().map(|family| family.id).collect() }
+}
+
+/// Of the digest that tells the contents apart.
+fn tag_of(posting: &Posting) -> Tag {
+    posting.samples.unwrap_or_else(|| Tag::of(&posting.repo_id))
 }
 
 impl Growing {
@@ -238,12 +267,7 @@ impl Growing {
         folder: &Path,
         live: &HashSet<RowRef>,
     ) -> Result<Self, StoreError> {
-        let known = index
-            .postings
-            .all()
-            .iter()
-            .map(|p| (p.samples.unwrap_or_else(|| Tag::of(&p.repo_id)), p.content));
-        let known = known.collect();
+        let known = index.postings.all().iter().map(|p| (tag_of(p), p.content)).collect();
         let postings = index.postings.all().iter().filter(|p| live.contains(&p.at)).cloned().collect();
         Ok(Self {
             families: index.families,
@@ -259,19 +283,18 @@ impl Growing {
         })
     }
 
-    /// Reads the shards from `begin` on; returns how many are covered in the end.
+    /// Reads the shards from `begin` on; returns how many are covered in the end. `progress` gets the rows done.
     fn read(
         &mut self,
         db: &Database,
         begin: usize,
         live: &HashSet<RowRef>,
-        progress: &(dyn Fn(u64, u64) + Sync),
+        progress: &dyn Fn(u64),
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<usize, StoreError> {
         let shards = &db.manifest().shards;
-        let all: u64 = shards[begin..].iter().map(|s| s.rows).sum();
         let mut done = 0;
-        progress(done, all);
+        progress(done);
         std::thread::scope(|scope| {
             let (send, receive) = sync_channel(AHEAD);
             scope.spawn(move || {
@@ -302,7 +325,7 @@ impl Growing {
                 waiting.extend(rows.into_iter().filter(|(at, _)| live.contains(at)));
                 if shard_ends || waiting.len() >= BATCH {
                     self.add(std::mem::take(&mut waiting))?;
-                    progress(done, all);
+                    progress(done);
                 }
                 if shard_ends {
                     covered += 1;
@@ -359,6 +382,13 @@ impl Growing {
         self.codes.par_extend(differences.map(|(place, f)| difference(heads.vector(place.head), &f.vector)));
         self.places.extend(places);
         Ok(())
+    }
+
+    /// Lets families keep the names that they had.
+    fn inherit(&mut self, names: &Names) {
+        let Self { families, places, ids, known, .. } = self;
+        let family_of = |content: u32| families.heads[places[content as usize].head as usize].family;
+        names.inherit(ids, known.iter().map(|(tag, content)| (*tag, family_of(*content))));
     }
 
     /// Writes the files.
@@ -464,11 +494,14 @@ pub(super) fn write_metadata(db: &Database, metadata: &Metadata) -> Result<FileE
 mod tests {
     use sha2::Digest;
 
-    use super::super::index::Look;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::super::index::{Look, Sought};
     use super::super::segments::Segments;
     use super::super::verify::verify;
     use super::*;
     use crate::signals::testing::Model;
+    use crate::signals::verdict::VerdictKind;
     use crate::store::schema::testing::row;
     use crate::store::{Outcome, Row, Task};
 
@@ -546,12 +579,12 @@ mod tests {
             assert_eq!(found.related.len(), 1);
             assert_eq!(names[0], "org/a-far");
         }
-        let content = index.content_of("s-a").unwrap();
+        let content = index.content_of(Tag::of("s-a")).unwrap();
         assert_eq!(index.repositories(content).len(), 2);
         assert_eq!(index.family(index.family_of(content)).contents, 4);
         let stranger = index.find(&Model::random(77, 4, 64).fingerprint(), 3, Look::Exact).unwrap();
         assert!(stranger.related.is_empty());
-        assert!(verify(&db, &|_, _| {}).unwrap().is_whole());
+        assert!(verify(&db, false, &|_, _| {}).unwrap().is_whole());
     }
 
     #[test]
@@ -578,14 +611,51 @@ mod tests {
     #[test]
     fn an_interrupted_build_is_gone_on_with() {
         let (_dir, mut db) = database();
-        built(&mut db, true);
-        let at_once = tables_of(&db);
         let part = build(&mut db, &settings(), true, &|_, _| {}, &|| true).unwrap();
-        assert!(!part.complete && part.contents == 3);
+        assert!(!part.complete && part.committed && part.contents == 3);
         assert_eq!(db.manifest().index.as_ref().unwrap().shards, 1);
         let rest = built(&mut db, false);
         assert!(rest.complete && rest.incremental && rest.added == 4);
-        assert_eq!(tables_of(&db), at_once);
+        let (_other_dir, mut other) = database();
+        built(&mut other, true);
+        assert_eq!(tables_of(&db), tables_of(&other));
+    }
+
+    #[test]
+    fn an_interrupted_build_leaves_a_fuller_index_as_it_is() {
+        let (_dir, mut db) = database();
+        built(&mut db, true);
+        let before = db.manifest().clone();
+        let part = build(&mut db, &settings(), true, &|_, _| {}, &|| true).unwrap();
+        assert!(!part.complete && !part.committed);
+        assert_eq!(*db.manifest(), before);
+        assert!(verify(&db, false, &|_, _| {}).unwrap().is_whole());
+    }
+
+    #[test]
+    fn a_build_is_measured_until_it_is_stopped() {
+        let (_dir, mut db) = database();
+        let shards = db.manifest().shards.len() as u64;
+        let (asked, last) = (AtomicU64::new(0), std::sync::Mutex::new((0, 0)));
+        let progress = |done, all| *last.lock().unwrap() = (done, all);
+        // After the last shard.
+        let stop = || asked.fetch_add(1, Ordering::Relaxed) >= shards;
+        let part = build(&mut db, &settings(), true, &progress, &stop).unwrap();
+        assert!(part.complete && part.committed);
+        assert_eq!((part.quality.queries, part.quality.strangers), (0, 0));
+        let whole = build(&mut db, &settings(), true, &progress, &|| false).unwrap();
+        assert_eq!((whole.quality.queries, whole.quality.strangers), (7, 20));
+        let (_, all) = *last.lock().unwrap();
+        assert_eq!(all, 8 + 40);
+    }
+
+    #[test]
+    fn nights_add_to_what_was_measured() {
+        let (_dir, mut db) = database();
+        let first = built(&mut db, true).quality;
+        db.append(&named(&["d"], &[&Model::random(9, 4, 64)])).unwrap();
+        let night = built(&mut db, false).quality;
+        assert_eq!((night.queries, night.strangers), (first.queries + 2, first.strangers + 2));
     }
 
     #[test]
@@ -594,7 +664,7 @@ mod tests {
         built(&mut db, true);
         let id = |db: &Database| {
             let index = Index::open(db).unwrap();
-            let content = index.content_of("s-a-near").unwrap();
+            let content = index.content_of(Tag::of("s-a-near")).unwrap();
             index.family(index.family_of(content)).id.clone()
         };
         let before = id(&db);
@@ -604,12 +674,159 @@ mod tests {
         assert!(built(&mut db, false).incremental);
         assert_eq!(id(&db), before);
         let index = Index::open(&db).unwrap();
-        assert!(index.content_of("s-a").is_none());
+        assert!(index.content_of(Tag::of("s-a")).is_none());
         let found = index.find(&Model::random(0, 4, 64).fingerprint(), 9, Look::Usual).unwrap();
         let [family] = &found.related[..] else { panic!("{found:?}") };
         assert_eq!(family.closest.len(), 3);
         assert_ne!(index.repositories(index.family(family.family).root), []);
-        assert!(verify(&db, &|_, _| {}).unwrap().is_whole());
+        assert!(verify(&db, true, &|_, _| {}).unwrap().is_whole());
+        // A build from nothing does not know the founder, whose digest the name comes from.
+        assert!(!built(&mut db, true).incremental);
+        assert_eq!(id(&db), before);
+    }
+
+    #[test]
+    fn an_equal_content_is_found_by_its_digests_alone() {
+        let (_dir, mut db) = database();
+        built(&mut db, true);
+        let index = Index::open(&db).unwrap();
+        let empty = Fingerprint {
+            cells: Vec::new(),
+            vector: [0; VECTOR_DIMENSIONS],
+            ..Model::random(5, 4, 64).fingerprint()
+        };
+        assert!(index.find(&empty, 3, Look::Usual).unwrap().related.is_empty());
+        let (weights, samples) = (Some(Tag::of("w-a-copy")), Some(Tag::of("s-a-near")));
+        let by_weights = Sought { fingerprint: &empty, weights, samples: None };
+        let by_samples = Sought { fingerprint: &empty, weights: Some(Tag::of("w-else")), samples };
+        for (sought, name, kind) in [
+            (by_weights, "org/a", VerdictKind::Identical),
+            (by_samples, "org/a-near", VerdictKind::NoWeightEvidence),
+        ] {
+            for look in [Look::Usual, Look::Exact] {
+                let found = index.find(sought, 1, look).unwrap();
+                let [related] = &found.related[..] else { panic!("{found:?}") };
+                assert_eq!(related.verdict.kind, kind);
+                let [closest] = &related.closest[..] else { panic!("{found:?}") };
+                assert_eq!(index.repositories(closest.number)[0].repo_id, name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_of_a_member_far_from_the_nearest_heads_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
+        let base = Model::random(0, 2, 64);
+        // Heads of one family, each with near members; what lies between two of them is near both.
+        let heads: Vec<Model> = (0..12).map(|seed| base.tuned(0.75, 100 + seed)).collect();
+        let mut models = vec![base.clone()];
+        for (head, seed) in heads.iter().zip(1000..) {
+            models.push(head.clone());
+            models.extend((0..8).map(|i| head.tuned(0.93, 100 * seed + i)));
+        }
+        let names: Vec<String> = (0..models.len()).map(|i| i.to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        db.append(&named(&names, &models.iter().collect::<Vec<_>>())).unwrap();
+        let whole = built(&mut db, true);
+        assert!(whole.families == 1 && whole.heads > 5, "{whole:?}");
+        let index = Index::open(&db).unwrap();
+        for (name, model) in names.iter().zip(&models) {
+            for k in [1, 5] {
+                let found = index.find(&model.fingerprint(), k, Look::Usual).unwrap();
+                let nearest = found.related[0].closest[0];
+                assert_eq!(index.repositories(nearest.number)[0].repo_id, format!("org/{name}"));
+            }
+        }
+    }
+
+    /// Puts other metadata in the place of the index's own.
+    fn with_metadata(db: &mut Database, change: impl Fn(&mut serde_json::Value)) {
+        let mut entry = db.manifest().index.clone().unwrap();
+        let path = db.files().local(&entry.files[METADATA]).unwrap();
+        let mut value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        change(&mut value);
+        let write = |file: &mut fs::File| {
+            std::io::Write::write_all(file, value.to_string().as_bytes())
+                .map_err(StoreError::io(Path::new("")))
+        };
+        entry.files.insert(METADATA.into(), db.files().add(FOLDER, "json", write).unwrap());
+        db.set_index(&entry).unwrap();
+    }
+
+    #[test]
+    fn foreign_stale_newer_and_lying_indexes_are_told_apart() {
+        use serde_json::{Value, json};
+        let (_dir, mut db) = database();
+        built(&mut db, true);
+        let good = db.manifest().index.clone().unwrap();
+        type Change = fn(&mut Value);
+        type Is = fn(&StoreError) -> bool;
+        let cases: [(&str, Change, Is, &str); 12] = [
+            (
+                "foreign",
+                |m| m["database"] = json!("0123"),
+                |e| matches!(e, StoreError::ForeignIndex { .. }),
+                "anew",
+            ),
+            (
+                "shards",
+                |m| m["shards"][1] = json!("00"),
+                |e| matches!(e, StoreError::StaleIndex { .. }),
+                "anew",
+            ),
+            ("fewer", |m| m["shards"] = json!([]), |e| matches!(e, StoreError::StaleIndex { .. }), "anew"),
+            (
+                "extraction",
+                |m| m["extraction_version"] = json!(0),
+                |e| matches!(e, StoreError::StaleIndex { .. }),
+                "anew",
+            ),
+            ("older", |m| m["index_version"] = json!(4), |e| matches!(e, StoreError::Version { .. }), "anew"),
+            (
+                "newer",
+                |m| m["index_version"] = json!(99),
+                |e| matches!(e, StoreError::Version { .. }),
+                "newer hubprint",
+            ),
+            (
+                "contents",
+                |m| m["contents"] = json!(1u64 << 60),
+                |e| matches!(e, StoreError::Damaged { .. }),
+                "index",
+            ),
+            (
+                "heads",
+                |m| m["heads"] = json!(1u64 << 60),
+                |e| matches!(e, StoreError::Damaged { .. }),
+                "index",
+            ),
+            ("families", |m| m["families"] = json!(2), |e| matches!(e, StoreError::Damaged { .. }), "index"),
+            ("postings", |m| m["postings"] = json!(7), |e| matches!(e, StoreError::Damaged { .. }), "index"),
+            (
+                "many",
+                |m| m["postings"] = json!(1u64 << 60),
+                |e| matches!(e, StoreError::StaleIndex { .. }),
+                "anew",
+            ),
+            ("no number", |m| m["heads"] = json!("x"), |e| matches!(e, StoreError::Damaged { .. }), "index"),
+        ];
+        for (name, change, is, hint) in cases {
+            with_metadata(&mut db, change);
+            let error = Index::open(&db).unwrap_err();
+            assert!(is(&error), "{name}: {error}");
+            assert!(
+                error.hint().contains(hint) && error.hint().contains("hubprint index"),
+                "{name}: {}",
+                error.hint()
+            );
+            db.set_index(&good).unwrap();
+        }
+        assert!(Index::open(&db).is_ok());
+        // Whatever is wrong, a build puts it right.
+        with_metadata(&mut db, |m| m["database"] = json!("0123"));
+        assert!(!built(&mut db, false).incremental);
+        assert!(Index::open(&db).is_ok());
     }
 
     #[test]
@@ -624,7 +841,7 @@ mod tests {
             let middle = flipped.len() / 2;
             flipped[middle] ^= 1;
             atomic::write(path, &flipped).unwrap();
-            let error = verify(&db, &|_, _| {}).unwrap_err();
+            let error = verify(&db, false, &|_, _| {}).unwrap_err();
             assert!(matches!(error, StoreError::Damaged { .. }), "{name}: {error}");
             assert!(error.hint().contains("hubprint index"), "{name}");
             atomic::write(path, &bytes[..bytes.len() - 1]).unwrap();

@@ -14,11 +14,9 @@ const BLOCK: usize = 8192;
 /// All codes.
 pub(super) fn read(paths: &Paths) -> Result<Vec<Code>, StoreError> {
     let mut all = Vec::new();
-    Segments::open(paths, CODES)?.for_each_piece(BLOCK * size_of::<Code>(), |bytes| {
-        let (codes, rest) = bytes.as_chunks::<{ size_of::<Code>() }>();
-        if !rest.is_empty() {
-            return Err(StoreError::Damaged { path: CODES.into(), what: "it ends within a code".into() });
-        }
+    let parts = Segments::open_records(paths, CODES, size_of::<Code>())?;
+    parts.for_each_piece(BLOCK * size_of::<Code>(), |bytes| {
+        let (codes, _) = bytes.as_chunks::<{ size_of::<Code>() }>();
         let word = |code: &[u8; size_of::<Code>()], i: usize| {
             u64::from_le_bytes(std::array::from_fn(|byte| code[8 * i + byte]))
         };

@@ -9,10 +9,10 @@
 //! with: two that a later content connects stay two, because merged models descend from several families.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use super::controls::Controls;
 use super::heads::{Heads, Hit};
 use super::judge::Judge;
 use super::payload::PayloadWriter;
@@ -24,10 +24,9 @@ use crate::store::StoreError;
 /// Cosine with a head from which on it stands for a content. A relative of a member with correlation .3 has .25 or
 /// more with the head, which the search finds.
 const COVER: f32 = 0.85;
-/// Nearest heads that are judged.
-const CANDIDATES: usize = 8;
-/// Founders of families that a weak link is held against, of one hidden size.
-const CONTROLS: usize = 24;
+/// Nearest heads that are judged: as many as a search judges where none is confirmed, so that what it would find takes
+/// a content into its family.
+pub(super) const CANDIDATES: usize = 12;
 
 /// The verified link of a content to a head of its family.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,15 +75,15 @@ pub struct Families {
     /// Contents that were placed.
     contents: u32,
     search: Heads,
-    controls: BTreeMap<u32, Vec<Fingerprint>>,
+    controls: Controls,
 }
 
 impl Families {
-    /// Families of so many contents that were found before. `vector` gives the vector of a content, `fingerprint`
-    /// that of a head.
+    /// Families of contents that were found before, of which the layers are given. `vector` gives the vector of a
+    /// content, `fingerprint` that of a head.
     pub fn resume(
         heads: Vec<Head>,
-        contents: u32,
+        layers: &[u16],
         vector: impl Fn(u32) -> Result<Vector, StoreError> + Sync,
         fingerprint: impl Fn(&Head, &Vector) -> Result<Fingerprint, StoreError>,
     ) -> Result<Self, StoreError> {
@@ -92,12 +91,12 @@ impl Families {
             .par_iter()
             .map(|head| Ok((head.hidden_size, vector(head.content)?)))
             .collect::<Result<Vec<_>, StoreError>>()?;
-        let mut families = Self { contents, ..Self::default() };
+        let mut families = Self { contents: layers.len() as u32, ..Self::default() };
         for (head, (_, vector)) in heads.iter().zip(&vectors).filter(|(head, _)| head.link.is_none()) {
             families.count += 1;
-            if families.lacks_controls(head.hidden_size) {
-                let fingerprint = fingerprint(head, vector)?;
-                families.controls.entry(head.hidden_size).or_default().push(fingerprint);
+            let layers = layers.get(head.content as usize).copied().unwrap_or_default();
+            if families.controls.lacks((head.hidden_size, layers)) {
+                families.controls.add(&fingerprint(head, vector)?);
             }
         }
         families.heads = heads;
@@ -110,13 +109,9 @@ impl Families {
         &self.search
     }
 
-    /// Founders of this hidden size, which stand for unrelated models.
-    pub fn controls(&self, hidden_size: u32) -> &[Fingerprint] {
-        self.controls.get(&hidden_size).map_or(&[], Vec::as_slice)
-    }
-
-    fn lacks_controls(&self, hidden_size: u32) -> bool {
-        self.controls(hidden_size).len() < CONTROLS
+    /// Founders, which stand for unrelated models.
+    pub fn controls(&self) -> &Controls {
+        &self.controls
     }
 
     /// Places the next contents, in this order.
@@ -182,9 +177,7 @@ impl Families {
             self.heads[link.head as usize].family
         } else {
             self.count += 1;
-            if self.lacks_controls(hidden_size) {
-                self.controls.entry(hidden_size).or_default().push(fingerprint.clone());
-            }
+            self.controls.add(fingerprint);
             self.count - 1
         };
         self.heads.push(Head { content, family, hidden_size, payload: payload.add(fingerprint)?, link });
@@ -200,7 +193,7 @@ impl Families {
         fingerprint: impl Fn(u32) -> Result<Cow<'f, Fingerprint>, StoreError>,
     ) -> Result<Option<(Link, f32)>, StoreError> {
         let context = Context { searched: self.heads.len().max(1), ..Context::default() };
-        let judge = Judge::new(query, self.controls(query.hidden_size));
+        let mut judge = Judge::new(query, &self.controls);
         for hit in hits {
             let candidate = fingerprint(hit.number)?;
             let (evidence, verdict) = judge.judge(&candidate, context);

@@ -1,9 +1,9 @@
 //! Exact search among family heads, by hidden size.
 //!
 //! Vectors of different hidden sizes are orthogonal by construction, so only heads of the query's size are looked
-//! at. Of each the sign code is compared first, an eighth of the bytes: only one in a hundred unrelated heads comes
-//! as near as 474 differing signs, and the inner product decides among those. A head with a correlation of .25
-//! misses it in one of a thousand cases, one with .5 never.
+//! at. Of each the sign code is compared first, an eighth of the bytes: only one in forty unrelated heads comes as
+//! near as 480 differing signs, and the inner product decides among those. A head with a correlation of .2 misses it
+//! in one of sixty cases, one with .25 in one of a thousand, one with .5 never.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -13,8 +13,8 @@ use rayon::prelude::*;
 use super::vector::{self, Code, Vector};
 
 /// Most differing signs that are looked at further: chance differs in 512 with a standard deviation of 16, and one
-/// in a hundred lies 2.33 deviations below.
-const FARTHEST: u32 = 474;
+/// in forty lies two deviations below.
+const FARTHEST: u32 = 480;
 /// Least cosine of a hit: three standard deviations of chance, and what the least correlation that counts as
 /// descent gives.
 const LEAST_COSINE: f32 = 0.1;

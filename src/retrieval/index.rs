@@ -1,6 +1,8 @@
 //! An open index: immutable files of one folder, found by the database's manifest.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -8,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::build::BuildSettings;
 use super::codes::{self, CODES};
-use super::family::Families;
+use super::controls::Controls;
+use super::family::{CANDIDATES, Families};
 use super::heads::{self, Hit};
 use super::judge::Judge;
 use super::members::{Members, difference};
@@ -23,10 +26,11 @@ use crate::signals::evidence::Evidence;
 use crate::signals::fingerprint::{EXTRACTION_VERSION, VECTOR_DIMENSIONS};
 use crate::signals::verdict::Context;
 use crate::signals::{Fingerprint, Verdict};
-use crate::store::{Database, FileEntry, StoreError};
+use crate::store::manifest::{IndexEntry, Manifest};
+use crate::store::{Database, FileEntry, StoreError, Tag};
 
 /// Version of the files of an index.
-pub const INDEX_VERSION: u32 = 4;
+pub const INDEX_VERSION: u32 = 5;
 pub(super) const METADATA: &str = "index.json";
 pub(super) const CONTENTS: &str = "contents.parquet";
 pub(super) const HEADS: &str = "heads.parquet";
@@ -42,13 +46,17 @@ fn is_read_at_opening(name: &str) -> bool {
 
 /// Nearest heads that a search looks at. A family may have thousands that are near, and must not hide another.
 pub(super) const HEAD_HITS: usize = 4096;
-/// Heads that are judged in one search.
+/// Heads that are judged in one search: as many as when families are made while none is confirmed, fewer from then on.
+const MOST_IN_VAIN: usize = CANDIDATES;
 const MOST_JUDGED: usize = 8;
-/// Heads of one family whose members are looked at.
+/// Heads of one family whose members are looked at in any case; of the others those that may have a nearer member.
 const HEADS_OF_FAMILY: usize = 4;
 /// Members whose exact cosine is computed for each that is asked for, and fewest of them.
 const REFINED_PER_MEMBER: usize = 16;
 const LEAST_REFINED: usize = 64;
+
+/// Longest metadata that is read, bytes: 70 for each shard.
+const MOST_METADATA: u64 = 64 << 20;
 
 /// `index.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,6 +65,10 @@ pub(super) struct Metadata {
     pub(super) extraction_version: u32,
     pub(super) little_endian: bool,
     pub(super) dimensions: usize,
+    /// The database that it was built of.
+    pub(super) database: String,
+    /// Rows of the tables.
+    pub(super) postings: usize,
     pub(super) contents: usize,
     pub(super) heads: usize,
     pub(super) families: usize,
@@ -66,6 +78,41 @@ pub(super) struct Metadata {
     /// SHA-256 of the shards that it covers, in the order of the manifest.
     pub(super) shards: Vec<String>,
     pub(super) quality: Quality,
+}
+
+impl Metadata {
+    /// Whether it was built of this database, as it is; `path` is for errors.
+    pub(super) fn check(
+        &self,
+        manifest: &Manifest,
+        entry: &IndexEntry,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        if self.database != manifest.id {
+            return Err(StoreError::ForeignIndex {
+                path: path.to_owned(),
+                of: self.database.chars().take(64).collect(),
+                database: manifest.id.clone(),
+            });
+        }
+        let stale = |what| Err(StoreError::StaleIndex { path: path.to_owned(), what });
+        if self.extraction_version != EXTRACTION_VERSION {
+            let found = self.extraction_version;
+            return stale(format!("fingerprints of version {found}, and they are of {EXTRACTION_VERSION}"));
+        }
+        if self.shards.len() != entry.shards {
+            return stale(format!("{} shards, and the manifest says {}", self.shards.len(), entry.shards));
+        }
+        let mut pairs = (0..).zip(self.shards.iter().zip(&manifest.shards));
+        if let Some((n, (_, shard))) = pairs.find(|(_, (sha256, shard))| **sha256 != shard.entry.sha256) {
+            return stale(format!("another shard {n} than {}", shard.entry.file));
+        }
+        let rows: u64 = manifest.shards.iter().take(entry.shards).map(|shard| shard.rows).sum();
+        if self.postings as u64 > rows {
+            return stale(format!("{} repositories, and its shards have {rows}", self.postings));
+        }
+        Ok(())
+    }
 }
 
 /// How hard to look.
@@ -78,16 +125,33 @@ pub enum Look {
     Exact,
 }
 
+/// What is searched for. Without digests only the vector leads to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sought<'a> {
+    /// Its fingerprint.
+    pub fingerprint: &'a Fingerprint,
+    /// Of the digest of its weight files.
+    pub weights: Option<Tag>,
+    /// Of the digest of its sampled bytes.
+    pub samples: Option<Tag>,
+}
+
+impl<'a> From<&'a Fingerprint> for Sought<'a> {
+    fn from(fingerprint: &'a Fingerprint) -> Self {
+        Self { fingerprint, weights: None, samples: None }
+    }
+}
+
 /// A family that shares weights with a query.
 #[derive(Clone, Debug)]
 pub struct Related {
     /// Number of the family.
     pub family: u32,
-    /// The head that the verdict was made on.
-    pub head: u32,
+    /// The content that the verdict was made on: a head, or the query's own.
+    pub judged: u32,
     /// Query first.
     pub evidence: Evidence,
-    /// Of the query and the head.
+    /// Of the query and what was judged.
     pub verdict: Verdict,
     /// The closest contents of the family, nearest first.
     pub closest: Vec<Hit>,
@@ -96,7 +160,7 @@ pub struct Related {
 /// What a search found.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Related families, nearest first.
+    /// Related families, nearest first; that of the query's own content before all others.
     pub related: Vec<Related>,
     /// The nearest head that the verdict did not confirm.
     pub rejected: Option<Hit>,
@@ -132,35 +196,49 @@ impl Index {
             Ok((name.clone(), path))
         };
         let paths = entry.files.par_iter().map(local).collect::<Result<Paths, StoreError>>()?;
-        let metadata = path(&paths, METADATA)?;
-        Self::assemble(read_metadata(metadata)?, paths)
+        let metadata_path = path(&paths, METADATA)?;
+        let metadata = read_metadata(metadata_path)?;
+        metadata.check(db.manifest(), entry, metadata_path)?;
+        Self::assemble(metadata, paths)
     }
 
     /// Opens files that are as they were written.
     pub(super) fn assemble(metadata: Metadata, paths: Paths) -> Result<Self, StoreError> {
-        // Room is made for as many contents as it says: there must be a vector of each.
-        if Vectors::open(&paths)?.count() != metadata.contents as u64 {
-            return Err(damaged(&paths, "its vectors are of another number than its metadata says"));
+        let Metadata { postings, contents, heads, families, .. } = metadata;
+        // Room is made for as many rows as it says: there must be a vector of each content, and all else is less.
+        let vectors = Vectors::open(&paths)?.count();
+        if vectors != contents as u64 || heads > contents || families > heads {
+            let what = format!(
+                "its metadata says {contents} contents, {heads} heads and {families} families, and there are {vectors} \
+                 vectors"
+            );
+            return Err(damaged(&paths, &what));
         }
         let (postings, rest) = rayon::join(
-            || Ok(Postings::new(tables::read_postings(path(&paths, POSTINGS)?)?, metadata.contents)),
+            || Ok(Postings::new(tables::read_postings(path(&paths, POSTINGS)?, postings)?, contents)),
             || Self::without_postings(&metadata, &paths),
         );
         let (postings, rest): (Postings, Self) = (postings?, rest?);
-        if !postings.all().iter().all(|p| (p.content as usize) < metadata.contents) {
+        if !postings.all().iter().all(|p| (p.content as usize) < contents) {
             return Err(damaged(&paths, "its tables name rows that are not there"));
         }
         Ok(Self { metadata, paths, postings, ..rest })
     }
 
     fn without_postings(metadata: &Metadata, paths: &Paths) -> Result<Self, StoreError> {
-        let contents = tables::read_contents(path(paths, CONTENTS)?)?;
-        let heads = tables::read_heads(path(paths, HEADS)?)?;
-        let table = tables::read_families(path(paths, FAMILIES)?)?;
+        let contents = tables::read_contents(path(paths, CONTENTS)?, metadata.contents)?;
+        let heads = tables::read_heads(path(paths, HEADS)?, metadata.heads)?;
+        let table = tables::read_families(path(paths, FAMILIES)?, metadata.families)?;
         let codes = codes::read(paths)?;
-        let counts = (metadata.contents, metadata.contents, metadata.heads, metadata.families);
-        if counts != (contents.len(), codes.len(), heads.len(), table.len()) {
-            return Err(damaged(paths, "its tables have other lengths than its metadata says"));
+        let founders = heads.iter().filter(|head| head.link.is_none()).count();
+        if codes.len() != contents.len() || founders != table.len() {
+            let what = format!(
+                "it has {} codes of {} contents, and {founders} founders of {} families",
+                codes.len(),
+                contents.len(),
+                table.len()
+            );
+            return Err(damaged(paths, &what));
         }
         let in_range = contents.iter().all(|c| (c.place.head as usize) < heads.len())
             && heads.iter().all(|h| {
@@ -175,9 +253,10 @@ impl Index {
         let payload = Payload::open(paths)?;
         let vectors = Vectors::open(paths)?;
         let members = Members::new(contents.iter().map(|c| c.place), heads.len(), &codes);
+        let layers: Vec<u16> = contents.iter().map(|c| c.facts.layers).collect();
         let families = Families::resume(
             heads,
-            contents.len() as u32,
+            &layers,
             |content| vectors.read(content),
             |head, vector| payload.read(head.payload, vector),
         )?;
@@ -246,7 +325,7 @@ impl Index {
     }
 
     /// The content with this weights or sample digest.
-    pub fn content_of(&self, digest: &str) -> Option<u32> {
+    pub fn content_of(&self, digest: Tag) -> Option<u32> {
         self.postings.content_of(digest)
     }
 
@@ -255,34 +334,43 @@ impl Index {
         self.metadata.quality
     }
 
-    /// Founders of families of this hidden size: models that are unrelated to most queries.
-    pub fn controls(&self, hidden_size: u32) -> &[Fingerprint] {
-        self.families.controls(hidden_size)
+    /// Models that stand for unrelated ones.
+    pub fn controls(&self) -> &Controls {
+        self.families.controls()
     }
 
-    /// Families that share weights with a fingerprint, each with up to `k` of its closest contents.
+    /// Families that share weights with a query, each with up to `k` of its closest contents.
     ///
-    /// Heads are judged from the nearest on. Further heads of a confirmed family are not judged, but their members
-    /// are looked at as well.
-    pub fn find(&self, query: &Fingerprint, k: usize, look: Look) -> Result<Found, StoreError> {
+    /// The content with the query's own digests is found by them, whatever the test can say of it. Heads are judged from
+    /// the nearest on. Further heads of a confirmed family are not judged, but their members are looked at as well.
+    pub fn find<'q>(&self, sought: impl Into<Sought<'q>>, k: usize, look: Look) -> Result<Found, StoreError> {
+        let sought = sought.into();
+        let query = sought.fingerprint;
         let exact = look == Look::Exact;
         let most = if exact { usize::MAX } else { HEAD_HITS };
         let mut hits = self.families.search().nearest(query.hidden_size, &query.vector, most, exact);
         hits.retain(|hit| self.is_live(hit.number));
         let context = Context { searched: self.contents.len().max(1), ..Context::default() };
+        let mut judge = Judge::new(query, self.controls());
         let mut found = Found::default();
         let mut of_family: BTreeMap<u32, Vec<Hit>> = BTreeMap::new();
+        let twin = self.twin(&sought);
+        if let Some((content, same_content)) = twin {
+            // Its fingerprint is the query's own.
+            let (evidence, verdict) = judge.judge(query, Context { same_content, ..context });
+            let family = self.family_of(content);
+            of_family.insert(family, Vec::new());
+            found.related.push(Related { family, judged: content, evidence, verdict, closest: Vec::new() });
+        }
         let mut judged = 0;
-        let judge = Judge::new(query, self.families.controls(query.hidden_size));
         for hit in hits {
             let family = self.families.heads[hit.number as usize].family;
             if let Some(confirmed) = of_family.get_mut(&family) {
-                if confirmed.len() < HEADS_OF_FAMILY || exact {
-                    confirmed.push(hit);
-                }
+                confirmed.push(hit);
                 continue;
             }
-            if judged == MOST_JUDGED && !exact {
+            let most = if found.related.is_empty() { MOST_IN_VAIN } else { MOST_JUDGED };
+            if judged >= most && !exact {
                 continue;
             }
             judged += 1;
@@ -290,13 +378,8 @@ impl Index {
             let (evidence, verdict) = judge.judge(&candidate, context);
             if verdict.kind.related() == Some(true) {
                 of_family.insert(family, vec![hit]);
-                found.related.push(Related {
-                    family,
-                    head: hit.number,
-                    evidence,
-                    verdict,
-                    closest: Vec::new(),
-                });
+                let judged = self.content_of_head(hit.number);
+                found.related.push(Related { family, judged, evidence, verdict, closest: Vec::new() });
             } else if found.rejected.is_none() {
                 found.rejected = Some(hit);
             }
@@ -304,7 +387,24 @@ impl Index {
         for related in &mut found.related {
             related.closest = self.closest(&query.vector, &of_family[&related.family], k, look)?;
         }
+        if let (Some((content, _)), Some(first)) = (twin, found.related.first_mut())
+            && !first.closest.iter().any(|hit| hit.number == content)
+        {
+            let cosine = self.cosine(&query.vector, content)?;
+            first.closest.insert(0, Hit { number: content, cosine });
+            first.closest.truncate(k.max(1));
+        }
         Ok(found)
+    }
+
+    /// The content with the query's digests, as long as a repository holds it, and whether all of its bytes are known to
+    /// be equal: those that were sampled are.
+    fn twin(&self, sought: &Sought<'_>) -> Option<(u32, Option<bool>)> {
+        let of = |digest: Option<Tag>| self.content_of(digest?);
+        of(sought.weights)
+            .map(|content| (content, Some(true)))
+            .or_else(|| Some((of(sought.samples)?, None)))
+            .filter(|(content, _)| !self.postings.of(*content).is_empty())
     }
 
     /// A head is found as long as a repository holds it or a content that it stands for.
@@ -327,7 +427,7 @@ impl Index {
         self.payload.read(self.families.heads[head as usize].payload, self.families.search().vector(head))
     }
 
-    /// The contents nearest to a query among the members of some heads.
+    /// The contents nearest to a query among the members of some heads, which come nearest first.
     pub(super) fn closest(
         &self,
         query: &Vector,
@@ -335,10 +435,28 @@ impl Index {
         k: usize,
         look: Look,
     ) -> Result<Vec<Hit>, StoreError> {
-        let refined = match look {
-            Look::Usual => k.saturating_mul(REFINED_PER_MEMBER).max(LEAST_REFINED),
-            Look::Exact => usize::MAX,
-        };
+        if look == Look::Exact {
+            return self.nearest_members(query, heads, k, usize::MAX);
+        }
+        let refined = k.saturating_mul(REFINED_PER_MEMBER).max(LEAST_REFINED);
+        let (first, others) = heads.split_at(heads.len().min(HEADS_OF_FAMILY));
+        let near = self.nearest_members(query, first, k, refined)?;
+        // A copy of a member far from these heads must not be lost among them.
+        let least = near.get(k.saturating_sub(1)).map_or(f32::NEG_INFINITY, |hit| hit.cosine);
+        let may_be_nearer = |hit: &&Hit| self.members.most(hit.number, hit.cosine) > least;
+        let others: Vec<Hit> = others.iter().filter(may_be_nearer).copied().collect();
+        let farther = self.nearest_members(query, &others, k, refined)?;
+        Ok(heads::nearest(near.into_iter().chain(farther), k))
+    }
+
+    /// The nearest members of some heads, by the exact cosines of those `refined` that seem nearest.
+    fn nearest_members(
+        &self,
+        query: &Vector,
+        heads: &[Hit],
+        k: usize,
+        refined: usize,
+    ) -> Result<Vec<Hit>, StoreError> {
         let mut near = Vec::new();
         for hit in heads {
             let difference = difference(self.families.search().vector(hit.number), query);
@@ -368,19 +486,17 @@ pub(super) fn read_metadata(path: &Path) -> Result<Metadata, StoreError> {
     struct Version {
         index_version: u32,
     }
-    let json = std::fs::read(path).map_err(StoreError::io(path))?;
+    let mut json = Vec::new();
+    let file = File::open(path).map_err(StoreError::io(path))?;
+    file.take(MOST_METADATA).read_to_end(&mut json).map_err(StoreError::io(path))?;
     // The version alone first: another version may have other fields.
     let Version { index_version: found } =
         serde_json::from_slice(&json).map_err(StoreError::damaged(path))?;
-    let version =
-        |found, supported| StoreError::Version { path: path.to_owned(), what: "index", found, supported };
     if found != INDEX_VERSION {
-        return Err(version(found, INDEX_VERSION));
+        let (path, supported) = (path.to_owned(), INDEX_VERSION);
+        return Err(StoreError::Version { path, what: "index", found, supported });
     }
     let metadata: Metadata = serde_json::from_slice(&json).map_err(StoreError::damaged(path))?;
-    if metadata.extraction_version != EXTRACTION_VERSION {
-        return Err(version(metadata.extraction_version, EXTRACTION_VERSION));
-    }
     let damaged = |what: &str| Err(StoreError::Damaged { path: path.to_owned(), what: what.to_owned() });
     if metadata.little_endian != cfg!(target_endian = "little") {
         return damaged("it was built on a machine of the other byte order");

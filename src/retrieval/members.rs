@@ -5,9 +5,18 @@
 //! that of their parts along the head plus that of the differences:
 //! `c_x c_y + sqrt(1 - c_x^2) sqrt(1 - c_y^2) cos(difference x, difference y)`.
 
+use std::f32::consts::PI;
+
 use super::family::Place;
 use super::heads::{self, Hit};
 use super::vector::{self, Code, Vector, dot, norm};
+
+/// What rounding may do to an angle near 0.
+const ROUNDING: f32 = 2e-3;
+
+fn angle(cosine: f32) -> f32 {
+    cosine.clamp(-1.0, 1.0).acos()
+}
 
 /// Contents by head.
 #[derive(Debug, Default)]
@@ -17,6 +26,8 @@ pub struct Members {
     contents: Vec<u32>,
     cosines: Vec<f32>,
     codes: Vec<Code>,
+    /// Angle of each head with the farthest of its members.
+    angles: Vec<f32>,
 }
 
 /// The signs of how a vector differs from its head; for the head itself they mean nothing.
@@ -38,14 +49,21 @@ impl Members {
         }
         let n = places.len();
         let mut next = offsets.clone();
-        let mut members =
-            Self { contents: vec![0; n], cosines: vec![0.0; n], codes: vec![Code::default(); n], offsets };
+        let mut members = Self {
+            contents: vec![0; n],
+            cosines: vec![0.0; n],
+            codes: vec![Code::default(); n],
+            angles: vec![0.0; heads],
+            offsets,
+        };
         for ((content, place), code) in places.enumerate().zip(codes) {
             let slot = &mut next[place.head as usize];
             members.contents[*slot as usize] = content as u32;
             members.cosines[*slot as usize] = place.cosine;
             members.codes[*slot as usize] = *code;
             *slot += 1;
+            let angle = &mut members.angles[place.head as usize];
+            *angle = angle.max(self::angle(place.cosine));
         }
         members
     }
@@ -53,6 +71,13 @@ impl Members {
     /// The contents of a head.
     pub fn of(&self, head: u32) -> &[u32] {
         &self.contents[self.range(head)]
+    }
+
+    /// The largest cosine that any member of a head can have with a query that has this cosine with the head: angles
+    /// are a metric.
+    pub fn most(&self, head: u32, cosine: f32) -> f32 {
+        let farthest = self.angles.get(head as usize).copied().unwrap_or(PI);
+        (angle(cosine) - farthest - ROUNDING).max(0.0).cos()
     }
 
     fn range(&self, head: u32) -> std::ops::Range<usize> {
@@ -100,9 +125,12 @@ mod tests {
             assert_eq!(hits[0].number, i as u32 + 1, "{hits:?}");
             let exact = vector::cosine(&vectors[i + 1], &query);
             assert!((hits[0].cosine - exact).abs() < 0.03, "{hits:?} {exact}");
+            assert!(members.most(0, vector::cosine(&head, &query)) >= exact);
         }
         // A copy of the head is nearest to the head.
         let hits = members.nearest(0, 1.0, &codes[0], 2);
         assert_eq!(hits[0].number, 0);
+        // Members are nearer than .9 to their head, so what is far from it is far from them.
+        assert!(members.most(0, 0.2) < 0.7);
     }
 }

@@ -47,8 +47,7 @@ impl Postings {
     }
 
     /// The content with this weights or sample digest.
-    pub fn content_of(&self, digest: &str) -> Option<u32> {
-        let tag = Tag::of(digest);
+    pub fn content_of(&self, tag: Tag) -> Option<u32> {
         let key = tag.first_word();
         let first = self.digests.partition_point(|d| d.0 < key);
         self.digests[first..].iter().take_while(|d| d.0 == key).find_map(|(_, i)| {

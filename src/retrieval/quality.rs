@@ -1,5 +1,7 @@
 //! How well searches of an index do, measured on the index itself.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -17,8 +19,11 @@ use crate::store::StoreError;
 /// Nearest contents that recall is measured on.
 const RECALL_AT: usize = 10;
 
-/// What was measured.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+/// Chance that a rate is above its stated bound.
+const DOUBT: f64 = 0.05;
+
+/// What was measured, on an index and on those that it was built on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// Contents that were searched for.
     pub queries: usize,
@@ -30,6 +35,52 @@ pub struct Quality {
     pub false_families: usize,
 }
 
+impl Quality {
+    /// Largest share of models without relatives that a family is named for, with 95 % confidence: the Poisson mean
+    /// that gives as few as were counted in one of twenty cases. For none of `n` it is `3 / n`, the rule of three.
+    /// `None` where nothing was measured.
+    pub fn false_rate_at_most(&self) -> Option<f64> {
+        if self.strangers == 0 {
+            return None;
+        }
+        let counted = self.false_families as f64;
+        // Below it the chance is above DOUBT, and above it below: twice the deviations that are needed.
+        let (mut low, mut high) = (counted, counted + 4.0 * counted.sqrt() + 8.0);
+        for _ in 0..60 {
+            let middle = f64::midpoint(low, high);
+            if chance_of_at_most(self.false_families, middle) > DOUBT {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Some((high / self.strangers as f64).min(1.0))
+    }
+
+    /// Both together.
+    pub(super) fn with(self, other: Self) -> Self {
+        let queries = self.queries + other.queries;
+        let found = self.recall_at_10 * self.queries as f64 + other.recall_at_10 * other.queries as f64;
+        Self {
+            queries,
+            recall_at_10: if queries == 0 { 1.0 } else { found / queries as f64 },
+            strangers: self.strangers + other.strangers,
+            false_families: self.false_families + other.false_families,
+        }
+    }
+}
+
+/// Chance that a Poisson variable is at most `n`.
+fn chance_of_at_most(n: usize, mean: f64) -> f64 {
+    let mut ln_term = -mean;
+    let mut sum = ln_term.exp();
+    for i in 1..=n {
+        ln_term += mean.ln() - (i as f64).ln();
+        sum += ln_term.exp();
+    }
+    sum
+}
+
 /// The samples.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Samples {
@@ -38,14 +89,37 @@ pub(super) struct Samples {
     pub(super) seed: u64,
 }
 
-/// Measures against the exact scan, and strangers that get a family.
-pub(super) fn measure(index: &Index, samples: Samples) -> Result<Quality, StoreError> {
+impl Samples {
+    /// Searches in all.
+    pub(super) fn count(&self) -> u64 {
+        (self.queries + self.strangers) as u64
+    }
+}
+
+/// Measures against the exact scan, and strangers that get a family. `progress` gets the searches done; once `stop` says
+/// so, what was measured until then is the answer.
+pub(super) fn measure(
+    index: &Index,
+    samples: Samples,
+    progress: &(dyn Fn(u64) + Sync),
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<Quality, StoreError> {
+    if index.heads() == 0 {
+        return Ok(Quality { recall_at_10: 1.0, ..Quality::default() });
+    }
+    let done = AtomicU64::new(0);
+    let step = || {
+        let n = done.fetch_add(1, Ordering::Relaxed) + 1;
+        if n.is_multiple_of(64) || n == samples.count() {
+            progress(n);
+        }
+    };
     let mut heads: Vec<u32> = (0..index.heads() as u32).collect();
     let mut contents: Vec<u32> = (0..index.contents() as u32).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(samples.seed);
     heads.shuffle(&mut rng);
     contents.shuffle(&mut rng);
-    contents.truncate(samples.queries);
+    contents.truncate(if stop() { 0 } else { samples.queries });
 
     let queries: Vec<(u32, Vector)> =
         contents.iter().map(|c| Ok((*c, index.vectors.read(*c)?))).collect::<Result<_, StoreError>>()?;
@@ -54,35 +128,42 @@ pub(super) fn measure(index: &Index, samples: Samples) -> Result<Quality, StoreE
         .par_iter()
         .zip(&exact)
         .map(|((content, vector), truth)| {
-            let head = index.contents[*content as usize].place.head;
-            let print = Fingerprint { vector: *vector, ..index.fingerprint(head)? };
-            let found = index.find(&print, RECALL_AT, Look::Usual)?;
-            let hits =
-                heads::nearest(found.related.iter().flat_map(|r| r.closest.iter().copied()), RECALL_AT);
-            // What another family's contents happen to give is no neighbour worth finding.
-            let family = index.family_of(*content);
-            let near: Vec<&Hit> = truth.iter().filter(|hit| index.family_of(hit.number) == family).collect();
-            let least = near.last().map_or(1.0, |hit| hit.cosine) - 1e-6;
-            let found = hits.iter().filter(|hit| hit.cosine >= least).count().min(near.len());
-            Ok(found as f64 / near.len().max(1) as f64)
+            let share = recall(index, *content, vector, truth)?;
+            step();
+            Ok(share)
         })
         .collect::<Result<_, StoreError>>()?;
-    let strangers: Vec<u32> =
-        heads.into_iter().cycle().take(if index.heads() == 0 { 0 } else { samples.strangers }).collect();
-    let false_families = strangers
-        .par_iter()
-        .enumerate()
-        .map(|(i, head)| {
-            let stranger = turned(&index.fingerprint(*head)?, mix(samples.seed ^ i as u64));
-            Ok(usize::from(!index.find(&stranger, 1, Look::Usual)?.related.is_empty()))
+    let strangers: Vec<bool> = (0..samples.strangers)
+        .into_par_iter()
+        .filter(|_| !stop())
+        .map(|i| {
+            let head = heads[i % heads.len()];
+            let stranger = turned(&index.fingerprint(head)?, mix(samples.seed ^ mix(i as u64)));
+            let found = index.find(&stranger, 1, Look::Usual)?;
+            step();
+            Ok(!found.related.is_empty())
         })
-        .sum::<Result<usize, StoreError>>()?;
+        .collect::<Result<_, StoreError>>()?;
     Ok(Quality {
         queries: shares.len(),
         recall_at_10: if shares.is_empty() { 1.0 } else { shares.iter().sum::<f64>() / shares.len() as f64 },
         strangers: strangers.len(),
-        false_families,
+        false_families: strangers.iter().filter(|named| **named).count(),
     })
+}
+
+/// Share of the nearest contents of a content that a search for it finds.
+fn recall(index: &Index, content: u32, vector: &Vector, truth: &[Hit]) -> Result<f64, StoreError> {
+    let head = index.contents[content as usize].place.head;
+    let print = Fingerprint { vector: *vector, ..index.fingerprint(head)? };
+    let found = index.find(&print, RECALL_AT, Look::Usual)?;
+    let hits = heads::nearest(found.related.iter().flat_map(|r| r.closest.iter().copied()), RECALL_AT);
+    // What another family's contents happen to give is no neighbour worth finding.
+    let family = index.family_of(content);
+    let near: Vec<&Hit> = truth.iter().filter(|hit| index.family_of(hit.number) == family).collect();
+    let least = near.last().map_or(1.0, |hit| hit.cosine) - 1e-6;
+    let found = hits.iter().filter(|hit| hit.cosine >= least).count().min(near.len());
+    Ok(found as f64 / near.len().max(1) as f64)
 }
 
 /// A fingerprint with the same values in other places and with other signs, in cells of one key alike: as much like
@@ -125,4 +206,33 @@ pub fn exact_scan(vectors: &Vectors, queries: &[Vector], k: usize) -> Result<Vec
         Ok(())
     })?;
     Ok(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_of_a_rate_is_that_of_the_tables() {
+        let bound = |false_families, strangers| {
+            Quality { strangers, false_families, ..Quality::default() }.false_rate_at_most()
+        };
+        let near = |rate: Option<f64>, expected: f64| (rate.unwrap() - expected).abs() < 1e-3 * expected;
+        assert!(near(bound(0, 30_000), 2.9957 / 30_000.0), "the rule of three");
+        // Half the chi-squared quantile of 2 (n + 1) degrees of freedom at .95.
+        assert!(near(bound(1, 10_000), 4.7439 / 10_000.0));
+        assert!(near(bound(10, 10_000), 16.962 / 10_000.0));
+        assert!(near(bound(500, 1000), 538.3 / 1000.0));
+        assert_eq!(bound(0, 0), None);
+        assert_eq!(bound(1, 1), Some(1.0));
+    }
+
+    #[test]
+    fn what_nights_measured_adds_up() {
+        let one = Quality { queries: 30, recall_at_10: 1.0, strangers: 100, false_families: 1 };
+        let two = Quality { queries: 10, recall_at_10: 0.8, strangers: 10, false_families: 0 };
+        let both = Quality { queries: 40, recall_at_10: 0.95, strangers: 110, false_families: 1 };
+        assert_eq!(one.with(two), both);
+        assert_eq!(one.with(Quality::default()), one);
+    }
 }

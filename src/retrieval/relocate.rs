@@ -18,14 +18,17 @@ pub fn relocate(db: &Database, compacted: &Compacted) -> Result<Option<IndexEntr
     };
     let missing = || StoreError::NoIndex { path: db.location().to_string().into() };
     let file = |name: &str| db.files().local(entry.files.get(name).ok_or_else(missing)?);
-    let mut metadata = read_metadata(&file(METADATA)?)?;
-    let postings = tables::read_postings(&file(POSTINGS)?)?;
+    let path = file(METADATA)?;
+    let mut metadata = read_metadata(&path)?;
+    metadata.check(manifest, entry, &path)?;
+    let postings = tables::read_postings(&file(POSTINGS)?, metadata.postings)?;
     let mut moved: Vec<Posting> = postings
         .into_iter()
         // A row that is gone was replaced by a later one, which has a posting of its own.
         .filter_map(|posting| Some(Posting { at: compacted.place(posting.at)?, ..posting }))
         .collect();
     moved.sort_by_key(|p| (p.content, p.at));
+    metadata.postings = moved.len();
     metadata.shards = compacted.shards.iter().map(|shard| shard.entry.sha256.clone()).collect();
     let folder = atomic::temporary_folder(&db.folder().join(FOLDER))?;
     let path = folder.path().join(POSTINGS);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -48,19 +48,29 @@ pub(super) fn is_part_of(file: &str, name: &str) -> bool {
 impl Segments {
     /// Opens the parts of `name`, as many as there are.
     pub(super) fn open(paths: &Paths, name: &str) -> Result<Self, StoreError> {
+        Self::open_records(paths, name, 1)
+    }
+
+    /// The same of parts that hold records of so many bytes, each a whole number of them.
+    pub(super) fn open_records(paths: &Paths, name: &str, record: usize) -> Result<Self, StoreError> {
         let mut all = Self { parts: Vec::new(), length: 0 };
         while let Some(path) = paths.get(&part_name(name, all.parts.len())) {
-            all.add(path.clone())?;
+            let length = all.add(path.clone())?;
+            if !length.is_multiple_of(record as u64) {
+                let what = format!("{length} bytes are no whole number of records of {record}");
+                return Err(StoreError::Damaged { path: path.clone(), what });
+            }
         }
         Ok(all)
     }
 
-    fn add(&mut self, path: PathBuf) -> Result<(), StoreError> {
+    /// Adds a part; returns its length.
+    fn add(&mut self, path: PathBuf) -> Result<u64, StoreError> {
         let file = File::open(&path).map_err(StoreError::io(&path))?;
         let length = file.metadata().map_err(StoreError::io(&path))?.len();
         self.parts.push(Part { begin: self.length, file, path });
         self.length += length;
-        Ok(())
+        Ok(length)
     }
 
     /// Bytes of all parts.
@@ -71,7 +81,13 @@ impl Segments {
     /// Fills `bytes` from the place `at`.
     pub(super) fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), StoreError> {
         let part = self.part(at)?;
-        part.file.read_exact_at(bytes, at - part.begin).map_err(StoreError::io(&part.path))
+        part.file.read_exact_at(bytes, at - part.begin).map_err(|source| match source.kind() {
+            ErrorKind::UnexpectedEof => {
+                let what = format!("it has no {} bytes at {}", bytes.len(), at - part.begin);
+                StoreError::Damaged { path: part.path.clone(), what }
+            }
+            _ => StoreError::Io { path: part.path.clone(), source },
+        })
     }
 
     /// The file that the place `at` lies in.

@@ -20,6 +20,11 @@ use crate::store::schema::{numbers, text, time};
 use crate::store::shard::write_batch;
 use crate::store::{RowRef, StoreError, Tag};
 
+/// Rows decoded at once.
+const BATCH_ROWS: usize = 1 << 13;
+/// Most bytes of a row in memory, on the average: names are short, and evidence is a sentence or two.
+const MOST_ROW_BYTES: usize = 4096;
+
 /// A content: one distinct set of weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Content {
@@ -73,9 +78,9 @@ pub fn write_contents(path: &Path, all: &[Content]) -> Result<(), StoreError> {
     write(path, columns)
 }
 
-/// Reads contents.
-pub fn read_contents(path: &Path) -> Result<Vec<Content>, StoreError> {
-    let table = Table::read(path)?;
+/// Reads contents, of which there must be so many.
+pub fn read_contents(path: &Path, rows: usize) -> Result<Vec<Content>, StoreError> {
+    let table = Table::read(path, Some(rows))?;
     let (head, cosine) = (table.numbers::<UInt32Type>("head")?, table.numbers::<Float32Type>("cosine")?);
     let (effect, created) =
         (table.numbers::<Float32Type>("effect")?, table.numbers::<Int64Type>("created_at")?);
@@ -109,9 +114,9 @@ pub fn write_heads(path: &Path, all: &[Head]) -> Result<(), StoreError> {
     write(path, columns)
 }
 
-/// Reads heads.
-pub fn read_heads(path: &Path) -> Result<Vec<Head>, StoreError> {
-    let table = Table::read(path)?;
+/// Reads heads, of which there must be so many.
+pub fn read_heads(path: &Path, rows: usize) -> Result<Vec<Head>, StoreError> {
+    let table = Table::read(path, Some(rows))?;
     let (content, family) = (table.numbers::<UInt32Type>("content")?, table.numbers::<UInt32Type>("family")?);
     let (width, payload) =
         (table.numbers::<UInt32Type>("hidden_size")?, table.numbers::<UInt64Type>("payload")?);
@@ -144,9 +149,9 @@ pub fn write_families(path: &Path, all: &[Family]) -> Result<(), StoreError> {
     write(path, columns)
 }
 
-/// Reads families.
-pub fn read_families(path: &Path) -> Result<Vec<Family>, StoreError> {
-    let table = Table::read(path)?;
+/// Reads families, of which there must be so many.
+pub fn read_families(path: &Path, rows: usize) -> Result<Vec<Family>, StoreError> {
+    let table = Table::read(path, Some(rows))?;
     let (id, evidence) = (table.text("id")?, table.text("evidence")?);
     let (root, contents) = (table.numbers::<UInt32Type>("root")?, table.numbers::<UInt32Type>("contents")?);
     Ok((0..table.rows())
@@ -173,9 +178,9 @@ pub fn write_postings(path: &Path, all: &[Posting]) -> Result<(), StoreError> {
     write(path, columns)
 }
 
-/// Reads postings.
-pub fn read_postings(path: &Path) -> Result<Vec<Posting>, StoreError> {
-    let table = Table::read(path)?;
+/// Reads postings, of which there must be so many.
+pub fn read_postings(path: &Path, rows: usize) -> Result<Vec<Posting>, StoreError> {
+    let table = Table::read(path, Some(rows))?;
     let content = table.numbers::<UInt32Type>("content")?;
     let (shard, row) = (table.numbers::<UInt32Type>("shard")?, table.numbers::<UInt32Type>("row")?);
     let created = table.numbers::<Int64Type>("created_at")?;
@@ -234,7 +239,7 @@ pub fn write_lineage(path: &Path, all: &[Lineage]) -> Result<(), StoreError> {
 
 /// Reads lineages.
 pub fn read_lineage(path: &Path) -> Result<Vec<Lineage>, StoreError> {
-    let table = Table::read(path)?;
+    let table = Table::read(path, None)?;
     let (names, family, root) = (table.text("repo_id")?, table.text("family")?, table.text("root")?);
     let (copy, linked) = (table.text("copy_of")?, table.text("linked_to")?);
     let created = table.numbers::<TimestampMillisecondType>("created_at")?;
@@ -273,14 +278,35 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn read(path: &'a Path) -> Result<Self, StoreError> {
+    /// Reads a table of so many rows, where it is known how many.
+    fn read(path: &'a Path, rows: Option<usize>) -> Result<Self, StoreError> {
         let file = File::open(path).map_err(StoreError::io(path))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(StoreError::damaged(path))?;
+        let found = builder.metadata().file_metadata().num_rows();
+        let damaged = |what| Err(StoreError::Damaged { path: path.to_owned(), what });
+        if let Some(rows) = rows.filter(|rows| usize::try_from(found).ok() != Some(*rows)) {
+            return damaged(format!("it has {found} rows, the index says {rows}"));
+        }
         let schema = Arc::clone(builder.schema());
-        let reader = builder.with_batch_size(1 << 16).build().map_err(StoreError::damaged(path))?;
-        let batches = reader.collect::<Result<Vec<_>, _>>().map_err(StoreError::damaged(path))?;
+        let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(StoreError::damaged(path))?;
+        let (mut batches, mut read, mut bytes) = (Vec::new(), 0u64, 0usize);
+        for batch in reader {
+            let batch = batch.map_err(StoreError::damaged(path))?;
+            // A few bytes may stand for many rows, and for long texts.
+            read += batch.num_rows() as u64;
+            bytes += batch.get_array_memory_size();
+            if u64::try_from(found).ok() < Some(read)
+                || bytes / MOST_ROW_BYTES > BATCH_ROWS.max(read as usize)
+            {
+                return damaged(format!("{bytes} bytes in {read} of {found} rows are more than it can have"));
+            }
+            batches.push(batch);
+        }
         let batch = concat_batches(&schema, &batches).map_err(StoreError::damaged(path))?;
-        Ok(Self { batch, path })
+        match rows.filter(|rows| batch.num_rows() != *rows) {
+            Some(rows) => damaged(format!("{} rows can be read, the index says {rows}", batch.num_rows())),
+            None => Ok(Self { batch, path }),
+        }
     }
 
     fn rows(&self) -> usize {

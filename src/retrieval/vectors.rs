@@ -29,7 +29,7 @@ pub struct VectorsWriter {
 impl Vectors {
     /// Opens the files.
     pub(super) fn open(paths: &Paths) -> Result<Self, StoreError> {
-        Ok(Self { all: Segments::open(paths, VECTORS)? })
+        Ok(Self { all: Segments::open_records(paths, VECTORS, RECORD)? })
     }
 
     /// How many there are.

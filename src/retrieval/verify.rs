@@ -1,15 +1,15 @@
 //! Proof that an index is whole and that no model is lost in it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::heads::Hit;
-use super::index::{HEAD_HITS, Index, Look};
+use super::index::{Found, HEAD_HITS, Index, Look, Sought};
 use super::vector::cosine;
-use crate::store::{Database, Outcome, StoreError};
+use crate::store::{Database, Outcome, RowRef, StoreError, Tag};
 
 /// What was looked at, and what was found wrong.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -18,9 +18,13 @@ pub struct Verified {
     pub shards: usize,
     /// Rows in them, as counted.
     pub rows: u64,
-    /// Contents of the index.
+    /// Whether there is an index.
+    pub has_index: bool,
+    /// Repositories that the index names.
+    pub repositories: usize,
+    /// Contents of the index; of each its vector was searched for among the members of its head.
     pub contents: usize,
-    /// Heads of the index.
+    /// Heads of the index; of each its vector was searched for among all heads.
     pub heads: usize,
     /// Heads that a search for their own vector does not find.
     pub lost_heads: usize,
@@ -28,20 +32,43 @@ pub struct Verified {
     pub lost_contents: usize,
     /// Repositories with a fingerprint in the shards that the index covers, and no posting.
     pub lost_repositories: usize,
+    /// What whole searches found, where they were made.
+    pub deep: Option<Deep>,
+}
+
+/// Every content, searched for as a scan does: by the fingerprint of its oldest repository, read from the shards.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Deep {
+    /// Searches made.
+    pub searches: usize,
+    /// Those that named the content itself, or one with an equal vector.
+    pub found: usize,
+    /// Those that did so only because of its digest: the test says too little about it, or other contents are as near.
+    pub by_digest_alone: usize,
+    /// Contents that were not named.
+    pub lost: usize,
 }
 
 /// Hits among which a content has to find itself.
 const HITS: usize = 10;
+/// Cosine from which on two vectors count as equal.
+const EQUAL: f32 = 1.0 - 1e-6;
 
 /// Checks every checksum of shards and index, the row totals, and that every repository, every content and every
-/// head is found. `progress` gets (steps done, steps in all).
-pub fn verify(db: &Database, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Verified, StoreError> {
+/// head is found; when `deep`, by whole searches as well. `progress` gets (steps done, steps in all).
+pub fn verify(
+    db: &Database,
+    deep: bool,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Verified, StoreError> {
     let shards = db.manifest().shards.len();
     let mut verified = Verified { rows: db.verify(&|_, _| {})?, shards, ..Verified::default() };
     if db.manifest().index.is_none() {
         return Ok(verified);
     }
     let index = Index::open(db)?;
+    verified.has_index = true;
+    verified.repositories = index.postings.all().len();
     verified.contents = index.contents();
     verified.heads = index.heads();
 
@@ -52,12 +79,16 @@ pub fn verify(db: &Database, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Ver
     verified.lost_repositories =
         fingerprints.filter(|known| known.at.shard < covered && !postings.contains(&known.at)).count();
 
-    let all = (index.contents() + index.heads()) as u64;
+    // The first repository of each content that has any.
+    let oldest: HashMap<RowRef, u32> = (0..index.contents() as u32)
+        .filter_map(|content| Some((index.postings.of(content).first()?.at, content)))
+        .collect();
+    let all = index.contents() + index.heads() + if deep { oldest.len() } else { 0 };
     let done = AtomicU64::new(0);
     let step = || {
         let n = done.fetch_add(1, Ordering::Relaxed) + 1;
-        if n.is_multiple_of(1024) || n == all {
-            progress(n, all);
+        if n.is_multiple_of(1024) || n == all as u64 {
+            progress(n, all as u64);
         }
     };
     let lost_heads = (0..index.heads() as u32).into_par_iter().map(|number| {
@@ -76,16 +107,62 @@ pub fn verify(db: &Database, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Ver
         let closest = index.closest(&vector, &[hit], HITS, Look::Usual)?;
         step();
         let is_gone = index.postings.of(content).is_empty();
-        let is_found = closest.iter().any(|hit| hit.number == content || hit.cosine >= 1.0 - 1e-6);
+        let is_found = closest.iter().any(|hit| hit.number == content || hit.cosine >= EQUAL);
         Ok(usize::from(!is_gone && !is_found))
     });
     verified.lost_contents = lost_contents.sum::<Result<usize, StoreError>>()?;
+    if deep {
+        verified.deep = Some(search_all(db, &index, &oldest, &step)?);
+    }
     Ok(verified)
+}
+
+/// Searches for the contents of these rows.
+fn search_all(
+    db: &Database,
+    index: &Index,
+    oldest: &HashMap<RowRef, u32>,
+    step: &(dyn Fn() + Sync),
+) -> Result<Deep, StoreError> {
+    let mut deep = Deep::default();
+    let is_named = |found: &Found, content: u32| {
+        let mut closest = found.related.iter().flat_map(|related| &related.closest);
+        closest.any(|hit| hit.number == content || hit.cosine >= EQUAL)
+    };
+    for shard in 0..index.metadata.shards.len() {
+        for batch in db.contents(shard)? {
+            let ends = batch?.into_par_iter().filter_map(|(at, row)| {
+                let (content, fingerprint) = (*oldest.get(&at)?, row.fingerprint?);
+                let tag = |digest: &Option<String>| digest.as_deref().map(Tag::of);
+                let sought = Sought {
+                    fingerprint: &fingerprint,
+                    weights: tag(&row.weights_digest),
+                    samples: tag(&row.sample_digest),
+                };
+                let named = |found: Result<Found, StoreError>| found.map(|found| is_named(&found, content));
+                step();
+                let by_vector = named(index.find(&fingerprint, HITS, Look::Usual));
+                Some(by_vector.and_then(|by_vector| {
+                    Ok((by_vector, by_vector || named(index.find(sought, HITS, Look::Usual))?))
+                }))
+            });
+            for (by_vector, found) in ends.collect::<Result<Vec<(bool, bool)>, StoreError>>()? {
+                deep.searches += 1;
+                deep.found += usize::from(found);
+                deep.by_digest_alone += usize::from(found && !by_vector);
+                deep.lost += usize::from(!found);
+            }
+        }
+    }
+    // A row that the shards do not have is as lost as one that is not found.
+    deep.lost += oldest.len() - deep.searches;
+    Ok(deep)
 }
 
 impl Verified {
     /// Whether nothing is lost.
     pub fn is_whole(&self) -> bool {
-        self.lost_heads + self.lost_contents + self.lost_repositories == 0
+        let deep = self.deep.as_ref().map_or(0, |deep| deep.lost);
+        self.lost_heads + self.lost_contents + self.lost_repositories + deep == 0
     }
 }

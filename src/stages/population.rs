@@ -15,8 +15,9 @@
 //! - **Missing signals**: one model in twenty has no embedding, one in fifty no gains, one in ten the matrices of four
 //!   layers only. One date in twenty is missing.
 //! - **Cells and vectors** are count sketches, which are linear: those of a child are `r` times the parent's plus
-//!   `sqrt(1 - r^2)` times Gaussian noise, rounded to bytes. Cells of unrelated models are independent, so what
-//!   models of one training recipe share by chance is not in here.
+//!   `sqrt(1 - r^2)` times Gaussian noise, rounded to bytes.
+//! - **Likeness**: unrelated models of one shape correlate by `likeness` in every cell, as models of one training
+//!   recipe do. Trained models of one config and data, from other seeds, show a few hundredths (ARCHITECTURE.md).
 //!
 //! Every draw is a function of the seed and the model's number, so rows are made in the order of their dates without
 //! keeping any: a model is made again from its line of ancestors.
@@ -40,6 +41,13 @@ use crate::store::{Database, Outcome, Row, StoreError, Task, atomic};
 const SHARD_ROWS: usize = 5_000;
 /// Name of the truth beside the database.
 pub const TRUTH: &str = "truth.tsv";
+const TRUTH_HEAD: &str = "repo_id\tfamily\troot\tparent\trelation\tr\n";
+/// Folders of the models to scan for, below the database.
+pub const QUERIES: &str = "queries";
+/// See [`QUERIES`].
+pub const STRANGERS: &str = "strangers";
+/// What unrelated models of one shape share unless something else is asked for.
+pub const LIKENESS: f32 = 0.02;
 /// First day of the made-up Hub, milliseconds since 1970: 2022-03-02.
 const BEGINNING: i64 = 1_646_179_200_000;
 /// Milliseconds of its four years.
@@ -99,57 +107,70 @@ pub struct PopulationSettings {
     /// Further models to scan for: four of five are children of models in the database with a correlation of
     /// `U(.2, 1)`, the others strangers.
     pub queries: u32,
+    /// Further models that are strangers, all of them.
+    pub strangers: u32,
+    /// Correlation of unrelated models of one shape, 0 to 1.
+    pub likeness: f32,
     /// Seed of everything.
     pub seed: u64,
     /// Which of them are written, in the order of their dates: the rest may be added later, as the next night's.
     pub written: std::ops::Range<u32>,
 }
 
-/// Writes the database and its truth; queries go into `queries` below it, a database of its own. `progress` gets
-/// (rows done, rows in all).
+impl Default for PopulationSettings {
+    fn default() -> Self {
+        Self { models: 0, queries: 0, strangers: 0, likeness: LIKENESS, seed: 1, written: 0..u32::MAX }
+    }
+}
+
+/// Writes the database and its truth; queries go into `queries` below it and strangers into `strangers`, databases of
+/// their own. `progress` gets (rows done, rows in all).
 pub fn population(
     folder: &Path,
     settings: &PopulationSettings,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<(), StoreError> {
-    let plan = Plan::new(settings.models, settings.seed);
+    let plan = Plan::new(settings.models, settings.seed, settings.likeness);
     let mut order: Vec<u32> = (0..settings.models).collect();
     order.sort_by_key(|number| plan.models[*number as usize].created_at);
     let last = settings.written.end.min(settings.models) as usize;
     let order = &order[(settings.written.start as usize).min(last)..last];
-    let all = (order.len() + settings.queries as usize) as u64;
+    let all = order.len() as u64 + u64::from(settings.queries) + u64::from(settings.strangers);
     let mut done = 0;
-    let mut db = Database::open_or_create(folder, Task::CRAWL)?;
-    for numbers in order.chunks(SHARD_ROWS) {
-        let rows: Vec<Row> = numbers.par_iter().map(|number| plan.row(*number)).collect();
+    let mut add = |db: &mut Database, rows: Vec<Row>| {
         db.append(&rows)?;
         done += rows.len() as u64;
         progress(done, all);
+        Ok(())
+    };
+    let mut db = Database::open_or_create(folder, Task::CRAWL)?;
+    for numbers in order.chunks(SHARD_ROWS) {
+        add(&mut db, numbers.par_iter().map(|number| plan.row(*number)).collect())?;
     }
-    let mut truth = String::from("repo_id\tfamily\troot\tparent\trelation\tr\n");
+    let mut truth = String::from(TRUTH_HEAD);
     for number in 0..settings.models {
         plan.truth(number, &mut truth);
     }
-    let path = folder.join(TRUTH);
-    atomic::write(&path, truth.as_bytes())?;
-    if settings.queries == 0 {
-        return Ok(());
+    atomic::write(&folder.join(TRUTH), truth.as_bytes())?;
+    let queries = (0..settings.queries).map(|number| plan.query(number)).collect();
+    let strangers = (0..settings.strangers).map(|number| plan.stranger(number)).collect();
+    for (name, queries) in [(QUERIES, queries), (STRANGERS, strangers)] {
+        let queries: Vec<Query> = queries;
+        if queries.is_empty() {
+            continue;
+        }
+        let folder = folder.join(name);
+        let mut db = Database::open_or_create(&folder, Task::CRAWL)?;
+        let mut truth = String::from(TRUTH_HEAD);
+        for (first, queries) in (0..).step_by(SHARD_ROWS).zip(queries.chunks(SHARD_ROWS)) {
+            let numbers = first..first + queries.len() as u32;
+            numbers.clone().zip(queries).for_each(|(n, query)| plan.query_truth(name, n, query, &mut truth));
+            let rows = numbers.into_par_iter().zip(queries).map(|(n, query)| plan.query_row(name, n, query));
+            add(&mut db, rows.collect())?;
+        }
+        atomic::write(&folder.join(TRUTH), truth.as_bytes())?;
     }
-    let folder = folder.join("queries");
-    let mut db = Database::open_or_create(&folder, Task::CRAWL)?;
-    let mut truth = String::from("repo_id\tfamily\troot\tparent\trelation\tr\n");
-    let queries: Vec<Query> = (0..settings.queries).map(|number| plan.query(number)).collect();
-    for (numbers, queries) in (0..).step_by(SHARD_ROWS).zip(queries.chunks(SHARD_ROWS)) {
-        let rows: Vec<Row> =
-            queries.par_iter().enumerate().map(|(i, q)| plan.query_row(numbers + i as u32, q)).collect();
-        db.append(&rows)?;
-        done += rows.len() as u64;
-        progress(done, all);
-    }
-    for (number, query) in queries.iter().enumerate() {
-        plan.query_truth(number as u32, query, &mut truth);
-    }
-    atomic::write(&folder.join(TRUTH), truth.as_bytes())
+    Ok(())
 }
 
 /// A model to scan for.
@@ -190,6 +211,7 @@ impl Source {
 
 struct Plan {
     seed: u64,
+    likeness: f32,
     models: Vec<Model>,
     /// First model of each family.
     roots: Vec<u32>,
@@ -204,7 +226,7 @@ fn uniform(seed: u64) -> f64 {
 impl Plan {
     /// Draws families and links. A model's fate does not depend on how many follow it but through the sizes of
     /// families, so populations of one seed and size are equal.
-    fn new(n: u32, seed: u64) -> Self {
+    fn new(n: u32, seed: u64, likeness: f32) -> Self {
         let largest = f64::from(n) / 12.0;
         let mut families: Vec<u32> = Vec::new();
         let mut left = n;
@@ -275,7 +297,7 @@ impl Plan {
         let table = 1 << 12;
         let gaussians =
             (0..table).map(|i| normal::quantile((f64::from(i) + 0.5) / f64::from(table)) as f32).collect();
-        Self { seed, models, roots, gaussians }
+        Self { seed, likeness: likeness.clamp(0.0, 1.0), models, roots, gaussians }
     }
 
     /// Gaussian noise, a function of seed, model and place.
@@ -291,11 +313,21 @@ impl Plan {
         values
     }
 
+    /// Noise of a model that descends from none, with what all of its shape have at this place.
+    fn of_recipe<const N: usize>(&self, shape: u8, place: u64, own: [f32; N]) -> [f32; N] {
+        if self.likeness == 0.0 {
+            return own;
+        }
+        let shared = self.noise(mix(u64::from(shape) ^ 17 << 50) ^ mix(place));
+        tuned(&shared, &own, self.likeness.sqrt())
+    }
+
     /// The sketch of one block of a model: along its line of ancestors.
     fn block<const N: usize>(&self, number: u32, place: u64, gain: bool) -> [f32; N] {
         let own = |number: u32| self.noise::<N>(mix(u64::from(number)) ^ mix(place));
-        match self.models[number as usize].origin {
-            Origin::Root | Origin::Resized => own(number),
+        let model = self.models[number as usize];
+        match model.origin {
+            Origin::Root | Origin::Resized => self.of_recipe(model.shape, place, own(number)),
             Origin::Copy { of } => self.block(of, place, gain),
             // Kept layers are as they were; the retrieval vector sees half of them, see `vector`.
             Origin::Pruned { parent } => self.block(parent, place, gain),
@@ -307,9 +339,11 @@ impl Plan {
 
     /// One part of the retrieval vector, before it is scaled.
     fn part<const N: usize>(&self, number: u32, part: u64) -> [f32; N] {
-        let own = |number: u32| self.noise::<N>(mix(u64::from(number)) ^ mix(1 << 60 | part));
-        match self.models[number as usize].origin {
-            Origin::Root | Origin::Resized => own(number),
+        let place = 1 << 60 | part;
+        let own = |number: u32| self.noise::<N>(mix(u64::from(number)) ^ mix(place));
+        let model = self.models[number as usize];
+        match model.origin {
+            Origin::Root | Origin::Resized => self.of_recipe(model.shape, place, own(number)),
             Origin::Copy { of } => self.part(of, part),
             // Of two layers that share a bin of relative depth one is left.
             Origin::Pruned { parent } if part < 2 => {
@@ -320,6 +354,12 @@ impl Plan {
                 tuned(&self.part(parent, part), &own(number), if part == 0 { r.sqrt() } else { r })
             }
         }
+    }
+
+    /// What a model to scan for has of its own at a place.
+    fn own<const N: usize>(&self, source: Source, shape: u8, place: u64, key: u64) -> [f32; N] {
+        let noise = self.noise(key);
+        if matches!(source, Source::Stranger) { self.of_recipe(shape, place, noise) } else { noise }
     }
 
     fn fingerprint(&self, source: Source, key: u64, shape: u8) -> Fingerprint {
@@ -337,7 +377,7 @@ impl Plan {
         let (no_embedding, no_gains, few) = (missing(1) < 0.05, missing(2) < 0.02, missing(3) < 0.1);
         let sketch = |role: Role, layer: u16, start: u32, gain: bool| -> [i8; CELL_DIMENSIONS] {
             let place = u64::from(role as u8) | u64::from(layer) << 8 | u64::from(start) << 24;
-            let own = || self.noise::<CELL_DIMENSIONS>(key ^ mix(place));
+            let own = || self.own::<CELL_DIMENSIONS>(source, shape, place, key ^ mix(place));
             quantise(&source.values(gain, |number| self.block(number, place, gain), own))
         };
         let mut cells = Vec::new();
@@ -377,7 +417,7 @@ impl Plan {
         }
         cells.sort_by_key(Cell::key);
         let part = |part: u64, values: &mut [f32], without: bool| {
-            let own = || self.noise::<512>(key ^ mix(2 << 60 | part));
+            let own = || self.own::<512>(source, shape, 1 << 60 | part, key ^ mix(2 << 60 | part));
             let made = source.values(part == 0, |number| self.part(number, part), own);
             let made = &made[..values.len()];
             let norm = made.iter().map(|v| v * v).sum::<f32>().sqrt();
@@ -521,20 +561,26 @@ impl Plan {
         Query { parent: related.then(|| (parent, (0.2 + 0.8 * draw(4)) as f32)), shape }
     }
 
-    fn query_row(&self, number: u32, query: &Query) -> Row {
-        let key = mix(u64::from(number) ^ 13 << 50);
+    fn stranger(&self, number: u32) -> Query {
+        let draw = uniform(self.seed ^ mix(19 << 50 | u64::from(number)));
+        Query { parent: None, shape: (draw * SHAPES.len() as f64) as u8 }
+    }
+
+    fn query_row(&self, folder: &str, number: u32, query: &Query) -> Row {
+        let kind = if folder == QUERIES { 13 << 50 } else { 23 << 50 };
+        let key = mix(u64::from(number) ^ kind);
         let source = query.parent.map_or(Source::Stranger, |(parent, r)| {
             let parent = self.content(parent);
             Source::Child { parent, r }
         });
         let fingerprint = self.fingerprint(source, key, query.shape);
-        let mut row = self.made(format!("queries/q{number}"), key, fingerprint, query.shape);
-        row.hub_id = format!("q{number:023x}");
+        let mut row = self.made(query_name(folder, number), key, fingerprint, query.shape);
+        row.hub_id = format!("{}{number:023x}", &folder[..1]);
         row
     }
 
-    fn query_truth(&self, number: u32, query: &Query, out: &mut String) {
-        let repo = format!("queries/q{number}");
+    fn query_truth(&self, folder: &str, number: u32, query: &Query, out: &mut String) {
+        let repo = query_name(folder, number);
         let _ = match query.parent {
             None => writeln!(out, "{repo}\t\t\t\tstranger\t0"),
             Some((parent, r)) => {
@@ -544,6 +590,10 @@ impl Plan {
             }
         };
     }
+}
+
+fn query_name(folder: &str, number: u32) -> String {
+    format!("{folder}/{}{number}", &folder[..1])
 }
 
 fn name(number: u32) -> String {

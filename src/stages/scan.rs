@@ -11,7 +11,7 @@ use crate::formats::ModelConfig;
 use crate::retrieval::heads::Hit;
 use crate::retrieval::judge::Judge;
 use crate::retrieval::tables::Posting;
-use crate::retrieval::{Index, Look, Related};
+use crate::retrieval::{Index, Look, Quality, Related, Sought};
 use crate::signals::Fingerprint;
 use crate::signals::evidence::Evidence;
 use crate::signals::fingerprint::FingerprintError;
@@ -64,18 +64,20 @@ pub struct Answer {
     pub closest_rejected: Option<Candidate>,
     /// Distinct contents that were searched.
     pub searched: usize,
+    /// How often searches of this index are right.
+    pub quality: Quality,
 }
 
 /// A family in the answer of a bulk scan: no row of the database is read for it.
 #[derive(Clone, Debug)]
 pub struct Brief {
-    /// As found in the index; the verdict is on the family's nearest head.
+    /// As found in the index.
     pub related: Related,
     /// The family's name.
     pub id: String,
     /// The oldest repository of the root.
     pub root: Option<String>,
-    /// The oldest repository of the nearest head, which the verdict is on.
+    /// The oldest repository of the content that the verdict is on.
     pub judged: Option<String>,
     /// The closest contents by their oldest repositories, with cosines.
     pub closest: Vec<(String, f32)>,
@@ -120,49 +122,50 @@ impl Scanner {
         &self.index
     }
 
-    /// The families of a fingerprint, from the index alone.
-    pub fn brief(&self, query: &Fingerprint, closest: usize, look: Look) -> Result<Vec<Brief>, StoreError> {
+    /// The families of a model, from the index alone. `but` names a repository of the database that is not to be
+    /// named as its own relative.
+    pub fn brief(
+        &self,
+        sought: Sought<'_>,
+        but: Option<&str>,
+        closest: usize,
+        look: Look,
+    ) -> Result<Vec<Brief>, StoreError> {
         let oldest = |content| Some(self.index.repositories(content).first()?.repo_id.clone());
-        let found = self.index.find(query, closest, look)?;
-        Ok(found
+        let other = |content| {
+            let mut repositories = self.index.repositories(content).iter().map(|p| &p.repo_id);
+            repositories.find(|name| but != Some(name.as_str())).cloned()
+        };
+        let found = self.index.find(sought, closest + usize::from(but.is_some()), look)?;
+        let mut families: Vec<Brief> = found
             .related
             .into_iter()
             .map(|related| {
                 let family = self.index.family(related.family);
+                let near = related.closest.iter().filter_map(|hit| Some((other(hit.number)?, hit.cosine)));
                 Brief {
                     id: family.id.clone(),
                     root: oldest(family.root),
-                    judged: oldest(self.index.content_of_head(related.head)),
-                    closest: related
-                        .closest
-                        .iter()
-                        .filter_map(|hit| Some((oldest(hit.number)?, hit.cosine)))
-                        .collect(),
+                    judged: oldest(related.judged),
+                    closest: near.take(closest).collect(),
                     related,
                 }
             })
-            .collect())
+            .collect();
+        if but.is_some() {
+            families.retain(|family| !family.closest.is_empty());
+        }
+        Ok(families)
     }
 
     /// Finds and judges the relatives of a model, up to `top_k` of each family.
     pub fn scan(&self, query: &Subject, top_k: usize, look: Look) -> Result<Answer, ScanError> {
         let _span = tracing::info_span!("scan").entered();
         let query = Query::new(query)?;
-        let found = self.index.find(&query.fingerprint, top_k, look)?;
+        let found = self.index.find(query.sought(), top_k, look)?;
         let mut families = Vec::with_capacity(found.related.len());
         for related in &found.related {
             families.push(self.family(&query, related.family, &related.closest, top_k)?);
-        }
-        // The same files are an answer even where the test has too little to go by.
-        let digests = [Some(&query.weights.sample_digest), query.weights.weights_digest.as_ref()];
-        if let Some(content) = digests.into_iter().flatten().find_map(|d| self.index.content_of(d)) {
-            let family = self.index.family_of(content);
-            if !found.related.iter().any(|r| r.family == family)
-                && !self.index.repositories(content).is_empty()
-            {
-                let hit = Hit { number: content, cosine: 1.0 };
-                families.insert(0, self.family(&query, family, &[hit], top_k)?);
-            }
         }
         let closest_rejected = match found.rejected {
             Some(hit) if families.is_empty() => {
@@ -171,7 +174,12 @@ impl Scanner {
             }
             _ => None,
         };
-        Ok(Answer { families, closest_rejected, searched: self.index.contents() })
+        Ok(Answer {
+            families,
+            closest_rejected,
+            searched: self.index.contents(),
+            quality: self.index.quality(),
+        })
     }
 
     fn family(
@@ -233,7 +241,7 @@ impl Scanner {
         let wanted: Vec<RowRef> = places.iter().flatten().copied().collect();
         let rows: HashMap<RowRef, Row> = wanted.iter().copied().zip(self.db.rows(&wanted)?).collect();
         let population = self.population()?;
-        let judge = Judge::new(&query.fingerprint, self.index.controls(query.fingerprint.hidden_size));
+        let mut judge = Judge::new(&query.fingerprint, self.index.controls());
         let mut candidates = Vec::with_capacity(contents.len());
         for ((content, closeness), at) in contents.iter().zip(places) {
             let Some((row, fingerprint)) =
@@ -292,6 +300,14 @@ impl<'a> Query<'a> {
         let fingerprint = Fingerprint::new(&weights.samples)?;
         let profile = Profile::new(&weights.samples, STORED_TOKENS);
         Ok(Self { subject, weights, fingerprint, profile })
+    }
+
+    fn sought(&self) -> Sought<'_> {
+        Sought {
+            fingerprint: &self.fingerprint,
+            weights: self.weights.weights_digest.as_deref().map(Tag::of),
+            samples: Some(Tag::of(&self.weights.sample_digest)),
+        }
     }
 
     fn screening(&self, row: &Row) -> Screening {

@@ -23,10 +23,10 @@ fn folder_of(path: &Path) -> &Path {
 
 /// Writes `path` by filling a temporary file beside it, syncing and renaming; then syncs the folder, so that
 /// the name itself survives a power loss. Readers see the old file or the new one.
-pub fn write_with<T>(
+pub fn write_with<T, E: From<StoreError>>(
     path: &Path,
-    fill: impl FnOnce(&mut File) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
+    fill: impl FnOnce(&mut File) -> Result<T, E>,
+) -> Result<T, E> {
     let folder = folder_of(path);
     let (temporary, value) = fill_temporary(folder, fill)?;
     temporary.persist(path).map_err(|e| StoreError::Io { path: path.to_owned(), source: e.error })?;
@@ -109,10 +109,10 @@ pub fn place_checked(mut temporary: NamedTempFile, entry: &FileEntry, path: &Pat
     sync_folder(folder_of(path))
 }
 
-fn fill_temporary<T>(
+fn fill_temporary<T, E: From<StoreError>>(
     folder: &Path,
-    fill: impl FnOnce(&mut File) -> Result<T, StoreError>,
-) -> Result<(NamedTempFile, T), StoreError> {
+    fill: impl FnOnce(&mut File) -> Result<T, E>,
+) -> Result<(NamedTempFile, T), E> {
     std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
     // As any other new file: others may read it if the umask lets them. The default is a private file.
     let like_any = std::fs::Permissions::from_mode(0o666);

@@ -41,6 +41,24 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
     },
+    /// An index that was built of another database.
+    #[error("{} is the index of database {of}, and not of {database}, where it lies", path.display())]
+    ForeignIndex {
+        /// The index.
+        path: PathBuf,
+        /// Whose it is.
+        of: String,
+        /// Where it was found.
+        database: String,
+    },
+    /// An index that was built of rows which the database no longer has.
+    #[error("{} was built of something else than the database holds now: {what}", path.display())]
+    StaleIndex {
+        /// The index.
+        path: PathBuf,
+        /// What it was built of, and what is there.
+        what: String,
+    },
     /// Another process writes.
     #[error("{} is being written by {}", path.display(), name(owner.as_ref()))]
     Locked {
@@ -110,8 +128,12 @@ impl StoreError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotADatabase { .. } => "give the folder that `hubprint crawl --db` wrote, or crawl first",
-            Self::Version { what: "index", .. } | Self::NoIndex { .. } => {
-                "build it with `hubprint index --db DIR`"
+            Self::NoIndex { .. } => "build it with `hubprint index --db DIR`",
+            Self::Version { what: "index", found, supported, .. } if found > supported => {
+                "it was built by a newer hubprint; update this one, or build it anew with `hubprint index --db DIR`"
+            }
+            Self::Version { what: "index", .. } | Self::ForeignIndex { .. } | Self::StaleIndex { .. } => {
+                "build it anew with `hubprint index --db DIR`"
             }
             Self::Version { what: "format", found, supported, .. } if found < supported => {
                 "bring it up to date with `hubprint db migrate --db DIR`"

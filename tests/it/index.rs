@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use hubprint::retrieval::Index;
+use hubprint::store::Database;
 use serde_json::{Value, json};
 
 use crate::support::{Cli, Hub, Models, files_below, nobody, read, write};
@@ -39,6 +41,8 @@ fn an_index_counts_models_and_contents() {
     let built = cli.expect(0, &["index", "--db", "DB", "--json"]).json();
     assert_eq!((&built["models"], &built["contents"]), (&json!(3), &json!(2)));
     assert_eq!(built["recall_at_10"], 1.0);
+    let (peak, stated) = (&built["peak_memory_bytes"], &built["memory_bound_bytes"]);
+    assert!(peak.as_u64().unwrap() <= stated.as_u64().unwrap(), "{built}");
     let info = cli.expect(0, &["db", "info", "--db", "DB", "--json"]).json();
     assert_eq!((&info["has_index"], &info["shards_not_indexed"]), (&json!(true), &json!(0)));
     assert_eq!(cli.expect(0, &SCAN).json()["searched"], 2);
@@ -106,7 +110,27 @@ fn an_index_of_another_version_is_refused_and_can_be_built_again() {
     metadata["index_version"] = json!(99);
     write(&path, metadata.to_string());
     cli.state_anew(&path);
-    cli.expect(2, &SCAN).says(&["error: ", "index version 99", "hint: build it with `hubprint index"]);
+    cli.expect(2, &SCAN).says(&["error: ", "index version 99", "newer hubprint", "`hubprint index"]);
+    cli.expect(0, &["index", "--db", "DB"]);
+    cli.expect(0, &SCAN);
+}
+
+#[test]
+fn the_index_of_another_database_is_refused_and_can_be_built_again() {
+    let (_models, _hub, cli) = crawled();
+    let (_other_models, _other_hub, other) = crawled();
+    for cli in [&cli, &other] {
+        cli.expect(0, &["index", "--db", "DB"]);
+    }
+    // Its files, and the list of them in the manifest.
+    for path in index_files(&other).values() {
+        write(&cli.db().join("index").join(path.file_name().unwrap()), read(path));
+    }
+    let mut mixed = manifest(&cli);
+    mixed["index"] = manifest(&other)["index"].clone();
+    write(&cli.manifest(), mixed.to_string());
+    let ids = [manifest(&cli), manifest(&other)].map(|m| m["id"].as_str().unwrap().to_owned());
+    cli.expect(2, &SCAN).says(&["error: ", &ids[0], &ids[1], "hint: build it anew with `hubprint index"]);
     cli.expect(0, &["index", "--db", "DB"]);
     cli.expect(0, &SCAN);
 }
@@ -204,11 +228,26 @@ fn verify_proves_that_nothing_is_lost_and_sees_damage() {
     for lost in ["lost_repositories", "lost_contents", "lost_heads"] {
         assert_eq!(whole[lost], 0);
     }
+    assert_eq!((&whole["repositories"], &whole["deep"]), (&json!(3), &Value::Null));
+    let deep = cli.expect(0, &["db", "verify", "--db", "DB", "--deep", "--json"]).json();
+    assert_eq!(
+        (&deep["deep"]["searches"], &deep["deep"]["found"], &deep["deep"]["lost"]),
+        (&json!(2), &json!(2), &json!(0))
+    );
+    let said = cli.expect(0, &["db", "verify", "--db", "DB", "--deep"]).stdout;
+    assert!(said.contains("3 rows") && said.contains("2 of 2"), "{said}");
     let vectors = index_files(&cli)["vectors-0000.bin"].clone();
     let mut bytes = fs::read(&vectors).unwrap();
     bytes[100] ^= 1;
     write(&vectors, &bytes);
     cli.expect(2, &["db", "verify", "--db", "DB"]).says(&[&vectors.display().to_string(), "hubprint index"]);
+}
+
+/// The name of the family of every repository.
+fn families_of(cli: &Cli) -> BTreeMap<String, String> {
+    let index = Index::open(&Database::open(cli.db().as_path()).unwrap()).unwrap();
+    let family = |content| index.family(index.family_of(content)).id.clone();
+    index.all_repositories().iter().map(|p| (p.repo_id.clone(), family(p.content))).collect()
 }
 
 #[test]
@@ -226,11 +265,22 @@ fn a_made_up_database_is_indexed_night_by_night_and_scored() {
     assert!(built["stored_bytes_per_model"].as_u64().unwrap() <= 16_384, "{built}");
     let (contents, heads) = (built["contents"].as_u64().unwrap(), built["heads"].as_u64().unwrap());
     assert!(contents < 1000 && heads < contents, "copies share a content, members a head: {built}");
+    let before = families_of(&cli);
     population(&["--begin", "1000"]);
     let night = cli.expect(0, &["index", "--db", "DB", "--json"]).json();
     assert_eq!((&night["models"], &night["incremental"]), (&json!(1200), &json!(true)));
     assert_eq!(night["contents"].as_u64().unwrap() - contents, night["added"].as_u64().unwrap());
-    cli.expect(0, &["db", "verify", "--db", "DB"]).says(&[]);
+    assert_eq!(night["strangers"], 11_000, "a tenth more was measured");
+    // Whoever had a family has it still, and what came is in an old one or in a new one.
+    let after = families_of(&cli);
+    assert_eq!((before.len(), after.len()), (1000, 1200));
+    for (repository, family) in &before {
+        assert_eq!(after[repository], *family, "{repository}");
+    }
+    cli.expect(0, &["index", "--db", "DB", "--rebuild"]);
+    assert_eq!(families_of(&cli), after, "a build from nothing names them in the same way");
+    let verified = cli.expect(0, &["db", "verify", "--db", "DB", "--deep", "--json"]).json();
+    assert_eq!((&verified["deep"]["found"], &verified["deep"]["lost"]), (&verified["contents"], &json!(0)));
 
     let queries = format!("{db}/queries");
     let answers = cli.home().join("answers.jsonl");

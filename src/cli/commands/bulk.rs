@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -17,23 +17,43 @@ use crate::cli::args::ScanArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json::{self, ScanErrorJson};
 use crate::cli::progress::Watch;
-use crate::cli::{Done, printer};
+use crate::cli::{Done, printer, tables};
 use crate::hub::Hub;
 use crate::pipeline::Progress;
-use crate::retrieval::{Look, Quality};
+use crate::retrieval::{Look, Sought};
 use crate::signals::Fingerprint;
 use crate::stages::model::{self, LoadSettings};
 use crate::stages::scan::{ScanError, Scanner};
 use crate::store::schema::Content;
-use crate::store::{Database, RowRef, StoreError, atomic};
+use crate::store::{Database, RowRef, StoreError, Tag, atomic};
 
 /// Queries answered between two writes.
 const BATCH: usize = 512;
 /// Models loaded at once.
 const LOADS: usize = 8;
+/// Longest line of a list, and of a file of answers, bytes: an answer names a few repositories of each family.
+const LONGEST_NAME: u64 = 8192;
+const LONGEST_ANSWER: u64 = 16 << 20;
 
-/// A query: its name, and its fingerprint or why there is none.
-type Query = (String, Result<Fingerprint, Failure>);
+/// A query: its name, and what is known of it or why nothing is.
+type Query = (String, Result<Known, Failure>);
+
+/// What is known of a query.
+struct Known {
+    fingerprint: Fingerprint,
+    weights: Option<Tag>,
+    samples: Option<Tag>,
+}
+
+impl Known {
+    fn new(fingerprint: Fingerprint, weights: Option<&str>, samples: Option<&str>) -> Self {
+        Self { fingerprint, weights: weights.map(Tag::of), samples: samples.map(Tag::of) }
+    }
+
+    fn sought(&self) -> Sought<'_> {
+        Sought { fingerprint: &self.fingerprint, weights: self.weights, samples: self.samples }
+    }
+}
 
 pub(super) async fn run(
     args: &ScanArgs,
@@ -67,7 +87,7 @@ pub(super) async fn run(
         let db = Database::open(database(args)?)?;
         blocking(move || rows(&db, &new, &answered, &send)).await
     } else {
-        names(args.from.as_deref(), &answered, &hub, &settings, &send).await.map(|()| drop(send))
+        names(args.from.as_deref(), answered, &hub, &settings, &send).await.map(|()| drop(send))
     };
     let (counts, _) = answering.await.map_err(anyhow::Error::from)??;
     drop(watch);
@@ -80,10 +100,7 @@ pub(super) async fn run(
         counts.failed,
         counts.scanned as f64 / seconds.max(1e-9)
     ));
-    let Quality { strangers, false_families, .. } = scanner.index().quality();
-    printer::talk(&format!(
-        "models without relatives that this index named a family for when it was built: {false_families} of {strangers}"
-    ));
+    printer::talk(&tables::false_families(scanner.index().quality()));
     match (counts.failed, counts.scanned) {
         (0, _) => Ok(Done::All),
         (n, 0) => Err(Failure::from(anyhow::anyhow!("none of {n} models could be scanned"))),
@@ -99,17 +116,17 @@ async fn blocking(work: impl FnOnce() -> Result<(), StoreError> + Send + 'static
 fn rows(
     db: &Database,
     wanted: &HashSet<RowRef>,
-    answered: &HashSet<String>,
+    answered: &HashSet<Tag>,
     send: &SyncSender<Query>,
 ) -> Result<(), StoreError> {
     let shards: BTreeSet<u32> = wanted.iter().map(|at| at.shard).collect();
     for shard in shards {
         for batch in db.contents(shard as usize)? {
-            for (at, Content { repo_id, fingerprint, .. }) in batch? {
-                let left = wanted.contains(&at) && !answered.contains(&repo_id);
-                if let Some(fingerprint) = fingerprint.filter(|_| left)
-                    && send.send((repo_id, Ok(fingerprint))).is_err()
-                {
+            for (at, Content { repo_id, fingerprint, weights_digest, sample_digest, .. }) in batch? {
+                let left = wanted.contains(&at) && !answered.contains(&Tag::of(&repo_id));
+                let Some(fingerprint) = fingerprint.filter(|_| left) else { continue };
+                let known = Known::new(fingerprint, weights_digest.as_deref(), sample_digest.as_deref());
+                if send.send((repo_id, Ok(known))).is_err() {
                     // The other side has ended, with an error of its own.
                     return Ok(());
                 }
@@ -119,33 +136,37 @@ fn rows(
     Ok(())
 }
 
-/// Queries from a list of names, each fingerprinted from the Hub or from disk.
+/// Queries from a list of names, each once, fingerprinted from the Hub or from disk.
 async fn names(
     list: Option<&Path>,
-    answered: &HashSet<String>,
+    mut known: HashSet<Tag>,
     hub: &Hub,
     settings: &LoadSettings,
     send: &SyncSender<Query>,
 ) -> Result<(), Failure> {
-    let lines: Box<dyn BufRead> = match list {
-        Some(path) if path != Path::new("-") => {
-            let file = File::open(path).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
-            Box::new(BufReader::new(file))
-        }
-        _ => Box::new(BufReader::new(std::io::stdin())),
+    let path = list.filter(|path| *path != Path::new("-"));
+    let mut lines: Box<dyn BufRead> = match path {
+        Some(path) => Box::new(BufReader::new(File::open(path).map_err(StoreError::io(path))?)),
+        None => Box::new(BufReader::new(std::io::stdin())),
     };
-    let names = lines.lines().filter_map(|line| match line {
-        Ok(line) => {
-            let name = line.trim().to_owned();
-            (!name.is_empty() && !answered.contains(&name)).then_some(Ok(name))
+    let place = path.unwrap_or(Path::new("stdin"));
+    let names = std::iter::from_fn(move || {
+        loop {
+            let line = match line_of(&mut lines, LONGEST_NAME, place).transpose()? {
+                Ok(line) => line,
+                Err(error) => return Some(Err(error)),
+            };
+            let name = line.trim();
+            if !name.is_empty() && known.insert(Tag::of(name)) {
+                return Some(Ok(name.to_owned()));
+            }
         }
-        Err(error) => Some(Err(error)),
     });
     let mut queries = stream::iter(names)
         .map(|name| async move {
             let name = name?;
-            let fingerprint = fingerprint(&name, hub, settings).await;
-            Ok::<Query, std::io::Error>((name, fingerprint))
+            let loaded = load(&name, hub, settings).await;
+            Ok::<Query, Failure>((name, loaded))
         })
         .buffered(LOADS);
     while let Some(query) = queries.next().await {
@@ -159,10 +180,26 @@ async fn names(
     Ok(())
 }
 
-async fn fingerprint(name: &str, hub: &Hub, settings: &LoadSettings) -> Result<Fingerprint, Failure> {
+/// The next line with its end, of at most so many bytes; `None` at the end of the text.
+fn line_of(text: &mut impl BufRead, most: u64, place: &Path) -> Result<Option<String>, Failure> {
+    let mut bytes = Vec::new();
+    text.by_ref().take(most).read_until(b'\n', &mut bytes).map_err(StoreError::io(place))?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    if bytes.len() as u64 == most && !bytes.ends_with(b"\n") {
+        let error = anyhow::anyhow!("{} has a line of more than {most} bytes", place.display());
+        return Err(Failure::from(error).with_hint("give a list with one model a line"));
+    }
+    let line = String::from_utf8(bytes);
+    Ok(Some(line.map_err(|_| anyhow::anyhow!("{} has a line that is not UTF-8", place.display()))?))
+}
+
+async fn load(name: &str, hub: &Hub, settings: &LoadSettings) -> Result<Known, Failure> {
     let subject = model::load(name, hub, settings).await?;
     let weights = subject.weights.map_err(|error| Failure::from(ScanError::Unreadable(error)))?;
-    Ok(Fingerprint::new(&weights.samples).map_err(ScanError::from)?)
+    let fingerprint = Fingerprint::new(&weights.samples).map_err(ScanError::from)?;
+    Ok(Known::new(fingerprint, weights.weights_digest.as_deref(), Some(&weights.sample_digest)))
 }
 
 #[derive(Default)]
@@ -192,7 +229,7 @@ fn answer(
         }
         let lines: Vec<(String, Result<bool, Failure>)> = batch
             .into_par_iter()
-            .map(|(name, fingerprint)| line(scanner, &name, fingerprint, look, top_k, leave_out_itself))
+            .map(|(name, known)| line(scanner, &name, known, look, top_k, leave_out_itself))
             .collect::<Result<_, Failure>>()?;
         for (line, ended) in lines {
             out.write(&line)?;
@@ -217,34 +254,30 @@ fn answer(
 fn line(
     scanner: &Scanner,
     name: &str,
-    fingerprint: Result<Fingerprint, Failure>,
+    known: Result<Known, Failure>,
     look: Look,
     top_k: usize,
     leave_out_itself: bool,
 ) -> Result<(String, Result<bool, Failure>), Failure> {
-    let fingerprint = match fingerprint {
-        Ok(fingerprint) => fingerprint,
+    let known = match known {
+        Ok(known) => known,
         Err(failure) => {
             let error = ScanErrorJson { query: name, error: failure.to_string(), hint: failure.hint() };
             return Ok((serde_json::to_string(&error).map_err(anyhow::Error::from)?, Err(failure)));
         }
     };
-    let mut families = scanner.brief(&fingerprint, top_k + usize::from(leave_out_itself), look)?;
-    if leave_out_itself {
-        for family in &mut families {
-            family.closest.retain(|(repo_id, _)| repo_id != name);
-        }
-        families.retain(|family| !family.closest.is_empty());
-    }
-    let text = serde_json::to_string(&json::brief(name, &families)).map_err(anyhow::Error::from)?;
+    let but = leave_out_itself.then_some(name);
+    let families = scanner.brief(known.sought(), but, top_k, look)?;
+    let answer = json::brief(name, &families, scanner.index().quality());
+    let text = serde_json::to_string(&answer).map_err(anyhow::Error::from)?;
     Ok((text, Ok(!families.is_empty())))
 }
 
 /// stdout, or a file that grows.
 struct Output {
     file: Option<BufWriter<File>>,
-    /// Queries that the file answers already.
-    answered: HashSet<String>,
+    /// Queries that the file answers already, by their names.
+    answered: HashSet<Tag>,
 }
 
 impl Output {
@@ -255,27 +288,28 @@ impl Output {
             error: Option<String>,
         }
         let Some(path) = path else { return Ok(Self { file: None, answered: HashSet::new() }) };
-        let io = |source| StoreError::Io { path: path.to_owned(), source };
         let mut answered = HashSet::new();
         if path.exists() {
             // Answers are kept; failed queries are tried again, and a line that was cut when the run before was
-            // killed is made again.
-            let mut lines = BufReader::new(File::open(path).map_err(io)?);
+            // killed is made again. Any other line is somebody else's.
+            let mut lines = BufReader::new(File::open(path).map_err(StoreError::io(path))?);
             atomic::write_with(path, |kept| {
                 let mut kept = BufWriter::new(kept);
-                let mut text = String::new();
-                while lines.read_line(&mut text).map_err(io)? > 0 {
-                    let line = text.strip_suffix('\n').and_then(|t| serde_json::from_str::<Line>(t).ok());
-                    if let Some(line) = line.filter(|line| line.error.is_none()) {
-                        kept.write_all(text.as_bytes()).map_err(io)?;
-                        answered.insert(line.query);
+                while let Some(text) = line_of(&mut lines, LONGEST_ANSWER, path)? {
+                    let Some(whole) = text.strip_suffix('\n') else { break };
+                    let line: Line = serde_json::from_str(whole).map_err(|_| {
+                        Failure::from(anyhow::anyhow!("{} has lines that are no answers", path.display()))
+                            .with_hint("name a file that is not there yet, or one that `scan --out` wrote")
+                    })?;
+                    if line.error.is_none() && answered.insert(Tag::of(&line.query)) {
+                        kept.write_all(text.as_bytes()).map_err(StoreError::io(path))?;
                     }
-                    text.clear();
                 }
-                kept.flush().map_err(io)
+                kept.flush().map_err(StoreError::io(path))?;
+                Ok::<(), Failure>(())
             })?;
         }
-        let file = File::options().append(true).create(true).open(path).map_err(io)?;
+        let file = File::options().append(true).create(true).open(path).map_err(StoreError::io(path))?;
         Ok(Self { file: Some(BufWriter::new(file)), answered })
     }
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 
-use crate::cli::args::{CompactArgs, ExportArgs, InfoArgs, MergeArgs, MigrateArgs, VacuumArgs};
+use crate::cli::args::{CompactArgs, ExportArgs, InfoArgs, MergeArgs, MigrateArgs, VacuumArgs, VerifyArgs};
 use crate::cli::failure::Failure;
 use crate::cli::json::{InfoJson, LargestJson, VerifiedJson};
 use crate::cli::progress::Watch;
 use crate::cli::tables;
 use crate::cli::{Done, printer};
 use crate::pipeline::Progress;
-use crate::retrieval::{self, Index};
+use crate::retrieval::{self, Deep, Index, Verified};
 use crate::stages::{export, pull};
 use crate::store::facts::Facts;
 use crate::store::maintenance::{self, Keep};
@@ -109,29 +109,17 @@ fn text(info: &InfoJson) -> String {
     lines.join("\n")
 }
 
-pub(in crate::cli) fn verify(args: &InfoArgs) -> Result<Done, Failure> {
+pub(in crate::cli) fn verify(args: &VerifyArgs) -> Result<Done, Failure> {
     let db = Database::open(&args.db)?;
     let copy = pull::verify_copy(db.files())?;
-    let verified = watched("verify", "contents", |report| retrieval::verify(&db, report))?;
+    let verified = watched("verify", "searches", |report| retrieval::verify(&db, args.deep, report))?;
     if args.json {
         printer::json(&VerifiedJson { verified: &verified, copy })?;
     } else {
         if let Some(copy) = copy {
             printer::data(&text_of_copy(&copy))?;
         }
-        let lost = verified.lost_repositories + verified.lost_contents + verified.lost_heads;
-        let found = if lost == 0 {
-            "every model is found".to_owned()
-        } else {
-            format!(
-                "lost: {} repositories, {} contents, {} heads",
-                verified.lost_repositories, verified.lost_contents, verified.lost_heads
-            )
-        };
-        printer::data(&format!(
-            "{} shards with {} rows and the index of {} contents are as written; {found}",
-            verified.shards, verified.rows, verified.contents
-        ))?;
+        printer::data(&text_of_verified(&verified))?;
     }
     if verified.is_whole() {
         return Ok(Done::All);
@@ -145,6 +133,36 @@ fn text_of_copy(copy: &pull::Copy) -> String {
         format!("; a pull of version {version} has begun and not ended: run `hubprint db pull` again")
     });
     format!("version {}, signed with key {}{}", copy.version, copy.key, unfinished.unwrap_or_default())
+}
+
+fn text_of_verified(verified: &Verified) -> String {
+    let Verified { shards, rows, repositories, contents, heads, .. } = verified;
+    let mut lines =
+        vec![format!("{shards} shards with {rows} rows: length, SHA-256 and number of rows are as stated")];
+    if !verified.has_index {
+        lines.push("no index".to_owned());
+        return lines.join("\n");
+    }
+    let of = |lost: usize, all: usize| format!("{} of {all}", all - lost.min(all));
+    lines.push(
+        "the index: version, database, shards, lengths and SHA-256 of its files are as stated".to_owned(),
+    );
+    lines.push(format!(
+        "repositories with a fingerprint that it names: {}",
+        of(verified.lost_repositories, repositories + verified.lost_repositories)
+    ));
+    lines.push(format!("heads that a search of all heads finds: {}", of(verified.lost_heads, *heads)));
+    lines.push(format!(
+        "contents that a search below their head finds: {}",
+        of(verified.lost_contents, *contents)
+    ));
+    lines.push(match &verified.deep {
+        Some(Deep { searches, found, by_digest_alone, .. }) => format!(
+            "contents that a whole search finds: {found} of {searches}, {by_digest_alone} of them by their digest alone"
+        ),
+        None => "whole searches were not made; --deep makes them".to_owned(),
+    });
+    lines.join("\n")
 }
 
 pub(in crate::cli) fn export(args: &ExportArgs) -> Result<Done, Failure> {

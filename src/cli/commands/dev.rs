@@ -18,6 +18,8 @@ fn settings(args: &PopulationArgs) -> PopulationSettings {
     PopulationSettings {
         models: args.models,
         queries: args.queries,
+        strangers: args.strangers,
+        likeness: args.likeness,
         seed: args.seed,
         written: args.begin..args.end.unwrap_or(args.models),
     }
