@@ -225,6 +225,9 @@ fn facts(report: &RunReport) -> Vec<String> {
         cost += &format!(", {:.1} s waited for rate limits", report.rate_limit_wait_seconds);
     }
     lines.push(cost);
+    if let Some(stored) = report.stored_bytes_per_model {
+        lines.push(format!("the database holds {} a model", bytes(stored)));
+    }
     if report.breaker_openings > 0 {
         lines.push(format!(
             "a host kept failing and was left alone {} times, {:.1} s waited for it",

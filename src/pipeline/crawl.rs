@@ -141,6 +141,7 @@ pub async fn crawl(
     let found = sweep(hub, before, &settings.enumerate, progress, stop.clone()).await?;
     report.swept(&found, &hub.usage(), begun.elapsed());
     let Sweep { mut backlog, relabelled, unnamed, gone, carried, .. } = found;
+    let fingerprints = live.fingerprints();
     // The rest of what is known was needed for the sweep alone.
     let readings = std::mem::take(&mut live.readings);
     let readings = readings.into_iter().map(|(reading, at)| (reading, Held::Database(at))).collect();
@@ -168,6 +169,9 @@ pub async fn crawl(
     waiting.extend(backlog.into_waiting(now)?);
     report.waiting = waiting.len() as u64 - report.waiting_unlisted;
     report.rows_written = writer.finish(part, &waiting)?;
+    let fingerprints = if report.rows_written == 0 { fingerprints } else { db.live()?.fingerprints() };
+    let stored: u64 = db.manifest().files().map(|file| file.bytes).sum();
+    report.stored_bytes_per_model = stored.checked_div(fingerprints);
     report.interrupted = *stop.borrow();
     report.add_usage(&hub.usage());
     report.seconds = begun.elapsed().as_secs_f64();

@@ -60,6 +60,8 @@ pub struct RunReport {
     pub rows_written: u64,
     /// Repositories that could not be read again and keep their row, with the fingerprint of another commit.
     pub rows_kept: u64,
+    /// Bytes of the database, the index of the last build included, for each repository with a fingerprint.
+    pub stored_bytes_per_model: Option<u64>,
     /// Bytes of file content that fingerprints were made of.
     pub bytes_fetched: u64,
     /// Bytes of the weight files of the same repositories.

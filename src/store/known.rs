@@ -102,6 +102,11 @@ impl Live {
         counts
     }
 
+    /// Repositories with a fingerprint.
+    pub fn fingerprints(&self) -> u64 {
+        self.repos.values().filter(|known| known.outcome == Outcome::Indexed).count() as u64
+    }
+
     /// Where the live rows lie.
     pub fn places(&self) -> impl Iterator<Item = RowRef> {
         self.repos.values().map(|known| known.at)

@@ -100,7 +100,7 @@ else
 fi
 
 check "all scripts: shellcheck" \
-    "$venv/bin/shellcheck" -x -P "$root" "$root"/tests/*/run.sh "$root/tests/venv.sh" "$root/benches/cost.sh"
+    "$venv/bin/shellcheck" -x -P "$root" "$root"/tests/*/run.sh "$root/tests/venv.sh" "$root"/benches/*.sh
 check "all: they agree with each other and with the project" "$venv/bin/python" "$here/check.py" --units "$units"
 if [ -n "$binary" ]; then
     check "all: their flags exist" "$venv/bin/python" "$here/check.py" --units "$units" --binary "$binary"

@@ -11,6 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::progress::Watch;
 use crate::cli::{Done, printer};
 use crate::pipeline::Progress;
+use crate::retrieval::Quality;
 use crate::stages::population::{self, PopulationSettings, TRUTH};
 use crate::store::StoreError;
 
@@ -48,6 +49,8 @@ struct Score {
     strangers: usize,
     /// Strangers that a family was named for.
     false_families: usize,
+    /// Largest share of strangers for which that is so, with 95 % confidence.
+    false_rate_at_most: Option<f64>,
     /// Related queries whose first family is a wrong one.
     wrong_families: usize,
     /// Found families whose root is the true one.
@@ -145,6 +148,9 @@ pub(in crate::cli) fn score(args: &ScoreArgs) -> Result<Done, Failure> {
     for band in &mut score.related {
         band.recall = band.found as f64 / band.queries.max(1) as f64;
     }
+    let Score { strangers, false_families, .. } = score;
+    let quality = Quality { strangers, false_families, ..Quality::default() };
+    score.false_rate_at_most = quality.false_rate_at_most();
     if args.json {
         printer::json(&score)?;
         return Ok(Done::All);
@@ -156,10 +162,12 @@ pub(in crate::cli) fn score(args: &ScoreArgs) -> Result<Done, Failure> {
         ))?;
     }
     printer::data(&format!(
-        "wrong families named first: {}; a family named for {} of {} strangers\nroot right: {} of {}; closest is the parent: {} of {}",
+        "wrong families named first: {}; a family named for {} of {} strangers, so for at most {:.1e} of them \
+         (95 %)\nroot right: {} of {}; closest is the parent: {} of {}",
         score.wrong_families,
         score.false_families,
         score.strangers,
+        score.false_rate_at_most.unwrap_or(1.0),
         score.right_roots,
         score.found,
         score.right_parents,

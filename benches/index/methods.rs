@@ -1,18 +1,8 @@
-//! Retrieval side by side, in one run on one machine: our index, the exact scan, hnsw_rs as a newcomer would use it
-//! and on family heads only, and usearch (with `--features usearch`, which needs a C++ compiler).
+//! Retrieval side by side: our index, the exact scan, hnsw_rs as a newcomer would use it and on family heads only, and
+//! usearch (with `--features usearch`, which needs a C++ compiler).
 //!
-//! `cargo bench --bench index -- DIR...`, each DIR a made-up database with queries:
-//! `hubprint dev population --models N --queries 2000 --db DIR`, then `hubprint index --db DIR`. Without DIR a small
-//! one is made. Each method runs in a process of its own, so that its peak memory is its own. `--skip METHOD` leaves
-//! one out, as hnsw_rs above 100,000 models, which takes hours.
-//!
-//! A query counts as found when the family of the nearest content is that of its true parent.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a bench prints its table and stops at what is wrong"
-)]
+//! Each method runs in a process of its own, so that its peak memory is its own. A query counts as found when the family
+//! of the nearest content is that of its true parent.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,15 +12,25 @@ use std::time::Instant;
 use hnsw_rs::anndists::dist::distances::{DistCosine, Distance};
 use hnsw_rs::api::AnnT;
 use hnsw_rs::hnsw::Hnsw;
+use hubprint::pipeline::report::peak_memory_bytes;
 use hubprint::retrieval::vector::{Vector, dot};
 use hubprint::retrieval::{BuildSettings, Index, Look, build, exact_scan};
 use hubprint::signals::Fingerprint;
-use hubprint::stages::population::{PopulationSettings, TRUTH, population};
+use hubprint::stages::population::{QUERIES, TRUTH};
 use hubprint::store::{Database, Task};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-const METHODS: [&str; 5] = ["ours", "exact", "hnsw_rs", "hnsw_rs on heads", "usearch"];
+use super::document;
+
+/// The methods, each up to so many models: hnsw_rs takes hours above that.
+const METHODS: [(&str, usize); 5] = [
+    ("ours", usize::MAX),
+    ("exact scan", usize::MAX),
+    ("hnsw_rs", 100_000),
+    ("hnsw_rs on heads", 100_000),
+    ("usearch", 500_000),
+];
 
 /// What one method did on one database.
 #[derive(Serialize, Deserialize)]
@@ -46,71 +46,61 @@ struct Run {
     disk_bytes: u64,
 }
 
-fn main() {
-    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    if let [one, method, folder] = &args[..]
-        && one == "--one"
-    {
-        let run = Bench::open(Path::new(folder)).run(method);
-        println!("{}", serde_json::to_string(&run).unwrap());
-        return;
-    }
-    let mut folders: Vec<PathBuf> = Vec::new();
-    let mut skipped: Vec<String> = Vec::new();
-    let mut args = args.into_iter();
-    while let Some(arg) = args.next() {
-        if arg == "--skip" {
-            skipped.extend(args.next());
-        } else {
-            folders.push(arg.into());
-        }
-    }
-    let small = tempfile::tempdir().unwrap();
-    if folders.is_empty() {
-        let settings = PopulationSettings { models: 2000, queries: 200, ..PopulationSettings::default() };
-        population(small.path(), &settings, &|_, _| {}).unwrap();
-        let mut db = Database::open_to_write(small.path(), Task::Index).unwrap();
-        build(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap();
-        folders.push(small.path().to_owned());
-    }
+/// One method on one database, as JSON.
+pub(crate) fn one(method: &str, folder: &Path) -> String {
+    serde_json::to_string(&Bench::open(folder).run(method)).unwrap()
+}
+
+/// The table of all methods on some databases, each with its number of models.
+pub(crate) fn table(folders: &[(usize, PathBuf)]) -> String {
     let mut costs: HashMap<&str, Vec<(f64, f64)>> = HashMap::new();
-    println!(
-        "{:>9}  {:18} {:>8} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8}",
-        "models", "method", "build s", "queries/s", "recall.3", "recall.9", "strangers", "peak MB", "disk MB"
-    );
-    for folder in &folders {
-        let db = Database::open(folder).unwrap();
-        let models = db.manifest().shards.iter().map(|s| s.rows).sum::<u64>();
-        for method in METHODS.iter().filter(|m| !skipped.iter().any(|s| s == *m)) {
-            if *method == "usearch" && cfg!(not(feature = "usearch")) {
+    let mut rows = Vec::new();
+    for (models, folder) in folders {
+        for (method, most) in METHODS {
+            if models > &most || (method == "usearch" && cfg!(not(feature = "usearch"))) {
                 continue;
             }
+            eprintln!("{models}: {method}");
             let me = std::env::current_exe().unwrap();
             let out = Command::new(me).args(["--one", method]).arg(folder).output().unwrap();
             assert!(out.status.success(), "{method}: {}", String::from_utf8_lossy(&out.stderr));
             let run: Run = serde_json::from_slice(&out.stdout).unwrap();
-            costs.entry(method).or_default().push((models as f64, 1.0 / run.queries_per_second));
-            println!(
-                "{models:>9}  {method:18} {:>8.1} {:>9.0} {:>9.4} {:>9.4} {:>9} {:>8} {:>8}",
-                run.build_seconds,
-                run.queries_per_second,
-                run.recall,
-                run.recall_near,
+            costs.entry(method).or_default().push((*models as f64, 1.0 / run.queries_per_second));
+            rows.push(vec![
+                models.to_string(),
+                method.to_owned(),
+                format!("{:.1}", run.build_seconds),
+                format!("{:.0}", run.queries_per_second),
+                format!("{:.4}", run.recall),
+                format!("{:.4}", run.recall_near),
                 run.false_families.map_or_else(|| "-".into(), |n| n.to_string()),
-                run.peak_bytes >> 20,
-                run.disk_bytes >> 20
-            );
+                document::bytes(run.peak_bytes as f64),
+                document::bytes(run.disk_bytes as f64),
+            ]);
         }
     }
-    for method in METHODS {
+    let head = [
+        "models",
+        "method",
+        "build s",
+        "queries/s",
+        "recall, r >= .3",
+        "r >= .9",
+        "strangers named",
+        "peak memory",
+        "index",
+    ];
+    let mut text = document::table(&head, &rows);
+    for (method, _) in METHODS {
         if let Some([first, .., last]) = costs.get(method).map(Vec::as_slice) {
             let exponent = (last.1 / first.1).ln() / (last.0 / first.0).ln();
-            println!(
-                "{method}: seconds a query grow as N^{exponent:.2} from {} to {} models",
+            text += &format!(
+                "\n{method}: seconds a query grow as N^{exponent:.2} from {} to {} models.\n",
                 first.0, last.0
             );
         }
     }
+    text
 }
 
 /// A database, its queries and the truth.
@@ -126,7 +116,7 @@ struct Bench {
 impl Bench {
     fn open(folder: &Path) -> Self {
         let index = Index::open(&Database::open(folder).unwrap()).unwrap();
-        let asked = Database::open(&folder.join("queries")).unwrap();
+        let asked = Database::open(&folder.join(QUERIES)).unwrap();
         let shards = 0..asked.manifest().shards.len();
         let queries = shards
             .flat_map(|shard| asked.contents(shard).unwrap())
@@ -137,7 +127,7 @@ impl Bench {
             let text = std::fs::read_to_string(path).unwrap();
             text.lines().skip(1).map(|line| line.split('\t').map(str::to_owned).collect()).collect()
         };
-        let truth = read(folder.join("queries").join(TRUTH));
+        let truth = read(folder.join(QUERIES).join(TRUTH));
         let models = read(folder.join(TRUTH));
         Self {
             folder: folder.to_owned(),
@@ -151,7 +141,7 @@ impl Bench {
     fn run(self, method: &str) -> Run {
         match method {
             "ours" => self.ours(),
-            "exact" => self.exact(),
+            "exact scan" => self.exact(),
             "hnsw_rs" => self.newcomer(),
             "hnsw_rs on heads" => self.on_heads(),
             "usearch" => self.usearch(),
@@ -335,7 +325,5 @@ fn size_of_folder(folder: &Path) -> u64 {
 
 /// Largest resident size of this process, bytes.
 fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or("0 kB");
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) << 10
+    peak_memory_bytes().unwrap_or_default()
 }
