@@ -15,6 +15,7 @@ use crate::signals::verdict::Relation;
 use crate::stages::compare::Comparison;
 use crate::stages::eval::{Evaluation, Merit};
 use crate::stages::full::Whole;
+use crate::stages::maintain::Maintained;
 use crate::stages::model::Subject;
 use crate::stages::publish::Published;
 use crate::stages::pull::Copy;
@@ -287,6 +288,7 @@ pub(super) struct LargestJson {
 pub(super) struct RunJson {
     pub(super) crawl: Option<RunReport>,
     pub(super) index: Option<IndexJson>,
+    pub(super) maintenance: Option<Maintained>,
     pub(super) scan: Vec<serde_json::Value>,
     pub(super) publish: Option<Published>,
 }

@@ -11,6 +11,7 @@ use crate::pipeline::{Forecast, RunReport};
 use crate::retrieval::Quality;
 use crate::signals::verdict::VerdictKind;
 use crate::stages::compare::Comparison;
+use crate::stages::maintain::Maintained;
 use crate::stages::model::Subject;
 use crate::stages::scan::{Answer, Candidate};
 use crate::store::Outcome;
@@ -235,6 +236,25 @@ fn facts(report: &RunReport) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What was done to keep a database small.
+pub(super) fn maintained(maintained: &Maintained) -> String {
+    let vacuum = &maintained.vacuum;
+    let mut out = match &maintained.compaction {
+        Some(c) => format!(
+            "{} shards became {}, {} replaced rows dropped; ",
+            c.shards_before, c.shards, c.rows_dropped
+        ),
+        None => String::new(),
+    };
+    let (snapshots, files) = (vacuum.snapshots_removed, vacuum.files_removed);
+    out += &format!(
+        "{snapshots} old snapshots, {files} files ({}) and {} reports removed",
+        bytes(vacuum.bytes_removed),
+        maintained.reports_removed
+    );
+    out
 }
 
 /// What a crawl would do.

@@ -31,7 +31,7 @@ use crate::stages::enumerate::EnumerateSettings;
 use crate::stages::fetch::{Metadata, ReadError, outcome_of_hub_error};
 use crate::stages::files::HubFiles;
 use crate::stages::model::{self, LoadSettings};
-use crate::stages::plan::{self, PlanSettings, SmallFiles};
+use crate::stages::plan::{self, PlanSettings, READS_VERSION, SmallFiles};
 use crate::stages::turns::{Turn, Turns};
 use crate::stages::write::{self, WriteSettings, Writer};
 use crate::store::{Database, Live, Outcome, Row, RowRef, StoreError, Tag, Waiting, WeightFile};
@@ -105,7 +105,8 @@ pub async fn foresee(
     let waiting = db.map_or_else(|| Ok(Vec::new()), |db| db.waiting(part))?;
     let now = Utc::now().timestamp_millis();
     let folder = db.map_or_else(std::env::temp_dir, |db| db.folder().to_owned());
-    let before = Before { live: &mut live, waiting, folder: &folder, now, deadline: None };
+    let reads_since = db.map_or(now, |db| db.reads_since(READS_VERSION, now));
+    let before = Before { live: &mut live, reads_since, waiting, folder: &folder, now, deadline: None };
     let sweep = sweep(hub, before, &settings.enumerate, progress, stop).await?;
     let seconds = begun.elapsed().as_secs_f64();
     Ok(Forecast::new(hub, sweep, seconds, settings, last).await?)
@@ -133,11 +134,13 @@ pub async fn crawl(
     let part = settings.enumerate.partition;
     let before = Before {
         live: &mut live,
+        reads_since: db.reads_since(READS_VERSION, now),
         waiting: db.waiting(part)?,
         folder: &folder,
         now,
         deadline: budget.deadline(),
     };
+    db.set_reads(READS_VERSION, now)?;
     let found = sweep(hub, before, &settings.enumerate, progress, stop.clone()).await?;
     report.swept(&found, &hub.usage(), begun.elapsed());
     let Sweep { mut backlog, relabelled, unnamed, gone, carried, .. } = found;
@@ -146,6 +149,12 @@ pub async fn crawl(
     let readings = std::mem::take(&mut live.readings);
     let readings = readings.into_iter().map(|(reading, at)| (reading, Held::Database(at))).collect();
     drop(live);
+
+    // Before anything is read: a crawl that is killed must not forget since when they wait.
+    if !backlog.is_empty() {
+        let due = [backlog.waiting(now)?, carried.clone()].concat();
+        db.append_last(&[], part, &due)?;
+    }
 
     progress.set_done(report.listed.listed - backlog.len() as u64);
     progress.set_total(report.listed.listed);
@@ -166,7 +175,7 @@ pub async fn crawl(
     let reading = Reading { hub, settings, budget, readings: Mutex::new(readings), turns: Turns::default() };
     reading.run(&mut backlog, &mut writer, &mut report, &mut waiting, progress, stop.clone(), now).await?;
     writer.flush()?;
-    waiting.extend(backlog.into_waiting(now)?);
+    waiting.extend(backlog.waiting(now)?);
     report.waiting = waiting.len() as u64 - report.waiting_unlisted;
     report.rows_written = writer.finish(part, &waiting)?;
     let fingerprints = if report.rows_written == 0 { fingerprints } else { db.live()?.fingerprints() };

@@ -11,6 +11,7 @@ use super::crawl::{CrawlSettings, FetchSettings};
 use crate::formats::Limits;
 use crate::retrieval::BuildSettings;
 use crate::stages::enumerate::EnumerateSettings;
+use crate::stages::maintain::MaintainSettings;
 use crate::stages::plan::PlanSettings;
 use crate::stages::publish::PublishSettings;
 use crate::stages::write::WriteSettings;
@@ -40,6 +41,8 @@ pub struct Pipeline {
     pub budget: BudgetSettings,
     /// Build the index.
     pub index: Option<BuildSettings>,
+    /// Keep the database small.
+    pub maintenance: Option<MaintainSettings>,
     /// Scan models against the database.
     pub scan: Option<ScanSettings>,
     /// Publish the database, signed.

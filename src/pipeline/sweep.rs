@@ -91,6 +91,8 @@ impl Sweep {
 pub struct Before<'a> {
     /// The live rows; what is listed is added and marked.
     pub live: &'a mut Live,
+    /// Since when crawls read as much as this one.
+    pub reads_since: i64,
     /// What the last crawl left over.
     pub waiting: Vec<Waiting>,
     /// Where the backlog may take room.
@@ -109,7 +111,7 @@ pub async fn sweep(
     progress: &Arc<Progress>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<Sweep, StoreError> {
-    let Before { live, waiting, folder, now, deadline } = before;
+    let Before { live, reads_since, waiting, folder, now, deadline } = before;
     let (send, mut receive) = mpsc::channel(QUEUE);
     let listing = tokio::spawn({
         let (hub, settings, progress) = (hub.clone(), settings.clone(), Arc::clone(progress));
@@ -117,11 +119,10 @@ pub async fn sweep(
             .instrument(tracing::info_span!("enumerate"))
     });
     let since: HashMap<Tag, i64> = waiting.iter().map(|w| (Tag::of(&w.hub_id), w.since)).collect();
-    let retry = if settings.repos.is_empty() {
-        Retry::Before(now - i64::from(settings.retry_days) * DAY)
-    } else {
-        Retry::Always
-    };
+    // Who is asked for by name is tried at once.
+    let long_ago = now - i64::from(settings.retry_days) * DAY;
+    let refused_before = if settings.repos.is_empty() { long_ago } else { i64::MAX };
+    let retry = Retry { refused_before, unread_before: reads_since };
     let mut sweep = Sweep {
         listed: Listed::default(),
         backlog: Backlog::new(folder)?,
@@ -220,7 +221,8 @@ pub async fn sweep(
     if sweep.whole {
         sweep.find_gone(live, &seen, settings);
     } else {
-        sweep.carried = waiting.into_iter().filter(|w| !seen.0.contains(&Tag::of(&w.hub_id))).collect();
+        let unseen = waiting.into_iter().filter(|w| !seen.0.contains(&Tag::of(&w.hub_id)));
+        sweep.carried = unseen.filter(|w| live.still_waits(w)).collect();
     }
     sweep.relabelled.sort_unstable_by_key(|(_, at)| *at);
     sweep.backlog.sort()?;

@@ -140,8 +140,8 @@ impl Backlog {
     }
 
     /// What is left of it as what waits for the next crawl, when this one is at `now`.
-    pub fn into_waiting(mut self, now: i64) -> Result<Vec<Waiting>, StoreError> {
-        let mut left = self.items.split_off(self.next);
+    pub fn waiting(&self, now: i64) -> Result<Vec<Waiting>, StoreError> {
+        let mut left = self.items[self.next..].to_vec();
         // One after the other through the file: there may be millions, and little time.
         left.sort_unstable_by_key(|item| item.name);
         let waiting = |item: &Item| {
@@ -211,7 +211,7 @@ mod tests {
                 }
                 other.sort().unwrap();
                 other.pop().unwrap();
-                other.into_waiting(99).unwrap()
+                other.waiting(99).unwrap()
             };
             let left: Vec<_> =
                 left.iter().map(|w| (w.hub_id.as_str(), w.repo_id.as_str(), w.since)).collect();

@@ -23,13 +23,14 @@ pub enum Change {
     Unchanged,
 }
 
-/// When a repository that could not be read is tried again though nothing about it has changed.
+/// When a repository that could not be read is tried again though nothing about it has changed: if its row was made
+/// before this time, milliseconds since 1970.
 #[derive(Clone, Copy, Debug)]
-pub enum Retry {
-    /// At once: it was asked for by name.
-    Always,
-    /// When its row was made before this time, milliseconds since 1970.
-    Before(i64),
+pub struct Retry {
+    /// One that access to was refused.
+    pub refused_before: i64,
+    /// One whose files were not understood, by a version that understood less.
+    pub unread_before: i64,
 }
 
 /// How the database names a way of access.
@@ -50,16 +51,14 @@ pub fn change(entry: &RepoEntry, known: Option<&Known>, retry: Retry) -> Change 
     }
     let regated = Tag::of(gated(entry.gated)) != known.gated;
     let may_heal = match known.outcome {
+        Outcome::Indexed => false,
         // Ended for reasons that lie in its files.
-        Outcome::Indexed | Outcome::Unsupported | Outcome::Malformed => false,
+        Outcome::Unsupported | Outcome::Malformed => known.crawled_at < retry.unread_before,
         Outcome::Unreachable => true,
         // The listing would say so, but for a grant to this token alone.
         Outcome::Gated | Outcome::Missing | Outcome::Disabled => {
             let enabled = known.outcome == Outcome::Disabled && entry.disabled != Some(true);
-            let long_ago = match retry {
-                Retry::Always => true,
-                Retry::Before(time) => known.crawled_at < time,
-            };
+            let long_ago = known.crawled_at < retry.refused_before;
             enabled || regated || known.gone || long_ago
         }
     };
@@ -104,6 +103,10 @@ mod tests {
         RepoEntry::read(value, 0).unwrap()
     }
 
+    fn refused_before(time: i64) -> Retry {
+        Retry { refused_before: time, unread_before: 0 }
+    }
+
     fn known(outcome: Outcome) -> Known {
         Known {
             name: Tag::of("org/name"),
@@ -120,8 +123,8 @@ mod tests {
     fn what_the_listing_says_decides() {
         let indexed = known(Outcome::Indexed);
         let of =
-            |more: serde_json::Value, known: &Known| change(&entry(&more), Some(known), Retry::Before(0));
-        assert_eq!(change(&entry(&json!({})), None, Retry::Before(0)), Change::New);
+            |more: serde_json::Value, known: &Known| change(&entry(&more), Some(known), refused_before(0));
+        assert_eq!(change(&entry(&json!({})), None, refused_before(0)), Change::New);
         assert_eq!(of(json!({}), &indexed), Change::Unchanged);
         assert_eq!(of(json!({"sha": "f".repeat(40)}), &indexed), Change::Changed);
         assert_eq!(of(json!({"sha": null}), &indexed), Change::Changed);
@@ -136,18 +139,22 @@ mod tests {
     fn what_could_not_be_read_is_tried_again_when_it_may_work() {
         let of =
             |more: serde_json::Value, outcome, retry| change(&entry(&more), Some(&known(outcome)), retry);
-        let later = Retry::Before(0);
+        let (later, always) = (refused_before(0), refused_before(i64::MAX));
         for outcome in [Outcome::Gated, Outcome::Missing] {
             assert_eq!(of(json!({}), outcome, later), Change::Unchanged);
-            assert_eq!(of(json!({}), outcome, Retry::Before(1001)), Change::Again);
-            assert_eq!(of(json!({}), outcome, Retry::Always), Change::Again);
+            assert_eq!(of(json!({}), outcome, refused_before(1000)), Change::Unchanged);
+            assert_eq!(of(json!({}), outcome, refused_before(1001)), Change::Again);
             assert_eq!(of(json!({"gated": "manual"}), outcome, later), Change::Again);
         }
         assert_eq!(of(json!({"disabled": true}), Outcome::Disabled, later), Change::Unchanged);
         assert_eq!(of(json!({}), Outcome::Disabled, later), Change::Again);
         assert_eq!(of(json!({}), Outcome::Unreachable, later), Change::Again);
         for outcome in [Outcome::Malformed, Outcome::Unsupported] {
-            assert_eq!(of(json!({}), outcome, Retry::Always), Change::Unchanged);
+            assert_eq!(of(json!({}), outcome, always), Change::Unchanged);
+            assert_eq!(of(json!({}), outcome, Retry { unread_before: 1001, ..later }), Change::Again);
         }
+        let newer = Retry { refused_before: 0, unread_before: i64::MAX };
+        assert_eq!(of(json!({}), Outcome::Indexed, newer), Change::Unchanged);
+        assert_eq!(of(json!({}), Outcome::Gated, newer), Change::Unchanged);
     }
 }

@@ -5,7 +5,7 @@
 //! [`plan`] and [`extract`] are pure; [`fetch`] does all reading through [`fetch::Files`], which [`files`]
 //! implements for the Hub and for local folders; [`model`] turns a command line's MODEL into a [`model::Subject`].
 //! [`changes`] tells what is new of what was enumerated, [`backlog`] brings it into order. [`publish`] puts a snapshot
-//! with a [`card`] on a [`shelf`], [`pull`] brings it back, [`export`] writes who descends from whom.
+//! with a [`card`] on a [`shelf`], [`pull`] brings it back, [`export`] writes who descends from whom. [`maintain`] keeps it small.
 //! [`population`] and [`checkpoint`] make up what measurements are made on.
 
 pub mod backlog;
@@ -22,6 +22,7 @@ pub mod fetch;
 pub mod files;
 pub mod full;
 pub mod index;
+pub mod maintain;
 pub mod model;
 pub mod plan;
 pub mod population;

@@ -7,7 +7,7 @@ use chrono::Utc;
 
 use super::files::{CONTENT_FOLDERS, Files, manifest_name};
 use super::lock::{self, Lock, Owner};
-use super::manifest::{IndexEntry, Manifest, ShardEntry};
+use super::manifest::{IndexEntry, Manifest, Reads, ShardEntry};
 use super::schema::Content;
 use super::{Live, Location, Partition, Row, StoreError, Tag, Task, Waiting, atomic, shard};
 
@@ -156,6 +156,24 @@ impl Database {
         Ok(waiting)
     }
 
+    /// Since when this database is crawled by a version that reads so much, milliseconds since 1970; not until `now`,
+    /// where it was another.
+    pub fn reads_since(&self, version: u32, now: i64) -> i64 {
+        let reads = self.manifest.reads;
+        if reads.version == version { reads.since } else { now }
+    }
+
+    /// Writes down that from `now` on it is, if it is not written down yet.
+    pub fn set_reads(&mut self, version: u32, now: i64) -> Result<(), StoreError> {
+        if self.manifest.reads.version == version {
+            return Ok(());
+        }
+        self.commit(|manifest| {
+            manifest.reads = Reads { version, since: now };
+            Ok(())
+        })
+    }
+
     /// Makes an index the one that scans use.
     pub fn set_index(&mut self, entry: &IndexEntry) -> Result<(), StoreError> {
         self.commit(|manifest| {
@@ -218,6 +236,12 @@ impl Database {
 
     /// The run reports of crawls, as they were written, the latest first. What is not JSON is left out.
     pub fn reports(&self) -> Result<Vec<serde_json::Value>, StoreError> {
+        let read = |file: &String| serde_json::from_slice(&self.files.get(file).ok()??).ok();
+        Ok(self.report_names()?.iter().filter_map(read).collect())
+    }
+
+    /// The files of the same.
+    pub(super) fn report_names(&self) -> Result<Vec<String>, StoreError> {
         let mut files: Vec<String> = self.files.list(REPORTS)?.into_iter().map(|p| p.file).collect();
         files.retain(|file| {
             let name = file.rsplit('/').next().unwrap_or_default();
@@ -225,8 +249,7 @@ impl Database {
         });
         // Names begin with the time.
         files.sort_unstable_by(|a, b| b.cmp(a));
-        let read = |file: &String| serde_json::from_slice(&self.files.get(file).ok()??).ok();
-        Ok(files.iter().filter_map(read).collect())
+        Ok(files)
     }
 
     /// Who writes at this moment.

@@ -139,7 +139,10 @@ impl StoreError {
                 "bring it up to date with `hubprint db migrate --db DIR`"
             }
             Self::Version { what: "format", .. } => "it was written by a newer hubprint; update this one",
-            Self::Version { .. } => "crawl again with this version, or use the version that wrote it",
+            Self::Version { .. } => {
+                "fingerprints of two versions cannot be compared: crawl into a new folder with this one; the version \
+                 that wrote it still reads this one"
+            }
             Self::Damaged { path, .. } if path.components().any(|c| c.as_os_str() == "index") => {
                 "rebuild it from the shards with `hubprint index --db DIR`"
             }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use sha2::{Digest, Sha256};
 
-use super::Outcome;
 use super::database::RowRef;
 use super::schema::Key;
+use super::{Outcome, Waiting};
 
 /// The first 16 bytes of a text's SHA-256: ids, commits and contents in a third of their length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,6 +91,11 @@ impl Live {
     /// The live row of a repository.
     pub fn of(&self, hub_id: &str) -> Option<&Known> {
         self.repos.get(&Tag::of(hub_id))
+    }
+
+    /// Whether something still waits: a crawl that was killed has not crossed off what it had read.
+    pub fn still_waits(&self, waiting: &Waiting) -> bool {
+        self.of(&waiting.hub_id).is_none_or(|known| known.crawled_at < waiting.since)
     }
 
     /// How many ended how.

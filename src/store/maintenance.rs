@@ -12,7 +12,7 @@ use super::database::{Database, RowRef};
 use super::files::{CONTENT_FOLDERS, FileEntry, manifest_name};
 use super::known::Live;
 use super::lock::Lock;
-use super::manifest::{FORMAT_VERSION, IndexEntry, Manifest, OLD_MANIFEST, ShardEntry};
+use super::manifest::{FORMAT_VERSION, IndexEntry, Manifest, OLD_MANIFEST, Reads, ShardEntry};
 use super::{Files, Partition, StoreError, Task, Waiting, atomic, shard};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 
@@ -47,26 +47,34 @@ impl Compacted {
     }
 }
 
-/// Writes neighbouring shards of fewer than `rows` rows as one, up to that length, without the rows that later ones
-/// have replaced. `None` where that would change nothing. `progress` gets (rows done, rows in all).
+/// Writes neighbouring shards that together have at most `rows` live rows as one, and those anew of which more than half
+/// the rows were replaced by later ones; what was replaced is left out. `None` where that would touch fewer than
+/// `least` shards. `progress` gets (rows done, rows in all).
 pub fn compact(
     db: &Database,
     rows: u64,
+    least: usize,
     progress: &dyn Fn(u64, u64),
 ) -> Result<Option<Compacted>, StoreError> {
     let before = &db.manifest().shards;
-    let runs = runs(before, rows.max(1));
-    if runs.iter().all(|run| run.len() == 1) {
+    let live: HashSet<RowRef> = db.live()?.places().collect();
+    let mut live_rows = vec![0; before.len()];
+    for place in &live {
+        live_rows[place.shard as usize] += 1;
+    }
+    let runs = runs(&live_rows, rows.max(1));
+    let is_kept = |run: &[usize]| matches!(run, [only] if 2 * live_rows[*only] >= before[*only].rows);
+    let touched: usize = runs.iter().filter(|run| !is_kept(run)).map(Vec::len).sum();
+    if touched < least.max(1) {
         return Ok(None);
     }
-    let live: HashSet<RowRef> = db.live()?.places().collect();
     let all = db.manifest().rows();
     let mut done = 0;
     let mut shards: Vec<ShardEntry> = Vec::new();
     let mut places = vec![Vec::new(); before.len()];
     for run in runs {
         let number = shards.len() as u32;
-        if let [only] = run[..] {
+        if let Some(&only) = run.first().filter(|_| is_kept(&run)) {
             shard::check(db.files(), &before[only])?;
             places[only] =
                 (0..before[only].rows as u32).map(|row| Some(RowRef { shard: number, row })).collect();
@@ -108,19 +116,19 @@ pub fn compact(
     Ok(Some(Compacted { shards, places }))
 }
 
-/// Neighbouring shards that together have at most so many rows.
-fn runs(shards: &[ShardEntry], most: u64) -> Vec<Vec<usize>> {
+/// Neighbouring shards, by the live rows of each, that together have at most so many.
+fn runs(live_rows: &[u64], most: u64) -> Vec<Vec<usize>> {
     let mut runs: Vec<Vec<usize>> = Vec::new();
-    let mut rows = u64::MAX;
-    for (i, shard) in shards.iter().enumerate() {
+    let mut sum = u64::MAX;
+    for (i, &rows) in live_rows.iter().enumerate() {
         match runs.last_mut() {
-            Some(run) if rows.saturating_add(shard.rows) <= most => {
+            Some(run) if sum.saturating_add(rows) <= most => {
                 run.push(i);
-                rows += shard.rows;
+                sum += rows;
             }
             _ => {
                 runs.push(vec![i]);
-                rows = shard.rows;
+                sum = rows;
             }
         }
     }
@@ -151,6 +159,17 @@ pub fn commit_compacted(
         bytes_before: bytes(&before),
         bytes: bytes(db.manifest()),
     })
+}
+
+/// Removes all but the latest run reports, two files a crawl; returns how many it removed.
+pub fn forget_reports(db: &Database, keep: usize) -> Result<usize, StoreError> {
+    let names = db.report_names()?;
+    let old = names.iter().skip(keep.max(1));
+    for name in old.clone() {
+        db.files().remove(name)?;
+        db.files().remove(&format!("{}.md", name.trim_end_matches(".json")))?;
+    }
+    Ok(old.count())
 }
 
 /// Which snapshots a vacuum keeps.
@@ -274,6 +293,8 @@ pub fn merge(
     if !shards.is_empty() || list.is_some() || !into.manifest().waiting.is_empty() {
         into.commit(|manifest| {
             manifest.shards.extend(shards.iter().cloned());
+            // The rows may be of an older version than the crawls into this database.
+            manifest.reads = Reads::default();
             manifest.waiting.clear();
             manifest.waiting.extend(list.clone().map(|list| (Partition::WHOLE.to_string(), list)));
             Ok(())
@@ -314,7 +335,7 @@ fn copy_rows(from: &Files, shard: &ShardEntry, rows: &[bool], to: &Files) -> Res
 
 /// What waits of several databases: each repository once, and none that was read elsewhere since.
 fn still_waiting(live: &Live, mut waiting: Vec<Waiting>) -> Vec<Waiting> {
-    waiting.retain(|w| live.of(&w.hub_id).is_none_or(|known| known.crawled_at < w.since));
+    waiting.retain(|w| live.still_waits(w));
     waiting.sort_by(|a, b| (&a.hub_id, a.since).cmp(&(&b.hub_id, b.since)));
     waiting.dedup_by(|a, b| a.hub_id == b.hub_id);
     waiting

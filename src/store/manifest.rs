@@ -35,6 +35,19 @@ pub struct Manifest {
     pub waiting: BTreeMap<String, ShardEntry>,
     /// The index, once built.
     pub index: Option<IndexEntry>,
+    /// What the crawls into this database can read.
+    #[serde(default)]
+    pub reads: Reads,
+}
+
+/// A version of what can be read of repositories, and since when crawls have it. A row without a fingerprint that was
+/// made before may be none any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reads {
+    /// 0: not known.
+    pub version: u32,
+    /// Milliseconds since 1970.
+    pub since: i64,
 }
 
 /// One Parquet file.
@@ -68,6 +81,7 @@ impl Manifest {
             shards: Vec::new(),
             waiting: BTreeMap::new(),
             index: None,
+            reads: Reads::default(),
         }
     }
 

@@ -95,6 +95,25 @@ fn a_compacted_database_says_the_same() {
 }
 
 #[test]
+fn a_shard_that_is_mostly_replaced_is_written_anew() {
+    let cli = population("240", &["60", "120", "180", "240"]);
+    let compact =
+        |cli: &Cli| cli.expect(0, &["db", "compact", "--db", "DB", "--rows", "60", "--json"]).json();
+    let untouched = compact(&cli);
+    assert_eq!((&untouched["shards"], &untouched["rows_dropped"]), (&json!(4), &json!(0)));
+    // Two thirds of the first shard, and a sixth of the second.
+    add(&cli, "240", "0", "40");
+    add(&cli, "240", "60", "70");
+    cli.expect(0, &["index", "--db", "DB"]);
+    let rows = comparable(cli.rows());
+    let compaction = compact(&cli);
+    // The two last are joined, the first is thinned out, the second is good enough.
+    assert_eq!((&compaction["shards"], &compaction["rows_dropped"]), (&json!(5), &json!(40)));
+    assert_eq!(comparable(cli.rows()), rows);
+    cli.expect(0, &["db", "verify", "--db", "DB"]);
+}
+
+#[test]
 fn a_vacuum_leaves_what_is_young() {
     let cli = population("40", &["20", "40"]);
     let all = files_below(&cli.db()).len();

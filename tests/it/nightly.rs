@@ -103,6 +103,114 @@ fn a_night_without_news_reads_the_list_only_and_one_with_news_what_is_new() {
 }
 
 #[test]
+fn one_in_a_hundred_changed_costs_a_hundredth() {
+    let models = template();
+    let hub = serve(&models, 500, &["page_limit=100"]);
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &[]);
+    let first = hub.counters();
+    let hub = serve(&models, 500, &["page_limit=100", "made_up.changed=0.01"]);
+    let cli = cli.with("HF_ENDPOINT", hub.url());
+    let report = cli.crawl(0, &[]);
+    let night = hub.counters();
+    let changed = report["listed"]["changed"].as_f64().unwrap();
+    assert!((2.0..=12.0).contains(&changed), "{report}");
+    assert_eq!(night.requests.api, 6, "the pages of the list");
+    let in_proportion = |now: u64, then: u64| {
+        let expected = then as f64 * changed / 501.0;
+        assert!((now as f64 / expected - 1.0).abs() < 0.1, "{now}, of {then} at first");
+    };
+    in_proportion(night.requests.resolvers, first.requests.resolvers);
+    in_proportion(night.cdn_requests, first.cdn_requests);
+    in_proportion(night.bytes_sent, first.bytes_sent);
+}
+
+#[test]
+fn a_database_that_is_looked_after_does_not_grow_without_bound() {
+    let models = template();
+    let mut cli: Option<Cli> = None;
+    let mut shards = Vec::new();
+    for night in 1..=8 {
+        let hub = serve(&models, 10 * night, &[]);
+        let this = cli.take().unwrap_or_else(|| Cli::new(hub.url())).with("HF_ENDPOINT", hub.url());
+        let file = this.home().join("p.toml");
+        let maintenance =
+            "rows_per_shard = 60\ncompact_from = 4\nyounger = '0s'\nsnapshots = 1\nreports = 3\n";
+        let stages = "[enumerate]\n[write]\nrows_per_shard = 8\n[index]\n";
+        write(&file, format!("[database]\npath = 'db'\n{stages}[maintenance]\n{maintenance}"));
+        let done = this.expect(0, &["run", "--json", &file.display().to_string()]).json();
+        assert!(done["maintenance"]["vacuum"]["snapshots"] == 1, "{done}");
+        let db = Database::open(&this.db()).unwrap();
+        assert_eq!((db.manifest().rows(), db.manifest().shards_not_indexed()), (10 * night as u64 + 1, 0));
+        shards.push(db.manifest().shards.len());
+        let reports = files_below(&this.db().join("reports"));
+        assert_eq!(reports.len(), 2 * night.min(3));
+        let mut named: Vec<_> = db.manifest().files().map(|entry| this.db().join(&entry.file)).collect();
+        let folders = ["shards", "index", "waiting"].map(|folder| this.db().join(folder));
+        let mut there: Vec<_> = folders.iter().filter(|f| f.exists()).flat_map(|f| files_below(f)).collect();
+        named.sort();
+        there.sort();
+        assert_eq!(there, named, "nothing that no snapshot names");
+        cli = Some(this);
+    }
+    assert!(shards.iter().all(|n| *n <= 6), "{shards:?}");
+    cli.unwrap().expect(0, &["db", "verify", "--db", "DB"]);
+}
+
+#[test]
+fn what_an_older_version_could_not_read_is_tried_again() {
+    let mut models = Models::new();
+    models.add_tiny("a/good", 1);
+    models.add("a/pickled", &[("pytorch_model.bin", b"x")]);
+    models.add("a/broken", &[("model.safetensors", b"no header")]);
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    let outcomes = json!({"indexed": 1, "malformed": 1, "unsupported": 1});
+    assert_eq!(cli.crawl(1, &[])["outcomes"], outcomes);
+    assert_eq!(cli.crawl(0, &[])["listed"]["unchanged"], 3);
+    // As a version would leave it that read less.
+    let mut manifest: Value = serde_json::from_slice(&read(&cli.manifest())).unwrap();
+    manifest["reads"] = json!({"version": 0, "since": 0});
+    write(&cli.manifest(), manifest.to_string());
+    let forecast = cli.expect(0, &["crawl", "--db", "DB", "--dry-run", "--json"]).json();
+    assert_eq!((&forecast["listed"]["again"], &forecast["listed"]["unchanged"]), (&json!(2), &json!(1)));
+    let report = cli.crawl(1, &[]);
+    assert_eq!((&report["listed"]["again"], &report["listed"]["unchanged"]), (&json!(2), &json!(1)));
+    assert_adds_up(&report, &cli.rows());
+    assert_eq!(cli.crawl(0, &[])["listed"]["unchanged"], 3, "once");
+}
+
+#[test]
+fn a_killed_crawl_does_not_forget_since_when_something_waits() {
+    let models = template();
+    let hub = serve(&models, 30, &["line.latency_ms=20"]);
+    let cli = Cli::new(hub.url());
+    let file = cli.home().join("p.toml");
+    write(&file, "[database]\npath = 'db'\n[enumerate]\n[write]\nrows_per_shard = 2\n");
+    let mut child = start(&cli, &["run", &file.display().to_string()]);
+    wait_until(&mut child, || Database::open(&cli.db()).is_ok_and(|db| db.manifest().shards.len() > 1));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let waiting = || Database::open(&cli.db()).unwrap().waiting(Partition::WHOLE).unwrap();
+    let first = waiting();
+    assert_eq!(first.len(), 31, "all that was due");
+    let read = cli.rows().len();
+    let status = cli.expect(0, &["status", "--db", "DB", "--json"]).json();
+    assert_eq!(status["waiting"].as_u64().unwrap() as usize, 31 - read, "what was read waits no more");
+    // What is not listed this time waits on, but for what was read.
+    let hub = serve(&models, 30, &[]);
+    let cli = cli.with("HF_ENDPOINT", hub.url());
+    let named = cli.rows().into_keys().next().unwrap();
+    let report = cli.crawl(0, &["--repo", &named]);
+    assert_eq!(report["waiting_unlisted"].as_u64().unwrap() as usize, 31 - read);
+    let report = cli.crawl(0, &["--max-requests", "8"]);
+    assert_adds_up(&report, &cli.rows());
+    let second = Database::open(&cli.db()).unwrap().waiting(Partition::WHOLE).unwrap();
+    assert!(!second.is_empty() && second.len() < first.len());
+    assert!(second.iter().all(|left| first.contains(left)), "since then");
+}
+
+#[test]
 fn a_list_that_has_lost_too_much_is_not_believed() {
     let models = template();
     let hub = serve(&models, 60, &[]);

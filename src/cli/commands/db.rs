@@ -12,7 +12,7 @@ use crate::cli::tables;
 use crate::cli::{Done, printer};
 use crate::pipeline::Progress;
 use crate::retrieval::{self, Deep, Index, Verified};
-use crate::stages::{export, pull};
+use crate::stages::{export, maintain, pull};
 use crate::store::facts::Facts;
 use crate::store::maintenance::{self, Keep};
 use crate::store::{Database, Outcome, StoreError, Task};
@@ -179,22 +179,17 @@ pub(in crate::cli) fn export(args: &ExportArgs) -> Result<Done, Failure> {
 
 pub(in crate::cli) fn compact(args: &CompactArgs) -> Result<Done, Failure> {
     let mut db = Database::open_to_write(&args.db, Task::Maintenance)?;
-    if db.manifest().index.is_some() && db.manifest().shards_not_indexed() > 0 {
+    if maintain::index_is_behind(&db) {
         return Err(Failure::from(anyhow::anyhow!("the index is behind its database"))
             .with_hint("bring it up to date first with `hubprint index --db DB`"));
     }
-    let compacted = watched("compact", "rows", |report| maintenance::compact(&db, args.rows, report))?;
-    let compaction = match compacted {
-        None => maintenance::Compaction {
-            shards_before: db.manifest().shards.len(),
-            shards: db.manifest().shards.len(),
-            ..maintenance::Compaction::default()
-        },
-        Some(compacted) => {
-            let index = retrieval::relocate(&db, &compacted)?;
-            maintenance::commit_compacted(&mut db, &compacted, index.as_ref())?
-        }
-    };
+    let shards = db.manifest().shards.len();
+    let compaction = watched("compact", "rows", |report| maintain::compact(&mut db, args.rows, 1, report))?;
+    let compaction = compaction.unwrap_or_else(|| maintenance::Compaction {
+        shards_before: shards,
+        shards,
+        ..maintenance::Compaction::default()
+    });
     if args.json {
         printer::json(&compaction)?;
     } else {
@@ -263,7 +258,7 @@ pub(in crate::cli) fn migrate(args: &MigrateArgs) -> Result<Done, Failure> {
 }
 
 /// Work with a progress bar: it is given what takes (done, all).
-fn watched<T>(
+pub(super) fn watched<T>(
     label: &'static str,
     unit: &'static str,
     work: impl FnOnce(&(dyn Fn(u64, u64) + Sync)) -> T,

@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::task::JoinHandle;
 
 use super::crawl::{crawl_with, ended, forecast_with, show_forecast, stop_signal};
+use super::db::watched;
 use super::index::index_with;
 use super::publish::{publish_with, text_of_published};
 use super::scan::{open, scan_one};
@@ -18,8 +19,9 @@ use crate::pipeline::{CrawlSettings, Pipeline};
 use crate::retrieval::Look;
 use crate::server;
 use crate::stages::enumerate::EnumerateSettings;
+use crate::stages::maintain::{MaintainSettings, Maintained, maintain};
 use crate::stages::plan::PlanSettings;
-use crate::store::Database;
+use crate::store::{Database, Location, StoreError, Task};
 
 pub(in crate::cli) async fn run(args: RunArgs) -> Result<Done, Failure> {
     let pipeline = Pipeline::read(&args.pipeline).map_err(Failure::usage)?;
@@ -40,6 +42,11 @@ pub(in crate::cli) async fn run(args: RunArgs) -> Result<Done, Failure> {
         served.shutdown().await;
     }
     result
+}
+
+fn maintain_with(db: &Location, settings: &MaintainSettings) -> Result<Maintained, StoreError> {
+    let mut db = Database::open_to_write(db, Task::Maintenance)?;
+    watched("maintenance", "rows", |report| maintain(&mut db, settings, report))
 }
 
 /// Ends the process at a signal, as it would without listeners: once there has been one, the default is gone.
@@ -105,6 +112,21 @@ async fn stages(pipeline: &Pipeline, hub: &Hub, args: &RunArgs) -> Result<Done, 
             printer::data(&format!("{}\n", tables::index(&built)))?;
         }
         all.index = Some(built);
+    }
+    if let Some(settings) = &pipeline.maintenance {
+        match maintain_with(path, settings) {
+            Ok(maintained) => {
+                if !as_json {
+                    printer::data(&format!("{}\n", tables::maintained(&maintained)))?;
+                }
+                all.maintenance = Some(maintained);
+            }
+            // Another part of the crawl is still at work; whoever ends last finds the database free.
+            Err(StoreError::Locked { .. }) => {
+                printer::talk("maintenance is left to the next run: another process writes to the database");
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     if let Some(settings) = pipeline.scan.as_ref().filter(|_| failed.is_none()) {
         let scanner = open(Database::open(path)?)?;

@@ -52,7 +52,8 @@ pub(in crate::cli) fn run(args: &StatusArgs) -> Result<Done, Failure> {
 
 fn status(db: &Database, runs: usize) -> Result<Status, StoreError> {
     let live = db.live()?;
-    let waiting = db.waiting(Partition::WHOLE)?;
+    let mut waiting = db.waiting(Partition::WHOLE)?;
+    waiting.retain(|w| live.still_waits(w));
     let all = db.reports()?;
     let writers = db.writers()?;
     let whole = all.iter().filter_map(|report| {
