@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::crawl::CrawlSettings;
-use super::report::{Experience, in_full};
+use super::report::{Experience, in_full, peak_memory_bytes};
 use super::sweep::{Listed, Sweep};
 use crate::hub::{Hub, RateOf, RepoEntry};
 use crate::stages::plan::{self, PlanSettings};
@@ -43,6 +43,10 @@ pub struct Forecast {
     pub allowed: Option<(u64, f64)>,
     /// Seconds, the sweep included.
     pub seconds: f64,
+    /// Seconds that the sweep took.
+    pub sweep_seconds: f64,
+    /// Largest resident size of this process so far, bytes; null where the system does not tell.
+    pub peak_memory_bytes: Option<u64>,
     /// What takes the time.
     pub bound_by: Bound,
     /// Whether the listing was read to its end; otherwise the figures are of what came before.
@@ -82,6 +86,7 @@ impl Forecast {
             gone: gone.len() as u64,
             doubt,
             sweep_requests,
+            sweep_seconds,
             complete,
             error: error.as_ref().map(|error| in_full(error)),
             ..Self::default()
@@ -118,6 +123,7 @@ impl Forecast {
         let reading = forecast.repositories as f64 * seconds_per_repo(last, settings.fetch.repos_in_flight);
         let limited = hub.rate_of_resolvers().map_or(0.0, |rate| seconds_at(rate, requests));
         forecast.bound_by = if limited > reading { Bound::RateLimit } else { Bound::Reading };
+        forecast.peak_memory_bytes = peak_memory_bytes();
         forecast.cut(sweep_seconds, limited.max(reading), budget.deadline);
         Ok(forecast)
     }
