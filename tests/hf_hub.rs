@@ -392,6 +392,77 @@ async fn ran(mut command: std::process::Command) -> serde_json::Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upload_of_many_commits_goes_on_where_it_was_cut() {
+    let written = tempfile::tempdir().unwrap();
+    let mut settings = Settings::default();
+    settings.tokens.insert(WRITER.to_owned(), vec!["write:meadow".to_owned()]);
+    settings.write.folder = Some(written.path().to_owned());
+    // So that a death finds it at work.
+    settings.line.latency_ms = 20;
+    let hub = Hub::start(settings).await;
+    let home = tempfile::tempdir().unwrap();
+    let run = async |args: &[&str]| ran(hubprint(home.path(), &hub, args)).await;
+    for begin in (0..120).step_by(2) {
+        let (begin, end) = (begin.to_string(), (begin + 2).to_string());
+        let population =
+            ["dev", "population", "--models", "120", "--db", "db", "--begin", &begin, "--end", &end];
+        run(&population).await;
+    }
+    run(&["index", "--db", "db"]).await;
+    run(&["db", "keygen", "key"]).await;
+    let to = [
+        "publish",
+        "--db",
+        "db",
+        "--to",
+        "hf://datasets/meadow/atlas",
+        "--key",
+        "key",
+        "--private",
+        "--json",
+    ];
+    let go = [&to[..], &["--yes"]].concat();
+    let all = run(&to).await["files_sent"].as_u64().unwrap();
+    assert!(all > 60, "{all}");
+    let mut child = hubprint(home.path(), &hub, &go).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let commits = || hub.server.counters().received.commits;
+    while commits() < 1 && child.try_wait().unwrap().is_none() {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let of_the_first = commits();
+    // Fifty of them are there; nobody sees a publication yet.
+    let left = run(&to).await["files_sent"].as_u64().unwrap();
+    assert!(left > 0 && left <= all - 50, "{left} of {all}");
+    let mut pulled =
+        hubprint(home.path(), &hub, &["db", "pull", "hf://datasets/meadow/atlas", "--db", "copy"]);
+    let early = tokio::task::spawn_blocking(move || pulled.output()).await.unwrap().unwrap();
+    assert_eq!(early.status.code(), Some(2), "{early:?}");
+    let rest = run(&go).await;
+    assert_eq!((&rest["files_sent"], &rest["done"]), (&json!(left), &json!(true)));
+    assert!(commits() > of_the_first);
+    run(&["db", "pull", "hf://datasets/meadow/atlas", "--db", "copy"]).await;
+    assert_eq!(run(&["db", "verify", "--db", "copy", "--json"]).await["rows"], 120);
+    // A dataset of somebody is left alone.
+    let client = hub.client(WRITER);
+    client.create_repository().repo_id("meadow/diary").repo_type(RepoTypeDataset).send().await.unwrap();
+    let diary = client.dataset("meadow", "diary");
+    let mine = vec![CommitOperation::add_bytes("README.md", b"mine".to_vec())];
+    diary.create_commit().operations(mine).commit_message("mine").send().await.unwrap();
+    let before = commits();
+    let mut publish = hubprint(
+        home.path(),
+        &hub,
+        &["publish", "--db", "db", "--to", "hf://datasets/meadow/diary", "--key", "key", "--yes"],
+    );
+    let refused = tokio::task::spawn_blocking(move || publish.output()).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("holds other files than publications: README.md"), "{said}");
+    assert_eq!(commits(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_is_published_as_a_dataset_and_pulled() {
     let written = tempfile::tempdir().unwrap();
     let mut settings = Settings::default();

@@ -174,7 +174,8 @@ pub fn build(
     if !incremental {
         growing.inherit(&names);
     }
-    let parts = growing.finish(&paths, folder.path(), changed_from, &old_table)?;
+    let hub_ids = db.hub_ids(&growing.postings.iter().map(|posting| posting.at).collect())?;
+    let parts = growing.finish(&paths, folder.path(), changed_from, &old_table, &hub_ids)?;
 
     let shards = db.manifest().shards[..covered].iter().map(|s| s.entry.sha256.clone()).collect();
     let mut metadata = Metadata {
@@ -398,6 +399,7 @@ impl Growing {
         folder: &Path,
         changed_from: u32,
         old: &[Family],
+        hub_ids: &HashMap<RowRef, String>,
     ) -> Result<Parts, StoreError> {
         let Self {
             families, places, mut facts, codes, mut postings, declared, payload, vectors, ids, ..
@@ -449,7 +451,7 @@ impl Growing {
         tables::write_families(&folder.join(FAMILIES), &table)?;
         postings.sort_by_key(|p| (p.content, p.at));
         tables::write_postings(&folder.join(POSTINGS), &postings)?;
-        let lineages = lineage::of(&contents, &families.heads, &table, &postings);
+        let lineages = lineage::of(&contents, &families.heads, &table, &postings, hub_ids);
         tables::write_lineage(&folder.join(LINEAGE), &lineages)?;
         Ok(Parts {
             models: postings.len(),

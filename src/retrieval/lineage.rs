@@ -1,14 +1,19 @@
 //! The families in the words of repositories, for people and other tools: who is whose copy, and whose relative.
 
-use super::family::Head;
-use super::tables::{Content, Family, Lineage, Posting};
+use std::collections::HashMap;
 
-/// The lineage of every repository, in the order of the postings.
+use super::family::Head;
+use super::tables::{Content, Family, Lineage, Named, Posting};
+use crate::store::RowRef;
+
+/// The lineage of every repository, in the order of the postings; with the immutable ids of their rows, because names
+/// are used again.
 pub(super) fn of(
     contents: &[Content],
     heads: &[Head],
     table: &[Family],
     postings: &[Posting],
+    hub_ids: &HashMap<RowRef, String>,
 ) -> Vec<Lineage> {
     let mut oldest: Vec<Option<&Posting>> = vec![None; contents.len()];
     let age = |p: &Posting| (p.created_at.unwrap_or(i64::MAX), p.repo_id.clone());
@@ -18,7 +23,11 @@ pub(super) fn of(
             *oldest = Some(posting);
         }
     }
-    let name = |content: u32| oldest[content as usize].map(|p| p.repo_id.clone());
+    let named = |posting: &Posting| Named {
+        repo_id: posting.repo_id.clone(),
+        hub_id: hub_ids.get(&posting.at).cloned().unwrap_or_default(),
+    };
+    let name = |content: u32| oldest[content as usize].map(named);
     let lineage = |posting: &'_ Posting| {
         let place = contents[posting.content as usize].place;
         let head = &heads[place.head as usize];
@@ -35,12 +44,13 @@ pub(super) fn of(
         .iter()
         .map(|posting| {
             let (family, linked_to, correlation, p_value) = lineage(posting);
+            let this = named(posting);
             Lineage {
-                repo_id: posting.repo_id.clone(),
                 created_at: posting.created_at,
                 family: family.id.clone(),
                 root: name(family.root),
-                copy_of: name(posting.content).filter(|oldest| *oldest != posting.repo_id),
+                copy_of: name(posting.content).filter(|oldest| *oldest != this),
+                this,
                 linked_to: linked_to.and_then(name),
                 correlation,
                 p_value,

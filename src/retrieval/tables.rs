@@ -201,21 +201,30 @@ pub fn read_postings(path: &Path, rows: usize) -> Result<Vec<Posting>, StoreErro
         .collect())
 }
 
+/// A repository, by a name that people know and one that never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Name when the index was built.
+    pub repo_id: String,
+    /// The Hub's immutable id.
+    pub hub_id: String,
+}
+
 /// A repository in its family, for people and other tools.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lineage {
-    /// Name.
-    pub repo_id: String,
+    /// Which one.
+    pub this: Named,
     /// Creation on the Hub, milliseconds since 1970.
     pub created_at: Option<i64>,
     /// Name of the family.
     pub family: String,
     /// The oldest repository of the likeliest ancestor of the family.
-    pub root: Option<String>,
+    pub root: Option<Named>,
     /// The oldest repository with the same content, if that is another one.
-    pub copy_of: Option<String>,
+    pub copy_of: Option<Named>,
     /// The oldest repository of the content by which it was placed in the family; none for the one that founded it.
-    pub linked_to: Option<String>,
+    pub linked_to: Option<Named>,
     /// Mean correlation of the weights with that one.
     pub correlation: Option<f32>,
     /// Of that link, corrected; none where only the vectors were held against each other.
@@ -224,13 +233,19 @@ pub struct Lineage {
 
 /// Writes lineages.
 pub fn write_lineage(path: &Path, all: &[Lineage]) -> Result<(), StoreError> {
+    let name = |of: fn(&Lineage) -> Option<&Named>| text(all.iter().map(|l| of(l).map(|n| &n.repo_id)));
+    let id = |of: fn(&Lineage) -> Option<&Named>| text(all.iter().map(|l| of(l).map(|n| &n.hub_id)));
     let columns = [
-        ("repo_id", text(all.iter().map(|l| Some(&l.repo_id)))),
+        ("repo_id", name(|l| Some(&l.this))),
+        ("hub_id", id(|l| Some(&l.this))),
         ("created_at", time(all.iter().map(|l| l.created_at))),
         ("family", text(all.iter().map(|l| Some(&l.family)))),
-        ("root", text(all.iter().map(|l| l.root.as_ref()))),
-        ("copy_of", text(all.iter().map(|l| l.copy_of.as_ref()))),
-        ("linked_to", text(all.iter().map(|l| l.linked_to.as_ref()))),
+        ("root", name(|l| l.root.as_ref())),
+        ("root_hub_id", id(|l| l.root.as_ref())),
+        ("copy_of", name(|l| l.copy_of.as_ref())),
+        ("copy_of_hub_id", id(|l| l.copy_of.as_ref())),
+        ("linked_to", name(|l| l.linked_to.as_ref())),
+        ("linked_to_hub_id", id(|l| l.linked_to.as_ref())),
         ("correlation", numbers::<Float32Type>(all.iter().map(|l| l.correlation))),
         ("p_value", numbers::<Float64Type>(all.iter().map(|l| l.p_value))),
     ];
@@ -240,15 +255,21 @@ pub fn write_lineage(path: &Path, all: &[Lineage]) -> Result<(), StoreError> {
 /// Reads lineages.
 pub fn read_lineage(path: &Path) -> Result<Vec<Lineage>, StoreError> {
     let table = Table::read(path, None)?;
-    let (names, family, root) = (table.text("repo_id")?, table.text("family")?, table.text("root")?);
-    let (copy, linked) = (table.text("copy_of")?, table.text("linked_to")?);
+    let named = |name: &str, id: &str| Ok::<_, StoreError>((table.text(name)?, table.text(id)?));
+    let (this, root) = (named("repo_id", "hub_id")?, named("root", "root_hub_id")?);
+    let (copy, linked) = (named("copy_of", "copy_of_hub_id")?, named("linked_to", "linked_to_hub_id")?);
+    let family = table.text("family")?;
     let created = table.numbers::<TimestampMillisecondType>("created_at")?;
     let (correlation, p_value) =
         (table.numbers::<Float32Type>("correlation")?, table.numbers::<Float64Type>("p_value")?);
-    let optional = |column: &StringArray, i| column.is_valid(i).then(|| column.value(i).to_owned());
+    let at = |(names, ids): (&StringArray, &StringArray), i| Named {
+        repo_id: names.value(i).to_owned(),
+        hub_id: ids.value(i).to_owned(),
+    };
+    let optional = |both: (&StringArray, &StringArray), i| both.1.is_valid(i).then(|| at(both, i));
     Ok((0..table.rows())
         .map(|i| Lineage {
-            repo_id: names.value(i).to_owned(),
+            this: at(this, i),
             created_at: created.is_valid(i).then(|| created.value(i)),
             family: family.value(i).to_owned(),
             root: optional(root, i),

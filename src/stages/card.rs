@@ -78,7 +78,7 @@ pub fn card(manifest: &Manifest, about: &About, lineage: Option<&str>, key: &str
         text += "Recall: the share of the ten models of its own family that are nearest to a model by an exact scan of all \
                  vectors that the search finds, on average over models chosen at random. False positive rate: the share \
                  of strangers, models whose values were moved and turned at random, that a family is named for; at most: \
-                 the upper end of its one-sided 95 % interval (Clopper and Pearson; for none of n it is about 3/n).\n\n";
+                 what it is below with 95 % confidence, which for none of n is 3/n.\n\n";
     }
     let _ =
         writeln!(text, "```console\n$ hubprint db pull {}\n$ hubprint scan org/model\n```", about.address);
@@ -87,36 +87,10 @@ pub fn card(manifest: &Manifest, about: &About, lineage: Option<&str>, key: &str
 
 /// The false positive rate and how high it may be.
 fn rate(quality: &Quality) -> String {
-    let (false_families, strangers) = (quality.false_families as u64, quality.strangers as u64);
-    if strangers == 0 {
-        return "not measured".into();
-    }
+    let Some(bound) = quality.false_rate_at_most() else { return "not measured".into() };
+    let found = quality.false_families;
     let share = |rate: f64| format!("{:.2} %", 100.0 * rate);
-    let found = share(false_families as f64 / strangers as f64);
-    format!("{false_families} ({found}), at most {}", share(upper_bound(false_families, strangers)))
-}
-
-/// The largest rate at which so few of so many, or fewer, are seen with a probability of 5 %.
-fn upper_bound(seen: u64, of: u64) -> f64 {
-    if seen >= of {
-        return 1.0;
-    }
-    // Probability of at most `seen`, summed over the terms, each from the one before.
-    let probability = |rate: f64| {
-        let mut term = of as f64 * (-rate).ln_1p();
-        let mut sum = term.exp();
-        for i in 0..seen {
-            term += ((of - i) as f64 / (i + 1) as f64).ln() + rate.ln() - (-rate).ln_1p();
-            sum += term.exp();
-        }
-        sum
-    };
-    let (mut low, mut high) = (seen as f64 / of as f64, 1.0);
-    for _ in 0..60 {
-        let middle = f64::midpoint(low, high);
-        if probability(middle) > 0.05 { low = middle } else { high = middle }
-    }
-    high
+    format!("{found} ({}), at most {}", share(found as f64 / quality.strangers as f64), share(bound))
 }
 
 fn config<'a>(text: &mut String, name: &str, files: impl Iterator<Item = &'a str>, default: bool) {
@@ -180,19 +154,11 @@ mod tests {
 
     #[test]
     fn a_rate_of_nothing_is_not_nothing() {
-        // 1 - .05^(1/n), which the rule of three gives as 3/n.
-        assert!((upper_bound(0, 1000) - 0.002_991).abs() < 1e-6);
-        // The tables of Clopper and Pearson.
-        for (seen, of, bound) in [(1, 10, 0.3942), (5, 100, 0.1023), (10, 10, 1.0), (0, 1, 0.95)] {
-            assert!(
-                (upper_bound(seen, of) - bound).abs() < 1e-4,
-                "{seen} of {of}: {}",
-                upper_bound(seen, of)
-            );
-        }
         let quality =
             |false_families, strangers| Quality { queries: 1, recall_at_10: 1.0, strangers, false_families };
+        // The rule of three.
         assert_eq!(rate(&quality(0, 1000)), "0 (0.00 %), at most 0.30 %");
+        assert_eq!(rate(&quality(2, 1000)), "2 (0.20 %), at most 0.63 %");
         assert_eq!(rate(&quality(0, 0)), "not measured");
     }
 }

@@ -1,6 +1,6 @@
 //! export: who descends from whom, as a list of edges for other tools.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
@@ -11,14 +11,14 @@ use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 use serde::Serialize;
 
 use crate::retrieval::LINEAGE;
-use crate::retrieval::tables::{self, Lineage};
+use crate::retrieval::tables::{self, Lineage, Named};
 use crate::store::schema::{Fact, numbers, text};
 use crate::store::{Database, StoreError, atomic, shard};
 
 /// Two repositories with a link that the weights confirm. The older one is the source, as far as dates are known.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Edge {
-    /// The older repository, or the one that was known first.
+    /// The older repository, or the one that was known first, by its name of today.
     pub source: String,
     /// The younger one.
     pub target: String,
@@ -36,6 +36,10 @@ pub struct Edge {
     pub source_license: Option<String>,
     /// Licence of the target.
     pub target_license: Option<String>,
+    /// The Hub's immutable id of the source: names change, and are used again.
+    pub source_hub_id: String,
+    /// That of the target.
+    pub target_hub_id: String,
 }
 
 /// All edges of the database's index.
@@ -46,7 +50,7 @@ pub fn edges(db: &Database) -> Result<Vec<Edge>, StoreError> {
     let path = db.files().local(entry)?;
     entry.verify(&path)?;
     let facts: HashMap<String, Fact> =
-        db.facts_of(&db.live()?)?.into_iter().map(|fact| (fact.repo_id.clone(), fact)).collect();
+        db.facts_of(&db.live()?)?.into_iter().map(|fact| (fact.hub_id.clone(), fact)).collect();
     Ok(tables::read_lineage(&path)?.iter().filter_map(|lineage| edge(lineage, &facts)).collect())
 }
 
@@ -56,20 +60,27 @@ fn edge(lineage: &Lineage, facts: &HashMap<String, Fact>) -> Option<Edge> {
         (None, Some(linked)) => (linked, "link", lineage.correlation?, lineage.p_value),
         (None, None) => return None,
     };
-    let age = |name: &str| facts.get(name).and_then(|fact| fact.created_at);
-    let (mut source, mut target) = (other, &lineage.repo_id);
+    let fact = |repo: &Named| facts.get(&repo.hub_id);
+    let age = |repo: &Named| fact(repo).and_then(|fact| fact.created_at);
+    let (mut source, mut target) = (other, &lineage.this);
     if let (Some(a), Some(b)) = (age(source), age(target))
         && b < a
     {
         std::mem::swap(&mut source, &mut target);
     }
-    let license = |name: &str| facts.get(name).and_then(|fact| fact.license.clone());
+    let license = |repo: &Named| fact(repo).and_then(|fact| fact.license.clone());
+    let name = |repo: &Named| fact(repo).map_or(&repo.repo_id, |fact| &fact.repo_id).clone();
+    // A card may name it as it was called then.
+    let names = [&source.repo_id, &name(source)];
+    let declares = |fact: &Fact| fact.declared_bases.iter().any(|base| names.contains(&base));
     Some(Edge {
-        declared: facts.get(target).is_some_and(|fact| fact.declared_bases.contains(source)),
+        declared: fact(target).is_some_and(declares),
         source_license: license(source),
         target_license: license(target),
-        source: source.clone(),
-        target: target.clone(),
+        source: name(source),
+        target: name(target),
+        source_hub_id: source.hub_id.clone(),
+        target_hub_id: target.hub_id.clone(),
         kind,
         family: lineage.family.clone(),
         correlation,
@@ -89,6 +100,8 @@ pub fn write_parquet(edges: &[Edge], path: &Path) -> Result<(), StoreError> {
         ("declared", std::sync::Arc::new(edges.iter().map(|e| Some(e.declared)).collect::<BooleanArray>())),
         ("source_license", text(edges.iter().map(|e| e.source_license.as_ref()))),
         ("target_license", text(edges.iter().map(|e| e.target_license.as_ref()))),
+        ("source_hub_id", text(edges.iter().map(|e| Some(&e.source_hub_id)))),
+        ("target_hub_id", text(edges.iter().map(|e| Some(&e.target_hub_id)))),
     ];
     let batch =
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, a)| (name, a, true)));
@@ -106,7 +119,7 @@ pub fn write_csv(edges: &[Edge], path: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// As GraphML, a node for each repository.
+/// As GraphML, a node for each repository: its id is the Hub's, its name an attribute.
 pub fn write_graphml(edges: &[Edge], path: &Path) -> Result<(), StoreError> {
     atomic::write_with(path, |file| {
         graphml(edges, std::io::BufWriter::new(file)).map_err(StoreError::io(path))
@@ -142,7 +155,12 @@ fn graphml(edges: &[Edge], out: impl Write) -> std::io::Result<()> {
         declared: false,
         source_license: None,
         target_license: None,
+        source_hub_id: String::new(),
+        target_hub_id: String::new(),
     };
+    xml.create_element("key")
+        .with_attributes([("id", "name"), ("for", "node"), ("attr.name", "name"), ("attr.type", "string")])
+        .write_empty()?;
     for (name, kind, _) in attributes(&none) {
         xml.create_element("key")
             .with_attributes([("id", name), ("for", "edge"), ("attr.name", name), ("attr.type", kind)])
@@ -150,15 +168,20 @@ fn graphml(edges: &[Edge], out: impl Write) -> std::io::Result<()> {
     }
     let graph = BytesStart::new("graph").with_attributes([("id", "lineage"), ("edgedefault", "directed")]);
     xml.write_event(Event::Start(graph))?;
-    let mut nodes: Vec<&str> = edges.iter().flat_map(|e| [e.source.as_str(), e.target.as_str()]).collect();
-    nodes.sort_unstable();
-    nodes.dedup();
-    for node in nodes {
-        xml.create_element("node").with_attribute(("id", node)).write_empty()?;
+    let ends = edges.iter().flat_map(|e| [(&e.source_hub_id, &e.source), (&e.target_hub_id, &e.target)]);
+    let nodes: BTreeMap<&String, &String> = ends.collect();
+    for (id, name) in nodes {
+        xml.create_element("node").with_attribute(("id", id.as_str())).write_inner_content(|xml| {
+            let data = xml.create_element("data").with_attribute(("key", "name"));
+            data.write_text_content(BytesText::new(name)).map(drop)
+        })?;
     }
     for edge in edges {
         xml.create_element("edge")
-            .with_attributes([("source", edge.source.as_str()), ("target", edge.target.as_str())])
+            .with_attributes([
+                ("source", edge.source_hub_id.as_str()),
+                ("target", edge.target_hub_id.as_str()),
+            ])
             .write_inner_content(|xml| {
                 for (name, _, value) in attributes(edge) {
                     if let Some(value) = value {
@@ -199,6 +222,8 @@ mod tests {
             declared: true,
             source_license: Some("mit, or \"so\"".into()),
             target_license: None,
+            source_hub_id: "id-<base>&".into(),
+            target_hub_id: format!("id-{target}"),
         };
         vec![edge("b/x", "link", Some(1e-9)), edge("b/y", "copy", None)]
     }
@@ -212,23 +237,25 @@ mod tests {
         }
         let csv = std::fs::read_to_string(path("e.csv")).unwrap();
         assert!(csv.starts_with(
-            "source,target,kind,family,correlation,p_value,declared,source_license,target_license\n"
+            "source,target,kind,family,correlation,p_value,declared,source_license,target_license,source_hub_id,target_hub_id\n"
         ));
-        assert!(csv.contains("a/<base>&,b/x,link,0123,0.5,1e-9,true,\"mit, or \"\"so\"\"\",\n"), "{csv}");
+        let line = "a/<base>&,b/x,link,0123,0.5,1e-9,true,\"mit, or \"\"so\"\"\",,id-<base>&,id-b/x\n";
+        assert!(csv.contains(line), "{csv}");
         let xml = std::fs::read_to_string(path("e.graphml")).unwrap();
         let mut reader = quick_xml::Reader::from_str(&xml);
         let mut nodes = Vec::new();
         loop {
             match reader.read_event().unwrap() {
                 Event::Eof => break,
-                Event::Empty(e) if e.name().as_ref() == b"node" => {
+                Event::Start(e) if e.name().as_ref() == b"node" => {
                     let id = e.try_get_attribute("id").unwrap().unwrap();
                     nodes.push(id.normalized_value(quick_xml::XmlVersion::Explicit1_0).unwrap().into_owned());
                 }
                 _ => {}
             }
         }
-        assert_eq!(nodes, ["a/<base>&", "b/x", "b/y"]);
+        assert_eq!(nodes, ["id-<base>&", "id-b/x", "id-b/y"]);
+        assert!(xml.contains(">a/&lt;base&gt;&amp;<"), "{xml}");
         assert!(std::fs::metadata(path("e.parquet")).unwrap().len() > 100);
     }
 }

@@ -1,6 +1,6 @@
 //! A database as one value.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use chrono::Utc;
@@ -293,6 +293,23 @@ impl Database {
             }
         }
         Ok(live)
+    }
+
+    /// The immutable ids of the repositories whose rows lie at these places.
+    pub fn hub_ids(&self, places: &HashSet<RowRef>) -> Result<HashMap<RowRef, String>, StoreError> {
+        let mut ids = HashMap::with_capacity(places.len());
+        for (shard, entry) in (0..).zip(&self.manifest.shards) {
+            let mut at = RowRef { shard, row: 0 };
+            for batch in shard::read_keys(&self.files, entry)? {
+                for key in batch? {
+                    if places.contains(&at) {
+                        ids.insert(at, key.hub_id);
+                    }
+                    at.row += 1;
+                }
+            }
+        }
+        Ok(ids)
     }
 
     /// Checks the checksum of every file and counts the rows; returns their sum. `progress` gets (bytes done, bytes

@@ -272,7 +272,8 @@ pub fn keys_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Key>, Sto
 }
 
 /// The columns of a [`Fact`].
-pub const FACT_COLUMNS: [&str; 10] = [
+pub const FACT_COLUMNS: [&str; 11] = [
+    "hub_id",
     "repo_id",
     "crawled_at",
     "created_at",
@@ -288,6 +289,8 @@ pub const FACT_COLUMNS: [&str; 10] = [
 /// What the counts and the export say of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
+    /// The Hub's immutable id.
+    pub hub_id: String,
     /// Name.
     pub repo_id: String,
     /// When the row was made, milliseconds since 1970.
@@ -315,6 +318,7 @@ pub fn facts_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Fact>, S
     let reader = Reader { batch, path };
     let fact = |i| {
         Ok(Fact {
+            hub_id: reader.required("hub_id", i)?,
             repo_id: reader.required("repo_id", i)?,
             crawled_at: reader.time("crawled_at", i)?.unwrap_or_default(),
             created_at: reader.time("created_at", i)?,

@@ -1,10 +1,10 @@
 //! Databases in a bucket, on a real S3 server: `tests/bucket/run.sh` starts one and runs these.
 
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hubprint::store::{Database, Location, Partition, Row, StoreError, Task};
+use hubprint::store::{Database, Files, Location, Partition, Row, StoreError, Task};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -30,7 +30,9 @@ fn cli(endpoint: &str) -> Cli {
     keys.into_iter().fold(cli, |cli, key| cli.with(key, &std::env::var(key).unwrap()))
 }
 
-const ROWS: usize = 60;
+/// Rows that each writer commits, one by one.
+const ROWS: u64 = 101;
+/// Reads between the first commit and the last.
 const READS: u64 = 1000;
 
 #[test]
@@ -39,8 +41,9 @@ fn two_writers_and_a_reader_see_whole_snapshots_only() {
     let place = place("race");
     let (_dir, location) = machine(&place);
     drop(Database::open_or_create(&location, Task::CRAWL).unwrap());
-    let done = AtomicBool::new(false);
+    let writing = AtomicU64::new(2);
     let reads = AtomicU64::new(0);
+    let (writing, reads) = (&writing, &reads);
     std::thread::scope(|scope| {
         let writers: Vec<_> = (1..=2)
             .map(|number| {
@@ -50,6 +53,10 @@ fn two_writers_and_a_reader_see_whole_snapshots_only() {
                     let task = Task::Crawl(Partition { number, of: 2 });
                     let mut db = Database::open_to_write(&location, task).unwrap();
                     for i in 0..ROWS {
+                        // Both at once, and spread over all reads.
+                        while reads.load(Ordering::Relaxed) < i * READS / (ROWS - 1) {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
                         let row = hubprint::stages::write::bare_row(
                             &format!("w{number}/{i}"),
                             hubprint::store::Outcome::Unsupported,
@@ -57,13 +64,14 @@ fn two_writers_and_a_reader_see_whole_snapshots_only() {
                         );
                         db.append(&[row]).unwrap();
                     }
+                    writing.fetch_sub(1, Ordering::Relaxed);
                 })
             })
             .collect();
         scope.spawn(|| {
             let (_dir, location) = machine(&place);
             let mut last = 0;
-            while reads.load(Ordering::Relaxed) < READS {
+            while writing.load(Ordering::Relaxed) > 0 {
                 let db = Database::open(&location).unwrap();
                 let manifest = db.manifest();
                 // One commit made it, and each adds one row: a torn state would break this.
@@ -74,17 +82,16 @@ fn two_writers_and_a_reader_see_whole_snapshots_only() {
                     assert_eq!(db.live().unwrap().repos.len() as u64, manifest.rows());
                 }
             }
-            done.store(true, Ordering::Relaxed);
         });
         for writer in writers {
             writer.join().unwrap();
         }
     });
-    assert!(done.load(Ordering::Relaxed));
+    assert!(reads.load(Ordering::Relaxed) >= READS, "the last commits came after so many reads");
     let db = Database::open(&location).unwrap();
-    assert_eq!(db.manifest().generation, 1 + 2 * ROWS as u64, "no commit is lost");
-    assert_eq!(db.live().unwrap().repos.len(), 2 * ROWS);
-    assert_eq!(db.verify(&|_, _| {}).unwrap(), 2 * ROWS as u64);
+    assert_eq!(db.manifest().generation, 1 + 2 * ROWS, "no commit is lost");
+    assert_eq!(db.live().unwrap().repos.len() as u64, 2 * ROWS);
+    assert_eq!(db.verify(&|_, _| {}).unwrap(), 2 * ROWS);
 }
 
 #[test]
@@ -126,6 +133,23 @@ fn every_command_works_on_a_bucket_as_on_a_folder() {
     let info = cli.expect(0, &["db", "info", "--db", &bucket, "--json"]).json();
     assert_eq!((&info["models"], &info["contents"]), (&json!(5), &json!(4)));
     cli.expect(0, &["status", "--db", &bucket]);
+    // What counts is the object, whatever this machine has a copy of; and a copy that differs is fetched again.
+    let location = Location::parse(&bucket, &cli.home().join(".cache/hubprint")).unwrap();
+    let files = Files::open(location.clone()).unwrap();
+    let shard = Database::open(&location).unwrap().manifest().shards[0].entry.clone();
+    let good = files.get(&shard.file).unwrap().unwrap();
+    let mut bad = good.clone();
+    bad[77] ^= 1;
+    files.put(&shard.file, &bad).unwrap();
+    cli.expect(2, &["db", "verify", "--db", &bucket]).says(&[&shard.file, "is damaged"]);
+    files.put(&shard.file, &good).unwrap();
+    cli.expect(0, &["db", "verify", "--db", &bucket]);
+    let copies = files_below(cli.home()).into_iter().filter(|path| path.ends_with(&shard.file));
+    for copy in copies.collect::<Vec<_>>() {
+        crate::support::write(&copy, &bad);
+        cli.expect(0, &["db", "verify", "--db", &bucket]);
+        assert_eq!(read(&copy), good);
+    }
     // Another machine has nothing of it yet.
     let fresh = self::cli(hub.url());
     let answer = fresh.expect(0, &["scan", "--db", &bucket, "--json", "a/model-1"]).json();
@@ -135,6 +159,14 @@ fn every_command_works_on_a_bucket_as_on_a_folder() {
 
     fresh.expect(0, &["db", "keygen", "key"]);
     let shelf = place("shelf");
+    cli.expect(0, &["db", "keygen", "key"]);
+    cli.expect(2, &["publish", "--db", &bucket, "--to", &bucket, "--key", "key", "--yes"]);
+    let foreign = place("foreign");
+    let theirs = Files::open(Location::parse(&foreign, fresh.home()).unwrap()).unwrap();
+    theirs.put("README.md", b"mine").unwrap();
+    fresh
+        .expect(2, &["publish", "--db", &bucket, "--to", &foreign, "--key", "key", "--yes"])
+        .says(&["holds other files than publications: README.md"]);
     fresh.expect(0, &["publish", "--db", &bucket, "--to", &shelf, "--key", "key", "--yes"]);
     fresh.expect(0, &["db", "pull", &shelf, "--db", "DB"]);
     // Two parts do not know of each other that they read the same weights.

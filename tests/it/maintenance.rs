@@ -146,6 +146,18 @@ fn content(rows: BTreeMap<String, Row>) -> BTreeMap<String, Row> {
     comparable(rows).into_values().map(row).collect()
 }
 
+/// What the index answers for every model, in whatever order it was built: the roots of its families.
+fn families_of(cli: &Cli) -> BTreeMap<String, Vec<String>> {
+    cli.expect(0, &["index", "--db", "DB"]);
+    let roots = |line: &Value| {
+        let families = line["families"].as_array().unwrap().iter();
+        let mut roots: Vec<String> = families.map(|f| f["root"]["repo_id"].to_string()).collect();
+        roots.sort();
+        (line["query"].to_string(), roots)
+    };
+    answers(cli).iter().map(roots).collect()
+}
+
 #[test]
 fn all_parts_of_a_hub_together_are_the_whole() {
     let mut models = Models::new();
@@ -159,6 +171,8 @@ fn all_parts_of_a_hub_together_are_the_whole() {
     whole.crawl(0, &[]);
     let reference = content(whole.rows());
     assert_eq!(reference.len(), 62);
+    let families = families_of(&whole);
+    assert!(families.len() > 50 && families.values().all(|roots| !roots.is_empty()), "{families:?}");
     for n in [1, 2, 5] {
         let parts: Vec<String> = (1..=n).map(|i| format!("{i}/{n}")).collect();
         // At the same time into one database,
@@ -176,6 +190,7 @@ fn all_parts_of_a_hub_together_are_the_whole() {
         }
         assert_eq!(content(one.rows()), reference, "{n} parts at once");
         assert_eq!(Database::open(&one.db()).unwrap().manifest().rows(), 62, "no row is there twice");
+        assert_eq!(families_of(&one), families, "{n} parts at once");
         // A second night finds nothing new.
         for part in &parts {
             let report = one.crawl(0, &["--partition", part]);
@@ -191,6 +206,7 @@ fn all_parts_of_a_hub_together_are_the_whole() {
         merge.extend(folders.iter().map(String::as_str));
         assert_eq!(joined.expect(0, &merge).json()["rows"], 62);
         assert_eq!(content(joined.rows()), reference, "{n} parts joined");
+        assert_eq!(families_of(&joined), families, "{n} parts joined");
         let again = joined.expect(0, &merge).json();
         assert_eq!((&again["shards"], &again["rows"]), (&json!(0), &json!(0)), "joined twice is joined once");
     }

@@ -144,6 +144,7 @@ def check_parquet(path):
 def check_columns(path, text):
     """Every column of a shard is documented, and nothing else is."""
     sections = re.findall(r"^## Columns of the (\w+)\n(.*?)(?=^## )", text, re.M | re.S)
+    sections += re.findall(r"^### `(\w+)\.parquet`\n(.*?)(?=^##)", text, re.M | re.S)
     documented = {name: [] for name, _ in sections}
     for name, section in sections:
         for row in re.findall(r"^\| (`.*?) \|", section, re.M):
@@ -163,7 +164,8 @@ def check_edges(folder):
     assert graph.is_directed() and not graph.is_multigraph(), "not a simple directed graph"
     equal(len(lines), len(rows), "CSV: edges")
     equal(graph.number_of_edges(), len(rows), "GraphML: edges")
-    equal(set(graph.nodes), {r["source"] for r in rows} | {r["target"] for r in rows}, "GraphML: nodes")
+    named = {r[f"{end}_hub_id"]: r[end] for r in rows for end in ("source", "target")}
+    equal(dict(graph.nodes(data="name")), named, "GraphML: nodes")
 
     def as_float32(value):
         return pyarrow.scalar(float(value), pyarrow.float32()).as_py()
@@ -174,9 +176,10 @@ def check_edges(folder):
         read["p_value"] = read["p_value"] and float(read["p_value"])
         read["declared"] = {"true": True, "false": False}[read["declared"]]
         equal(read, row, "CSV: an edge")
-        edge = dict(graph.edges[row["source"], row["target"]])
+        edge = dict(graph.edges[row["source_hub_id"], row["target_hub_id"]])
         edge["correlation"] = as_float32(edge["correlation"])
-        wanted = {k: v for k, v in row.items() if v is not None and k not in ("source", "target")}
+        ends = ("source", "target", "source_hub_id", "target_hub_id")
+        wanted = {k: v for k, v in row.items() if v is not None and k not in ends}
         equal(edge, wanted, "GraphML: an edge")
 
 
@@ -235,10 +238,13 @@ def main():
         if kind == "query":
             check(f"{name}: {found[kind, name][0]}", check_query, name, found)
     check("lineage: agrees with how the models were made", check_truth, setup, arguments.truth)
-    columns = {"shards": shards[0], "lineage": lineage, "edges": folder / "edges.parquet"}
-    check("all columns are documented", check_columns, columns, arguments.document.read_text())
     waiting = sorted(folder.glob("partly/waiting/*.parquet"))
     check("waiting: there is a list", equal, len(waiting), 1, "lists of what waits")
+    columns = {"shards": shards[0], "edges": folder / "edges.parquet", "waiting": waiting[0]}
+    for name, entry in manifest["index"]["files"].items():
+        if name.endswith(".parquet"):
+            columns[name.removesuffix(".parquet")] = folder / "db" / entry["file"]
+    check("all columns are documented", check_columns, columns, arguments.document.read_text())
     named = {folder / "db" / entry["file"]: name for name, entry in manifest["index"]["files"].items()}
     for path in sorted(folder.glob("db/*/*.parquet")) + waiting + [folder / "edges.parquet"]:
         name = named.get(path, path.relative_to(folder))
