@@ -19,9 +19,10 @@ use super::document::{self, bytes, seconds};
 
 /// Part of the models that the night adds.
 const NIGHT: f64 = 0.02;
+/// Queries, and strangers, of which so many bound a rate of one in ten thousand; of fewer models there are fewer.
 const QUERIES_MADE: usize = 5_000;
-/// As many as bound a rate of one in ten thousand.
 const STRANGERS_MADE: usize = 30_000;
+const STRANGERS_A_MODEL: usize = 3;
 /// Queries that are asked one after the other.
 const ASKED: usize = 500;
 const SEED: &str = "1";
@@ -148,9 +149,9 @@ pub(crate) fn run(models: usize, folder: &Path) -> Run {
 /// Makes the databases unless they are there, made in the same way.
 fn make(models: usize, folder: &Path, base: &Path, night: &Path) {
     let all = models + (models as f64 * NIGHT).ceil() as usize;
-    let how = format!(
-        "{models} of {all} models, {QUERIES_MADE} queries, {STRANGERS_MADE} strangers, seed {SEED}\n"
-    );
+    let queries = QUERIES_MADE.min(models);
+    let strangers = STRANGERS_MADE.min(STRANGERS_A_MODEL * models);
+    let how = format!("{models} of {all} models, {queries} queries, {strangers} strangers, seed {SEED}\n");
     let made = folder.join("made");
     if fs::read_to_string(&made).is_ok_and(|before| before == how) {
         return;
@@ -164,8 +165,7 @@ fn make(models: usize, folder: &Path, base: &Path, night: &Path) {
         let args = ["dev", "population", "--models", &all, "--seed", SEED, "--db", &db];
         hubprint(&[&args, more].concat());
     };
-    let (end, queries, strangers) =
-        (models.to_string(), QUERIES_MADE.to_string(), STRANGERS_MADE.to_string());
+    let [end, queries, strangers] = [models, queries, strangers].map(|n| n.to_string());
     population(base, &["--end", &end, "--queries", &queries, "--strangers", &strangers]);
     population(night, &["--begin", &end]);
     hubprint::store::atomic::write(&made, how.as_bytes()).unwrap();
@@ -194,8 +194,11 @@ impl Run {
 
     /// Scans a second of the whole process, opening included.
     fn bulk_rate(&self) -> f64 {
-        let strangers = self.false_score["strangers"].as_f64().unwrap();
-        (QUERIES_MADE as f64 + strangers) / (self.bulk.seconds + self.strangers.seconds)
+        let bands = self.score["related"].as_array().unwrap();
+        let related: f64 = bands.iter().map(|band| band["queries"].as_f64().unwrap()).sum();
+        let strangers = |score: &Value| score["strangers"].as_f64().unwrap();
+        let all = related + strangers(&self.score) + strangers(&self.false_score);
+        all / (self.bulk.seconds + self.strangers.seconds)
     }
 
     /// Part of the models from which on a build from nothing takes less time than an addition: where the line through a

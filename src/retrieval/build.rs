@@ -86,7 +86,7 @@ pub struct Built {
     /// Measured on the finished index, and on those that it was built on.
     #[serde(flatten)]
     pub quality: Quality,
-    /// Bytes of all index files.
+    /// Bytes of all files of the index that is in use.
     pub bytes: u64,
     /// Bytes of index and shards for each repository with a fingerprint.
     pub stored_bytes_per_model: Option<u64>,
@@ -159,8 +159,9 @@ pub fn build(
         Some(index) => Growing::resume(index, &paths, folder.path(), &live)?,
         None => Growing::new(folder.path())?,
     };
-    // A night changes little, and its build must not spend its time on measuring.
-    let part = if incremental { NIGHTLY_SAMPLE } else { 1 };
+    // A night changes little, and its build must not spend its time on measuring. One that was interrupted before has
+    // measured nothing.
+    let part = if before_quality.strangers > 0 { NIGHTLY_SAMPLE } else { 1 };
     let samples = Samples {
         queries: settings.recall_queries.div_ceil(part),
         strangers: settings.strangers.div_ceil(part),
@@ -200,17 +201,18 @@ pub fn build(
         let measured = quality::measure(&index, samples, &|done| progress(rows + done, all), stop)?;
         metadata.quality = before_quality.with(measured);
     }
-    let adopted = built.into_par_iter().map(|(name, path)| {
-        let extension = if name.ends_with(".parquet") { "parquet" } else { "bin" };
-        Ok((name, db.files().adopt(&path, FOLDER, extension)?))
-    });
-    entries.extend(adopted.collect::<Result<Vec<(String, FileEntry)>, StoreError>>()?);
-    entries.insert(METADATA.to_owned(), write_metadata(db, &metadata)?);
-    let bytes: u64 = entries.values().map(|f| f.bytes).sum();
     let committed = complete || covered > in_use_covers;
     if committed {
+        let adopted = built.into_par_iter().map(|(name, path)| {
+            let extension = if name.ends_with(".parquet") { "parquet" } else { "bin" };
+            Ok((name, db.files().adopt(&path, FOLDER, extension)?))
+        });
+        entries.extend(adopted.collect::<Result<Vec<(String, FileEntry)>, StoreError>>()?);
+        entries.insert(METADATA.to_owned(), write_metadata(db, &metadata)?);
         db.set_index(&IndexEntry { shards: covered, files: entries })?;
     }
+    let bytes =
+        db.manifest().index.iter().flat_map(|index| index.files.values()).map(|file| file.bytes).sum();
     let in_shards: u64 = db.manifest().shards[..covered].iter().map(|s| s.entry.bytes).sum();
     Ok(Built {
         models: parts.models,
@@ -618,6 +620,7 @@ mod tests {
         assert_eq!(db.manifest().index.as_ref().unwrap().shards, 1);
         let rest = built(&mut db, false);
         assert!(rest.complete && rest.incremental && rest.added == 4);
+        assert_eq!(rest.quality.strangers, settings().strangers);
         let (_other_dir, mut other) = database();
         built(&mut other, true);
         assert_eq!(tables_of(&db), tables_of(&other));
@@ -631,6 +634,8 @@ mod tests {
         let part = build(&mut db, &settings(), true, &|_, _| {}, &|| true).unwrap();
         assert!(!part.complete && !part.committed);
         assert_eq!(*db.manifest(), before);
+        let files = fs::read_dir(db.folder().join(FOLDER)).unwrap().count();
+        assert_eq!(files, before.index.unwrap().files.len(), "nothing is left behind");
         assert!(verify(&db, false, &|_, _| {}).unwrap().is_whole());
     }
 

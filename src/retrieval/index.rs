@@ -89,11 +89,9 @@ impl Metadata {
         path: &Path,
     ) -> Result<(), StoreError> {
         if self.database != manifest.id {
-            return Err(StoreError::ForeignIndex {
-                path: path.to_owned(),
-                of: self.database.chars().take(64).collect(),
-                database: manifest.id.clone(),
-            });
+            let of: String = self.database.chars().take(64).collect();
+            let what = format!("of {of}, and it lies in {}", manifest.id);
+            return Err(StoreError::ForeignIndex { path: path.to_owned(), what });
         }
         let stale = |what| Err(StoreError::StaleIndex { path: path.to_owned(), what });
         if self.extraction_version != EXTRACTION_VERSION {

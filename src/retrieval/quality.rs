@@ -36,25 +36,12 @@ pub struct Quality {
 }
 
 impl Quality {
-    /// Largest share of models without relatives that a family is named for, with 95 % confidence: the Poisson mean
-    /// that gives as few as were counted in one of twenty cases. For none of `n` it is `3 / n`, the rule of three.
-    /// `None` where nothing was measured.
+    /// Largest share of models without relatives that a family may be named for: the rate at which so few of so many, or
+    /// fewer, are seen with a probability of 5 %. For none of `n` it is `3 / n`, the rule of three. `None` where nothing
+    /// was measured.
     pub fn false_rate_at_most(&self) -> Option<f64> {
-        if self.strangers == 0 {
-            return None;
-        }
-        let counted = self.false_families as f64;
-        // Below it the chance is above DOUBT, and above it below: twice the deviations that are needed.
-        let (mut low, mut high) = (counted, counted + 4.0 * counted.sqrt() + 8.0);
-        for _ in 0..60 {
-            let middle = f64::midpoint(low, high);
-            if chance_of_at_most(self.false_families, middle) > DOUBT {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        Some((high / self.strangers as f64).min(1.0))
+        let (seen, of) = (self.false_families as u64, self.strangers as u64);
+        (of > 0).then(|| upper_bound(seen, of))
     }
 
     /// Both together.
@@ -70,15 +57,27 @@ impl Quality {
     }
 }
 
-/// Chance that a Poisson variable is at most `n`.
-fn chance_of_at_most(n: usize, mean: f64) -> f64 {
-    let mut ln_term = -mean;
-    let mut sum = ln_term.exp();
-    for i in 1..=n {
-        ln_term += mean.ln() - (i as f64).ln();
-        sum += ln_term.exp();
+/// The largest rate at which so few of so many, or fewer, are seen with a probability of [`DOUBT`].
+fn upper_bound(seen: u64, of: u64) -> f64 {
+    if seen >= of {
+        return 1.0;
     }
-    sum
+    // Probability of at most `seen`, summed over the terms, each from the one before.
+    let probability = |rate: f64| {
+        let mut term = of as f64 * (-rate).ln_1p();
+        let mut sum = term.exp();
+        for i in 0..seen {
+            term += ((of - i) as f64 / (i + 1) as f64).ln() + rate.ln() - (-rate).ln_1p();
+            sum += term.exp();
+        }
+        sum
+    };
+    let (mut low, mut high) = (seen as f64 / of as f64, 1.0);
+    for _ in 0..60 {
+        let middle = f64::midpoint(low, high);
+        if probability(middle) > DOUBT { low = middle } else { high = middle }
+    }
+    high
 }
 
 /// The samples.
@@ -214,17 +213,17 @@ mod tests {
 
     #[test]
     fn the_bound_of_a_rate_is_that_of_the_tables() {
-        let bound = |false_families, strangers| {
-            Quality { strangers, false_families, ..Quality::default() }.false_rate_at_most()
-        };
-        let near = |rate: Option<f64>, expected: f64| (rate.unwrap() - expected).abs() < 1e-3 * expected;
-        assert!(near(bound(0, 30_000), 2.9957 / 30_000.0), "the rule of three");
-        // Half the chi-squared quantile of 2 (n + 1) degrees of freedom at .95.
-        assert!(near(bound(1, 10_000), 4.7439 / 10_000.0));
-        assert!(near(bound(10, 10_000), 16.962 / 10_000.0));
-        assert!(near(bound(500, 1000), 538.3 / 1000.0));
-        assert_eq!(bound(0, 0), None);
-        assert_eq!(bound(1, 1), Some(1.0));
+        // 1 - .05^(1/n), which the rule of three gives as 3/n.
+        assert!((upper_bound(0, 1000) - 0.002_991).abs() < 1e-6);
+        // The tables of Clopper and Pearson.
+        for (seen, of, bound) in [(1, 10, 0.3942), (5, 100, 0.1023), (10, 10, 1.0), (0, 1, 0.95)] {
+            assert!(
+                (upper_bound(seen, of) - bound).abs() < 1e-4,
+                "{seen} of {of}: {}",
+                upper_bound(seen, of)
+            );
+        }
+        assert_eq!(Quality::default().false_rate_at_most(), None);
     }
 
     #[test]

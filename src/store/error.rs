@@ -42,14 +42,12 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// An index that was built of another database.
-    #[error("{} is the index of database {of}, and not of {database}, where it lies", path.display())]
+    #[error("{} is the index of another database: {what}", path.display())]
     ForeignIndex {
         /// The index.
         path: PathBuf,
-        /// Whose it is.
-        of: String,
-        /// Where it was found.
-        database: String,
+        /// Of which one, and where it lies.
+        what: String,
     },
     /// An index that was built of rows which the database no longer has.
     #[error("{} was built of something else than the database holds now: {what}", path.display())]
@@ -144,7 +142,7 @@ impl StoreError {
                  that wrote it still reads this one"
             }
             Self::Damaged { path, .. } if path.components().any(|c| c.as_os_str() == "index") => {
-                "rebuild it from the shards with `hubprint index --db DIR`"
+                "rebuild it from the shards with `hubprint index --rebuild --db DIR`"
             }
             Self::Damaged { .. } => "restore the file from a copy, or crawl into a new folder",
             Self::Locked { .. } => "wait until it has ended; if its machine is lost, until its claim expires",

@@ -56,8 +56,20 @@ fn answers_have_the_documented_keys_and_order() {
     let answer = demo.cli.expect(0, &["scan", "--db", "DB", "--top-k", "2", "--json", query]).json();
     let mut top = keys(&answer);
     top.sort_unstable();
-    let expected = ["bytes_fetched", "closest_rejected", "families", "query", "searched", "seconds", "sha"];
+    let expected = [
+        "bytes_fetched",
+        "closest_rejected",
+        "false_rate_at_most",
+        "families",
+        "query",
+        "searched",
+        "seconds",
+        "sha",
+    ];
     assert_eq!(top, expected);
+    // No family was named for any of 10,000 strangers: the rule of three.
+    let bound = answer["false_rate_at_most"].as_f64().unwrap();
+    assert!((bound - 2.9957e-4).abs() < 1e-7, "{bound}");
     assert_eq!(answer["sha"].as_str().unwrap().len(), 40);
     assert!(answer["bytes_fetched"].as_u64().unwrap() > 0);
 
@@ -198,7 +210,8 @@ fn many_models_are_scanned_and_gone_on_with() {
     let rows = demo.cli.rows();
     let indexed: Vec<&str> =
         rows.values().filter(|row| row.fingerprint.is_some()).map(|row| row.repo_id.as_str()).collect();
-    let names = format!("{}\nno/such\n\n", held_out.join("\n"));
+    // A name that comes again is answered once.
+    let names = format!("{}\nno/such\n\n{}\n", held_out.join("\n"), held_out[0]);
     write(&list, &names);
     let (list, to) = (list.display().to_string(), out.display().to_string());
     let args = ["scan", "--db", "DB", "--from", &list, "--out", &to];
@@ -239,6 +252,50 @@ fn many_models_are_scanned_and_gone_on_with() {
     // An error names its request, which is another one each time.
     assert_eq!(again[..held_out.len()], answers[..held_out.len()]);
     assert_eq!(again[held_out.len()]["query"], "no/such");
+}
+
+#[test]
+fn files_that_are_no_answers_and_no_lists_are_refused_and_left_alone() {
+    let demo = demo();
+    let folder = tempfile::tempdir().unwrap();
+    let (list, notes, long) =
+        (folder.path().join("list"), folder.path().join("notes"), folder.path().join("long"));
+    write(&list, &demo.truth.held_out[0]);
+    write(&notes, "{\"query\":\"a/b\",\"families\":[]}\nbuy milk\n");
+    write(&long, vec![b'x'; 100_000]);
+    let before = fs::read(&notes).unwrap();
+    let [list, notes, long] = [list, notes, long].map(|path| path.display().to_string());
+    let scan = |list: &str, out: &[&str]| {
+        demo.cli.expect(2, &[&["scan", "--db", "DB", "--from", list], out].concat())
+    };
+    scan(&list, &["--out", &notes]).says(&["error: ", "no answers", "hint: "]);
+    assert_eq!(fs::read(&notes).unwrap(), before);
+    scan(&long, &[]).says(&["error: ", "more than 8192 bytes", "hint: "]);
+}
+
+#[test]
+fn what_is_new_is_the_relative_of_its_copies() {
+    let mut models = Models::new();
+    models.add_tiny("a/one", 1);
+    models.add_tiny("a/two", 2);
+    models.add_tiny("b/one", 1);
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &[]);
+    cli.expect(0, &["index", "--db", "DB"]);
+    let named: Vec<(String, Vec<String>)> = cli
+        .expect(0, &["scan", "--db", "DB", "--all-new"])
+        .lines()
+        .iter()
+        .map(|answer| {
+            let all = families(answer).iter().flat_map(|family| family["closest"].as_array().unwrap());
+            let close = all.map(|close| close["repo_id"].as_str().unwrap().to_owned());
+            (answer["query"].as_str().unwrap().to_owned(), close.collect())
+        })
+        .collect();
+    let of = |query: &str| named.iter().find(|(name, _)| name == query).unwrap().1.clone();
+    assert_eq!((of("a/one"), of("b/one")), (vec!["b/one".to_owned()], vec!["a/one".to_owned()]));
+    assert_eq!(of("a/two"), Vec::<String>::new());
 }
 
 #[test]
