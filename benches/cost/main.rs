@@ -12,7 +12,7 @@
     reason = "a bench prints its tables and stops at what is wrong"
 )]
 
-#[path = "../document.rs"]
+#[path = "../shared/document.rs"]
 mod document;
 mod evidence;
 mod hub;

@@ -226,7 +226,7 @@ impl Run {
 
 /// What each step took, by size.
 pub(crate) fn table(runs: &[Run]) -> String {
-    let mut head = vec!["".to_owned()];
+    let mut head = vec![String::new()];
     head.extend(runs.iter().map(|run| format!("{} models", run.models)));
     let mut rows = Vec::new();
     let mut row = |name: &str, of: &dyn Fn(&Run) -> String| {

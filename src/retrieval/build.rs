@@ -764,11 +764,11 @@ mod tests {
     #[test]
     fn foreign_stale_newer_and_lying_indexes_are_told_apart() {
         use serde_json::{Value, json};
+        type Change = fn(&mut Value);
+        type Is = fn(&StoreError) -> bool;
         let (_dir, mut db) = database();
         built(&mut db, true);
         let good = db.manifest().index.clone().unwrap();
-        type Change = fn(&mut Value);
-        type Is = fn(&StoreError) -> bool;
         let cases: [(&str, Change, Is, &str); 12] = [
             (
                 "foreign",

@@ -58,12 +58,12 @@ pub enum StoreError {
         what: String,
     },
     /// Another process writes.
-    #[error("{} is being written by {}", path.display(), name(owner.as_ref()))]
+    #[error("{} is being written by {}", path.display(), name(owner.as_deref()))]
     Locked {
         /// The database.
         path: PathBuf,
         /// Who, if the lock file tells.
-        owner: Option<Owner>,
+        owner: Option<Box<Owner>>,
     },
     /// A commit to a database that was opened for reading: a bug.
     #[error("{} was opened for reading", path.display())]

@@ -313,7 +313,7 @@ fn task_of(file: &str) -> Option<Task> {
 }
 
 fn locked(files: &Files, owner: Option<Owner>) -> StoreError {
-    StoreError::Locked { path: files.location().to_string().into(), owner }
+    StoreError::Locked { path: files.location().to_string().into(), owner: owner.map(Box::new) }
 }
 
 /// Who is named in a lock file; nobody where it is empty or not to be understood.
