@@ -291,7 +291,8 @@ fn displace(files: &Files, bucket: &Bucket, task: Task, owner: &Owner) -> Result
 fn holds(claim: &Owner, ours: &Owner) -> bool {
     let place = |o: &Owner| (o.host.clone(), o.boot.clone(), o.namespace.clone());
     let is_seen = !claim.namespace.is_empty() && place(claim) == place(ours);
-    claim.expires > Utc::now() && !(is_seen && !Path::new(&format!("/proc/{}", claim.pid)).exists())
+    let is_dead = is_seen && !Path::new(&format!("/proc/{}", claim.pid)).exists();
+    claim.expires > Utc::now() && !is_dead
 }
 
 /// Who writes to a database, as far as its locks tell: whoever is named there and has not let the claim expire.
