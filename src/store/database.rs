@@ -519,6 +519,19 @@ mod tests {
     }
 
     #[test]
+    fn who_has_lost_the_lock_commits_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
+        db.append(&rows(&["a"])).unwrap();
+        // As another machine does once the claim has expired.
+        let theirs = Owner { host: "elsewhere".into(), ..db.writers().unwrap().remove(0) };
+        atomic::write(&dir.path().join("locks/crawl.lock"), &serde_json::to_vec(&theirs).unwrap()).unwrap();
+        let error = db.append(&rows(&["b"])).unwrap_err();
+        assert!(error.to_string().contains("elsewhere"), "{error}");
+        assert_eq!(Database::open(dir.path()).unwrap().live().unwrap().repos.len(), 1);
+    }
+
+    #[test]
     fn another_version_and_damage_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
         let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();

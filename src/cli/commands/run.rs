@@ -45,6 +45,8 @@ pub(in crate::cli) async fn run(args: RunArgs) -> Result<Done, Failure> {
 }
 
 fn maintain_with(db: &Location, settings: &MaintainSettings) -> Result<Maintained, StoreError> {
+    // Cut short anywhere, it leaves the database as it was before, or as it is after.
+    let _signals = EndOnSignal::listen();
     let mut db = Database::open_to_write(db, Task::Maintenance)?;
     watched("maintenance", "rows", |report| maintain(&mut db, settings, report))
 }
@@ -154,6 +156,7 @@ async fn stages(pipeline: &Pipeline, hub: &Hub, args: &RunArgs) -> Result<Done, 
         }
     }
     if let Some(settings) = pipeline.publish.as_ref().filter(|_| failed.is_none()) {
+        let _signals = EndOnSignal::listen();
         let published = publish_with(path, hub, settings, true).await?;
         if !as_json {
             printer::data(&text_of_published(&published, &settings.to))?;
