@@ -83,6 +83,8 @@ path = "db"
 [enumerate]
 [fetch]
 repos_in_flight = 32
+[write]
+accept = ["malformed"]
 TOML
 serve "made_up.repos=${REPOS:-20000}" limits.api=1000 limits.resolvers=5000 limits.pages=200 "limits.window_seconds=$window"
 "$binary" run --dry-run --json "$scratch/night.toml" > "$scratch/forecast.json"
@@ -104,7 +106,7 @@ say '"\(.night.models) repositories in \(.night.seconds | round) s, \(.mine | le
     "foreseen \(.forecast.seconds | round) s and \(.forecast.requests) file requests, " +
     "taken \(.night.requests.resolvers); \(.night.peak_memory_bytes / 1e6 | round) MB peak; " +
     "the same night again \(.again.seconds * 10 | round / 10) s"'
-must "all have a fingerprint" '.night.outcomes == {indexed: .night.models}'
+must "all but the demo's four that cannot be read have a fingerprint" '.night.outcomes.indexed == .night.models - 4'
 must "no request was refused" '.end.totals.too_many_requests == 0'
 must "95 % of each full window is used" '(.full | length) > 1 and all(.full[]; .admitted >= 4750)'
 must "the time was foreseen within 15 %" '.forecast.seconds / .night.seconds - 1 | fabs < 0.15'
