@@ -141,6 +141,7 @@ fn stages_have_one_name_in_the_table_the_folder_and_the_tests() {
         "export",
         "files",
         "full",
+        "maintain",
         "model",
         "population",
         "publish_hub",
