@@ -2,8 +2,8 @@
 //! cost: the tables of docs/cost.md, from real requests to the local Hub server.
 //!
 //! `bash benches/cost.sh` installs what it needs and rewrites the tables in the document. `cargo bench --bench cost --
-//! SECTION...` with some of `shapes`, `lines`, `night`, `small`, `evidence` makes only those and prints them. Every measured
-//! command is a process of its own, so that processor time and peak memory are its own; the server is in this one.
+//! SECTION...` with some of `shapes`, `lines`, `night`, `small`, `early`, `evidence` makes only those and prints them.
+//! Every measured command is a process of its own, so that processor time and peak memory are its own; the server is in this one.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,7 @@
 
 #[path = "../shared/document.rs"]
 mod document;
+mod early;
 mod evidence;
 mod hub;
 mod lines;
@@ -29,11 +30,12 @@ use document::{bytes, replace, seconds, table};
 /// A section of the document and what makes its tables.
 type Section = (&'static str, fn(&Work) -> String);
 
-const SECTIONS: [Section; 5] = [
+const SECTIONS: [Section; 6] = [
     ("shapes", shapes::tables),
     ("lines", lines::tables),
     ("night", night::tables),
     ("small", small::tables),
+    ("early", early::tables),
     ("evidence", evidence::tables),
 ];
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cost.md");
