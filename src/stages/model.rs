@@ -117,7 +117,7 @@ pub struct LoadSettings {
 
 /// Reads one model.
 pub async fn load(text: &str, hub: &Hub, settings: &LoadSettings) -> Result<Subject, LoadError> {
-    Ok(Model::open(text, hub, settings).await?.read(&settings.plan).await?)
+    Model::open(text, hub, settings).await?.read(&settings.plan).await
 }
 
 /// A model whose weight files are open, so that it can be read in steps.
@@ -130,14 +130,14 @@ pub struct Model<'a> {
 }
 
 impl<'a> Model<'a> {
-    /// Reads config and tokenizer, and opens the weight files.
+    /// Reads the small files that are wanted, and opens the weight files.
     pub async fn open(text: &str, hub: &Hub, settings: &'a LoadSettings) -> Result<Self, LoadError> {
         let (sha, files) = find(text, hub, settings).await?;
         let folder = match &files {
             AnyFiles::Hub(_) => None,
             AnyFiles::Folder(files) => Some(files.folder().to_owned()),
         };
-        let metadata = fetch::metadata(&files, &settings.limits, &settings.tokenizers).await?;
+        let metadata = small_files(&files, None, settings).await?;
         let weights = if settings.metadata_only {
             Err(Arc::new(PlanError::NotAsked))
         } else {
@@ -152,19 +152,25 @@ impl<'a> Model<'a> {
     }
 
     /// Reads what this plan wants. What an earlier one read is not asked for again.
-    pub async fn read(&mut self, plan: &PlanSettings) -> Result<Subject, ReadError> {
+    pub async fn read(&mut self, plan: &PlanSettings) -> Result<Subject, LoadError> {
         let weights = match &mut self.weights {
             Ok(opened) => opened.read(plan).await?,
             Err(error) => Err(Arc::clone(error)),
         };
-        let Self { name, sha, folder, metadata, .. } = self;
+        // config.json may have been read since.
+        let metadata = self.weights.as_ref().map_or(&self.metadata, |opened| &opened.metadata);
         Ok(Subject {
-            name: name.clone(),
-            sha: sha.clone(),
+            name: self.name.clone(),
+            sha: self.sha.clone(),
             metadata: metadata.clone(),
             weights,
-            folder: folder.clone(),
+            folder: self.folder.clone(),
         })
+    }
+
+    /// Digest over the SHA-256 of the weight files, where the Hub states them.
+    pub fn weights_digest(&self) -> Option<String> {
+        extract::weights_digest(&self.weights.as_ref().ok()?.weight_files())
     }
 }
 
@@ -204,22 +210,27 @@ pub struct Opened<'a, F: Files> {
     headers: Option<fetch::Headers>,
 }
 
-/// Opens the weight files, and reads the small files that are wanted. `config` is what the Hub's list repeats of
+/// Reads the small files that are wanted, and opens the weight files. `config` is what the Hub's list repeats of
 /// config.json. What the files hold may be known already, by [`Opened::reading`].
 pub async fn open<'a, F: Files>(
     files: F,
     config: Option<&serde_json::Value>,
     settings: &'a LoadSettings,
 ) -> Result<Opened<'a, F>, ReadError> {
-    let metadata = match settings.small_files {
-        SmallFiles::All => fetch::metadata(&files, &settings.limits, &settings.tokenizers).await?,
-        SmallFiles::Needed => Metadata::listed(config),
-    };
-    let mut opened = open_with(files, metadata, settings).await?;
-    if settings.small_files == SmallFiles::Needed && !opened.weights.is_whole() {
-        opened.read_config().await?;
+    let metadata = small_files(&files, config, settings).await?;
+    open_with(files, metadata, settings).await
+}
+
+/// What is known of a checkpoint before its weights are: all that its small files say, or what the list says.
+async fn small_files<F: Files>(
+    files: &F,
+    config: Option<&serde_json::Value>,
+    settings: &LoadSettings,
+) -> Result<Metadata, ReadError> {
+    match settings.small_files {
+        SmallFiles::All => fetch::metadata(files, &settings.limits, &settings.tokenizers).await,
+        SmallFiles::Needed => Ok(Metadata::listed(config)),
     }
-    Ok(opened)
 }
 
 async fn open_with<F: Files>(
@@ -228,7 +239,11 @@ async fn open_with<F: Files>(
     settings: &LoadSettings,
 ) -> Result<Opened<'_, F>, ReadError> {
     let weights = fetch::open(&files, &settings.plan, &settings.limits).await?;
-    Ok(Opened { files, settings, metadata, weights, headers: None })
+    let mut opened = Opened { files, settings, metadata, weights, headers: None };
+    if settings.small_files == SmallFiles::Needed && !opened.weights.is_whole() {
+        opened.read_config().await?;
+    }
+    Ok(opened)
 }
 
 /// What this version does not read is no error.
@@ -280,6 +295,10 @@ impl<F: Files> Opened<'_, F> {
     /// The weights by this plan, from the cache where they were read before. What an earlier plan read is not asked
     /// for again.
     pub async fn read(&mut self, plan: &PlanSettings) -> Result<Weights, ReadError> {
+        if self.headers.is_none() && self.settings.small_files == SmallFiles::Needed {
+            // They may show that config.json is needed, which is part of what an entry of the cache is known by.
+            self.read_headers().await?;
+        }
         let tokens = self.metadata.tokenizer.as_ref().ok().map(|known| Arc::clone(&known.keys));
         let entry = self.settings.samples.clone().zip(self.key(plan));
         let mut turn = None;

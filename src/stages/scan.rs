@@ -158,6 +158,14 @@ impl Scanner {
         Ok(families)
     }
 
+    /// A row with these weights, where the database has one: what reading them would give is in it.
+    pub fn stored(&self, weights_digest: &str) -> Result<Option<Row>, StoreError> {
+        let tag = Tag::of(weights_digest);
+        let Some(content) = self.index.content_of(tag) else { return Ok(None) };
+        let at = self.index.repositories(content).iter().find(|p| p.weights == Some(tag));
+        Ok(self.db.rows(at.map(|p| p.at).as_slice())?.into_iter().next())
+    }
+
     /// Finds and judges the relatives of a model, up to `top_k` of each family.
     pub fn scan(&self, query: &Subject, top_k: usize, look: Look) -> Result<Answer, ScanError> {
         let _span = tracing::info_span!("scan").entered();

@@ -299,6 +299,38 @@ fn what_is_new_is_the_relative_of_its_copies() {
 }
 
 #[test]
+fn weights_that_the_database_has_are_not_read_again() {
+    let mut models = Models::new();
+    models.add_tiny("a/base", 1);
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &[]);
+    cli.expect(0, &["index", "--db", "DB"]);
+    models.add_tiny("b/upload", 1);
+    models.add_tiny("c/other", 2);
+    hub.rescan();
+
+    let scan = |name: &str| {
+        let (list, before) = (cli.home().join("list"), hub.counters());
+        write(&list, name);
+        let list = list.display().to_string();
+        let answer = cli.expect(0, &["scan", "--db", "DB", "--from", &list]).lines().remove(0);
+        let after = hub.counters();
+        let files = after.requests.resolvers - before.requests.resolvers;
+        (answer, files, after.cdn_requests - before.cdn_requests)
+    };
+    let (answer, files, ranges) = scan("b/upload");
+    assert_eq!(families(&answer)[0]["verdict"], "identical", "{answer}");
+    assert_eq!((files, ranges), (1, 0), "the address of the weights says what they are");
+    let (answer, files, ranges) = scan("c/other");
+    assert!(families(&answer).is_empty(), "{answer}");
+    assert!(
+        files == 1 && ranges > 0,
+        "{files} files, {ranges} ranges: of no use is anything but the weights"
+    );
+}
+
+#[test]
 fn a_database_is_scanned_against_itself() {
     let demo = demo();
     let rows = demo.cli.rows();

@@ -22,7 +22,8 @@ use crate::hub::Hub;
 use crate::pipeline::Progress;
 use crate::retrieval::{Look, Sought};
 use crate::signals::Fingerprint;
-use crate::stages::model::{self, LoadSettings};
+use crate::stages::model::{LoadSettings, Model};
+use crate::stages::plan::SmallFiles;
 use crate::stages::scan::{ScanError, Scanner};
 use crate::store::schema::Content;
 use crate::store::{Database, RowRef, StoreError, Tag, atomic};
@@ -59,8 +60,10 @@ pub(super) async fn run(
     args: &ScanArgs,
     scanner: Scanner,
     hub: Hub,
-    settings: LoadSettings,
+    mut settings: LoadSettings,
 ) -> Result<Done, Failure> {
+    // Answers are of weights alone.
+    settings.small_files = SmallFiles::Needed;
     let mut out = Output::open(args.out.as_deref())?;
     let begun = Instant::now();
     let progress = Arc::new(Progress::default());
@@ -87,7 +90,7 @@ pub(super) async fn run(
         let db = Database::open(database(args)?)?;
         blocking(move || rows(&db, &new, &answered, &send)).await
     } else {
-        names(args.from.as_deref(), answered, &hub, &settings, &send).await.map(|()| drop(send))
+        names(args.from.as_deref(), answered, &hub, &settings, &scanner, &send).await.map(|()| drop(send))
     };
     let (counts, _) = answering.await.map_err(anyhow::Error::from)??;
     drop(watch);
@@ -142,6 +145,7 @@ async fn names(
     mut known: HashSet<Tag>,
     hub: &Hub,
     settings: &LoadSettings,
+    scanner: &Scanner,
     send: &SyncSender<Query>,
 ) -> Result<(), Failure> {
     let path = list.filter(|path| *path != Path::new("-"));
@@ -165,7 +169,7 @@ async fn names(
     let mut queries = stream::iter(names)
         .map(|name| async move {
             let name = name?;
-            let loaded = load(&name, hub, settings).await;
+            let loaded = load(&name, hub, settings, scanner).await;
             Ok::<Query, Failure>((name, loaded))
         })
         .buffered(LOADS);
@@ -195,8 +199,16 @@ fn line_of(text: &mut impl BufRead, most: u64, place: &Path) -> Result<Option<St
     Ok(Some(line.map_err(|_| anyhow::anyhow!("{} has a line that is not UTF-8", place.display()))?))
 }
 
-async fn load(name: &str, hub: &Hub, settings: &LoadSettings) -> Result<Known, Failure> {
-    let subject = model::load(name, hub, settings).await?;
+/// Reads a model, unless the database has its weights, by their digests, under this name or another.
+async fn load(name: &str, hub: &Hub, settings: &LoadSettings, scanner: &Scanner) -> Result<Known, Failure> {
+    let mut model = Model::open(name, hub, settings).await?;
+    if let Some(digest) = model.weights_digest()
+        && let Some(row) = scanner.stored(&digest)?
+        && let Some(fingerprint) = row.fingerprint
+    {
+        return Ok(Known::new(fingerprint, Some(&digest), row.sample_digest.as_deref()));
+    }
+    let subject = model.read(&settings.plan).await?;
     let weights = subject.weights.map_err(|error| Failure::from(ScanError::Unreadable(error)))?;
     let fingerprint = Fingerprint::new(&weights.samples).map_err(ScanError::from)?;
     Ok(Known::new(fingerprint, weights.weights_digest.as_deref(), Some(&weights.sample_digest)))

@@ -109,7 +109,7 @@ async fn read(
     plan: &PlanSettings,
 ) -> Result<(Subject, Subject), Failure> {
     async fn one(model: &mut Model<'_>, plan: &PlanSettings) -> Result<Subject, Failure> {
-        model.read(plan).await.map_err(|error| about(model.name(), error.into()))
+        model.read(plan).await.map_err(|error| about(model.name(), error))
     }
     tokio::try_join!(one(a, plan), one(b, plan))
 }
