@@ -32,7 +32,7 @@ pub(super) fn talk_json() {
 /// One line of talk.
 pub(super) fn talk(text: &str) {
     if AS_JSON.load(Ordering::Relaxed) {
-        line(&logged("INFO", json!({ "message": text })));
+        line(&logged("INFO", &json!({ "message": text })));
     } else {
         line(text);
     }
@@ -42,7 +42,7 @@ pub(super) fn talk(text: &str) {
 pub(super) fn failure(failure: &Failure) {
     let hint = failure.hint();
     if AS_JSON.load(Ordering::Relaxed) {
-        line(&logged("ERROR", json!({ "message": failure.to_string(), "hint": hint })));
+        line(&logged("ERROR", &json!({ "message": failure.to_string(), "hint": hint })));
         return;
     }
     line(&format!("error: {failure}"));
@@ -52,7 +52,7 @@ pub(super) fn failure(failure: &Failure) {
 }
 
 /// A line in the form of the logger's.
-fn logged(level: &str, fields: Value) -> String {
+fn logged(level: &str, fields: &Value) -> String {
     let timestamp = Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
     json!({ "timestamp": timestamp, "level": level, "fields": fields, "target": "hubprint" }).to_string()
 }
