@@ -45,6 +45,10 @@ pub(crate) fn add(cli: &Cli, models: &str, begin: &str, end: &str) {
 
 fn answers(cli: &Cli) -> Vec<Value> {
     let mut lines = cli.expect(0, &["scan", "--db", "DB", "--from-db", "DB"]).lines();
+    for line in &mut lines {
+        // Measured again by every build, on other samples.
+        line.as_object_mut().unwrap().remove("false_rate_at_most");
+    }
     lines.sort_by_key(|line| line["query"].to_string());
     lines
 }
@@ -352,8 +356,11 @@ fn a_database_of_every_released_format_opens() {
             }
             assert_eq!(files_below(&cli.db()), before, "nothing was touched");
             cli.expect(0, &["db", "migrate", "--db", "DB"]);
-            cli.expect(0, &["index", "--db", "DB"]);
+        } else {
+            // The rows open as they are; an index of that time is built anew.
+            cli.expect(2, &["db", "verify", "--db", "DB"]).says(&["index version 4", "hubprint index"]);
         }
+        cli.expect(0, &["index", "--db", "DB"]);
         cli.expect(0, &["db", "migrate", "--db", "DB"]);
         cli.expect(0, &["db", "verify", "--db", "DB"]);
         let rows = cli.rows();
