@@ -119,6 +119,11 @@ impl Cache {
         self.folder.join(format!("{}.safetensors", key.0))
     }
 
+    /// Whether there is an entry, which may be damaged.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.path(key).is_file()
+    }
+
     /// An entry; `None` where there is none. A damaged one is as good as none.
     pub(super) fn get(&self, key: &Key, tokens: Option<Arc<TokenKeys>>) -> Option<Extracted> {
         let path = self.path(key);

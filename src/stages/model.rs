@@ -168,6 +168,13 @@ impl<'a> Model<'a> {
         })
     }
 
+    /// Whether what this plan wants was read before, and kept.
+    pub fn is_kept(&self, plan: &PlanSettings) -> bool {
+        let opened = self.weights.as_ref().ok();
+        let entry = opened.and_then(|opened| opened.settings.samples.as_ref().zip(opened.key(plan)));
+        entry.is_some_and(|(cache, key)| cache.has(&key))
+    }
+
     /// Digest over the SHA-256 of the weight files, where the Hub states them.
     pub fn weights_digest(&self) -> Option<String> {
         extract::weights_digest(&self.weights.as_ref().ok()?.weight_files())

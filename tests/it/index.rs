@@ -182,7 +182,7 @@ fn a_database_of_a_newer_format_is_refused_by_every_command_and_left_alone() {
     let path = cli.manifest();
     for (key, what, hint) in [
         ("format_version", "format version 99", "hint: it was written by a newer hubprint"),
-        ("extraction_version", "extraction version 99", "hint: crawl again with this version"),
+        ("extraction_version", "extraction version 99", "crawl into a new folder with this one"),
     ] {
         let good = read(&path);
         let mut newer = manifest(&cli);

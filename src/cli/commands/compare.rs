@@ -41,7 +41,9 @@ pub(in crate::cli) async fn run(args: CompareArgs) -> Result<Done, Failure> {
     }
     let effort = if args.explain { Effort::Everything } else { Effort::Enough };
     let others = try_join_all(args.with.iter().map(|name| load(name, &hub, &settings))).await?;
-    let is_enough = effort == Effort::Enough && others.is_empty() && !args.full;
+    // What was read before costs nothing, so nothing is saved where all of it was.
+    let is_kept = a.is_kept(&settings.plan) && b.is_kept(&settings.plan);
+    let is_enough = effort == Effort::Enough && others.is_empty() && !args.full && !is_kept;
     let settled = if is_enough { copies(&mut a, &mut b).await? } else { None };
     let (a, b, found) = if let Some(settled) = settled {
         settled
