@@ -52,7 +52,8 @@ pub struct Publication {
 pub enum TrustError {
     /// The signature is not by this key, or not of these bytes.
     #[error(
-        "the signature of {file} is not of its bytes by the key {key}: one of them was changed, or another key signed it"
+        "the signature {file}.sig is not of {file} by the key {key} ({file}.pem): one of the three was changed, or another \
+         key signed it"
     )]
     Signature {
         /// The publication.
