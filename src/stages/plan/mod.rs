@@ -2,11 +2,11 @@
 //!
 //! | module | question |
 //! |---|---|
-//! | [`files`] | which files of a repository hold the weights, and what do they cost to open |
-//! | [`sample`](mod@sample) | which rows of which weights |
-//! | [`contents`] | what is in the opened files, and where |
-//! | [`ask`] | the answer: blocks of rows, and how their bytes become values |
-//! | [`ranges`] | which requests cover them, within a budget |
+//! | `files` | which files of a repository hold the weights, and what do they cost to open |
+//! | `sample` | which rows of which weights |
+//! | `contents` | what is in the opened files, and where |
+//! | `ask` | the answer: blocks of rows, and how their bytes become values |
+//! | `ranges` | which requests cover them, within a budget |
 
 mod ask;
 mod contents;
