@@ -239,7 +239,8 @@ def main():
             check(f"{name}: {found[kind, name][0]}", check_query, name, found)
     check("lineage: agrees with how the models were made", check_truth, setup, arguments.truth)
     waiting = sorted(folder.glob("partly/waiting/*.parquet"))
-    check("waiting: there is a list", equal, len(waiting), 1, "lists of what waits")
+    # One of each commit: what is due is written down before it is read.
+    check("waiting: there is a list", equal, bool(waiting), True, "lists of what waits")
     columns = {"shards": shards[0], "edges": folder / "edges.parquet", "waiting": waiting[0]}
     for name, entry in manifest["index"]["files"].items():
         if name.endswith(".parquet"):

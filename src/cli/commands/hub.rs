@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
+use futures_util::FutureExt;
 use serde_json::json;
 
 use super::crawl::stop_signal;
@@ -26,6 +27,9 @@ pub(in crate::cli) async fn serve(args: ServeArgs) -> Result<Done, Failure> {
     let running = server::start(&args.folder, loopback(args.port), loopback(args.cdn_port), settings)
         .await
         .map_err(Failure::usage)?;
+    // Signals are heard from before the line on: a script that waits for it may stop us at once.
+    let mut stopped = std::pin::pin!(stop_signal());
+    let already = (&mut stopped).now_or_never();
     // One line that a script can wait for.
     printer::json(&json!({"hub": running.hub_url(), "cdn": running.cdn_url()}))?;
     printer::talk(&format!(
@@ -33,7 +37,10 @@ pub(in crate::cli) async fn serve(args: ServeArgs) -> Result<Done, Failure> {
         args.folder.display(),
         running.hub_url()
     ));
-    stop_signal().await?;
+    match already {
+        Some(ended) => ended?,
+        None => stopped.await?,
+    }
     running.shutdown().await;
     Ok(Done::All)
 }
