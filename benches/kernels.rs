@@ -5,15 +5,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a bench; a panic is its verdict")]
 
+#[path = "shared/settings.rs"]
+mod settings;
+
 use std::fmt::Write;
 use std::hint::black_box;
-use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use hubprint::formats::safetensors::{Decoded, try_decode};
 use hubprint::formats::{Dtype, Header, Limits};
 use hubprint::signals::columns::{Columns, standardise};
-use hubprint::signals::samples::digest_values;
+use hubprint::signals::samples::le_bytes;
 use hubprint::signals::sketch::{Sketch, mix};
 use sha2::{Digest, Sha256};
 
@@ -24,12 +26,7 @@ const HIDDEN: usize = 4096;
 const ROWS: u64 = 256;
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .nresamples(10_000)
-        .configure_from_args();
+    let mut criterion = settings::criterion();
     header(&mut criterion);
     decode(&mut criterion);
     signals(&mut criterion);
@@ -67,9 +64,7 @@ fn signals(criterion: &mut Criterion) {
     let rows: Vec<Vec<f32>> = (0..ROWS).map(row).collect();
     let mut columns = Columns::new(HIDDEN);
     for row in &rows {
-        let mut unit = row.clone();
-        assert!(standardise(&mut unit));
-        columns.push(&unit);
+        assert!(columns.push(row).is_some());
     }
     // Of independent rows: one over the degrees of freedom.
     assert!((columns.resemblance() * HIDDEN as f32 - 1.0).abs() < 0.2, "{}", columns.resemblance());
@@ -87,11 +82,7 @@ fn signals(criterion: &mut Criterion) {
     let mut cell = Sketch::<32>::default();
     group.bench_function("sketch a row", |b| b.iter(|| cell.add(black_box(7), &rows[0])));
     group.bench_function("digest a row", |b| {
-        b.iter(|| {
-            let mut hasher = Sha256::new();
-            digest_values(&mut hasher, black_box(&rows[0]));
-            hasher.finalize()
-        });
+        b.iter(|| Sha256::digest(le_bytes(black_box(&rows[0]))));
     });
     group.bench_function("baseline: copy a row", |b| b.iter(|| room.copy_from_slice(black_box(&rows[0]))));
     // Multiplications; with 256 rows of 4,096 it is 134 million.

@@ -9,6 +9,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a bench; a panic is its verdict")]
 
+#[path = "shared/settings.rs"]
+mod settings;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::hint::black_box;
@@ -16,7 +19,6 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput};
@@ -58,12 +60,7 @@ const ROWS: usize = 500;
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/demo-hub");
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .nresamples(10_000)
-        .configure_from_args();
+    let mut criterion = settings::criterion();
     plan_stage(&mut criterion);
     extract_stage(&mut criterion);
     write_stage(&mut criterion);

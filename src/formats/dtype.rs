@@ -95,32 +95,51 @@ impl Dtype {
             Self::F32 => raw.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
             Self::F16 => raw.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
             Self::Bf16 => raw.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
-            Self::F8E4M3 => raw.iter().map(|&b| f8(b, 3, 7, true)).collect(),
-            Self::F8E5M2 => raw.iter().map(|&b| f8(b, 2, 15, false)).collect(),
+            Self::F8E4M3 => raw.iter().map(|&b| E4M3[usize::from(b)]).collect(),
+            Self::F8E5M2 => raw.iter().map(|&b| E5M2[usize::from(b)]).collect(),
             Self::I8 => raw.iter().map(|&b| f32::from(b.cast_signed())).collect(),
             Self::Other { .. } => return None,
         })
     }
 }
 
+/// All values of E4M3 and of E5M2, by their bytes.
+static E4M3: [f32; 256] = f8_values(3, 7, true);
+static E5M2: [f32; 256] = f8_values(2, 15, false);
+
+const fn f8_values(mantissa_bits: u32, bias: i32, finite: bool) -> [f32; 256] {
+    let mut values = [0.0; 256];
+    let mut byte = 0;
+    while byte < values.len() {
+        values[byte] = f8(byte as u8, mantissa_bits, bias, finite);
+        byte += 1;
+    }
+    values
+}
+
 /// One 8-bit float: sign, exponent, `mantissa_bits` bits of mantissa (OCP 8-bit floating point, 2023).
 /// `finite` is the `FN` variant: no infinities, NaN only with all bits set.
-fn f8(byte: u8, mantissa_bits: i32, bias: i32, finite: bool) -> f32 {
+const fn f8(byte: u8, mantissa_bits: u32, bias: i32, finite: bool) -> f32 {
     let sign = if byte & 0x80 == 0 { 1.0 } else { -1.0 };
-    let exponent_bits = 7 - mantissa_bits;
-    let exponent = i32::from(byte & 0x7f) >> mantissa_bits;
-    let mantissa = i32::from(byte) & ((1 << mantissa_bits) - 1);
-    let top = (1 << exponent_bits) - 1;
+    let exponent = ((byte & 0x7f) >> mantissa_bits) as i32;
+    let mantissa = byte & ((1 << mantissa_bits) - 1);
+    let top = 0x7f >> mantissa_bits;
     if finite && byte & 0x7f == 0x7f {
         return f32::NAN;
     }
     if !finite && exponent == top {
         return if mantissa == 0 { sign * f32::INFINITY } else { f32::NAN };
     }
-    let fraction = mantissa as f32 / (1 << mantissa_bits) as f32;
+    // The significand as an integer, and the power of two of its last bit.
+    let ones = 1 << mantissa_bits;
     let (significand, power) =
-        if exponent == 0 { (fraction, 1 - bias) } else { (1.0 + fraction, exponent - bias) };
-    sign * significand * (power as f32).exp2()
+        if exponent == 0 { (mantissa, 1 - bias) } else { (ones + mantissa, exponent - bias) };
+    sign * significand as f32 * power_of_two(power - mantissa_bits as i32)
+}
+
+/// Of a power between those of normal numbers, -126 and 127.
+const fn power_of_two(power: i32) -> f32 {
+    f32::from_bits(((power + 127) as u32) << 23)
 }
 
 #[cfg(test)]
@@ -130,13 +149,15 @@ mod tests {
     #[test]
     fn f8_known_values() {
         // Extremes of the OCP specification, table 2.
-        assert_eq!(f8(0x7e, 3, 7, true), 448.0);
-        assert_eq!(f8(0x01, 3, 7, true), 2f32.powi(-9));
-        assert_eq!(f8(0x7b, 2, 15, false), 57344.0);
-        assert_eq!(f8(0x01, 2, 15, false), 2f32.powi(-16));
-        assert_eq!(f8(0xb8, 3, 7, true), -1.0);
-        assert!(f8(0xff, 3, 7, true).is_nan());
-        assert!(f8(0x7c, 2, 15, false).is_infinite());
+        assert_eq!(E4M3[0x7e], 448.0);
+        assert_eq!(E4M3[0x01], 2f32.powi(-9));
+        assert_eq!(E4M3[0xb8], -1.0);
+        assert!(E4M3[0xff].is_nan());
+        assert_eq!(E5M2[0x7b], 57344.0);
+        assert_eq!(E5M2[0x01], 2f32.powi(-16));
+        assert!(E5M2[0x7c].is_infinite());
+        assert_eq!(Dtype::F8E4M3.decode(&[0x38, 0x80]).unwrap(), [1.0, -0.0]);
+        assert_eq!(Dtype::F8E5M2.decode(&[0x3c, 0xbc]).unwrap(), [1.0, -1.0]);
     }
 
     #[test]

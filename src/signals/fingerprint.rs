@@ -7,9 +7,9 @@
 
 use sha2::{Digest, Sha256};
 
-use super::columns::{Columns, standardise};
+use super::columns::Columns;
 use super::roles::{Position, Role, Stack};
-use super::samples::{Samples, digest_values};
+use super::samples::{Samples, le_bytes};
 use super::sketch::{self, Sketch};
 
 /// Version of everything that decides a fingerprint's bytes: positions, statistics, hashes. Fingerprints of
@@ -115,30 +115,31 @@ impl Fingerprint {
 
 struct Builder {
     hidden_size: usize,
-    layers: u16,
     cells: Vec<Cell>,
     gains: Columns,
     residual: Columns,
     embedding: Columns,
+    /// Resemblance of the columns of each block that does not run over the residual dimension.
     inner: Vec<f32>,
-    gain_part: Sketch<GAIN_PART>,
-    matrix_part: Sketch<MATRIX_PART>,
-    embedding_part: Sketch<EMBEDDING_PART>,
+    vector: Vector,
 }
 
 impl Builder {
     fn new(hidden_size: usize, layers: u16) -> Self {
         Self {
             hidden_size,
-            layers,
             cells: Vec::new(),
             gains: Columns::new(hidden_size),
             residual: Columns::new(hidden_size),
             embedding: Columns::new(hidden_size),
             inner: Vec::new(),
-            gain_part: Sketch::default(),
-            matrix_part: Sketch::default(),
-            embedding_part: Sketch::default(),
+            vector: Vector {
+                hidden_size,
+                layers,
+                gains: Sketch::default(),
+                matrices: Sketch::default(),
+                embedding: Sketch::default(),
+            },
         }
     }
 
@@ -153,23 +154,20 @@ impl Builder {
     fn add_cell(&mut self, position: Position, columns: usize, start: u64, values: &[f32]) {
         let Position { stack, layer, expert, role, .. } = position;
         let residual = position.row_is_residual() && columns == self.hidden_size;
-        let mut sketch = Sketch::<CELL_DIMENSIONS>::default();
         let mut own = Columns::new(columns);
+        let alike = match (role, residual) {
+            (_, false) => &mut own,
+            (role, true) if role.is_norm() => &mut self.gains,
+            (Role::Embedding, true) => &mut self.embedding,
+            (_, true) => &mut self.residual,
+        };
+        let mut sketch = Sketch::<CELL_DIMENSIONS>::default();
         let mut rows = 0u16;
-        let mut row = vec![0.0f32; columns];
         for (r, raw) in values.chunks_exact(columns).enumerate() {
-            row.copy_from_slice(raw);
-            if !standardise(&mut row) {
-                continue;
-            }
-            rows += 1;
-            sketch.add(cell_key(position, start, r as u64), &row);
-            self.add_to_vector(position, start, r as u64, &row);
-            match (role, residual) {
-                (role, true) if role.is_norm() => self.gains.push(&row),
-                (Role::Embedding, true) => self.embedding.push(&row),
-                (_, true) => self.residual.push(&row),
-                (_, false) => own.push(&row),
+            if let Some(row) = alike.push(raw) {
+                rows += 1;
+                sketch.add(cell_key(position, start, r as u64), row);
+                self.vector.add(position, start, r as u64, row);
             }
         }
         if rows == 0 {
@@ -192,37 +190,15 @@ impl Builder {
         });
     }
 
-    /// The retrieval vector is keyed by hidden size and *relative* depth, so that models of other widths are
-    /// orthogonal and depth-pruned ones stay near.
-    fn add_to_vector(&mut self, position: Position, start: u64, row: u64, values: &[f32]) {
-        let Position { stack, layer, role, .. } = position;
-        let depth = u64::from(layer) * DEPTH_BINS / u64::from(self.layers.max(1));
-        let d = self.hidden_size as u64;
-        let code = u64::from(role as u8) + 256 * u64::from(stack as u8);
-        if role.is_norm() {
-            self.gain_part.add(sketch::key(&[1, d, code, depth]), values);
-        } else if role == Role::Embedding {
-            self.embedding_part.add(sketch::key(&[2, d, start, row]), values);
-        } else {
-            self.matrix_part.add(sketch::key(&[3, d, code, depth, row]), values);
-        }
-    }
-
     fn finish(mut self, vocabulary: Option<u32>) -> Result<Fingerprint, FingerprintError> {
         if self.cells.is_empty() {
             return Err(FingerprintError::Nothing);
         }
         self.cells.sort_by_key(Cell::key);
         let inner = self.inner.iter().sum::<f32>() / self.inner.len().max(1) as f32;
-        let mut vector = [0.0f32; VECTOR_DIMENSIONS];
-        let (gains, rest) = vector.split_at_mut(GAIN_PART);
-        let (matrices, embedding) = rest.split_at_mut(MATRIX_PART);
-        gains.copy_from_slice(&self.gain_part.unit());
-        matrices.copy_from_slice(&self.matrix_part.unit());
-        embedding.copy_from_slice(&self.embedding_part.unit());
         Ok(Fingerprint {
             hidden_size: u32::try_from(self.hidden_size).unwrap_or(u32::MAX),
-            layers: self.layers,
+            layers: self.vector.layers,
             vocabulary,
             cells: self.cells,
             resemblance: Resemblance {
@@ -231,15 +207,49 @@ impl Builder {
                 inner,
                 embedding: self.embedding.resemblance(),
             },
-            vector: sketch::quantise(&vector),
+            vector: self.vector.quantise(),
         })
     }
 }
 
+/// The retrieval vector being filled. It is keyed by hidden size and *relative* depth, so that models of other widths
+/// are orthogonal and depth-pruned ones stay near.
+struct Vector {
+    hidden_size: usize,
+    layers: u16,
+    gains: Sketch<GAIN_PART>,
+    matrices: Sketch<MATRIX_PART>,
+    embedding: Sketch<EMBEDDING_PART>,
+}
+
+impl Vector {
+    fn add(&mut self, position: Position, start: u64, row: u64, values: &[f32]) {
+        let Position { stack, layer, role, .. } = position;
+        let depth = u64::from(layer) * DEPTH_BINS / u64::from(self.layers.max(1));
+        let d = self.hidden_size as u64;
+        let code = u64::from(role as u8) + 256 * u64::from(stack as u8);
+        if role.is_norm() {
+            self.gains.add(sketch::key(&[1, d, code, depth]), values);
+        } else if role == Role::Embedding {
+            self.embedding.add(sketch::key(&[2, d, start, row]), values);
+        } else {
+            self.matrices.add(sketch::key(&[3, d, code, depth, row]), values);
+        }
+    }
+
+    fn quantise(self) -> [i8; VECTOR_DIMENSIONS] {
+        let mut vector = [0.0f32; VECTOR_DIMENSIONS];
+        let (gains, rest) = vector.split_at_mut(GAIN_PART);
+        let (matrices, embedding) = rest.split_at_mut(MATRIX_PART);
+        gains.copy_from_slice(&self.gains.unit());
+        matrices.copy_from_slice(&self.matrices.unit());
+        embedding.copy_from_slice(&self.embedding.unit());
+        sketch::quantise(&vector)
+    }
+}
+
 fn hash(values: &[f32]) -> u64 {
-    let mut hasher = Sha256::new();
-    digest_values(&mut hasher, values);
-    hasher.finalize().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+    Sha256::digest(le_bytes(values)).iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
 /// Gains are keyed by their layer, because gains of different layers resemble each other and one key would

@@ -1,11 +1,12 @@
 //! What was read of a checkpoint, decoded: the input of every signal.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use sha2::{Digest, Sha256};
+use zerocopy::IntoBytes;
 
 use super::profile::Profile;
 use super::roles::{Position, Role};
@@ -53,24 +54,12 @@ impl Block {
     }
 }
 
-/// Values as the bytes that digests are taken of.
-pub fn le_bytes(values: &[f32]) -> Vec<u8> {
-    let mut bytes = vec![0; 4 * values.len()];
-    for (four, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
-        *four = value.to_le_bytes();
-    }
-    bytes
-}
-
-/// Takes values into a digest, as little-endian bytes.
-pub fn digest_values(hasher: &mut Sha256, values: &[f32]) {
-    const PIECE: usize = 1024;
-    let mut bytes = [[0; 4]; PIECE];
-    for piece in values.chunks(PIECE) {
-        for (four, value) in bytes.iter_mut().zip(piece) {
-            *four = value.to_le_bytes();
-        }
-        hasher.update(bytes[..piece.len()].as_flattened());
+/// Values as the bytes that digests are taken of: little-endian, and only where the machine is not, a copy.
+pub fn le_bytes(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        Cow::Borrowed(values.as_bytes())
+    } else {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
     }
 }
 
@@ -164,12 +153,26 @@ fn lies_on_a_grid(blocks: &[Block]) -> bool {
     let (mut on, mut off) = (0usize, 0usize);
     for block in blocks.iter().filter(|b| b.position.role.is_matrix() && b.columns >= LEAST_COLUMNS) {
         for (_, row) in block.rows().take(1) {
-            let sizes = || row.iter().map(|v| v.abs()).filter(|v| *v > 0.0);
-            let (least, most) = (sizes().fold(f32::INFINITY, f32::min), sizes().fold(0.0, f32::max));
+            let (least, most) = magnitudes(row);
             if least >= most / 256.0 { on += 1 } else { off += 1 }
         }
     }
     on > off
+}
+
+/// The smallest magnitude other than 0, and the largest; both 0 where there is none. What is no number is left out.
+fn magnitudes(values: &[f32]) -> (f32, f32) {
+    // As integers, which have the same order, and of which eight are compared at once.
+    const INFINITY: u32 = f32::INFINITY.to_bits();
+    let (mut before_least, mut most) = (u32::MAX, 0);
+    for value in values {
+        let bits = value.abs().to_bits();
+        let bits = if bits > INFINITY { 0 } else { bits };
+        // 0 becomes the largest of all.
+        before_least = before_least.min(bits.wrapping_sub(1));
+        most = most.max(bits);
+    }
+    (f32::from_bits(before_least.wrapping_add(1)), f32::from_bits(most))
 }
 
 #[cfg(test)]
@@ -180,6 +183,13 @@ mod tests {
 
     use super::*;
     use crate::signals::testing::gaussian;
+
+    #[test]
+    fn magnitudes_are_of_numbers_other_than_zero() {
+        assert_eq!(magnitudes(&[0.0, -3.0, f32::NAN, 1e-40, -0.0, 2.0]), (1e-40, 3.0));
+        assert_eq!(magnitudes(&[f32::NEG_INFINITY, 7.0]), (7.0, f32::INFINITY));
+        assert_eq!(magnitudes(&[0.0, f32::NAN]), (0.0, 0.0));
+    }
 
     #[test]
     fn rounding_to_a_scale_is_seen_and_a_cast_is_not() {

@@ -4,6 +4,7 @@
 //! never stale. One safetensors file an entry: the blocks as F32 tensors, everything else in its metadata.
 //! Only what the Hub states a digest for is kept: a local checkpoint is read as fast as its cache entry would be.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -163,15 +164,11 @@ fn write(path: &Path, extracted: &Extracted) -> Result<(), StoreError> {
         bytes_in_repo: extracted.bytes_in_repo,
         blocks: samples.blocks.iter().map(BlockFacts::of).collect(),
     };
-    let values: Vec<(String, Vec<u8>)> = samples
-        .blocks
-        .iter()
-        .enumerate()
-        .map(|(i, block)| (format!("{i:06}"), le_bytes(&block.values)))
-        .collect();
+    let values: Vec<Cow<'_, [u8]>> = samples.blocks.iter().map(|block| le_bytes(&block.values)).collect();
     let views: Result<Vec<_>, _> = values
         .iter()
-        .map(|(name, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?)))
+        .enumerate()
+        .map(|(i, bytes)| Ok((format!("{i:06}"), TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?)))
         .collect();
     let json = serde_json::to_string(&facts).map_err(StoreError::damaged(path))?;
     let bytes = views

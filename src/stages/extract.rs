@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::fetch::Fetched;
 use super::plan::{Ask, Decoding};
-use crate::signals::samples::{Block, digest_values};
+use crate::signals::samples::{Block, le_bytes};
 use crate::signals::tokens::TokenKeys;
 use crate::signals::{Position, Role, Samples};
 use crate::store::WeightFile;
@@ -112,7 +112,7 @@ fn digest<'a>(blocks: impl Iterator<Item = &'a Block>) -> String {
             hasher.update(start.to_le_bytes());
             hasher.update((block.columns as u64).to_le_bytes());
             hasher.update((values.len() as u64).to_le_bytes());
-            digest_values(&mut hasher, values);
+            hasher.update(le_bytes(values));
         }
     }
     hex(&hasher.finalize())

@@ -1,0 +1,276 @@
+//! What a build has in memory while it reads shards, and how it becomes the files of an index.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+
+use rayon::prelude::*;
+
+use super::super::codes;
+use super::super::family::{Families, Place};
+use super::super::index::{CONTENTS, FAMILIES, HEADS, Index, LINEAGE, POSTINGS};
+use super::super::lineage;
+use super::super::members::difference;
+use super::super::names::Names;
+use super::super::payload::PayloadWriter;
+use super::super::root::{self, Facts, Member, Root};
+use super::super::segments::Paths;
+use super::super::tables::{self, Content, Family, Posting};
+use super::super::vector::Code;
+use super::super::vectors::VectorsWriter;
+use crate::signals::Fingerprint;
+use crate::store::schema;
+use crate::store::{Database, RowRef, StoreError, Tag};
+
+/// Contents placed at once; their fingerprints are some 15 KB each.
+const BATCH: usize = 2048;
+/// Batches that are read ahead.
+const AHEAD: usize = 2;
+
+/// What grows while shards are read.
+pub(super) struct Growing {
+    families: Families,
+    /// By content.
+    places: Vec<Place>,
+    facts: Vec<Facts>,
+    /// How contents differ from their heads.
+    codes: Vec<Code>,
+    pub(super) postings: Vec<Posting>,
+    /// By the tag of the digest of the content.
+    known: HashMap<Tag, u32>,
+    /// (content, base that a card declares), to be counted when all names are known.
+    declared: Vec<(u32, String)>,
+    payload: PayloadWriter,
+    vectors: VectorsWriter,
+    /// The name of each family: the start of its founder's digest.
+    ids: Vec<String>,
+}
+
+/// What was finished.
+pub(super) struct Parts {
+    pub(super) models: usize,
+    pub(super) contents: usize,
+    pub(super) heads: usize,
+    pub(super) families: usize,
+}
+
+impl Growing {
+    pub(super) fn new(folder: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            families: Families::default(),
+            places: Vec::new(),
+            facts: Vec::new(),
+            codes: Vec::new(),
+            postings: Vec::new(),
+            known: HashMap::new(),
+            declared: Vec::new(),
+            payload: PayloadWriter::open(&Paths::new(), folder)?,
+            vectors: VectorsWriter::open(&Paths::new(), folder)?,
+            ids: Vec::new(),
+        })
+    }
+
+    pub(super) fn resume(
+        index: Index,
+        before: &Paths,
+        folder: &Path,
+        live: &HashSet<RowRef>,
+    ) -> Result<Self, StoreError> {
+        let known = index.postings.all().iter().map(|p| (tag_of(p), p.content)).collect();
+        let postings = index.postings.all().iter().filter(|p| live.contains(&p.at)).cloned().collect();
+        Ok(Self {
+            families: index.families,
+            places: index.contents.iter().map(|c| c.place).collect(),
+            facts: index.contents.iter().map(|c| c.facts).collect(),
+            codes: codes::read(before)?,
+            postings,
+            known,
+            declared: Vec::new(),
+            payload: PayloadWriter::open(before, folder)?,
+            vectors: VectorsWriter::open(before, folder)?,
+            ids: index.table.iter().map(|f| f.id.clone()).collect(),
+        })
+    }
+
+    /// Reads the shards from `begin` on; returns how many are covered in the end. `progress` gets the rows done.
+    pub(super) fn read(
+        &mut self,
+        db: &Database,
+        begin: usize,
+        live: &HashSet<RowRef>,
+        progress: &dyn Fn(u64),
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<usize, StoreError> {
+        let shards = &db.manifest().shards;
+        let mut done = 0;
+        progress(done);
+        std::thread::scope(|scope| {
+            let (send, receive) = sync_channel(AHEAD);
+            scope.spawn(move || {
+                for shard in begin..shards.len() {
+                    let batches = match db.contents(shard) {
+                        Ok(batches) => batches,
+                        Err(error) => {
+                            let _ = send.send(Err(error));
+                            return;
+                        }
+                    };
+                    // Whoever receives has stopped when sending fails.
+                    for batch in batches {
+                        if send.send(batch.map(|rows| (rows, false))).is_err() {
+                            return;
+                        }
+                    }
+                    if send.send(Ok((Vec::new(), true))).is_err() {
+                        return;
+                    }
+                }
+            });
+            let mut covered = begin;
+            let mut waiting: Vec<(RowRef, schema::Content)> = Vec::new();
+            for message in receive {
+                let (rows, shard_ends): (Vec<(RowRef, schema::Content)>, bool) = message?;
+                done += rows.len() as u64;
+                waiting.extend(rows.into_iter().filter(|(at, _)| live.contains(at)));
+                if shard_ends || waiting.len() >= BATCH {
+                    self.add(std::mem::take(&mut waiting))?;
+                    progress(done);
+                }
+                if shard_ends {
+                    covered += 1;
+                    if stop() {
+                        break;
+                    }
+                }
+            }
+            Ok(covered)
+        })
+    }
+
+    /// Adds some live rows.
+    fn add(&mut self, rows: Vec<(RowRef, schema::Content)>) -> Result<(), StoreError> {
+        let (mut fresh, mut digests): (Vec<Fingerprint>, Vec<String>) = (Vec::new(), Vec::new());
+        for (at, row) in rows {
+            let Some(fingerprint) = row.fingerprint else { continue };
+            let next = self.facts.len() as u32;
+            let digest = row.sample_digest.clone().unwrap_or_else(|| row.repo_id.clone());
+            let content = *self.known.entry(Tag::of(&digest)).or_insert(next);
+            if content == next {
+                self.facts.push(Facts {
+                    created_at: row.created_at,
+                    quantised: row.quantised,
+                    layers: fingerprint.layers,
+                    declared_by: 0,
+                });
+                digests.push(digest);
+                fresh.push(fingerprint);
+            }
+            let created_at = &mut self.facts[content as usize].created_at;
+            *created_at = match (*created_at, row.created_at) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            self.declared.extend(row.declared_bases.into_iter().map(|base| (content, base)));
+            let (weights, samples) =
+                (row.weights_digest.as_deref().map(Tag::of), row.sample_digest.as_deref().map(Tag::of));
+            let (repo_id, created_at) = (row.repo_id, row.created_at);
+            self.postings.push(Posting { content, at, repo_id, created_at, weights, samples });
+        }
+        let first = self.places.len() as u32;
+        let places = self.families.place(&fresh, &mut self.payload)?;
+        for (((content, place), fingerprint), digest) in (first..).zip(&places).zip(&fresh).zip(&digests) {
+            self.vectors.add(&fingerprint.vector)?;
+            let head = &self.families.heads[place.head as usize];
+            if head.content == content && head.link.is_none() {
+                // 16 characters of a SHA-256 tell more families apart than there will be models.
+                self.ids.push(digest.chars().take(16).collect());
+            }
+        }
+        let heads = self.families.search();
+        let differences = places.par_iter().zip(&fresh);
+        self.codes.par_extend(differences.map(|(place, f)| difference(heads.vector(place.head), &f.vector)));
+        self.places.extend(places);
+        Ok(())
+    }
+
+    /// Lets families keep the names that they had.
+    pub(super) fn inherit(&mut self, names: &Names) {
+        let Self { families, places, ids, known, .. } = self;
+        let family_of = |content: u32| families.heads[places[content as usize].head as usize].family;
+        names.inherit(ids, known.iter().map(|(tag, content)| (*tag, family_of(*content))));
+    }
+
+    /// Writes the files.
+    pub(super) fn finish(
+        self,
+        before: &Paths,
+        folder: &Path,
+        changed_from: u32,
+        old: &[Family],
+        hub_ids: &HashMap<RowRef, String>,
+    ) -> Result<Parts, StoreError> {
+        let Self {
+            families, places, mut facts, codes, mut postings, declared, payload, vectors, ids, ..
+        } = self;
+        payload.finish()?;
+        let vectors = vectors.finish()?;
+        codes::write(before, folder, &codes[changed_from as usize..])?;
+        let family_of = |content: u32| families.heads[places[content as usize].head as usize].family;
+        let by_name: HashMap<&str, u32> = postings.iter().map(|p| (p.repo_id.as_str(), p.content)).collect();
+        for (content, base) in &declared {
+            if let Some(base) = by_name.get(base.as_str()).copied()
+                && base != *content
+                && family_of(base) == family_of(*content)
+            {
+                facts[base as usize].declared_by += 1;
+            }
+        }
+        let held: HashSet<u32> = postings.iter().map(|p| p.content).collect();
+        let mut members: Vec<Vec<Member>> = vec![Vec::new(); families.count as usize];
+        let mut grown = vec![false; families.count as usize];
+        for (content, facts) in (0..).zip(&facts) {
+            let family = family_of(content) as usize;
+            grown[family] |= content >= changed_from;
+            if held.contains(&content) {
+                members[family].push(Member { content, facts: *facts });
+            }
+        }
+        let founders = families.heads.iter().filter(|h| h.link.is_none()).map(|h| h.content);
+        let all: Vec<_> = founders.zip(members).zip(ids).zip(grown).enumerate().collect();
+        let table = all
+            .into_par_iter()
+            .map(|(number, (((founder, members), id), grown))| {
+                let contents = members.len() as u32;
+                let is_same =
+                    |family: &&Family| !grown && family.contents == contents && held.contains(&family.root);
+                if let Some(family) = old.get(number).filter(is_same) {
+                    return Ok(family.clone());
+                }
+                let root = root::root(&members, |content| vectors.read(content))?;
+                let gone = || Root { content: founder, evidence: "all its repositories are gone".into() };
+                let Root { content, evidence } = root.unwrap_or_else(gone);
+                Ok(Family { id, root: content, contents, evidence })
+            })
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        let contents: Vec<Content> =
+            places.into_iter().zip(facts).map(|(place, facts)| Content { place, facts }).collect();
+        tables::write_contents(&folder.join(CONTENTS), &contents)?;
+        tables::write_heads(&folder.join(HEADS), &families.heads)?;
+        tables::write_families(&folder.join(FAMILIES), &table)?;
+        postings.sort_by_key(|p| (p.content, p.at));
+        tables::write_postings(&folder.join(POSTINGS), &postings)?;
+        let lineages = lineage::of(&contents, &families.heads, &table, &postings, hub_ids);
+        tables::write_lineage(&folder.join(LINEAGE), &lineages)?;
+        Ok(Parts {
+            models: postings.len(),
+            contents: contents.len(),
+            heads: families.heads.len(),
+            families: table.len(),
+        })
+    }
+}
+
+/// Of the digest that tells the contents apart.
+pub(super) fn tag_of(posting: &Posting) -> Tag {
+    posting.samples.unwrap_or_else(|| Tag::of(&posting.repo_id))
+}
