@@ -4,7 +4,7 @@
 #   tests/nightly/run.sh night|sweep [HUBPRINT_BINARY]
 #
 # night: REPOS new repositories (default 20,000) under the limits of a free token (1,000 API and 5,000 file requests a window), the
-#        window of 5 minutes cut to WINDOW seconds (default 60). No request may be refused, all windows but the last
+#        window of 5 minutes cut to WINDOW seconds (default 120). No request may be refused, all windows but the last
 #        must be used to 95 %, and `--dry-run` must foresee the time and the requests within 15 %. Then the same night
 #        again, which may ask for list pages only.
 # sweep: a dry run on REPOS new repositories (default 3,000,000): how long, and how much memory.
@@ -76,7 +76,7 @@ if [ "$what" = sweep ]; then
     exit "$failed"
 fi
 
-window="${WINDOW:-60}"
+window="${WINDOW:-120}"
 cat > "$scratch/night.toml" <<TOML
 [database]
 path = "db"
