@@ -489,7 +489,7 @@ fn write(folder: &Path, rows: Vec<Row>) -> u64 {
     for row in rows {
         writer.push(row).unwrap();
     }
-    writer.finish(Partition::WHOLE, &[]).unwrap()
+    writer.finish(Partition::WHOLE, std::iter::empty()).unwrap()
 }
 
 /// A base and its fine-tune.

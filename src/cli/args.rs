@@ -390,9 +390,12 @@ pub(super) struct PullArgs {
     /// Take an older publication than the one that is here
     #[arg(long)]
     pub(super) accept_rollback: bool,
-    /// Take another database than the one that is here
+    /// Take another database than the one that is here, or give up what was added to it
     #[arg(long)]
     pub(super) replace: bool,
+    /// Take it although this hubprint cannot use its index for scans
+    #[arg(long)]
+    pub(super) any_index: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,

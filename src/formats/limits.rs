@@ -3,7 +3,8 @@
 /// Upper bounds on what a checkpoint's small files may claim.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Largest safetensors header, bytes. The Python and JavaScript clients refuse more than 25 MB.
+    /// Largest safetensors header, bytes, and most of all headers that are read of one checkpoint. The Python and
+    /// JavaScript clients refuse more than 25 MB.
     pub header_bytes: u64,
     /// Most tensors in one file. The largest public mixture-of-experts shards hold some 60,000.
     pub tensors: usize,

@@ -101,12 +101,10 @@ pub async fn foresee(
 ) -> Result<Forecast, CrawlError> {
     let begun = Instant::now();
     let mut live = db.map_or_else(|| Ok(Live::default()), Database::live)?;
-    let part = settings.enumerate.partition;
-    let waiting = db.map_or_else(|| Ok(Vec::new()), |db| db.waiting(part))?;
     let now = Utc::now().timestamp_millis();
     let folder = db.map_or_else(std::env::temp_dir, |db| db.folder().to_owned());
     let reads_since = db.map_or(now, |db| db.reads_since(READS_VERSION, now));
-    let before = Before { live: &mut live, reads_since, waiting, folder: &folder, now, deadline: None };
+    let before = Before { live: &mut live, reads_since, db, folder: &folder, now, deadline: None };
     let sweep = sweep(hub, before, &settings.enumerate, progress, stop).await?;
     let seconds = begun.elapsed().as_secs_f64();
     Ok(Forecast::new(hub, sweep, seconds, settings, last).await?)
@@ -132,15 +130,16 @@ pub async fn crawl(
     let mut live = db.live()?;
     let folder = db.folder().to_owned();
     let part = settings.enumerate.partition;
+    let reads_since = db.reads_since(READS_VERSION, now);
+    db.set_reads(READS_VERSION, now)?;
     let before = Before {
         live: &mut live,
-        reads_since: db.reads_since(READS_VERSION, now),
-        waiting: db.waiting(part)?,
+        reads_since,
+        db: Some(db),
         folder: &folder,
         now,
         deadline: budget.deadline(),
     };
-    db.set_reads(READS_VERSION, now)?;
     let found = sweep(hub, before, &settings.enumerate, progress, stop.clone()).await?;
     report.swept(&found, &hub.usage(), begun.elapsed());
     let Sweep { mut backlog, relabelled, unnamed, gone, carried, .. } = found;
@@ -152,8 +151,8 @@ pub async fn crawl(
 
     // Before anything is read: a crawl that is killed must not forget since when they wait.
     if !backlog.is_empty() {
-        let due = [backlog.waiting(now)?, carried.clone()].concat();
-        db.append_last(&[], part, &due)?;
+        let due = backlog.waiting(now).chain(carried.iter().cloned().map(Ok));
+        db.append_last(&[], part, due)?;
     }
 
     progress.set_done(report.listed.listed - backlog.len() as u64);
@@ -175,9 +174,9 @@ pub async fn crawl(
     let reading = Reading { hub, settings, budget, readings: Mutex::new(readings), turns: Turns::default() };
     reading.run(&mut backlog, &mut writer, &mut report, &mut waiting, progress, stop.clone(), now).await?;
     writer.flush()?;
-    waiting.extend(backlog.waiting(now)?);
-    report.waiting = waiting.len() as u64 - report.waiting_unlisted;
-    report.rows_written = writer.finish(part, &waiting)?;
+    report.waiting = (waiting.len() + backlog.len()) as u64 - report.waiting_unlisted;
+    let waiting = waiting.into_iter().map(Ok).chain(backlog.waiting(now));
+    report.rows_written = writer.finish(part, waiting)?;
     let fingerprints = if report.rows_written == 0 { fingerprints } else { db.live()?.fingerprints() };
     let stored: u64 = db.manifest().files().map(|file| file.bytes).sum();
     report.stored_bytes_per_model = stored.checked_div(fingerprints);
@@ -263,6 +262,8 @@ enum End {
 struct UnderWay {
     left: Waiting,
     is_known: bool,
+    /// See [`Due`].
+    replaces: Option<i64>,
 }
 
 struct SameWeights {
@@ -317,7 +318,8 @@ impl Reading<'_> {
                 match self.budget.reserve(cost) {
                     Ok(reserved) => {
                         report.expected_requests += expected;
-                        let begun = UnderWay { left: due.waiting(now), is_known: due.is_known };
+                        let (left, is_known) = (due.waiting(now), due.is_known);
+                        let begun = UnderWay { left, is_known, replaces: due.replaces };
                         under_way.insert(due.entry.object_id.clone(), begun);
                         reads.push(self.read_one(due, load, reserved));
                     }
@@ -356,7 +358,7 @@ impl Reading<'_> {
                 end = reads.next() => end,
             };
             let Some((hub_id, end)) = end else { continue };
-            let (row, _turn) = match end {
+            let (mut row, _turn) = match end {
                 End::Row(row, turn) => (*row, turn),
                 End::Same(same, reading) => {
                     let SameWeights { entry, metadata, files } = *same;
@@ -387,7 +389,11 @@ impl Reading<'_> {
                 }
             };
             in_vain = 0;
-            let is_known = under_way.remove(&hub_id).is_some_and(|begun| begun.is_known);
+            let begun = under_way.remove(&hub_id);
+            let is_known = begun.as_ref().is_some_and(|begun| begun.is_known);
+            if let Some(replaced) = begun.and_then(|begun| begun.replaces) {
+                row.crawled_at = write::later_than(replaced);
+            }
             let reason = row.reason.as_deref().unwrap_or_default();
             tracing::info!(repo = %row.repo_id, outcome = row.outcome.name(), bytes = row.bytes_fetched, reason, "read");
             report.count(&row.repo_id, row.outcome, row.reason.as_deref());

@@ -18,8 +18,8 @@ use crate::stages::backlog::{Backlog, Due};
 use crate::stages::changes::{self, Change, Retry};
 use crate::stages::enumerate::{self, EnumerateSettings, Enumerated};
 use crate::stages::fetch::outcome_of_hub_error;
-use crate::stages::write::bare_row;
-use crate::store::{Live, Outcome, Row, RowRef, StoreError, Tag, Waiting};
+use crate::stages::write::{bare_row, later_than};
+use crate::store::{Database, Live, Outcome, Row, RowRef, StoreError, Tag, Waiting};
 
 /// Descriptions that may wait between listing and comparing: one page.
 const QUEUE: usize = 1000;
@@ -93,8 +93,8 @@ pub struct Before<'a> {
     pub live: &'a mut Live,
     /// Since when crawls read as much as this one.
     pub reads_since: i64,
-    /// What the last crawl left over.
-    pub waiting: Vec<Waiting>,
+    /// Has what the last crawl left over.
+    pub db: Option<&'a Database>,
     /// Where the backlog may take room.
     pub folder: &'a Path,
     /// The time, milliseconds since 1970.
@@ -111,32 +111,21 @@ pub async fn sweep(
     progress: &Arc<Progress>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<Sweep, StoreError> {
-    let Before { live, reads_since, waiting, folder, now, deadline } = before;
+    let Before { live, reads_since, db, folder, now, deadline } = before;
     let (send, mut receive) = mpsc::channel(QUEUE);
     let listing = tokio::spawn({
         let (hub, settings, progress) = (hub.clone(), settings.clone(), Arc::clone(progress));
         async move { enumerate::enumerate(&hub, &settings, send, || progress.found()).await }
             .instrument(tracing::info_span!("enumerate"))
     });
-    let since: HashMap<Tag, i64> = waiting.iter().map(|w| (Tag::of(&w.hub_id), w.since)).collect();
+    let waiting = || db.map(|db| db.each_waiting(settings.partition)).transpose();
+    let since = waiting()?.into_iter().flatten().map(|w| w.map(|w| (Tag::of(&w.hub_id), w.since)));
+    let since: HashMap<Tag, i64> = since.collect::<Result<_, _>>()?;
     // Who is asked for by name is tried at once.
     let long_ago = now - i64::from(settings.retry_days) * DAY;
     let refused_before = if settings.repos.is_empty() { long_ago } else { i64::MAX };
     let retry = Retry { refused_before, unread_before: reads_since };
-    let mut sweep = Sweep {
-        listed: Listed::default(),
-        backlog: Backlog::new(folder)?,
-        relabelled: Vec::new(),
-        unnamed: Vec::new(),
-        gone: Vec::new(),
-        carried: Vec::new(),
-        doubt: None,
-        complete: false,
-        whole: false,
-        error: None,
-        spent: None,
-        indexed_names: None,
-    };
+    let mut sweep = Sweep::new(folder)?;
     let mut seen = Seen::default();
     let stopped = loop {
         let one = tokio::select! {
@@ -176,7 +165,8 @@ pub async fn sweep(
                 sweep.listed.count(change);
                 if change.is_due() {
                     let is_known = known.is_some_and(|known| known.outcome == Outcome::Indexed);
-                    let due = Due { entry: *entry, is_known, since: since.get(&key).copied() };
+                    let (replaces, since) = (known.map(|known| known.crawled_at), since.get(&key).copied());
+                    let due = Due { entry: *entry, is_known, replaces, since };
                     sweep.backlog.push(&due, settings.order)?;
                 } else if let Some(known) = known.filter(|_| change.is_relabelling()) {
                     // Files are of no interest any more, and there may be many.
@@ -221,8 +211,12 @@ pub async fn sweep(
     if sweep.whole {
         sweep.find_gone(live, &seen, settings);
     } else {
-        let unseen = waiting.into_iter().filter(|w| !seen.0.contains(&Tag::of(&w.hub_id)));
-        sweep.carried = unseen.filter(|w| live.still_waits(w)).collect();
+        for left in waiting()?.into_iter().flatten() {
+            let left = left?;
+            if !seen.0.contains(&Tag::of(&left.hub_id)) && live.still_waits(&left) {
+                sweep.carried.push(left);
+            }
+        }
     }
     sweep.relabelled.sort_unstable_by_key(|(_, at)| *at);
     sweep.backlog.sort()?;
@@ -240,11 +234,28 @@ impl Seen {
 }
 
 impl Sweep {
+    fn new(folder: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            listed: Listed::default(),
+            backlog: Backlog::new(folder)?,
+            relabelled: Vec::new(),
+            unnamed: Vec::new(),
+            gone: Vec::new(),
+            carried: Vec::new(),
+            doubt: None,
+            complete: false,
+            whole: false,
+            error: None,
+            spent: None,
+            indexed_names: None,
+        })
+    }
+
     /// A row for what has no description; once is enough as long as it ends the same way for good.
-    fn unnamed(&mut self, row: Row, live: &Live) {
+    fn unnamed(&mut self, mut row: Row, live: &Live) {
         self.listed.listed += 1;
-        let same = live.of(&row.hub_id).is_some_and(|k| k.outcome == row.outcome && k.outcome.is_final());
-        if same {
+        let known = live.of(&row.hub_id);
+        if known.is_some_and(|known| known.outcome == row.outcome && known.outcome.is_final()) {
             self.listed.unchanged += 1;
         } else {
             self.listed.unnamed += 1;
@@ -252,7 +263,12 @@ impl Sweep {
                 let indexed = live.repos.values().filter(|known| known.outcome == Outcome::Indexed);
                 indexed.map(|known| known.name).collect()
             };
-            let is_known = self.indexed_names.get_or_insert_with(indexed).contains(&Tag::of(&row.repo_id));
+            let names = self.indexed_names.get_or_insert_with(indexed);
+            let is_known = known.is_some_and(|known| known.outcome == Outcome::Indexed)
+                || names.contains(&Tag::of(&row.repo_id));
+            if let Some(known) = known {
+                row.crawled_at = later_than(known.crawled_at);
+            }
             self.unnamed.push((row, is_known));
         }
     }
@@ -294,5 +310,40 @@ impl Listed {
     /// Repositories to be read.
     pub fn due(&self) -> u64 {
         self.new + self.changed + self.again
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema::Key;
+
+    #[test]
+    fn a_fingerprint_outlives_an_entry_that_is_not_understood() {
+        let key = |hub_id: &str, outcome| Key {
+            repo_id: format!("org/{hub_id}"),
+            hub_id: hub_id.into(),
+            sha: Some("commit".into()),
+            gated: "false".into(),
+            crawled_at: i64::MAX / 2,
+            outcome,
+            is_gone: false,
+            reading: None,
+        };
+        let mut live = Live::default();
+        for (row, (id, outcome)) in
+            (0..).zip([("indexed", Outcome::Indexed), ("other", Outcome::Unreachable)])
+        {
+            live.add(&key(id, outcome), RowRef { shard: 0, row });
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut sweep = Sweep::new(dir.path()).unwrap();
+        // By the immutable id, which is all that such an entry has, or by the name that was asked for.
+        for name in ["indexed", "org/indexed", "other", "new"] {
+            sweep.unnamed(bare_row(name, Outcome::Malformed, "no id".into()), &live);
+        }
+        let kept: Vec<bool> = sweep.unnamed.iter().map(|(_, is_known)| *is_known).collect();
+        assert_eq!(kept, [true, true, false, false]);
+        assert!(sweep.unnamed[2].0.crawled_at > i64::MAX / 2, "later than the row that it replaces");
     }
 }

@@ -31,7 +31,8 @@ use crate::store::{Database, FileEntry, StoreError, Tag};
 
 /// Version of the files of an index.
 pub const INDEX_VERSION: u32 = 5;
-pub(super) const METADATA: &str = "index.json";
+/// Name of the file that says what an index is.
+pub const METADATA: &str = "index.json";
 pub(super) const CONTENTS: &str = "contents.parquet";
 pub(super) const HEADS: &str = "heads.parquet";
 pub(super) const FAMILIES: &str = "families.parquet";
@@ -56,7 +57,7 @@ const REFINED_PER_MEMBER: usize = 16;
 const LEAST_REFINED: usize = 64;
 
 /// Longest metadata that is read, bytes: 70 for each shard.
-const MOST_METADATA: u64 = 64 << 20;
+pub const MOST_METADATA: u64 = 64 << 20;
 
 /// `index.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -479,21 +480,27 @@ fn damaged(paths: &Paths, what: &str) -> StoreError {
     StoreError::Damaged { path, what: what.to_owned() }
 }
 
-pub(super) fn read_metadata(path: &Path) -> Result<Metadata, StoreError> {
+/// Whether this version reads an index with these [`METADATA`]. `path` is for errors: [`StoreError::Version`], or
+/// [`StoreError::Damaged`] where they name no version.
+pub fn check_version(metadata: &[u8], path: &Path) -> Result<(), StoreError> {
     #[derive(Deserialize)]
     struct Version {
         index_version: u32,
     }
+    let Version { index_version: found } =
+        serde_json::from_slice(metadata).map_err(StoreError::damaged(path))?;
+    if found == INDEX_VERSION {
+        return Ok(());
+    }
+    Err(StoreError::Version { path: path.to_owned(), what: "index", found, supported: INDEX_VERSION })
+}
+
+pub(super) fn read_metadata(path: &Path) -> Result<Metadata, StoreError> {
     let mut json = Vec::new();
     let file = File::open(path).map_err(StoreError::io(path))?;
     file.take(MOST_METADATA).read_to_end(&mut json).map_err(StoreError::io(path))?;
-    // The version alone first: another version may have other fields.
-    let Version { index_version: found } =
-        serde_json::from_slice(&json).map_err(StoreError::damaged(path))?;
-    if found != INDEX_VERSION {
-        let (path, supported) = (path.to_owned(), INDEX_VERSION);
-        return Err(StoreError::Version { path, what: "index", found, supported });
-    }
+    // First: another version may have other fields.
+    check_version(&json, path)?;
     let metadata: Metadata = serde_json::from_slice(&json).map_err(StoreError::damaged(path))?;
     let damaged = |what: &str| Err(StoreError::Damaged { path: path.to_owned(), what: what.to_owned() });
     if metadata.little_endian != cfg!(target_endian = "little") {

@@ -1,5 +1,5 @@
 //! The repositories that a crawl is to read, the most important first. Descriptions and names lie in two files that
-//! have no name themselves, so they go with the process; in memory are 48 bytes a repository.
+//! have no name themselves, so they go with the process; in memory are 56 bytes a repository.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -31,6 +31,8 @@ pub struct Due {
     pub entry: RepoEntry,
     /// Whether there is a fingerprint of it, of another commit.
     pub is_known: bool,
+    /// When its row was made that the new one will replace, milliseconds since 1970.
+    pub replaces: Option<i64>,
     /// Since when it waits, milliseconds since 1970; `None` if it is due for the first time.
     pub since: Option<i64>,
 }
@@ -53,6 +55,7 @@ struct Item {
     entry: Place,
     name: Place,
     is_known: bool,
+    replaces: i64,
 }
 
 /// Bytes of a part.
@@ -88,12 +91,14 @@ impl Part {
     }
 }
 
-/// `since` of a repository that does not wait yet.
+/// `since` of a repository that does not wait yet, and `replaces` of one that has no row.
 const NEVER: i64 = i64::MAX;
 
 impl Backlog {
-    /// An empty one, whose files take room in `folder`.
+    /// An empty one, whose files take room in `folder`. It is made if it is not there, as for a bucket of which
+    /// nothing was read yet.
     pub fn new(folder: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
         let part = || Part::new(folder).map_err(StoreError::io(folder));
         let (entries, names) = (part()?, part()?);
         Ok(Self { folder: folder.to_owned(), entries, names, items: Vec::new(), next: 0 })
@@ -114,7 +119,8 @@ impl Backlog {
         let (name, entry) =
             (self.names.add(name.as_bytes()).map_err(io)?, self.entries.add(&json).map_err(io)?);
         let since = due.since.unwrap_or(NEVER);
-        self.items.push(Item { since, rank, entry, name, is_known: due.is_known });
+        let replaces = due.replaces.unwrap_or(NEVER);
+        self.items.push(Item { since, rank, entry, name, is_known: due.is_known, replaces });
         Ok(())
     }
 
@@ -133,25 +139,25 @@ impl Backlog {
         let Some(item) = self.items.get(self.next) else { return Ok(None) };
         let json = self.entries.read(item.entry).map_err(StoreError::io(&self.folder))?;
         let entry = serde_json::from_slice(&json).map_err(StoreError::damaged(&self.folder))?;
-        let since = (item.since != NEVER).then_some(item.since);
-        let due = Due { entry, is_known: item.is_known, since };
+        let time = |t: i64| (t != NEVER).then_some(t);
+        let (since, replaces) = (time(item.since), time(item.replaces));
+        let due = Due { entry, is_known: item.is_known, replaces, since };
         self.next += 1;
         Ok(Some(due))
     }
 
-    /// What is left of it as what waits for the next crawl, when this one is at `now`.
-    pub fn waiting(&self, now: i64) -> Result<Vec<Waiting>, StoreError> {
+    /// What is left of it as what waits for the next crawl, when this one is at `now`; read as it is taken.
+    pub fn waiting(&self, now: i64) -> impl Iterator<Item = Result<Waiting, StoreError>> {
         let mut left = self.items[self.next..].to_vec();
         // One after the other through the file: there may be millions, and little time.
         left.sort_unstable_by_key(|item| item.name);
-        let waiting = |item: &Item| {
+        left.into_iter().map(move |item| {
             let text = self.names.read(item.name).map_err(StoreError::io(&self.folder))?;
             let text = String::from_utf8(text).map_err(StoreError::damaged(&self.folder))?;
             let (hub_id, repo_id) = text.split_once('\n').unwrap_or_default();
             let since = if item.since == NEVER { now } else { item.since };
             Ok(Waiting { hub_id: hub_id.to_owned(), repo_id: repo_id.to_owned(), since })
-        };
-        left.iter().map(waiting).collect()
+        })
     }
 
     /// Repositories from the next one on.
@@ -187,7 +193,12 @@ mod tests {
         let created = format!("2024-01-{day:02}T00:00:00.000Z");
         let value = json!({"_id": name, "id": format!("org/{name}"), "downloads": downloads, "createdAt": created,
             "siblings": [{"rfilename": "model.safetensors"}], "tags": ["license:mit"], "gated": "auto"});
-        Due { entry: RepoEntry::read(value, 1 << 10).unwrap(), is_known: downloads == 5, since }
+        Due {
+            entry: RepoEntry::read(value, 1 << 10).unwrap(),
+            is_known: downloads == 5,
+            replaces: since.map(|t| t + 1),
+            since,
+        }
     }
 
     #[test]
@@ -211,7 +222,7 @@ mod tests {
                 }
                 other.sort().unwrap();
                 other.pop().unwrap();
-                other.waiting(99).unwrap()
+                other.waiting(99).collect::<Result<Vec<Waiting>, _>>().unwrap()
             };
             let left: Vec<_> =
                 left.iter().map(|w| (w.hub_id.as_str(), w.repo_id.as_str(), w.since)).collect();

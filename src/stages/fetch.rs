@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -75,6 +77,14 @@ pub enum ReadError {
         /// The limit.
         cap: u64,
     },
+    /// The headers of several shards are larger together than one may be.
+    #[error("{path}: with its header, the headers of this checkpoint have more than {cap} bytes")]
+    Headers {
+        /// The file whose header is too much.
+        path: String,
+        /// The limit.
+        cap: u64,
+    },
     /// A damaged or hostile safetensors header.
     #[error("{path}: {source}")]
     Header {
@@ -109,6 +119,7 @@ impl ReadError {
                 Outcome::Unsupported
             }
             Self::TooLarge { .. }
+            | Self::Headers { .. }
             | Self::Header { .. }
             | Self::Index { .. }
             | Self::Config(_)
@@ -259,8 +270,11 @@ pub struct Headers {
 
 /// Reads the headers.
 pub async fn headers<O: OpenFile>(opened: &Opened<O>, limits: &Limits) -> Result<Headers, ReadError> {
+    // A limit for each alone would be one for eight shards, times the repositories under way.
+    let first = safetensors::FIRST_READ * opened.chosen.len() as u64;
+    let left = AtomicU64::new(limits.header_bytes.saturating_add(first));
     let read: Vec<(Header, u64)> = stream::iter(opened.chosen.iter().zip(&opened.files))
-        .map(|(path, file)| read_header(file, path, limits))
+        .map(|(path, file)| read_header(file, path, limits, &left))
         .buffered(PARALLEL_RANGES)
         .try_collect()
         .await?;
@@ -374,7 +388,13 @@ fn slice(fetched: &[(Fetch, Bytes)], piece: &Fetch) -> Option<Bytes> {
     (end <= bytes.len()).then(|| bytes.slice(start..end))
 }
 
-async fn read_header(file: &impl OpenFile, path: &str, limits: &Limits) -> Result<(Header, u64), ReadError> {
+/// Reads a header, and takes its bytes from what is `left` for those of the checkpoint.
+async fn read_header(
+    file: &impl OpenFile,
+    path: &str,
+    limits: &Limits,
+    left: &AtomicU64,
+) -> Result<(Header, u64), ReadError> {
     let mut prefix = Vec::new();
     loop {
         let decoded = safetensors::try_decode(&prefix, file.size(), limits)
@@ -383,7 +403,11 @@ async fn read_header(file: &impl OpenFile, path: &str, limits: &Limits) -> Resul
             Decoded::Done(header) => return Ok((header, prefix.len() as u64)),
             // The decoder never asks for more than the header limit and the file hold.
             Decoded::Need(end) => {
-                let more = file.range(prefix.len() as u64..end).await?;
+                let missing = prefix.len() as u64..end;
+                let bytes = missing.end - missing.start;
+                left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes))
+                    .map_err(|_| ReadError::Headers { path: path.to_owned(), cap: limits.header_bytes })?;
+                let more = file.range(missing).await?;
                 prefix.extend_from_slice(&more);
             }
         }
@@ -402,5 +426,29 @@ pub fn outcome_of_hub_error(error: &HubError) -> Outcome {
             Outcome::Malformed
         }
         _ => Outcome::Unreachable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::files::FolderFiles;
+    use crate::store::atomic;
+
+    #[tokio::test]
+    async fn the_headers_of_a_checkpoint_have_one_limit_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let tensor = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+        let header = format!("{tensor}{}", " ".repeat(900_000));
+        let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 4]].concat();
+        for name in ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"] {
+            atomic::write(&dir.path().join(name), &file).unwrap();
+        }
+        let files = FolderFiles::open(dir.path()).unwrap();
+        let limits = |header_bytes| Limits { header_bytes, ..Limits::default() };
+        let opened = open(&files, &PlanSettings::default(), &limits(0)).await.unwrap();
+        let refused = headers(&opened, &limits(1_000_000)).await;
+        assert!(matches!(refused, Err(ReadError::Headers { cap: 1_000_000, .. })));
+        assert_eq!(headers(&opened, &limits(2_000_000)).await.unwrap().headers.len(), 2);
     }
 }

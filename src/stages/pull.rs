@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::shelf::{Shelf, ShelfError, blocking, is_leftover};
+use crate::retrieval::index::{METADATA, MOST_METADATA, check_version};
 use crate::store::files::manifest_name;
 use crate::store::lock::Lock;
 use crate::store::maintenance::{self, Keep};
@@ -46,6 +47,8 @@ pub struct PullSettings {
     pub accept_rollback: bool,
     /// Whether another database may take the place of the one here.
     pub replace: bool,
+    /// Whether an index that this version cannot read is accepted: for other tools, and for building another.
+    pub any_index: bool,
 }
 
 /// What a pull did.
@@ -119,7 +122,10 @@ pub async fn pull(
     check_names(&publication)?;
 
     let text = small(shelf, &publication.manifest, MOST_BYTES).await?;
-    check_manifest(&files, &publication, &text)?;
+    let manifest = check_manifest(&files, &publication, &text)?;
+    if !settings.any_index {
+        check_index(shelf, &manifest, version).await?;
+    }
     let card = small(shelf, &publication.card, MOST_CARD).await?;
     check_card(shelf, &publication, &card, &key, &there, settings).await?;
 
@@ -284,10 +290,12 @@ fn is_a_copy(
     let is_pulled = |state: &State| {
         settings.replace || state.manifest == latest || state.before.as_deref() == Some(latest)
     };
-    if state.is_some_and(is_pulled) {
-        return Ok(());
+    let folder = files.folder().display().to_string();
+    match state {
+        Some(state) if is_pulled(state) => Ok(()),
+        Some(_) => Err(ShelfError::ChangedCopy { folder }),
+        None => Err(ShelfError::NotACopy { folder }),
     }
-    Err(ShelfError::NotACopy { folder: files.folder().display().to_string() })
 }
 
 /// Whether the card that the Hub shows is the signed one: of the latest publication, or, while that is being made, of
@@ -494,7 +502,7 @@ fn same(entry: &FileEntry, text: Vec<u8>) -> Result<Vec<u8>, ShelfError> {
 }
 
 /// Whether a manifest is one of the publication's database, and names its files and no others.
-fn check_manifest(files: &Files, publication: &Publication, text: &[u8]) -> Result<(), ShelfError> {
+fn check_manifest(files: &Files, publication: &Publication, text: &[u8]) -> Result<Manifest, ShelfError> {
     let file = publication.manifest.file.clone();
     let manifest = Manifest::parse(text, files, &file)?;
     let sorted = |entries: Vec<&FileEntry>| {
@@ -509,5 +517,18 @@ fn check_manifest(files: &Files, publication: &Publication, text: &[u8]) -> Resu
         let what = "it is the manifest of another database or version".to_owned();
         return Err(ShelfError::Tampered { file, what });
     }
-    Ok(())
+    Ok(manifest)
+}
+
+/// Whether scans will be able to use the index of a publication, before any of it is fetched.
+async fn check_index(shelf: &Shelf, manifest: &Manifest, version: u64) -> Result<(), ShelfError> {
+    let Some(entry) = manifest.index.as_ref().and_then(|index| index.files.get(METADATA)) else {
+        return Ok(());
+    };
+    let metadata = small(shelf, entry, MOST_METADATA).await?;
+    check_version(&metadata, entry.file.as_ref()).map_err(|source| ShelfError::OtherIndex {
+        place: shelf.place().to_owned(),
+        version,
+        source,
+    })
 }

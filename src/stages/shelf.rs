@@ -128,6 +128,22 @@ pub enum ShelfError {
         /// The folder.
         folder: String,
     },
+    /// The folder was pulled, and has commits of its own.
+    #[error("{folder} was pulled, and has become a database of its own")]
+    ChangedCopy {
+        /// The folder.
+        folder: String,
+    },
+    /// Scans of this version could not use the index.
+    #[error("version {version} of {place}: {source}")]
+    OtherIndex {
+        /// The shelf.
+        place: String,
+        /// The publication.
+        version: u64,
+        /// The versions.
+        source: StoreError,
+    },
     /// There is something else.
     #[error("{place} holds other files than {expected}: {file}")]
     Foreign {
@@ -200,6 +216,13 @@ impl ShelfError {
                 "run `hubprint index --db DB` first, or publish it so with --any-index"
             }
             Self::NotACopy { .. } => "pull into another folder with --db",
+            Self::ChangedCopy { .. } => {
+                "pull into another folder with --db, or give up what was added here with --replace"
+            }
+            Self::OtherIndex { .. } => {
+                "use the hubprint that it was made for, or take an earlier one with --version; --any-index takes it \
+                 without an index for scans"
+            }
             Self::Write { .. } => "run the same command again: what has arrived is not sent again",
             Self::NoWriter => "build it with `cargo build --release --features hf-hub`",
         }

@@ -93,7 +93,11 @@ impl<'a> Writer<'a> {
 
     /// Writes what is pending together with what waits of this part of the Hub for the next crawl, and returns the
     /// number of rows written in all. Dropping the writer does not write.
-    pub fn finish(mut self, part: Partition, waiting: &[Waiting]) -> Result<u64, StoreError> {
+    pub fn finish(
+        mut self,
+        part: Partition,
+        waiting: impl Iterator<Item = Result<Waiting, StoreError>>,
+    ) -> Result<u64, StoreError> {
         let _span = tracing::info_span!("write", rows = self.pending.len()).entered();
         self.db.append_last(&self.pending, part, waiting)?;
         self.written += self.pending.len() as u64;
@@ -225,7 +229,7 @@ pub fn relabelled_row(entry: &RepoEntry, before: Row) -> Row {
     let said = failed_row(entry, before.outcome, String::new());
     Row {
         repo_id: said.repo_id,
-        crawled_at: after(&before),
+        crawled_at: later_than(before.crawled_at),
         gone_at: None,
         gated: said.gated,
         downloads: said.downloads,
@@ -240,13 +244,14 @@ pub fn relabelled_row(entry: &RepoEntry, before: Row) -> Row {
 
 /// The row of a repository that is listed no more.
 pub fn gone_row(before: Row) -> Row {
-    let now = after(&before);
+    let now = later_than(before.crawled_at);
     Row { crawled_at: now, gone_at: Some(now), ..before }
 }
 
-/// The time, but later than a row that is to be replaced, whatever the clock was when that was made.
-fn after(before: &Row) -> i64 {
-    Utc::now().timestamp_millis().max(before.crawled_at.saturating_add(1))
+/// The time, but later than that of a row that is to be replaced, whatever the clock was when that was made.
+/// Milliseconds since 1970.
+pub fn later_than(replaced: i64) -> i64 {
+    Utc::now().timestamp_millis().max(replaced.saturating_add(1))
 }
 
 /// `measured` has the dimensions, for what config.json does not say or was not asked.

@@ -114,13 +114,13 @@ impl Database {
         &mut self,
         rows: &[Row],
         part: Partition,
-        waiting: &[Waiting],
+        waiting: impl Iterator<Item = Result<Waiting, StoreError>>,
     ) -> Result<(), StoreError> {
-        if rows.is_empty() && waiting.is_empty() && self.manifest.waiting.is_empty() {
+        let ours = shard::write_waiting(&self.files, waiting)?;
+        if rows.is_empty() && ours.is_none() && self.manifest.waiting.is_empty() {
             return Ok(());
         }
         let shard = if rows.is_empty() { None } else { Some(shard::write(&self.files, rows)?) };
-        let ours = if waiting.is_empty() { None } else { Some(shard::write_waiting(&self.files, waiting)?) };
         let files = self.files.clone();
         self.commit(|manifest| {
             manifest.shards.extend(shard.clone());
@@ -135,8 +135,8 @@ impl Database {
                     all.iter().filter(|w| !part.has(Tag::of(&w.hub_id))).cloned().collect();
                 if rest.len() == all.len() {
                     manifest.waiting.insert(label, entry);
-                } else if !rest.is_empty() {
-                    manifest.waiting.insert(label, shard::write_waiting(&files, &rest)?);
+                } else if let Some(rest) = shard::write_waiting(&files, rest.into_iter().map(Ok))? {
+                    manifest.waiting.insert(label, rest);
                 }
             }
             if let Some(ours) = &ours {
@@ -148,12 +148,21 @@ impl Database {
 
     /// What the last crawls left for the next one, of a part of the Hub.
     pub fn waiting(&self, part: Partition) -> Result<Vec<Waiting>, StoreError> {
-        let mut waiting = Vec::new();
-        for entry in self.manifest.waiting.values() {
-            let all = read_waiting(&self.files, entry)?;
-            waiting.extend(all.into_iter().filter(|w| part.has(Tag::of(&w.hub_id))));
-        }
-        Ok(waiting)
+        self.each_waiting(part)?.collect()
+    }
+
+    /// The same, read as it is taken: after a first sweep it may be the whole Hub.
+    pub fn each_waiting(
+        &self,
+        part: Partition,
+    ) -> Result<impl Iterator<Item = Result<Waiting, StoreError>>, StoreError> {
+        let lists = self.manifest.waiting.values().map(|entry| shard::read_waiting(&self.files, entry));
+        let lists: Vec<_> = lists.collect::<Result<_, _>>()?;
+        let each = lists.into_iter().flatten().flat_map(|batch| match batch {
+            Ok(batch) => batch.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        });
+        Ok(each.filter(move |waiting| waiting.as_ref().map_or(true, |w| part.has(Tag::of(&w.hub_id)))))
     }
 
     /// Since when this database is crawled by a version that reads so much, milliseconds since 1970; not until `now`,
@@ -401,6 +410,10 @@ mod tests {
         assert!(db.contents(7).is_err());
     }
 
+    fn each(waiting: &[Waiting]) -> impl Iterator<Item = Result<Waiting, StoreError>> {
+        waiting.iter().cloned().map(Ok)
+    }
+
     #[test]
     fn what_waits_is_replaced_with_the_last_rows() {
         let dir = tempfile::tempdir().unwrap();
@@ -408,14 +421,14 @@ mod tests {
         let waiting = |id: &str| Waiting { hub_id: id.into(), repo_id: format!("org/{id}"), since: 7 };
         let all = [waiting("x"), waiting("y")];
         let whole = Partition::WHOLE;
-        db.append_last(&rows(&["a"]), whole, &all).unwrap();
+        db.append_last(&rows(&["a"]), whole, each(&all)).unwrap();
         assert_eq!(Database::open(dir.path()).unwrap().waiting(whole).unwrap(), all);
-        db.append_last(&[], whole, &all[1..]).unwrap();
+        db.append_last(&[], whole, each(&all[1..])).unwrap();
         assert_eq!(db.waiting(whole).unwrap(), &all[1..]);
-        db.append_last(&rows(&["y"]), whole, &[]).unwrap();
+        db.append_last(&rows(&["y"]), whole, each(&[])).unwrap();
         assert_eq!(db.waiting(whole).unwrap(), []);
         assert_eq!(db.manifest().generation, 4);
-        db.append_last(&[], whole, &[]).unwrap();
+        db.append_last(&[], whole, each(&[])).unwrap();
         assert_eq!(db.manifest().generation, 4);
     }
 
@@ -426,17 +439,17 @@ mod tests {
         let all: Vec<Waiting> = (0..40)
             .map(|i| Waiting { hub_id: format!("x{i}"), repo_id: format!("org/{i}"), since: i })
             .collect();
-        db.append_last(&[], Partition::WHOLE, &all).unwrap();
+        db.append_last(&[], Partition::WHOLE, each(&all)).unwrap();
         let parts = [1, 2].map(|number| Partition { number, of: 2 });
         let theirs = parts.map(|part| db.waiting(part).unwrap());
         assert_eq!(theirs[0].len() + theirs[1].len(), 40);
         // The first part finishes all of its own; nothing of the second is lost.
-        db.append_last(&rows(&["a"]), parts[0], &[]).unwrap();
+        db.append_last(&rows(&["a"]), parts[0], each(&[])).unwrap();
         assert_eq!(
             (db.waiting(parts[0]).unwrap(), db.waiting(parts[1]).unwrap()),
             (vec![], theirs[1].clone())
         );
-        db.append_last(&[], parts[1], &theirs[1][1..]).unwrap();
+        db.append_last(&[], parts[1], each(&theirs[1][1..])).unwrap();
         assert_eq!(db.waiting(Partition::WHOLE).unwrap(), &theirs[1][1..]);
     }
 

@@ -289,7 +289,7 @@ pub fn merge(
     }
     waiting.extend(into.waiting(Partition::WHOLE)?);
     let waiting = still_waiting(&live, waiting);
-    let list = if waiting.is_empty() { None } else { Some(shard::write_waiting(into.files(), &waiting)?) };
+    let list = shard::write_waiting(into.files(), waiting.into_iter().map(Ok))?;
     if !shards.is_empty() || list.is_some() || !into.manifest().waiting.is_empty() {
         into.commit(|manifest| {
             manifest.shards.extend(shards.iter().cloned());

@@ -19,6 +19,8 @@ use crate::signals::fingerprint::EXTRACTION_VERSION;
 
 /// Rows decoded at once. A row is about 10 KB, so a batch is some 10 MB.
 const BATCH_ROWS: usize = 1024;
+/// Repositories that wait, written at once: some 100 bytes each.
+const BATCH_WAITING: usize = 1 << 16;
 /// Key of the format version in the file metadata.
 const FORMAT_KEY: &str = "hubprint.format_version";
 /// Key of the extraction version in the file metadata.
@@ -38,15 +40,24 @@ pub fn write(files: &Files, rows: &[Row]) -> Result<ShardEntry, StoreError> {
 /// Writes batches of a shard's schema as one shard, under the same condition. There must be at least one.
 pub fn write_batches(
     files: &Files,
+    batches: impl Iterator<Item = Result<RecordBatch, StoreError>>,
+) -> Result<ShardEntry, StoreError> {
+    write_file(files, SHARDS, properties(), batches)
+}
+
+fn write_file(
+    files: &Files,
+    folder: &str,
+    properties: WriterProperties,
     mut batches: impl Iterator<Item = Result<RecordBatch, StoreError>>,
 ) -> Result<ShardEntry, StoreError> {
     let mut rows = 0;
-    let entry = files.add(SHARDS, "parquet", |out| {
+    let entry = files.add(folder, "parquet", |out| {
         let error = |e| StoreError::damaged(files.folder())(e);
         let Some(first) = batches.next().transpose()? else {
-            return Err(StoreError::damaged(files.folder())("a shard without rows"));
+            return Err(StoreError::damaged(files.folder())("a file without rows"));
         };
-        let mut writer = ArrowWriter::try_new(out, first.schema(), Some(properties())).map_err(error)?;
+        let mut writer = ArrowWriter::try_new(out, first.schema(), Some(properties)).map_err(error)?;
         for batch in std::iter::once(Ok(first)).chain(batches) {
             let batch = batch?;
             rows += batch.num_rows() as u64;
@@ -71,11 +82,22 @@ fn compressed(properties: WriterPropertiesBuilder) -> WriterProperties {
     properties.set_compression(Compression::ZSTD(ZstdLevel::default())).build()
 }
 
-/// Writes what waits, under the same condition.
-pub fn write_waiting(files: &Files, waiting: &[Waiting]) -> Result<ShardEntry, StoreError> {
-    let batch = schema::waiting_to_batch(waiting).map_err(StoreError::damaged(files.folder()))?;
-    let entry = files.add(WAITING, "parquet", |out| write_to(out, &batch, files.folder()))?;
-    Ok(ShardEntry { entry, rows: waiting.len() as u64 })
+/// Writes what waits, under the same condition, batch by batch; nothing where nothing does.
+pub fn write_waiting(
+    files: &Files,
+    mut waiting: impl Iterator<Item = Result<Waiting, StoreError>>,
+) -> Result<Option<ShardEntry>, StoreError> {
+    let mut batches = std::iter::from_fn(|| {
+        let some: Result<Vec<Waiting>, StoreError> = waiting.by_ref().take(BATCH_WAITING).collect();
+        let batch =
+            |some: Vec<Waiting>| schema::waiting_to_batch(&some).map_err(StoreError::damaged(files.folder()));
+        if matches!(&some, Ok(some) if some.is_empty()) { None } else { Some(some.and_then(batch)) }
+    })
+    .peekable();
+    if batches.peek().is_none() {
+        return Ok(None);
+    }
+    write_file(files, WAITING, compressed(WriterProperties::builder()), batches).map(Some)
 }
 
 /// What waits, batch by batch.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use hubprint::store::{Database, Partition, Row};
+use hubprint::store::{Database, Partition, Row, Task};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -562,6 +562,26 @@ fn what_cannot_be_read_again_keeps_its_fingerprint() {
         assert_adds_up(&report, &cli.rows());
         assert_eq!(cli.rows(), before);
     }
+}
+
+#[test]
+fn a_clock_that_was_ahead_hides_nothing_that_comes_later() {
+    let mut models = Models::new();
+    models.add_tiny("a/model", 1);
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &[]);
+    let row = cli.rows().remove("a/model").unwrap();
+    let ahead = Row { crawled_at: row.crawled_at + 365 * 86_400_000, ..row };
+    let mut db = Database::open_to_write(&cli.db(), Task::CRAWL).unwrap();
+    db.append(std::slice::from_ref(&ahead)).unwrap();
+    drop(db);
+    write(&models.folder("a/model").join("model.safetensors"), tiny(2));
+    hub.rescan();
+    cli.crawl(0, &[]);
+    let now = cli.rows().remove("a/model").unwrap();
+    assert_ne!((&now.sha, &now.sample_digest), (&ahead.sha, &ahead.sample_digest));
+    assert_eq!(cli.crawl(0, &[])["unchanged"], 1);
 }
 
 #[test]

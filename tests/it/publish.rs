@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hubprint::store::atomic::sha256;
+use hubprint::store::publication::{self, Key};
 use serde_json::{Value, json};
 
 use crate::maintenance::{add, copy, kill_often, population};
@@ -98,6 +100,51 @@ fn the_database_that_was_pulled_is_the_default_of_scan() {
     cli.expect(0, &["db", "pull", "shelf"]);
     assert!(cli.home().join(".local/share/hubprint/db/manifests").is_dir());
     assert_eq!(cli.expect(0, &["scan", "--from-db", "DB"]).lines().len(), 80);
+}
+
+/// A publication as a hubprint with another index would have made it.
+#[test]
+fn an_index_of_another_version_is_not_taken_unasked() {
+    let cli = published();
+    pull(&cli, 0, "copy", &[]);
+    night(&cli, "80", "90");
+    let version = publish(&cli, 0, &[]).json()["version"].as_u64().unwrap();
+    let shelf = shelf(&cli);
+    let text = |path: &Path| String::from_utf8(read(path)).unwrap();
+    // What names a file names the beginning of its SHA-256.
+    let swap = |text: &str, old: &str, new: &str| {
+        let (old, new) = (sha256(old.as_bytes()), sha256(new.as_bytes()));
+        text.replace(&old, &new).replace(&old[..32], &new[..32])
+    };
+    let list_path = shelf.join(publication::name(version));
+    let manifest_path = shelf.join(format!("manifests/{version:012}.json"));
+    let (list, manifest) = (text(&list_path), text(&manifest_path));
+    let is_metadata = |path: &&PathBuf| path.extension().is_some_and(|e| e == "json");
+    let indexes = files_below(&shelf.join("index"));
+    let index = indexes.iter().filter(is_metadata).map(|path| text(path));
+    let index = index.into_iter().find(|index| manifest.contains(&sha256(index.as_bytes()))).unwrap();
+    let (before, after) = index.split_once("\"index_version\": ").unwrap();
+    let other = format!("{before}\"index_version\": 9{}", &after[1..]);
+    assert_eq!(other.len(), index.len());
+    let new_manifest = swap(&manifest, &index, &other);
+    let new_list = swap(&swap(&list, &index, &other), &manifest, &new_manifest);
+    write(&shelf.join(format!("index/{}.json", &sha256(other.as_bytes())[..32])), other.as_bytes());
+    write(&manifest_path, new_manifest.as_bytes());
+    write(&list_path, new_list.as_bytes());
+    let key = Key::from_pem(&text(&cli.home().join("key")), "key").unwrap();
+    write(&shelf.join(publication::signature_name(version)), key.sign(new_list.as_bytes()));
+
+    let before = contents(&cli.home().join("copy"));
+    pull(&cli, 2, "copy", &[]).says(&["index version 9", "--any-index"]);
+    assert_eq!(contents(&cli.home().join("copy")), before);
+    pull(&cli, 0, "copy", &["--any-index"]);
+    cli.expect(2, &["scan", "--db", "copy", "--from-db", "DB"]).says(&["index version 9"]);
+    // Who builds another has a database of their own, until they give it up.
+    cli.expect(0, &["index", "--db", "copy"]);
+    cli.expect(0, &["scan", "--db", "copy", "--from-db", "DB"]);
+    pull(&cli, 2, "copy", &[]).says(&["index version 9"]);
+    pull(&cli, 2, "copy", &["--any-index"]).says(&["a database of its own", "--replace"]);
+    pull(&cli, 0, "copy", &["--any-index", "--replace"]);
 }
 
 #[test]

@@ -245,6 +245,9 @@ def check_slurm(files):
     expect(said.get("array") == f"1-{parts}", f"{name}: {parts} parts, --array={said.get('array')}")
     expect("signal" in said and "srun hubprint " in files["slurm"], f"{name}: hubprint gets no SIGTERM")
     expect('--partition "$part/$PARTS"' in files["slurm"], f"{name}: not the part of the task")
+    # A --filter would make it a part of the list, in which nothing is ever seen to have gone.
+    call = [argument for call in calls_in(files["slurm"]) for argument in call]
+    expect("--format" in call and "--filter" not in call, f"{name}: not the repositories of nightly.toml")
 
 
 def check_flags(files, binary):

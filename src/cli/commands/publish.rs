@@ -112,6 +112,7 @@ pub(in crate::cli) async fn pull(args: PullArgs) -> Result<Done, Failure> {
         accept_key: args.accept_key,
         accept_rollback: args.accept_rollback,
         replace: args.replace,
+        any_index: args.any_index,
     };
     let progress = Arc::new(Progress::default());
     let pulled = {
