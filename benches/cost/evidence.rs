@@ -2,8 +2,8 @@
 //!
 //! Each checkpoint is read with budgets from 64 KB on. A relative of correlation r is the checkpoint's own values,
 //! r times, with noise of the same distribution: its rows, each in a random order. So values, outliers and shapes are
-//! those of the checkpoint, and the truth is known. `HUBPRINT_COST_MODELS` may name folders of real checkpoints,
-//! separated by colons.
+//! those of the checkpoint, and the truth is known. A model of the demo Hub is among them, which is really trained;
+//! `HUBPRINT_COST_MODELS` may name folders of further real checkpoints, separated by colons.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
+use super::night::demo;
 use super::{Work, bytes, model, table};
 
 const BUDGETS: [u64; 9] =
@@ -39,10 +40,10 @@ pub(crate) fn tables(work: &Work) -> String {
             ((*shape).to_owned(), work.checkpoint(shape).join(name))
         })
         .collect();
-    if let Some(real) = std::env::var_os("HUBPRINT_COST_MODELS") {
-        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
-        models.extend(std::env::split_paths(&real).map(|path| (name(&path), path)));
-    }
+    let named = std::env::var_os("HUBPRINT_COST_MODELS").unwrap_or_default();
+    let real = std::iter::once(demo()).chain(std::env::split_paths(&named).filter(|path| path.is_dir()));
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+    models.extend(real.map(|path| (name(&path), path)));
     let mut rows = Vec::new();
     for (name, folder) in &models {
         let mut last = 0;

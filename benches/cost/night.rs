@@ -1,6 +1,6 @@
 //! Many models: counted requests a model over a mix, models a second, and memory whatever the shapes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::hub::{Crawl, Hub, crawl};
 use super::{Work, bytes, model, table};
@@ -105,12 +105,16 @@ fn requests(run: &Crawl) -> f64 {
     run.report["requests"]["resolvers"].as_f64().unwrap()
 }
 
-/// A Hub folder with one demo model.
+/// A really trained model.
+pub(crate) fn demo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/demo-hub/models").join(DEMO)
+}
+
+/// A Hub folder with that model.
 fn copy_demo(to: &Path) {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/demo-hub/models").join(DEMO);
     let to = to.join("models").join(DEMO);
     std::fs::create_dir_all(&to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
+    for entry in std::fs::read_dir(demo()).unwrap() {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }

@@ -142,7 +142,6 @@ fn an_index_of_another_version_is_not_taken_unasked() {
     // Who builds another has a database of their own, until they give it up.
     cli.expect(0, &["index", "--db", "copy"]);
     cli.expect(0, &["scan", "--db", "copy", "--from-db", "DB"]);
-    pull(&cli, 2, "copy", &[]).says(&["index version 9"]);
     pull(&cli, 2, "copy", &["--any-index"]).says(&["a database of its own", "--replace"]);
     pull(&cli, 0, "copy", &["--any-index", "--replace"]);
 }
@@ -580,9 +579,13 @@ fn a_publication_is_pulled_from_a_dataset_on_the_hub() {
 #[test]
 fn a_pipeline_publishes() {
     let cli = population("60", &["60"]);
-    cli.expect(0, &["db", "keygen", "key"]);
     let file = cli.home().join("p.toml");
     write(&file, "[database]\npath = 'db'\n[index]\n[publish]\nto = 'shelf'\nkey = 'key'\nlicence = 'mit'\n");
+    // That there is no key is told before anything is done.
+    let before = contents(&cli.db());
+    cli.expect(2, &["run", "p.toml"]).says(&["key"]);
+    assert_eq!(contents(&cli.db()), before);
+    cli.expect(0, &["db", "keygen", "key"]);
     let all = cli.expect(0, &["run", "--json", "p.toml"]).json();
     assert_eq!((&all["publish"]["done"], &all["publish"]["before"]), (&json!(true), &Value::Null));
     pull(&cli, 0, "copy", &["--key", "key.pub"]);

@@ -38,6 +38,16 @@ pub(in crate::cli) async fn publish(args: PublishArgs) -> Result<Done, Failure> 
     Ok(Done::All)
 }
 
+/// Fails where publishing could not even begin: who crawls all night wants to know it before.
+pub(in crate::cli) fn can_publish(settings: &PublishSettings) -> Result<(), Failure> {
+    let to = address(&settings.to)?;
+    signing_key(settings.key.as_deref())?;
+    if cfg!(not(feature = "hf-hub")) && matches!(to, Address::Dataset(_)) {
+        return Err(ShelfError::NoWriter.into());
+    }
+    Ok(())
+}
+
 /// Publishes with a progress bar; without `execute` nothing is written.
 pub(in crate::cli) async fn publish_with(
     db: &Location,

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use super::crawl::{crawl_with, ended, forecast_with, show_forecast, stop_signal};
 use super::db::watched;
 use super::index::index_with;
-use super::publish::{publish_with, text_of_published};
+use super::publish::{can_publish, publish_with, text_of_published};
 use super::scan::{open, scan_one};
 use crate::cli::args::RunArgs;
 use crate::cli::failure::Failure;
@@ -51,14 +51,14 @@ fn maintain_with(db: &Location, settings: &MaintainSettings) -> Result<Maintaine
     watched("maintenance", "rows", |report| maintain(&mut db, settings, report))
 }
 
-/// Ends the process at a signal, as it would without listeners: once there has been one, the default is gone.
+/// Ends the process at a signal as one that was stopped: once there has been a listener, the default is gone.
 struct EndOnSignal(JoinHandle<()>);
 
 impl EndOnSignal {
     fn listen() -> Self {
         Self(tokio::spawn(async {
             if stop_signal().await.is_ok() {
-                std::process::exit(130);
+                std::process::exit(1);
             }
         }))
     }
@@ -73,6 +73,9 @@ impl Drop for EndOnSignal {
 async fn stages(pipeline: &Pipeline, hub: &Hub, args: &RunArgs) -> Result<Done, Failure> {
     let path = &environment::location(&pipeline.database.path.to_string_lossy()).map_err(Failure::usage)?;
     let as_json = args.json;
+    if let Some(settings) = &pipeline.publish {
+        can_publish(settings)?;
+    }
     let crawl = pipeline.crawl().map(|settings| {
         let budget = args.watch.budget(settings.budget);
         let partition = args.watch.partition.unwrap_or(settings.enumerate.partition);

@@ -30,11 +30,11 @@ pub use sample::{sample, states, whole};
 pub const READS_VERSION: u32 = 1;
 
 /// How much of one checkpoint may be read. The defaults keep a 7B model (32 layers, hidden size 4096, 16-bit)
-/// below 6 MB and, with the headers of up to four files, at 80 ranges.
+/// below 6 MB and at 80 ranges.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PlanSettings {
-    /// Most ranges of tensor data of one checkpoint.
+    /// Most ranges of one checkpoint, one for each header included.
     pub max_ranges: usize,
     /// Most bytes of tensor data of one checkpoint, gaps included.
     pub max_bytes: u64,
@@ -78,7 +78,7 @@ impl PlanSettings {
 impl Default for PlanSettings {
     fn default() -> Self {
         Self {
-            max_ranges: 76,
+            max_ranges: 80,
             max_bytes: 6_000_000,
             gap_bytes: 32 * 1024,
             max_shards: 8,
