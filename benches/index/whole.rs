@@ -94,7 +94,7 @@ pub(crate) fn opened(folder: &Path) -> String {
             let (weights, samples) = (tag(&row.weights_digest), tag(&row.sample_digest));
             let begun = Instant::now();
             scanner
-                .brief(Sought { fingerprint: &fingerprint, weights, samples }, None, 5, Look::Usual)
+                .brief(Sought { fingerprint: &fingerprint, weights, samples, but: None }, 5, Look::Usual)
                 .unwrap();
             1000.0 * begun.elapsed().as_secs_f64()
         })

@@ -132,11 +132,13 @@ pub struct Sought<'a> {
     pub weights: Option<Tag>,
     /// Of the digest of its sampled bytes.
     pub samples: Option<Tag>,
+    /// The repository of the index that it is, which is no relative of its own: what nobody else holds is not found.
+    pub but: Option<&'a str>,
 }
 
 impl<'a> From<&'a Fingerprint> for Sought<'a> {
     fn from(fingerprint: &'a Fingerprint) -> Self {
-        Self { fingerprint, weights: None, samples: None }
+        Self { fingerprint, weights: None, samples: None, but: None }
     }
 }
 
@@ -145,13 +147,14 @@ impl<'a> From<&'a Fingerprint> for Sought<'a> {
 pub struct Related {
     /// Number of the family.
     pub family: u32,
-    /// The content that the verdict was made on: a head, or the query's own.
+    /// The content that the verdict was made on: a head, or the query's own. Where only the query holds it, the verdict
+    /// tells the family and nothing more.
     pub judged: u32,
     /// Query first.
     pub evidence: Evidence,
     /// Of the query and what was judged.
     pub verdict: Verdict,
-    /// The closest contents of the family, nearest first.
+    /// The closest contents of the family that somebody but the query holds, nearest first.
     pub closest: Vec<Hit>,
 }
 
@@ -312,6 +315,15 @@ impl Index {
         self.postings.of(content)
     }
 
+    /// The same without one of them.
+    pub fn others<'a>(
+        &'a self,
+        content: u32,
+        but: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Posting> + Clone {
+        self.repositories(content).iter().filter(move |p| but != Some(p.repo_id.as_str()))
+    }
+
     /// Every repository, ordered by content.
     pub fn all_repositories(&self) -> &[Posting] {
         self.postings.all()
@@ -347,7 +359,7 @@ impl Index {
         let exact = look == Look::Exact;
         let most = if exact { usize::MAX } else { HEAD_HITS };
         let mut hits = self.families.search().nearest(query.hidden_size, &query.vector, most, exact);
-        hits.retain(|hit| self.is_live(hit.number));
+        hits.retain(|hit| self.is_live(hit.number, sought.but));
         let context = Context { searched: self.contents.len().max(1), ..Context::default() };
         let mut judge = Judge::new(query, self.controls());
         let mut found = Found::default();
@@ -383,7 +395,8 @@ impl Index {
             }
         }
         for related in &mut found.related {
-            related.closest = self.closest(&query.vector, &of_family[&related.family], k, look)?;
+            let heads = &of_family[&related.family];
+            related.closest = self.closest(&query.vector, heads, k, look, sought.but)?;
         }
         if let (Some((content, _)), Some(first)) = (twin, found.related.first_mut())
             && !first.closest.iter().any(|hit| hit.number == content)
@@ -395,19 +408,24 @@ impl Index {
         Ok(found)
     }
 
-    /// The content with the query's digests, as long as a repository holds it, and whether all of its bytes are known to
-    /// be equal: those that were sampled are.
+    /// The content with the query's digests, as long as somebody but the query holds it, and whether all of its bytes are
+    /// known to be equal: those that were sampled are.
     fn twin(&self, sought: &Sought<'_>) -> Option<(u32, Option<bool>)> {
         let of = |digest: Option<Tag>| self.content_of(digest?);
-        of(sought.weights)
-            .map(|content| (content, Some(true)))
-            .or_else(|| Some((of(sought.samples)?, None)))
-            .filter(|(content, _)| !self.postings.of(*content).is_empty())
+        let content = of(sought.weights).or_else(|| of(sought.samples))?;
+        let mut others = self.others(content, sought.but).peekable();
+        others.peek()?;
+        let has_its_files = others.any(|p| p.weights.is_some() && p.weights == sought.weights);
+        Some((content, has_its_files.then_some(true)))
     }
 
     /// A head is found as long as a repository holds it or a content that it stands for.
-    fn is_live(&self, head: u32) -> bool {
-        self.members.of(head).iter().any(|content| !self.postings.of(*content).is_empty())
+    fn is_live(&self, head: u32, but: Option<&str>) -> bool {
+        self.members.of(head).iter().any(|content| self.is_held(*content, but))
+    }
+
+    fn is_held(&self, content: u32, but: Option<&str>) -> bool {
+        self.others(content, but).next().is_some()
     }
 
     /// The content of a head.
@@ -425,25 +443,27 @@ impl Index {
         self.payload.read(self.families.heads[head as usize].payload, self.families.search().vector(head))
     }
 
-    /// The contents nearest to a query among the members of some heads, which come nearest first.
+    /// The contents nearest to a query among the members of some heads, which come nearest first; without those that
+    /// nobody `but` one repository holds.
     pub(super) fn closest(
         &self,
         query: &Vector,
         heads: &[Hit],
         k: usize,
         look: Look,
+        but: Option<&str>,
     ) -> Result<Vec<Hit>, StoreError> {
         if look == Look::Exact {
-            return self.nearest_members(query, heads, k, usize::MAX);
+            return self.nearest_members(query, heads, k, usize::MAX, but);
         }
         let refined = k.saturating_mul(REFINED_PER_MEMBER).max(LEAST_REFINED);
         let (first, others) = heads.split_at(heads.len().min(HEADS_OF_FAMILY));
-        let near = self.nearest_members(query, first, k, refined)?;
+        let near = self.nearest_members(query, first, k, refined, but)?;
         // A copy of a member far from these heads must not be lost among them.
         let least = near.get(k.saturating_sub(1)).map_or(f32::NEG_INFINITY, |hit| hit.cosine);
         let may_be_nearer = |hit: &&Hit| self.members.most(hit.number, hit.cosine) > least;
         let others: Vec<Hit> = others.iter().filter(may_be_nearer).copied().collect();
-        let farther = self.nearest_members(query, &others, k, refined)?;
+        let farther = self.nearest_members(query, &others, k, refined, but)?;
         Ok(heads::nearest(near.into_iter().chain(farther), k))
     }
 
@@ -454,13 +474,14 @@ impl Index {
         heads: &[Hit],
         k: usize,
         refined: usize,
+        but: Option<&str>,
     ) -> Result<Vec<Hit>, StoreError> {
         let mut near = Vec::new();
         for hit in heads {
             let difference = difference(self.families.search().vector(hit.number), query);
             near.extend(self.members.nearest(hit.number, hit.cosine, &difference, refined));
         }
-        near.retain(|hit| !self.postings.of(hit.number).is_empty());
+        near.retain(|hit| self.is_held(hit.number, but));
         let exact = heads::nearest(near.into_iter(), refined)
             .into_iter()
             .map(|hit| Ok(Hit { cosine: self.cosine(query, hit.number)?, ..hit }))

@@ -334,20 +334,30 @@ fn weights_that_the_database_has_are_not_read_again() {
 fn a_database_is_scanned_against_itself() {
     let demo = demo();
     let rows = demo.cli.rows();
-    let indexed = rows.values().filter(|row| row.fingerprint.is_some()).count();
+    let indexed: Vec<&str> =
+        rows.values().filter(|row| row.fingerprint.is_some()).map(|row| row.repo_id.as_str()).collect();
     let db = demo.cli.db().display().to_string();
     let answers = demo.cli.expect(0, &["scan", "--db", "DB", "--from-db", &db]).lines();
-    assert_eq!(answers.len(), indexed);
+    assert_eq!(answers.len(), indexed.len());
     for answer in &answers {
         let closest = &answer["families"][0]["closest"][0];
         assert!(closest["cosine"].as_f64().unwrap() > 0.999, "{answer}");
     }
     // The index was built from nothing: all of it is new, and nobody is its own relative.
+    let copies = demo.truth.pairs.iter().filter(|p| p.relation == "identical");
+    let copies: Vec<(&str, &str)> = copies.map(|p| (p.a.as_str(), p.b.as_str())).collect();
     let new = demo.cli.expect(0, &["scan", "--db", "DB", "--all-new"]).lines();
-    assert_eq!(new.len(), indexed);
+    assert_eq!(new.len(), indexed.len());
     for answer in &new {
         let query = answer["query"].as_str().unwrap();
+        let related = indexed.iter().any(|id| *id != query && demo.truth.related(query, id));
+        assert_eq!(!families(answer).is_empty(), related, "{answer}");
         for family in families(answer) {
+            let judged = family["judged"].as_str().unwrap();
+            assert_ne!(judged, query, "{answer}");
+            let is_copy = copies.contains(&(query, judged)) || copies.contains(&(judged, query));
+            assert_eq!(family["verdict"], if is_copy { "identical" } else { "derived" }, "{answer}");
+            assert_eq!(family["relation"] == "identical", is_copy, "{answer}");
             for close in family["closest"].as_array().unwrap() {
                 let name = close["repo_id"].as_str().unwrap();
                 assert!(name != query && demo.truth.related(query, name), "{answer}");

@@ -159,6 +159,42 @@ fn a_build_is_measured_until_it_is_stopped() {
 }
 
 #[test]
+fn a_repository_is_no_relative_of_its_own() {
+    let (_dir, mut db) = database();
+    built(&mut db, true);
+    let index = Index::open(&db).unwrap();
+    let (a, b) = (Model::random(0, 4, 64), Model::random(1, 4, 64));
+    let far = a.tuned(0.6, 6);
+    // Of each: who else holds what was judged, and the nearest.
+    let cases = [
+        ("a", a.clone(), Some("org/a-copy"), "org/a-copy"),
+        ("a-near", a.tuned(0.98, 5), Some("org/a"), "org/a"),
+        ("a-far", far.clone(), None, "org/a-far-near"),
+        ("a-far-near", far.tuned(0.97, 7), Some("org/a-far"), "org/a-far"),
+        ("b", b, None, "org/b-near"),
+    ];
+    for (name, model, judged, nearest) in cases {
+        let (fingerprint, own) = (model.fingerprint(), format!("org/{name}"));
+        let tag = |kind: &str| Some(Tag::of(&format!("{kind}-{name}")));
+        let (weights, samples, but) = (tag("w"), tag("s"), Some(own.as_str()));
+        for look in [Look::Usual, Look::Exact] {
+            let sought = Sought { fingerprint: &fingerprint, weights, samples, but };
+            let found = index.find(sought, 9, look).unwrap();
+            let [family] = &found.related[..] else { panic!("{name}: {found:?}") };
+            let other = |content: u32| index.others(content, but).next().map(|p| p.repo_id.as_str());
+            assert_eq!(other(family.judged), judged, "{name}");
+            assert_eq!(family.verdict.kind, VerdictKind::Derived, "{name}");
+            assert_eq!(other(family.closest[0].number), Some(nearest), "{name}");
+            assert!(family.closest.iter().all(|hit| other(hit.number).is_some()), "{name}");
+        }
+    }
+    let fingerprint = Model::random(2, 4, 64).fingerprint();
+    let alone = Sought { but: Some("org/c"), samples: Some(Tag::of("s-c")), ..Sought::from(&fingerprint) };
+    assert!(index.find(alone, 9, Look::Usual).unwrap().related.is_empty());
+    assert_eq!(index.find(Sought { but: None, ..alone }, 9, Look::Usual).unwrap().related.len(), 1);
+}
+
+#[test]
 fn nights_add_to_what_was_measured() {
     let (_dir, mut db) = database();
     let first = built(&mut db, true).quality;
@@ -206,8 +242,8 @@ fn an_equal_content_is_found_by_its_digests_alone() {
     };
     assert!(index.find(&empty, 3, Look::Usual).unwrap().related.is_empty());
     let (weights, samples) = (Some(Tag::of("w-a-copy")), Some(Tag::of("s-a-near")));
-    let by_weights = Sought { fingerprint: &empty, weights, samples: None };
-    let by_samples = Sought { fingerprint: &empty, weights: Some(Tag::of("w-else")), samples };
+    let by_weights = Sought { weights, ..Sought::from(&empty) };
+    let by_samples = Sought { weights: Some(Tag::of("w-else")), samples, ..Sought::from(&empty) };
     for (sought, name, kind) in [
         (by_weights, "org/a", VerdictKind::Identical),
         (by_samples, "org/a-near", VerdictKind::NoWeightEvidence),
