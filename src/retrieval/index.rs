@@ -1,6 +1,6 @@
 //! An open index: immutable files of one folder, found by the database's manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -27,10 +27,10 @@ use crate::signals::fingerprint::{EXTRACTION_VERSION, VECTOR_DIMENSIONS};
 use crate::signals::verdict::Context;
 use crate::signals::{Fingerprint, Verdict};
 use crate::store::manifest::{IndexEntry, Manifest};
-use crate::store::{Database, FileEntry, StoreError, Tag};
+use crate::store::{Database, FileEntry, RowRef, StoreError, Tag};
 
 /// Version of the files of an index.
-pub const INDEX_VERSION: u32 = 5;
+pub const INDEX_VERSION: u32 = 6;
 pub(super) const METADATA: &str = "index.json";
 pub(super) const CONTENTS: &str = "contents.parquet";
 pub(super) const HEADS: &str = "heads.parquet";
@@ -72,8 +72,8 @@ pub(super) struct Metadata {
     pub(super) contents: usize,
     pub(super) heads: usize,
     pub(super) families: usize,
-    /// Contents of the index that it was built on.
-    pub(super) before: usize,
+    /// Whether it covered all shards when it was built; one that was interrupted did not.
+    pub(super) complete: bool,
     pub(super) settings: BuildSettings,
     /// SHA-256 of the shards that it covers, in the order of the manifest.
     pub(super) shards: Vec<String>,
@@ -329,9 +329,15 @@ impl Index {
         self.postings.all()
     }
 
-    /// The repositories of the contents that the last build added.
+    /// The repositories whose rows the last complete build before this one did not have.
     pub fn added_last(&self) -> impl Iterator<Item = &Posting> {
-        self.postings.all().iter().filter(|p| p.content as usize >= self.metadata.before)
+        self.postings.all().iter().filter(|p| p.is_new)
+    }
+
+    /// Rows that are not new to the build that follows: all, if this one is complete.
+    pub(super) fn settled(&self) -> HashSet<RowRef> {
+        let old = self.postings.all().iter().filter(|p| self.metadata.complete || !p.is_new);
+        old.map(|p| p.at).collect()
     }
 
     /// The content with this weights or sample digest.

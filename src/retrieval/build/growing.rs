@@ -36,6 +36,8 @@ pub(super) struct Growing {
     /// How contents differ from their heads.
     codes: Vec<Code>,
     pub(super) postings: Vec<Posting>,
+    /// Rows that are not new, because the last complete build had them.
+    settled: HashSet<RowRef>,
     /// By the tag of the digest of the content.
     known: HashMap<Tag, u32>,
     /// (content, base that a card declares), to be counted when all names are known.
@@ -55,13 +57,14 @@ pub(super) struct Parts {
 }
 
 impl Growing {
-    pub(super) fn new(folder: &Path) -> Result<Self, StoreError> {
+    pub(super) fn new(settled: HashSet<RowRef>, folder: &Path) -> Result<Self, StoreError> {
         Ok(Self {
             families: Families::default(),
             places: Vec::new(),
             facts: Vec::new(),
             codes: Vec::new(),
             postings: Vec::new(),
+            settled,
             known: HashMap::new(),
             declared: Vec::new(),
             payload: PayloadWriter::open(&Paths::new(), folder)?,
@@ -77,13 +80,17 @@ impl Growing {
         live: &HashSet<RowRef>,
     ) -> Result<Self, StoreError> {
         let known = index.postings.all().iter().map(|p| (tag_of(p), p.content)).collect();
-        let postings = index.postings.all().iter().filter(|p| live.contains(&p.at)).cloned().collect();
+        let is_new = |p: &Posting| p.is_new && !index.metadata.complete;
+        let still = index.postings.all().iter().filter(|p| live.contains(&p.at));
+        let postings: Vec<Posting> = still.map(|p| Posting { is_new: is_new(p), ..p.clone() }).collect();
         Ok(Self {
             families: index.families,
             places: index.contents.iter().map(|c| c.place).collect(),
             facts: index.contents.iter().map(|c| c.facts).collect(),
             codes: codes::read(before)?,
             postings,
+            // Of the rows that are still to be read it has none.
+            settled: HashSet::new(),
             known,
             declared: Vec::new(),
             payload: PayloadWriter::open(before, folder)?,
@@ -174,7 +181,8 @@ impl Growing {
             let (weights, samples) =
                 (row.weights_digest.as_deref().map(Tag::of), row.sample_digest.as_deref().map(Tag::of));
             let (repo_id, created_at) = (row.repo_id, row.created_at);
-            self.postings.push(Posting { content, at, repo_id, created_at, weights, samples });
+            let is_new = !self.settled.contains(&at);
+            self.postings.push(Posting { content, at, repo_id, created_at, weights, samples, is_new });
         }
         let first = self.places.len() as u32;
         let places = self.families.place(&fresh, &mut self.payload)?;

@@ -109,10 +109,14 @@ pub fn build(
     let in_use = Index::open(db).ok();
     let in_use_covers = in_use.as_ref().map_or(0, |index| index.metadata.shards.len());
     let goes_on = !from_nothing && in_use.as_ref().is_some_and(|index| is_reusable(index, settings, &live));
-    let (previous, names) = match in_use {
-        Some(index) if goes_on => (Some(index), Names::default()),
-        Some(index) => (None, names_of(index)),
-        None => (None, Names::default()),
+    // Of an index that is not gone on with, it stays what families are called and which rows are not new.
+    let (previous, names, settled) = match in_use {
+        Some(index) if goes_on => (Some(index), Names::default(), HashSet::new()),
+        Some(index) => {
+            let settled = index.settled();
+            (None, names_of(index), settled)
+        }
+        None => (None, Names::default(), HashSet::new()),
     };
     let folder = atomic::temporary_folder(&db.folder().join(FOLDER))?;
 
@@ -130,7 +134,7 @@ pub fn build(
     let before_quality = previous.as_ref().map(Index::quality).unwrap_or_default();
     let mut growing = match previous {
         Some(index) => Growing::resume(index, &paths, folder.path(), &live)?,
-        None => Growing::new(folder.path())?,
+        None => Growing::new(settled, folder.path())?,
     };
     // A night changes little, and its build must not spend its time on measuring. One that was interrupted before has
     // measured nothing.
@@ -162,7 +166,7 @@ pub fn build(
         contents: parts.contents,
         heads: parts.heads,
         families: parts.families,
-        before,
+        complete,
         settings: settings.clone(),
         shards,
         quality: Quality::default(),

@@ -24,6 +24,12 @@ fn named(names: &[&str], models: &[&Model]) -> Vec<Row> {
     names.iter().zip(models).map(|(name, model)| row(name, Some(model.fingerprint()))).collect()
 }
 
+/// A repository with the content of `a`, and another file around it.
+fn copy_of_a(name: &str) -> Row {
+    let fingerprint = Model::random(0, 4, 64).fingerprint();
+    Row { sample_digest: Some("s-a".into()), ..row(name, Some(fingerprint)) }
+}
+
 /// Four shards of three families: bases, children near and far, and a copy.
 fn database() -> (tempfile::TempDir, Database) {
     let dir = tempfile::tempdir().unwrap();
@@ -32,9 +38,7 @@ fn database() -> (tempfile::TempDir, Database) {
     db.append(&named(&["a", "b", "c"], &bases.iter().collect::<Vec<_>>())).unwrap();
     let (near, far) = (bases[0].tuned(0.98, 5), bases[0].tuned(0.6, 6));
     db.append(&named(&["a-near", "a-far"], &[&near, &far])).unwrap();
-    let mut copy = row("a-copy", Some(bases[0].fingerprint()));
-    copy.sample_digest = Some("s-a".into());
-    db.append(&[copy]).unwrap();
+    db.append(&[copy_of_a("a-copy")]).unwrap();
     db.append(&named(&["a-far-near", "b-near"], &[&far.tuned(0.97, 7), &bases[1].tuned(0.99, 8)])).unwrap();
     (dir, db)
 }
@@ -97,6 +101,8 @@ fn families_heads_and_copies() {
 fn night_by_night_gives_the_index_of_one_build() {
     let (dir, mut db) = database();
     built(&mut db, true);
+    // Another build, so that nothing is marked as new.
+    built(&mut db, false);
     let at_once = tables_of(&db);
     let (other_dir, mut other) = database();
     let all = other.manifest().shards.clone();
@@ -110,6 +116,7 @@ fn night_by_night_gives_the_index_of_one_build() {
         let night = built(&mut other, false);
         assert_eq!((night.incremental, night.complete), (n > 1, true));
     }
+    built(&mut other, false);
     assert_eq!(tables_of(&Database::open(other_dir.path()).unwrap()), at_once);
     drop(dir);
 }
@@ -156,6 +163,35 @@ fn a_build_is_measured_until_it_is_stopped() {
     assert_eq!((whole.quality.queries, whole.quality.strangers), (7, 20));
     let (_, all) = *last.lock().unwrap();
     assert_eq!(all, 8 + 40);
+}
+
+/// The repositories that are new, by name.
+fn new_in(db: &Database) -> Vec<String> {
+    let index = Index::open(db).unwrap();
+    let mut names: Vec<String> = index.added_last().map(|p| p.repo_id.clone()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_is_new_came_after_the_last_complete_build() {
+    let (_dir, mut db) = database();
+    let interrupted = |db: &mut Database| build(db, &settings(), false, &|_, _| {}, &|| true).unwrap();
+    assert!(!interrupted(&mut db).complete);
+    assert_eq!(new_in(&db), ["org/a", "org/b", "org/c"]);
+    built(&mut db, false);
+    assert_eq!(new_in(&db).len(), 8, "what came before the interruption as well");
+    built(&mut db, false);
+    assert!(new_in(&db).is_empty());
+    // Known content under another name, and new content.
+    db.append(&[copy_of_a("a-again")]).unwrap();
+    db.append(&named(&["d"], &[&Model::random(9, 4, 64)])).unwrap();
+    assert!(!interrupted(&mut db).complete);
+    assert_eq!(new_in(&db), ["org/a-again"]);
+    built(&mut db, false);
+    assert_eq!(new_in(&db), ["org/a-again", "org/d"]);
+    built(&mut db, true);
+    assert!(new_in(&db).is_empty(), "a build from nothing finds them again");
 }
 
 #[test]
@@ -321,7 +357,12 @@ fn foreign_stale_newer_and_lying_indexes_are_told_apart() {
             |e| matches!(e, StoreError::StaleIndex { .. }),
             "anew",
         ),
-        ("older", |m| m["index_version"] = json!(4), |e| matches!(e, StoreError::Version { .. }), "anew"),
+        (
+            "older",
+            |m| m["index_version"] = json!(INDEX_VERSION - 1),
+            |e| matches!(e, StoreError::Version { .. }),
+            "anew",
+        ),
         (
             "newer",
             |m| m["index_version"] = json!(99),
