@@ -36,6 +36,8 @@ pub(super) struct Growing {
     /// How contents differ from their heads.
     codes: Vec<Code>,
     pub(super) postings: Vec<Posting>,
+    /// How many of them are of the index before.
+    taken_over: usize,
     /// Rows that are not new, because the last complete build had them.
     settled: HashSet<RowRef>,
     /// By the tag of the digest of the content.
@@ -64,6 +66,7 @@ impl Growing {
             facts: Vec::new(),
             codes: Vec::new(),
             postings: Vec::new(),
+            taken_over: 0,
             settled,
             known: HashMap::new(),
             declared: Vec::new(),
@@ -88,6 +91,7 @@ impl Growing {
             places: index.contents.iter().map(|c| c.place).collect(),
             facts: index.contents.iter().map(|c| c.facts).collect(),
             codes: codes::read(before)?,
+            taken_over: postings.len(),
             postings,
             // Of the rows that are still to be read it has none.
             settled: HashSet::new(),
@@ -218,7 +222,17 @@ impl Growing {
         hub_ids: &HashMap<RowRef, String>,
     ) -> Result<Parts, StoreError> {
         let Self {
-            families, places, mut facts, codes, mut postings, declared, payload, vectors, ids, ..
+            families,
+            places,
+            mut facts,
+            codes,
+            mut postings,
+            taken_over,
+            declared,
+            payload,
+            vectors,
+            ids,
+            ..
         } = self;
         payload.finish()?;
         let vectors = vectors.finish()?;
@@ -235,13 +249,15 @@ impl Growing {
         }
         let held: HashSet<u32> = postings.iter().map(|p| p.content).collect();
         let mut members: Vec<Vec<Member>> = vec![Vec::new(); families.count as usize];
-        let mut grown = vec![false; families.count as usize];
         for (content, facts) in (0..).zip(&facts) {
-            let family = family_of(content) as usize;
-            grown[family] |= content >= changed_from;
             if held.contains(&content) {
-                members[family].push(Member { content, facts: *facts });
+                members[family_of(content) as usize].push(Member { content, facts: *facts });
             }
+        }
+        // A copy may be older than what was known of its content.
+        let mut grown = vec![false; families.count as usize];
+        for posting in &postings[taken_over..] {
+            grown[family_of(posting.content) as usize] = true;
         }
         let founders = families.heads.iter().filter(|h| h.link.is_none()).map(|h| h.content);
         let all: Vec<_> = founders.zip(members).zip(ids).zip(grown).enumerate().collect();

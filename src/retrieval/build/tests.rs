@@ -231,6 +231,29 @@ fn a_repository_is_no_relative_of_its_own() {
 }
 
 #[test]
+fn an_older_copy_makes_its_content_the_root() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
+    let base = Model::random(0, 4, 64);
+    let dated = |name: &str, model: &Model, created_at: i64| Row {
+        created_at: Some(created_at),
+        ..row(name, Some(model.fingerprint()))
+    };
+    let root = |db: &Database| {
+        let index = Index::open(db).unwrap();
+        index.repositories(index.family(0).root)[0].repo_id.clone()
+    };
+    db.append(&[dated("copy", &base, 30), dated("child", &base.tuned(0.98, 5), 20)]).unwrap();
+    built(&mut db, true);
+    assert_eq!(root(&db), "org/child");
+    let original = dated("original", &base, 10);
+    db.append(&[Row { sample_digest: Some("s-copy".into()), ..original }]).unwrap();
+    let night = built(&mut db, false);
+    assert!(night.incremental && night.added == 0);
+    assert_eq!(root(&db), "org/original");
+}
+
+#[test]
 fn nights_add_to_what_was_measured() {
     let (_dir, mut db) = database();
     let first = built(&mut db, true).quality;
