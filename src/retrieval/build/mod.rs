@@ -33,12 +33,11 @@ pub(super) const FOLDER: &str = "index";
 /// See [`memory_bound`].
 const MEMORY_PER_ROW: u64 = 3_600;
 const MEMORY_IN_WORK: u64 = 512_000_000;
-/// One in so many of the samples is measured after an addition.
-const NIGHTLY_SAMPLE: usize = 10;
 /// Part of the contents without a repository from which on an index is built from nothing.
 const MOST_GONE: f64 = 0.2;
 
-/// How to build.
+/// How an index is measured at the end of its build. Whatever changes here, the index is gone on with, and what was
+/// measured begins anew.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BuildSettings {
@@ -108,7 +107,7 @@ pub fn build(
     // Whatever is wrong with it, building from nothing puts it right.
     let in_use = Index::open(db).ok();
     let in_use_covers = in_use.as_ref().map_or(0, |index| index.metadata.shards.len());
-    let goes_on = !from_nothing && in_use.as_ref().is_some_and(|index| is_reusable(index, settings, &live));
+    let goes_on = !from_nothing && in_use.as_ref().is_some_and(|index| is_reusable(index, &live));
     // Of an index that is not gone on with, it stays what families are called and which rows are not new.
     let (previous, names, settled) = match in_use {
         Some(index) if goes_on => (Some(index), Names::default(), HashSet::new()),
@@ -131,20 +130,12 @@ pub fn build(
         paths.extend(index.paths.clone().into_iter().filter(|(name, _)| is_segment(name)));
         entries.extend(entry.files.clone().into_iter().filter(|(name, _)| is_segment(name)));
     }
-    let before_quality = previous.as_ref().map(Index::quality).unwrap_or_default();
+    let before_quality = quality_before(previous.as_ref(), settings);
     let mut growing = match previous {
         Some(index) => Growing::resume(index, &paths, folder.path(), &live)?,
         None => Growing::new(settled, folder.path())?,
     };
-    // A night changes little, and its build must not spend its time on measuring. One that was interrupted before has
-    // measured nothing.
-    let part = if before_quality.strangers > 0 { NIGHTLY_SAMPLE } else { 1 };
-    let samples = Samples {
-        queries: settings.recall_queries.div_ceil(part),
-        strangers: settings.strangers.div_ceil(part),
-        // Every night others.
-        seed: settings.seed ^ begin as u64,
-    };
+    let samples = Samples::after(&before_quality, settings);
     let rows: u64 = db.manifest().shards[begin..].iter().map(|s| s.rows).sum();
     let all = rows + samples.count();
     let covered = growing.read(db, begin, &live, &|done| progress(done, all), stop)?;
@@ -175,8 +166,12 @@ pub fn build(
     if complete {
         paths.extend(built.clone());
         let index = Index::assemble(metadata.clone(), paths)?;
-        let measured = quality::measure(&index, samples, &|done| progress(rows + done, all), stop)?;
-        metadata.quality = before_quality.with(measured);
+        metadata.quality = before_quality;
+        // The same contents again would be no new evidence.
+        if parts.contents > before || !before_quality.covers(settings) {
+            let measured = quality::measure(&index, samples, &|done| progress(rows + done, all), stop)?;
+            metadata.quality = before_quality.with(measured);
+        }
     }
     let committed = complete || covered > in_use_covers;
     if committed {
@@ -206,12 +201,17 @@ pub fn build(
     })
 }
 
-/// Whether an index can be gone on with: built with these settings, and most of its contents are still there.
-fn is_reusable(index: &Index, settings: &BuildSettings, live: &HashSet<RowRef>) -> bool {
+/// Whether an index can be gone on with: most of its contents are still there, and its files are not too many.
+fn is_reusable(index: &Index, live: &HashSet<RowRef>) -> bool {
     let held: HashSet<u32> =
         index.postings.all().iter().filter(|p| live.contains(&p.at)).map(|p| p.content).collect();
     let gone = index.contents() - held.len();
-    index.metadata.settings == *settings && gone as f64 <= MOST_GONE * index.contents() as f64
+    gone as f64 <= MOST_GONE * index.contents() as f64
+}
+
+/// What was measured with these settings.
+fn quality_before(index: Option<&Index>, settings: &BuildSettings) -> Quality {
+    index.filter(|index| index.metadata.settings == *settings).map(Index::quality).unwrap_or_default()
 }
 
 /// What the families of an index are called.

@@ -254,9 +254,22 @@ fn an_older_copy_makes_its_content_the_root() {
 }
 
 #[test]
+fn other_settings_keep_the_index_and_measure_anew() {
+    let (_dir, mut db) = database();
+    built(&mut db, true);
+    let more = BuildSettings { strangers: 30, seed: 2, ..settings() };
+    let again = build(&mut db, &more, false, &|_, _| {}, &|| false).unwrap();
+    assert!(again.incremental && again.added == 0);
+    assert_eq!((again.quality.queries, again.quality.strangers), (7, 30));
+}
+
+#[test]
 fn nights_add_to_what_was_measured() {
     let (_dir, mut db) = database();
     let first = built(&mut db, true).quality;
+    assert_eq!(built(&mut db, false).quality, first, "nothing came");
+    db.append(&[copy_of_a("a-again")]).unwrap();
+    assert_eq!(built(&mut db, false).quality, first, "no content came");
     db.append(&named(&["d"], &[&Model::random(9, 4, 64)])).unwrap();
     let night = built(&mut db, false).quality;
     assert_eq!((night.queries, night.strangers), (first.queries + 2, first.strangers + 2));
