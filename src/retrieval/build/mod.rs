@@ -35,6 +35,9 @@ const MEMORY_PER_ROW: u64 = 3_600;
 const MEMORY_IN_WORK: u64 = 512_000_000;
 /// Part of the contents without a repository from which on an index is built from nothing.
 const MOST_GONE: f64 = 0.2;
+/// Parts of vectors, one for each build that added contents, up to which an index is gone on with. It has up to as many
+/// of codes and of fingerprints; a build has most of them open twice, and a process may often open no more than 1,024.
+const MOST_PARTS: usize = 64;
 
 /// How an index is measured at the end of its build. Whatever changes here, the index is gone on with, and what was
 /// measured begins anew.
@@ -206,7 +209,8 @@ fn is_reusable(index: &Index, live: &HashSet<RowRef>) -> bool {
     let held: HashSet<u32> =
         index.postings.all().iter().filter(|p| live.contains(&p.at)).map(|p| p.content).collect();
     let gone = index.contents() - held.len();
-    gone as f64 <= MOST_GONE * index.contents() as f64
+    let parts = index.paths.keys().filter(|name| is_part_of(name, VECTORS)).count();
+    gone as f64 <= MOST_GONE * index.contents() as f64 && parts <= MOST_PARTS
 }
 
 /// What was measured with these settings.

@@ -264,6 +264,19 @@ fn other_settings_keep_the_index_and_measure_anew() {
 }
 
 #[test]
+fn an_index_of_many_parts_is_not_gone_on_with() {
+    let (_dir, mut db) = database();
+    built(&mut db, true);
+    let live = db.live().unwrap().places().collect();
+    let mut index = Index::open(&db).unwrap();
+    let part = index.paths["vectors-0000.bin"].clone();
+    for n in 0..=MOST_PARTS {
+        index.paths.insert(format!("{VECTORS}-{n:04}.bin"), part.clone());
+        assert_eq!(is_reusable(&index, &live), n < MOST_PARTS, "{} parts", n + 1);
+    }
+}
+
+#[test]
 fn nights_add_to_what_was_measured() {
     let (_dir, mut db) = database();
     let first = built(&mut db, true).quality;
