@@ -25,7 +25,7 @@ use hubprint::store::{Database, Task};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::document;
+use super::{document, growth};
 
 /// The methods, each up to so many models: hnsw_rs takes hours above that.
 const METHODS: [(&str, usize); 5] = [
@@ -71,7 +71,7 @@ pub(crate) fn one(method: &str, folder: &Path) -> String {
 
 /// The table of all methods on some databases, each with its number of models.
 pub(crate) fn table(folders: &[(usize, PathBuf)]) -> String {
-    let mut costs: HashMap<&str, Vec<(f64, f64)>> = HashMap::new();
+    let mut costs: HashMap<&str, Vec<(usize, f64)>> = HashMap::new();
     let mut rows = Vec::new();
     for (models, folder) in folders {
         for (method, most) in METHODS {
@@ -83,7 +83,7 @@ pub(crate) fn table(folders: &[(usize, PathBuf)]) -> String {
             let out = Command::new(me).args(["--one", method]).arg(folder).output().unwrap();
             assert!(out.status.success(), "{method}: {}", String::from_utf8_lossy(&out.stderr));
             let run: Run = serde_json::from_slice(&out.stdout).unwrap();
-            costs.entry(method).or_default().push((*models as f64, 1.0 / run.queries_per_second));
+            costs.entry(method).or_default().push((*models, 1.0 / run.queries_per_second));
             rows.push(vec![
                 models.to_string(),
                 method.to_owned(),
@@ -110,12 +110,8 @@ pub(crate) fn table(folders: &[(usize, PathBuf)]) -> String {
     ];
     let mut text = document::table(&head, &rows);
     for (method, _) in METHODS {
-        if let Some([first, .., last]) = costs.get(method).map(Vec::as_slice) {
-            let exponent = (last.1 / first.1).ln() / (last.0 / first.0).ln();
-            text += &format!(
-                "\n{method}: seconds a query grow as N^{exponent:.2} from {} to {} models.\n",
-                first.0, last.0
-            );
+        if let Some(growth) = costs.get(method).and_then(|costs| growth(costs)) {
+            text += &format!("\n{method}: seconds a query grow as {growth}.\n");
         }
     }
     text
