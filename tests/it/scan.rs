@@ -125,6 +125,12 @@ fn answers_have_the_documented_keys_and_order() {
     let alone = demo.cli.expect(0, &alone).json();
     assert!(families(&alone).is_empty());
     assert_ne!(alone["closest_rejected"]["related"], true);
+    let none = demo.cli.expect(0, &["scan", "--db", "DB", "basalt-research/basalt-500k"]).stdout;
+    assert!(
+        none.contains("no relative of its hidden size, with dimensions in place, among")
+            && none.contains("`compare` also looks for permuted, rotated and width-pruned copies"),
+        "{none}"
+    );
 
     let table = demo.cli.expect(0, &["scan", "--db", "DB", query]).stdout;
     let first = candidates[0]["repo_id"].as_str().unwrap();
