@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::Digest;
 
+use super::super::codes;
 use super::super::index::{CONTENTS, FAMILIES, HEADS, LINEAGE, Look, POSTINGS, Sought};
 use super::super::segments::Segments;
 use super::super::verify::verify;
@@ -274,6 +275,32 @@ fn an_index_of_many_parts_is_not_gone_on_with() {
         index.paths.insert(format!("{VECTORS}-{n:04}.bin"), part.clone());
         assert_eq!(is_reusable(&index, &live), n < MOST_PARTS, "{} parts", n + 1);
     }
+}
+
+#[test]
+fn a_lost_content_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
+    // Of so many members not every one is looked at exactly.
+    let base = Model::random(0, 1, 32);
+    let models: Vec<Model> = (0..200).map(|i| base.tuned(0.99, 100 + i)).collect();
+    let names: Vec<String> = (0..models.len()).map(|i| i.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    db.append(&named(&names, &models.iter().collect::<Vec<_>>())).unwrap();
+    assert_eq!(built(&mut db, true).heads, 1);
+    // The code of the last one says the opposite of its vector.
+    let mut all = codes::read(&paths_of(&db)).unwrap();
+    let last = all.last_mut().unwrap();
+    *last = last.map(|word| !word);
+    let folder = tempfile::tempdir().unwrap();
+    codes::write(&Paths::new(), folder.path(), &all).unwrap();
+    let part = "codes-0000.bin";
+    let mut entry = db.manifest().index.clone().unwrap();
+    entry.files.insert(part.into(), db.files().adopt(&folder.path().join(part), FOLDER, "bin").unwrap());
+    db.set_index(&entry).unwrap();
+    let verified = verify(&db, false, &|_, _| {}).unwrap();
+    assert_eq!((verified.lost_contents, verified.lost_heads, verified.lost_repositories), (1, 0, 0));
+    assert!(!verified.is_whole());
 }
 
 #[test]
