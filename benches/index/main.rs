@@ -20,6 +20,18 @@ use std::path::{Path, PathBuf};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/retrieval.md");
 
+/// Fewest models that growth is told from, where more were measured as well: below, what a query takes in any case hides
+/// what it takes for each model.
+const GROWS_FROM: usize = 10_000;
+
+/// How a cost grows with the number of models, from (models, cost) in the order of the models.
+fn growth(costs: &[(usize, f64)]) -> Option<String> {
+    let (last, smaller) = costs.split_last()?;
+    let first = smaller.iter().find(|cost| cost.0 >= GROWS_FROM).or(smaller.first())?;
+    let exponent = (last.1 / first.1).ln() / (last.0 as f64 / first.0 as f64).ln();
+    Some(format!("N^{exponent:.2} from {} to {} models", first.0, last.0))
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();

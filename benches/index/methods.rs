@@ -1,8 +1,11 @@
 //! Retrieval side by side: our index, the exact scan, hnsw_rs as a newcomer would use it and on family heads only, and
 //! usearch (with `--features usearch`, which needs a C++ compiler).
 //!
-//! Each method runs in a process of its own, so that its peak memory is its own. A query counts as found when the family
-//! of the nearest content is that of its true parent.
+//! Each method runs in a process of its own. Its peak memory is taken when the last query is answered: the vectors that
+//! the method is given, the queries, what it makes of both, and before that the rows of up to 1,024 queries, from which
+//! they are read, some 80 MB. Ours is given whole fingerprints, and builds its index in that process; `hnsw_rs on heads`
+//! opens ours, which alone knows the heads; no other method does. A query counts as found when the family of the nearest
+//! content is that of its true parent.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +17,7 @@ use hnsw_rs::api::AnnT;
 use hnsw_rs::hnsw::Hnsw;
 use hubprint::pipeline::report::peak_memory_bytes;
 use hubprint::retrieval::vector::{Vector, dot};
+use hubprint::retrieval::vectors::Vectors;
 use hubprint::retrieval::{BuildSettings, Index, Look, build, exact_scan};
 use hubprint::signals::Fingerprint;
 use hubprint::stages::population::{QUERIES, TRUTH};
@@ -21,7 +25,7 @@ use hubprint::store::{Database, Task};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::document;
+use super::{document, growth};
 
 /// The methods, each up to so many models: hnsw_rs takes hours above that.
 const METHODS: [(&str, usize); 5] = [
@@ -42,18 +46,32 @@ struct Run {
     recall_near: f64,
     /// Strangers that a family was named for; only ours says no.
     false_families: Option<usize>,
+    /// See above.
     peak_bytes: u64,
     disk_bytes: u64,
 }
 
 /// One method on one database, as JSON.
 pub(crate) fn one(method: &str, folder: &Path) -> String {
-    serde_json::to_string(&Bench::open(folder).run(method)).unwrap()
+    let answers = match method {
+        "ours" => ours(folder),
+        "exact scan" => exact(folder),
+        "hnsw_rs" => newcomer(folder),
+        "hnsw_rs on heads" => on_heads(folder),
+        "usearch" => usearch(folder),
+        other => unreachable!("{other}"),
+    };
+    let mut run = score(folder, &answers);
+    if method != "ours" {
+        // A nearest neighbour always names somebody.
+        run.false_families = None;
+    }
+    serde_json::to_string(&run).unwrap()
 }
 
 /// The table of all methods on some databases, each with its number of models.
 pub(crate) fn table(folders: &[(usize, PathBuf)]) -> String {
-    let mut costs: HashMap<&str, Vec<(f64, f64)>> = HashMap::new();
+    let mut costs: HashMap<&str, Vec<(usize, f64)>> = HashMap::new();
     let mut rows = Vec::new();
     for (models, folder) in folders {
         for (method, most) in METHODS {
@@ -65,7 +83,7 @@ pub(crate) fn table(folders: &[(usize, PathBuf)]) -> String {
             let out = Command::new(me).args(["--one", method]).arg(folder).output().unwrap();
             assert!(out.status.success(), "{method}: {}", String::from_utf8_lossy(&out.stderr));
             let run: Run = serde_json::from_slice(&out.stdout).unwrap();
-            costs.entry(method).or_default().push((*models as f64, 1.0 / run.queries_per_second));
+            costs.entry(method).or_default().push((*models, 1.0 / run.queries_per_second));
             rows.push(vec![
                 models.to_string(),
                 method.to_owned(),
@@ -92,219 +110,189 @@ pub(crate) fn table(folders: &[(usize, PathBuf)]) -> String {
     ];
     let mut text = document::table(&head, &rows);
     for (method, _) in METHODS {
-        if let Some([first, .., last]) = costs.get(method).map(Vec::as_slice) {
-            let exponent = (last.1 / first.1).ln() / (last.0 / first.0).ln();
-            text += &format!(
-                "\n{method}: seconds a query grow as N^{exponent:.2} from {} to {} models.\n",
-                first.0, last.0
-            );
+        if let Some(growth) = costs.get(method).and_then(|costs| growth(costs)) {
+            text += &format!("\n{method}: seconds a query grow as {growth}.\n");
         }
     }
     text
 }
 
-/// A database, its queries and the truth.
-struct Bench {
-    folder: PathBuf,
-    index: Index,
-    queries: Vec<(String, Fingerprint)>,
-    /// Of a query: (family, correlation with the parent); the family is empty for a stranger.
-    truth: HashMap<String, (String, f64)>,
-    families: HashMap<String, String>,
+/// What was asked, and what a method named for it: the content, or nothing.
+struct Answers {
+    named: Vec<(String, Option<u32>)>,
+    build_seconds: f64,
+    seconds: f64,
+    peak_bytes: u64,
+    disk_bytes: u64,
 }
 
-impl Bench {
-    fn open(folder: &Path) -> Self {
-        let index = Index::open(&Database::open(folder).unwrap()).unwrap();
-        let asked = Database::open(&folder.join(QUERIES)).unwrap();
-        let shards = 0..asked.manifest().shards.len();
-        let queries = shards
-            .flat_map(|shard| asked.contents(shard).unwrap())
-            .flat_map(Result::unwrap)
-            .map(|(_, row)| (row.repo_id, row.fingerprint.unwrap()))
-            .collect();
-        let read = |path: PathBuf| -> Vec<Vec<String>> {
-            let text = std::fs::read_to_string(path).unwrap();
-            text.lines().skip(1).map(|line| line.split('\t').map(str::to_owned).collect()).collect()
-        };
-        let truth = read(folder.join(QUERIES).join(TRUTH));
-        let models = read(folder.join(TRUTH));
-        Self {
-            folder: folder.to_owned(),
-            index,
-            queries,
-            truth: truth.into_iter().map(|t| (t[0].clone(), (t[1].clone(), t[5].parse().unwrap()))).collect(),
-            families: models.into_iter().map(|t| (t[0].clone(), t[1].clone())).collect(),
+/// Asks a method for every query, on all cores. Its peak memory is taken right after.
+fn ask<Q: Sync>(
+    queries: &[(String, Q)],
+    build_seconds: f64,
+    answer: impl Fn(&Q) -> Option<u32> + Sync,
+) -> Answers {
+    let begun = Instant::now();
+    let named = queries.par_iter().map(|(name, query)| (name.clone(), answer(query))).collect();
+    let seconds = begun.elapsed().as_secs_f64();
+    Answers { named, build_seconds, seconds, peak_bytes: peak(), disk_bytes: 0 }
+}
+
+/// Scores what was named, by an index that is opened only now.
+fn score(folder: &Path, answers: &Answers) -> Run {
+    let index = open(folder);
+    let read = |path: PathBuf| -> Vec<Vec<String>> {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().skip(1).map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+    };
+    // Of a query: (family, correlation with the parent); the family is empty for a stranger.
+    let truth: HashMap<String, (String, f64)> = read(folder.join(QUERIES).join(TRUTH))
+        .into_iter()
+        .map(|t| (t[0].clone(), (t[1].clone(), t[5].parse().unwrap())))
+        .collect();
+    let families: HashMap<String, String> =
+        read(folder.join(TRUTH)).into_iter().map(|t| (t[0].clone(), t[1].clone())).collect();
+    let (mut at, mut near, mut strangers) = ((0, 0), (0, 0), 0);
+    for (query, named) in &answers.named {
+        let (family, r) = &truth[query];
+        if family.is_empty() {
+            strangers += usize::from(named.is_some());
+            continue;
+        }
+        let repository = named.map(|content| &index.repositories(content)[0].repo_id);
+        let found = usize::from(repository.is_some_and(|r| families[r] == *family));
+        if *r >= 0.3 {
+            at = (at.0 + found, at.1 + 1);
+        }
+        if *r >= 0.9 {
+            near = (near.0 + found, near.1 + 1);
         }
     }
-
-    fn run(self, method: &str) -> Run {
-        match method {
-            "ours" => self.ours(),
-            "exact scan" => self.exact(),
-            "hnsw_rs" => self.newcomer(),
-            "hnsw_rs on heads" => self.on_heads(),
-            "usearch" => self.usearch(),
-            other => unreachable!("{other}"),
-        }
-    }
-
-    /// Scores what was named for each query: a content, or nothing.
-    fn score(&self, named: &[Option<u32>], build_seconds: f64, seconds: f64, disk_bytes: u64) -> Run {
-        let (mut at, mut near, mut strangers) = ((0, 0), (0, 0), 0);
-        for ((query, _), named) in self.queries.iter().zip(named) {
-            let (family, r) = &self.truth[query];
-            if family.is_empty() {
-                strangers += usize::from(named.is_some());
-                continue;
-            }
-            let repository = named.map(|content| &self.index.repositories(content)[0].repo_id);
-            let found = usize::from(repository.is_some_and(|r| self.families[r] == *family));
-            if *r >= 0.3 {
-                at = (at.0 + found, at.1 + 1);
-            }
-            if *r >= 0.9 {
-                near = (near.0 + found, near.1 + 1);
-            }
-        }
-        let share = |(found, all): (usize, usize)| found as f64 / f64::max(all as f64, 1.0);
-        Run {
-            build_seconds,
-            queries_per_second: self.queries.len() as f64 / seconds,
-            recall: share(at),
-            recall_near: share(near),
-            false_families: None,
-            peak_bytes: peak(),
-            disk_bytes,
-        }
-        .with_strangers(strangers)
-    }
-
-    fn vectors(&self) -> Vec<Vector> {
-        let mut all = Vec::with_capacity(self.index.contents());
-        let vectors = self.index.vectors();
-        vectors
-            .for_each_block(|_, block| {
-                all.extend_from_slice(block);
-                Ok(())
-            })
-            .unwrap();
-        all
-    }
-
-    fn ours(mut self) -> Run {
-        let begun = Instant::now();
-        let mut db = Database::open_to_write(&self.folder, Task::Index).unwrap();
-        let built = build(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap();
-        let build_seconds = begun.elapsed().as_secs_f64();
-        self.index = Index::open(&db).unwrap();
-        let begun = Instant::now();
-        let named: Vec<Option<u32>> = self
-            .queries
-            .par_iter()
-            .map(|(_, query)| {
-                let found = self.index.find(query, 5, Look::Usual).unwrap();
-                found.related.first().and_then(|family| Some(family.closest.first()?.number))
-            })
-            .collect();
-        let seconds = begun.elapsed().as_secs_f64();
-        let run = self.score(&named, build_seconds, seconds, built.bytes);
-        Run { false_families: Some(run.false_families.unwrap_or_default()), ..run }
-    }
-
-    fn exact(self) -> Run {
-        let bytes = (self.index.contents() * 1024) as u64;
-        let queries: Vec<Vector> = self.queries.iter().map(|q| q.1.vector).collect();
-        let begun = Instant::now();
-        let hits = exact_scan(self.index.vectors(), &queries, 1).unwrap();
-        let seconds = begun.elapsed().as_secs_f64();
-        let named: Vec<Option<u32>> = hits.iter().map(|h| h.first().map(|h| h.number)).collect();
-        self.score(&named, 0.0, seconds, bytes).without_strangers()
-    }
-
-    fn newcomer(self) -> Run {
-        let float = |v: &Vector| -> Vec<f32> { v.iter().map(|x| f32::from(*x)).collect() };
-        let vectors: Vec<Vec<f32>> = self.vectors().iter().map(float).collect();
-        let begun = Instant::now();
-        let graph = Hnsw::<f32, DistCosine>::new(16, vectors.len(), 16, 200, DistCosine);
-        let items: Vec<(&Vec<f32>, usize)> = vectors.iter().zip(0..).collect();
-        graph.parallel_insert(&items);
-        let build_seconds = begun.elapsed().as_secs_f64();
-        let begun = Instant::now();
-        let named: Vec<Option<u32>> = self
-            .queries
-            .par_iter()
-            .map(|(_, q)| graph.search(&float(&q.vector), 1, 64).first().map(|hit| hit.d_id as u32))
-            .collect();
-        let seconds = begun.elapsed().as_secs_f64();
-        let folder = tempfile::tempdir().unwrap();
-        graph.file_dump(folder.path(), "graph").unwrap();
-        self.score(&named, build_seconds, seconds, size_of_folder(folder.path())).without_strangers()
-    }
-
-    fn on_heads(self) -> Run {
-        let heads: Vec<(u32, Vector)> =
-            self.index.head_vectors().map(|(content, vector)| (content, *vector)).collect();
-        let begun = Instant::now();
-        let graph = Hnsw::<i8, ByteCosine>::new(32, heads.len(), 16, 400, ByteCosine);
-        // Shuffled, as near-duplicates one after the other cut nodes off.
-        let mut items: Vec<(&[i8], usize)> = heads.iter().map(|(c, v)| (v.as_slice(), *c as usize)).collect();
-        items.sort_by_key(|item| hubprint::signals::sketch::mix(item.1 as u64));
-        graph.parallel_insert_slice(&items);
-        let build_seconds = begun.elapsed().as_secs_f64();
-        let begun = Instant::now();
-        let named: Vec<Option<u32>> = self
-            .queries
-            .par_iter()
-            .map(|(_, q)| graph.search(&q.vector, 1, 256).first().map(|hit| hit.d_id as u32))
-            .collect();
-        let seconds = begun.elapsed().as_secs_f64();
-        let folder = tempfile::tempdir().unwrap();
-        graph.file_dump(folder.path(), "graph").unwrap();
-        self.score(&named, build_seconds, seconds, size_of_folder(folder.path())).without_strangers()
-    }
-
-    #[cfg(feature = "usearch")]
-    fn usearch(self) -> Run {
-        use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
-        let vectors = self.vectors();
-        let begun = Instant::now();
-        let options = IndexOptions {
-            dimensions: 1024,
-            metric: MetricKind::Cos,
-            quantization: ScalarKind::I8,
-            ..IndexOptions::default()
-        };
-        let graph = Index::new(&options).unwrap();
-        graph.reserve_capacity_and_threads(vectors.len(), rayon::current_num_threads()).unwrap();
-        vectors.par_iter().enumerate().for_each(|(i, v)| graph.add(i as u64, v).unwrap());
-        let build_seconds = begun.elapsed().as_secs_f64();
-        let begun = Instant::now();
-        let named: Vec<Option<u32>> = self
-            .queries
-            .par_iter()
-            .map(|(_, q)| graph.search(&q.vector, 1).unwrap().keys.first().map(|key| *key as u32))
-            .collect();
-        let seconds = begun.elapsed().as_secs_f64();
-        let bytes = graph.serialized_length() as u64;
-        self.score(&named, build_seconds, seconds, bytes).without_strangers()
-    }
-
-    #[cfg(not(feature = "usearch"))]
-    fn usearch(self) -> Run {
-        unreachable!("built without the feature, of {}", self.folder.display())
+    let share = |(found, all): (usize, usize)| found as f64 / f64::max(all as f64, 1.0);
+    Run {
+        build_seconds: answers.build_seconds,
+        queries_per_second: answers.named.len() as f64 / answers.seconds,
+        recall: share(at),
+        recall_near: share(near),
+        false_families: Some(strangers),
+        peak_bytes: answers.peak_bytes,
+        disk_bytes: answers.disk_bytes,
     }
 }
 
-impl Run {
-    fn with_strangers(self, strangers: usize) -> Self {
-        Self { false_families: Some(strangers), ..self }
-    }
+fn open(folder: &Path) -> Index {
+    Index::open(&Database::open(folder).unwrap()).unwrap()
+}
 
-    /// A nearest neighbour always names somebody.
-    fn without_strangers(self) -> Self {
-        Self { false_families: None, ..self }
-    }
+/// The queries, of each what a method needs.
+fn queries<Q>(folder: &Path, of: fn(&Fingerprint) -> Q) -> Vec<(String, Q)> {
+    let asked = Database::open(&folder.join(QUERIES)).unwrap();
+    (0..asked.manifest().shards.len())
+        .flat_map(|shard| asked.contents(shard).unwrap())
+        .flat_map(Result::unwrap)
+        .map(|(_, row)| (row.repo_id, of(&row.fingerprint.unwrap())))
+        .collect()
+}
+
+fn vector(fingerprint: &Fingerprint) -> Vector {
+    fingerprint.vector
+}
+
+fn floats(vector: &Vector) -> Vec<f32> {
+    vector.iter().map(|x| f32::from(*x)).collect()
+}
+
+/// The vectors of all contents, each as a method wants it.
+fn vectors<V>(folder: &Path, of: fn(&Vector) -> V) -> Vec<V> {
+    let mut all = Vec::new();
+    let vectors = Vectors::of(&Database::open(folder).unwrap()).unwrap();
+    vectors
+        .for_each_block(|_, block| {
+            all.extend(block.iter().map(of));
+            Ok(())
+        })
+        .unwrap();
+    all
+}
+
+fn ours(folder: &Path) -> Answers {
+    let queries = queries(folder, Fingerprint::clone);
+    let begun = Instant::now();
+    let mut db = Database::open_to_write(folder, Task::Index).unwrap();
+    let built = build(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap();
+    let build_seconds = begun.elapsed().as_secs_f64();
+    let index = Index::open(&db).unwrap();
+    let answers = ask(&queries, build_seconds, |query| {
+        let found = index.find(query, 5, Look::Usual).unwrap();
+        found.related.first().and_then(|family| Some(family.closest.first()?.number))
+    });
+    Answers { disk_bytes: built.bytes, ..answers }
+}
+
+fn exact(folder: &Path) -> Answers {
+    let (names, queries): (Vec<String>, Vec<Vector>) = queries(folder, vector).into_iter().unzip();
+    let vectors = Vectors::of(&Database::open(folder).unwrap()).unwrap();
+    let begun = Instant::now();
+    let hits = exact_scan(&vectors, &queries, 1).unwrap();
+    let seconds = begun.elapsed().as_secs_f64();
+    let named = names.into_iter().zip(hits.iter().map(|h| h.first().map(|h| h.number))).collect();
+    let disk_bytes = vectors.count() * size_of::<Vector>() as u64;
+    Answers { named, build_seconds: 0.0, seconds, peak_bytes: peak(), disk_bytes }
+}
+
+fn newcomer(folder: &Path) -> Answers {
+    let (queries, vectors) = (queries(folder, vector), vectors(folder, floats));
+    let begun = Instant::now();
+    let graph = Hnsw::<f32, DistCosine>::new(16, vectors.len(), 16, 200, DistCosine);
+    let items: Vec<(&Vec<f32>, usize)> = vectors.iter().zip(0..).collect();
+    graph.parallel_insert(&items);
+    let build_seconds = begun.elapsed().as_secs_f64();
+    let answers = ask(&queries, build_seconds, |query| {
+        graph.search(&floats(query), 1, 64).first().map(|hit| hit.d_id as u32)
+    });
+    Answers { disk_bytes: dumped(&graph), ..answers }
+}
+
+fn on_heads(folder: &Path) -> Answers {
+    let queries = queries(folder, vector);
+    let heads: Vec<(u32, Vector)> =
+        open(folder).head_vectors().map(|(content, vector)| (content, *vector)).collect();
+    let begun = Instant::now();
+    let graph = Hnsw::<i8, ByteCosine>::new(32, heads.len(), 16, 400, ByteCosine);
+    // Shuffled, as near-duplicates one after the other cut nodes off.
+    let mut items: Vec<(&[i8], usize)> = heads.iter().map(|(c, v)| (v.as_slice(), *c as usize)).collect();
+    items.sort_by_key(|item| hubprint::signals::sketch::mix(item.1 as u64));
+    graph.parallel_insert_slice(&items);
+    let build_seconds = begun.elapsed().as_secs_f64();
+    let answers =
+        ask(&queries, build_seconds, |query| graph.search(query, 1, 256).first().map(|hit| hit.d_id as u32));
+    Answers { disk_bytes: dumped(&graph), ..answers }
+}
+
+#[cfg(feature = "usearch")]
+fn usearch(folder: &Path) -> Answers {
+    use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
+    let (queries, vectors) = (queries(folder, vector), vectors(folder, |vector| *vector));
+    let begun = Instant::now();
+    let options = IndexOptions {
+        dimensions: 1024,
+        metric: MetricKind::Cos,
+        quantization: ScalarKind::I8,
+        ..IndexOptions::default()
+    };
+    let graph = Index::new(&options).unwrap();
+    graph.reserve_capacity_and_threads(vectors.len(), rayon::current_num_threads()).unwrap();
+    vectors.par_iter().enumerate().for_each(|(i, v)| graph.add(i as u64, v).unwrap());
+    let build_seconds = begun.elapsed().as_secs_f64();
+    let answers = ask(&queries, build_seconds, |query| {
+        graph.search(query, 1).unwrap().keys.first().map(|key| *key as u32)
+    });
+    Answers { disk_bytes: graph.serialized_length() as u64, ..answers }
+}
+
+#[cfg(not(feature = "usearch"))]
+fn usearch(folder: &Path) -> Answers {
+    unreachable!("built without the feature, of {}", folder.display())
 }
 
 /// Cosine distance of bytes, with our product.
@@ -319,8 +307,11 @@ impl Distance<i8> for ByteCosine {
     }
 }
 
-fn size_of_folder(folder: &Path) -> u64 {
-    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+/// Bytes of a graph on disk.
+fn dumped(graph: &impl AnnT) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    graph.file_dump(folder.path(), "graph").unwrap();
+    std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
 }
 
 /// Largest resident size of this process, bytes.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::document::{self, bytes, seconds};
+use super::growth;
 
 /// Part of the models that the night adds.
 const NIGHT: f64 = 0.02;
@@ -94,7 +95,7 @@ pub(crate) fn opened(folder: &Path) -> String {
             let (weights, samples) = (tag(&row.weights_digest), tag(&row.sample_digest));
             let begun = Instant::now();
             scanner
-                .brief(Sought { fingerprint: &fingerprint, weights, samples }, None, 5, Look::Usual)
+                .brief(Sought { fingerprint: &fingerprint, weights, samples, but: None }, 5, Look::Usual)
                 .unwrap();
             1000.0 * begun.elapsed().as_secs_f64()
         })
@@ -273,13 +274,9 @@ pub(crate) fn table(runs: &[Run]) -> String {
     row("peak memory of a bulk scan", &|run| bytes(run.strangers.peak_bytes as f64));
     let head: Vec<&str> = head.iter().map(String::as_str).collect();
     let mut text = document::table(&head, &rows);
-    if let [first, .., last] = runs {
-        let exponent = (last.opened.scan_ms / first.opened.scan_ms).ln()
-            / (last.models as f64 / first.models as f64).ln();
-        text += &format!(
-            "\nThe time of one scan grows as N^{exponent:.2} from {} to {} models.\n",
-            first.models, last.models
-        );
+    let costs: Vec<(usize, f64)> = runs.iter().map(|run| (run.models, run.opened.scan_ms)).collect();
+    if let Some(growth) = growth(&costs) {
+        text += &format!("\nThe time of one scan grows as {growth}.\n");
     }
     text
 }

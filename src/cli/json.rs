@@ -203,7 +203,7 @@ struct BriefFamilyJson<'a> {
     /// Mean matched correlation with `judged`, which the verdict is on.
     similarity: Option<f64>,
     judged: Option<&'a str>,
-    /// The nearest contents, by the oldest repository of each.
+    /// The nearest contents, each by its oldest repository, or by one with exactly the query's files.
     closest: Vec<CloseJson<'a>>,
 }
 

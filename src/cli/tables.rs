@@ -54,7 +54,11 @@ pub(super) fn scan(query: &Subject, answer: &Answer) -> String {
                 c.comparison.verdict.kind.name()
             )
         });
-        return format!("{}: no relative among {searched} distinct models{nearest}\n", query.name);
+        return format!(
+            "{}: no relative of its hidden size, with dimensions in place, among {searched} distinct models{nearest}; \
+             `compare` also looks for permuted, rotated and width-pruned copies\n",
+            query.name
+        );
     }
     let mut out = String::new();
     for family in &answer.families {

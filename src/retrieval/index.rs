@@ -1,6 +1,6 @@
 //! An open index: immutable files of one folder, found by the database's manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -27,10 +27,10 @@ use crate::signals::fingerprint::{EXTRACTION_VERSION, VECTOR_DIMENSIONS};
 use crate::signals::verdict::Context;
 use crate::signals::{Fingerprint, Verdict};
 use crate::store::manifest::{IndexEntry, Manifest};
-use crate::store::{Database, FileEntry, StoreError, Tag};
+use crate::store::{Database, FileEntry, RowRef, StoreError, Tag};
 
 /// Version of the files of an index.
-pub const INDEX_VERSION: u32 = 5;
+pub const INDEX_VERSION: u32 = 6;
 /// Name of the file that says what an index is.
 pub const METADATA: &str = "index.json";
 pub(super) const CONTENTS: &str = "contents.parquet";
@@ -73,8 +73,8 @@ pub(super) struct Metadata {
     pub(super) contents: usize,
     pub(super) heads: usize,
     pub(super) families: usize,
-    /// Contents of the index that it was built on.
-    pub(super) before: usize,
+    /// Whether it covered all shards when it was built; one that was interrupted did not.
+    pub(super) complete: bool,
     pub(super) settings: BuildSettings,
     /// SHA-256 of the shards that it covers, in the order of the manifest.
     pub(super) shards: Vec<String>,
@@ -133,11 +133,13 @@ pub struct Sought<'a> {
     pub weights: Option<Tag>,
     /// Of the digest of its sampled bytes.
     pub samples: Option<Tag>,
+    /// The repository of the index that it is, which is no relative of its own: what nobody else holds is not found.
+    pub but: Option<&'a str>,
 }
 
 impl<'a> From<&'a Fingerprint> for Sought<'a> {
     fn from(fingerprint: &'a Fingerprint) -> Self {
-        Self { fingerprint, weights: None, samples: None }
+        Self { fingerprint, weights: None, samples: None, but: None }
     }
 }
 
@@ -146,13 +148,14 @@ impl<'a> From<&'a Fingerprint> for Sought<'a> {
 pub struct Related {
     /// Number of the family.
     pub family: u32,
-    /// The content that the verdict was made on: a head, or the query's own.
+    /// The content that the verdict was made on: a head, or the query's own. Where only the query holds it, the verdict
+    /// tells the family and nothing more.
     pub judged: u32,
     /// Query first.
     pub evidence: Evidence,
     /// Of the query and what was judged.
     pub verdict: Verdict,
-    /// The closest contents of the family, nearest first.
+    /// The closest contents of the family that somebody but the query holds, nearest first.
     pub closest: Vec<Hit>,
 }
 
@@ -313,14 +316,29 @@ impl Index {
         self.postings.of(content)
     }
 
+    /// The same without one of them.
+    pub fn others<'a>(
+        &'a self,
+        content: u32,
+        but: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Posting> + Clone {
+        self.repositories(content).iter().filter(move |p| but != Some(p.repo_id.as_str()))
+    }
+
     /// Every repository, ordered by content.
     pub fn all_repositories(&self) -> &[Posting] {
         self.postings.all()
     }
 
-    /// The repositories of the contents that the last build added.
+    /// The repositories whose rows the last complete build before this one did not have.
     pub fn added_last(&self) -> impl Iterator<Item = &Posting> {
-        self.postings.all().iter().filter(|p| p.content as usize >= self.metadata.before)
+        self.postings.all().iter().filter(|p| p.is_new)
+    }
+
+    /// Rows that are not new to the build that follows: all, if this one is complete.
+    pub(super) fn settled(&self) -> HashSet<RowRef> {
+        let old = self.postings.all().iter().filter(|p| self.metadata.complete || !p.is_new);
+        old.map(|p| p.at).collect()
     }
 
     /// The content with this weights or sample digest.
@@ -348,7 +366,7 @@ impl Index {
         let exact = look == Look::Exact;
         let most = if exact { usize::MAX } else { HEAD_HITS };
         let mut hits = self.families.search().nearest(query.hidden_size, &query.vector, most, exact);
-        hits.retain(|hit| self.is_live(hit.number));
+        hits.retain(|hit| self.is_live(hit.number, sought.but));
         let context = Context { searched: self.contents.len().max(1), ..Context::default() };
         let mut judge = Judge::new(query, self.controls());
         let mut found = Found::default();
@@ -384,7 +402,8 @@ impl Index {
             }
         }
         for related in &mut found.related {
-            related.closest = self.closest(&query.vector, &of_family[&related.family], k, look)?;
+            let heads = &of_family[&related.family];
+            related.closest = self.closest(&query.vector, heads, k, look, sought.but)?;
         }
         if let (Some((content, _)), Some(first)) = (twin, found.related.first_mut())
             && !first.closest.iter().any(|hit| hit.number == content)
@@ -396,19 +415,24 @@ impl Index {
         Ok(found)
     }
 
-    /// The content with the query's digests, as long as a repository holds it, and whether all of its bytes are known to
-    /// be equal: those that were sampled are.
+    /// The content with the query's digests, as long as somebody but the query holds it, and whether all of its bytes are
+    /// known to be equal: those that were sampled are.
     fn twin(&self, sought: &Sought<'_>) -> Option<(u32, Option<bool>)> {
         let of = |digest: Option<Tag>| self.content_of(digest?);
-        of(sought.weights)
-            .map(|content| (content, Some(true)))
-            .or_else(|| Some((of(sought.samples)?, None)))
-            .filter(|(content, _)| !self.postings.of(*content).is_empty())
+        let content = of(sought.weights).or_else(|| of(sought.samples))?;
+        let mut others = self.others(content, sought.but).peekable();
+        others.peek()?;
+        let has_its_files = others.any(|p| p.weights.is_some() && p.weights == sought.weights);
+        Some((content, has_its_files.then_some(true)))
     }
 
     /// A head is found as long as a repository holds it or a content that it stands for.
-    fn is_live(&self, head: u32) -> bool {
-        self.members.of(head).iter().any(|content| !self.postings.of(*content).is_empty())
+    fn is_live(&self, head: u32, but: Option<&str>) -> bool {
+        self.members.of(head).iter().any(|content| self.is_held(*content, but))
+    }
+
+    fn is_held(&self, content: u32, but: Option<&str>) -> bool {
+        self.others(content, but).next().is_some()
     }
 
     /// The content of a head.
@@ -426,25 +450,27 @@ impl Index {
         self.payload.read(self.families.heads[head as usize].payload, self.families.search().vector(head))
     }
 
-    /// The contents nearest to a query among the members of some heads, which come nearest first.
+    /// The contents nearest to a query among the members of some heads, which come nearest first; without those that
+    /// nobody `but` one repository holds.
     pub(super) fn closest(
         &self,
         query: &Vector,
         heads: &[Hit],
         k: usize,
         look: Look,
+        but: Option<&str>,
     ) -> Result<Vec<Hit>, StoreError> {
         if look == Look::Exact {
-            return self.nearest_members(query, heads, k, usize::MAX);
+            return self.nearest_members(query, heads, k, usize::MAX, but);
         }
         let refined = k.saturating_mul(REFINED_PER_MEMBER).max(LEAST_REFINED);
         let (first, others) = heads.split_at(heads.len().min(HEADS_OF_FAMILY));
-        let near = self.nearest_members(query, first, k, refined)?;
+        let near = self.nearest_members(query, first, k, refined, but)?;
         // A copy of a member far from these heads must not be lost among them.
         let least = near.get(k.saturating_sub(1)).map_or(f32::NEG_INFINITY, |hit| hit.cosine);
         let may_be_nearer = |hit: &&Hit| self.members.most(hit.number, hit.cosine) > least;
         let others: Vec<Hit> = others.iter().filter(may_be_nearer).copied().collect();
-        let farther = self.nearest_members(query, &others, k, refined)?;
+        let farther = self.nearest_members(query, &others, k, refined, but)?;
         Ok(heads::nearest(near.into_iter().chain(farther), k))
     }
 
@@ -455,13 +481,14 @@ impl Index {
         heads: &[Hit],
         k: usize,
         refined: usize,
+        but: Option<&str>,
     ) -> Result<Vec<Hit>, StoreError> {
         let mut near = Vec::new();
         for hit in heads {
             let difference = difference(self.families.search().vector(hit.number), query);
             near.extend(self.members.nearest(hit.number, hit.cosine, &difference, refined));
         }
-        near.retain(|hit| !self.postings.of(hit.number).is_empty());
+        near.retain(|hit| self.is_held(hit.number, but));
         let exact = heads::nearest(near.into_iter(), refined)
             .into_iter()
             .map(|hit| Ok(Hit { cosine: self.cosine(query, hit.number)?, ..hit }))

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::build::BuildSettings;
 use super::heads::{self, Hit};
 use super::index::{Index, Look};
 use super::vector::{Vector, dot, norm};
@@ -18,6 +19,9 @@ use crate::store::StoreError;
 
 /// Nearest contents that recall is measured on.
 const RECALL_AT: usize = 10;
+
+/// One in so many of the samples is measured after an addition.
+const NIGHTLY_SAMPLE: usize = 10;
 
 /// Chance that a rate is above its stated bound.
 const DOUBT: f64 = 0.05;
@@ -42,6 +46,16 @@ impl Quality {
     pub fn false_rate_at_most(&self) -> Option<f64> {
         let (seen, of) = (self.false_families as u64, self.strangers as u64);
         (of > 0).then(|| upper_bound(seen, of))
+    }
+
+    /// Searches in all.
+    pub(super) fn count(&self) -> u64 {
+        (self.queries + self.strangers) as u64
+    }
+
+    /// Whether some of each that is to be measured was.
+    pub(super) fn covers(&self, settings: &BuildSettings) -> bool {
+        (self.queries > 0 || settings.recall_queries == 0) && (self.strangers > 0 || settings.strangers == 0)
     }
 
     /// Both together.
@@ -89,6 +103,19 @@ pub(super) struct Samples {
 }
 
 impl Samples {
+    /// What to measure on an index after this was measured on those that it was built on.
+    pub(super) fn after(before: &Quality, settings: &BuildSettings) -> Self {
+        // A night changes little, and its build must not spend its time on measuring. One that was interrupted before
+        // has measured nothing.
+        let part = if before.covers(settings) { NIGHTLY_SAMPLE } else { 1 };
+        Self {
+            queries: settings.recall_queries.div_ceil(part),
+            strangers: settings.strangers.div_ceil(part),
+            // What was measured only grows, so no sample is drawn twice.
+            seed: settings.seed ^ before.count(),
+        }
+    }
+
     /// Searches in all.
     pub(super) fn count(&self) -> u64 {
         (self.queries + self.strangers) as u64
@@ -209,6 +236,8 @@ pub fn exact_scan(vectors: &Vectors, queries: &[Vector], k: usize) -> Result<Vec
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -224,6 +253,19 @@ mod tests {
             );
         }
         assert_eq!(Quality::default().false_rate_at_most(), None);
+    }
+
+    #[test]
+    fn no_sample_is_drawn_twice() {
+        let settings = BuildSettings { recall_queries: 20, strangers: 20, seed: 7 };
+        let mut measured = Quality::default();
+        let mut seeds = HashSet::new();
+        for night in 0..100 {
+            let Samples { queries, strangers, seed } = Samples::after(&measured, &settings);
+            assert_eq!((queries, strangers), if night == 0 { (20, 20) } else { (2, 2) });
+            assert!(seeds.insert(seed), "night {night}");
+            measured = measured.with(Quality { queries, strangers, ..Quality::default() });
+        }
     }
 
     #[test]

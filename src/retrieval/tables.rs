@@ -49,6 +49,8 @@ pub struct Posting {
     pub weights: Option<Tag>,
     /// Of the digest of its sampled bytes.
     pub samples: Option<Tag>,
+    /// Whether its row came after the last complete build before the one that wrote this.
+    pub is_new: bool,
 }
 
 /// A family.
@@ -86,7 +88,7 @@ pub fn read_contents(path: &Path, rows: usize) -> Result<Vec<Content>, StoreErro
         (table.numbers::<Float32Type>("effect")?, table.numbers::<Int64Type>("created_at")?);
     let (layers, votes) =
         (table.numbers::<UInt16Type>("layers")?, table.numbers::<UInt32Type>("declared_by")?);
-    let quantised = table.column("quantised")?.as_boolean_opt().ok_or_else(|| table.wrong("quantised"))?;
+    let quantised = table.flags("quantised")?;
     Ok((0..table.rows())
         .map(|i| Content {
             place: Place { head: head.value(i), cosine: cosine.value(i), effect: effect.value(i) },
@@ -174,6 +176,7 @@ pub fn write_postings(path: &Path, all: &[Posting]) -> Result<(), StoreError> {
         ("created_at", numbers::<Int64Type>(all.iter().map(|p| p.created_at))),
         ("weights", tags(all.iter().map(|p| p.weights.as_ref())).map_err(StoreError::damaged(path))?),
         ("samples", tags(all.iter().map(|p| p.samples.as_ref())).map_err(StoreError::damaged(path))?),
+        ("is_new", Arc::new(all.iter().map(|p| Some(p.is_new)).collect::<BooleanArray>())),
     ];
     write(path, columns)
 }
@@ -186,6 +189,7 @@ pub fn read_postings(path: &Path, rows: usize) -> Result<Vec<Posting>, StoreErro
     let created = table.numbers::<Int64Type>("created_at")?;
     let names = table.text("repo_id")?;
     let (weights, samples) = (table.tags("weights")?, table.tags("samples")?);
+    let is_new = table.flags("is_new")?;
     let tag = |column: &FixedSizeBinaryArray, i| {
         column.value(i).try_into().ok().filter(|_| column.is_valid(i)).map(Tag::from_bytes)
     };
@@ -197,6 +201,7 @@ pub fn read_postings(path: &Path, rows: usize) -> Result<Vec<Posting>, StoreErro
             created_at: created.is_valid(i).then(|| created.value(i)),
             weights: tag(weights, i),
             samples: tag(samples, i),
+            is_new: is_new.value(i),
         })
         .collect())
 }
@@ -345,6 +350,10 @@ impl<'a> Table<'a> {
 
     fn numbers<T: ArrowPrimitiveType>(&self, name: &str) -> Result<&PrimitiveArray<T>, StoreError> {
         self.column(name)?.as_primitive_opt::<T>().ok_or_else(|| self.wrong(name))
+    }
+
+    fn flags(&self, name: &str) -> Result<&BooleanArray, StoreError> {
+        self.column(name)?.as_boolean_opt().ok_or_else(|| self.wrong(name))
     }
 
     fn tags(&self, name: &str) -> Result<&FixedSizeBinaryArray, StoreError> {

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use super::segments::{Paths, SegmentWriter, Segments};
+use super::segments::{Paths, SegmentWriter, Segments, is_part_of};
 use super::vector::Vector;
 use crate::signals::fingerprint::VECTOR_DIMENSIONS;
-use crate::store::StoreError;
+use crate::store::{Database, StoreError};
 
 /// Name of the files.
 pub const VECTORS: &str = "vectors";
@@ -27,13 +27,22 @@ pub struct VectorsWriter {
 }
 
 impl Vectors {
+    /// Those of a database's index, without the rest of it.
+    pub fn of(db: &Database) -> Result<Self, StoreError> {
+        let missing = || StoreError::NoIndex { path: db.location().to_string().into() };
+        let files = &db.manifest().index.as_ref().ok_or_else(missing)?.files;
+        let parts = files.iter().filter(|(name, _)| is_part_of(name, VECTORS));
+        let paths = parts.map(|(name, entry)| Ok((name.clone(), db.files().local(entry)?)));
+        Self::open(&paths.collect::<Result<Paths, StoreError>>()?)
+    }
+
     /// Opens the files.
     pub(super) fn open(paths: &Paths) -> Result<Self, StoreError> {
         Ok(Self { all: Segments::open_records(paths, VECTORS, RECORD)? })
     }
 
     /// How many there are.
-    pub(super) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.all.length() / RECORD as u64
     }
 

@@ -104,7 +104,7 @@ pub fn verify(
         let vector = index.vectors.read(content)?;
         let head = index.families.search().vector(place.head);
         let hit = Hit { number: place.head, cosine: cosine(head, &vector) };
-        let closest = index.closest(&vector, &[hit], HITS, Look::Usual)?;
+        let closest = index.closest(&vector, &[hit], HITS, Look::Usual, None)?;
         step();
         let is_gone = index.postings.of(content).is_empty();
         let is_found = closest.iter().any(|hit| hit.number == content || hit.cosine >= EQUAL);
@@ -138,6 +138,7 @@ fn search_all(
                     fingerprint: &fingerprint,
                     weights: tag(&row.weights_digest),
                     samples: tag(&row.sample_digest),
+                    but: None,
                 };
                 let named = |found: Result<Found, StoreError>| found.map(|found| is_named(&found, content));
                 step();

@@ -68,18 +68,18 @@ pub struct Answer {
     pub quality: Quality,
 }
 
-/// A family in the answer of a bulk scan: no row of the database is read for it.
+/// A family in the answer of a bulk scan: no row of the database is read for it, unless the query is a head of it.
 #[derive(Clone, Debug)]
 pub struct Brief {
-    /// As found in the index.
+    /// As found in the index; where the head that was found is the query itself, judged on the closest other.
     pub related: Related,
     /// The family's name.
     pub id: String,
     /// The oldest repository of the root.
     pub root: Option<String>,
-    /// The oldest repository of the content that the verdict is on.
+    /// The repository that the verdict is on: of that content the oldest, or one with exactly the query's files.
     pub judged: Option<String>,
-    /// The closest contents by their oldest repositories, with cosines.
+    /// The closest contents, each by such a repository, with cosines.
     pub closest: Vec<(String, f32)>,
 }
 
@@ -122,40 +122,49 @@ impl Scanner {
         &self.index
     }
 
-    /// The families of a model, from the index alone. `but` names a repository of the database that is not to be
-    /// named as its own relative.
-    pub fn brief(
-        &self,
-        sought: Sought<'_>,
-        but: Option<&str>,
-        closest: usize,
-        look: Look,
-    ) -> Result<Vec<Brief>, StoreError> {
+    /// The families of a model, with up to `closest` contents of each.
+    pub fn brief(&self, sought: Sought<'_>, closest: usize, look: Look) -> Result<Vec<Brief>, StoreError> {
         let oldest = |content| Some(self.index.repositories(content).first()?.repo_id.clone());
-        let other = |content| {
-            let mut repositories = self.index.repositories(content).iter().map(|p| &p.repo_id);
-            repositories.find(|name| but != Some(name.as_str())).cloned()
+        let named = |content| {
+            let mut others = self.index.others(content, sought.but);
+            let first = others.clone().next();
+            let with_its_files = others.find(|p| p.weights.is_some() && p.weights == sought.weights);
+            Some(with_its_files.or(first)?.repo_id.clone())
         };
-        let found = self.index.find(sought, closest + usize::from(but.is_some()), look)?;
-        let mut families: Vec<Brief> = found
-            .related
-            .into_iter()
-            .map(|related| {
-                let family = self.index.family(related.family);
-                let near = related.closest.iter().filter_map(|hit| Some((other(hit.number)?, hit.cosine)));
-                Brief {
-                    id: family.id.clone(),
-                    root: oldest(family.root),
-                    judged: oldest(related.judged),
-                    closest: near.take(closest).collect(),
-                    related,
-                }
-            })
-            .collect();
-        if but.is_some() {
-            families.retain(|family| !family.closest.is_empty());
+        let mut families = Vec::new();
+        for mut related in self.index.find(sought, closest, look)?.related {
+            let is_itself = named(related.judged).is_none() && oldest(related.judged).is_some();
+            if is_itself && !self.judge_closest(&sought, &mut related)? {
+                continue;
+            }
+            let family = self.index.family(related.family);
+            families.push(Brief {
+                id: family.id.clone(),
+                root: oldest(family.root),
+                judged: named(related.judged),
+                closest: related.closest.iter().filter_map(|h| Some((named(h.number)?, h.cosine))).collect(),
+                related,
+            });
         }
         Ok(families)
+    }
+
+    /// Puts the verdict on the closest content that it confirms; false where it confirms none. Of members the index has
+    /// no fingerprint, so a row is read for each that is judged.
+    fn judge_closest(&self, sought: &Sought<'_>, related: &mut Related) -> Result<bool, StoreError> {
+        let mut judge = Judge::new(sought.fingerprint, self.index.controls());
+        let context = Context { searched: self.index.contents(), ..Context::default() };
+        for hit in &related.closest {
+            let at: Vec<RowRef> = self.index.others(hit.number, sought.but).take(1).map(|p| p.at).collect();
+            let row = self.db.rows(&at)?.into_iter().next();
+            let Some(fingerprint) = row.and_then(|row| row.fingerprint) else { continue };
+            let (evidence, verdict) = judge.judge(&fingerprint, context);
+            if verdict.kind.related() == Some(true) {
+                (related.judged, related.evidence, related.verdict) = (hit.number, evidence, verdict);
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A row with these weights, where the database has one: what reading them would give is in it.
@@ -315,6 +324,7 @@ impl<'a> Query<'a> {
             fingerprint: &self.fingerprint,
             weights: self.weights.weights_digest.as_deref().map(Tag::of),
             samples: Some(Tag::of(&self.weights.sample_digest)),
+            but: None,
         }
     }
 

@@ -1,12 +1,12 @@
 //! scan: the held-back demo models find their relatives, and nothing else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 
-use crate::support::{Cli, Hub, Models, demo, demo_hub, keys, nobody, write};
+use crate::support::{Cli, Hub, Models, TINY_CONFIG, demo, demo_hub, keys, nobody, tiny_with, write};
 
 fn families(answer: &Value) -> &[Value] {
     answer["families"].as_array().unwrap()
@@ -125,6 +125,12 @@ fn answers_have_the_documented_keys_and_order() {
     let alone = demo.cli.expect(0, &alone).json();
     assert!(families(&alone).is_empty());
     assert_ne!(alone["closest_rejected"]["related"], true);
+    let none = demo.cli.expect(0, &["scan", "--db", "DB", "basalt-research/basalt-500k"]).stdout;
+    assert!(
+        none.contains("no relative of its hidden size, with dimensions in place, among")
+            && none.contains("`compare` also looks for permuted, rotated and width-pruned copies"),
+        "{none}"
+    );
 
     let table = demo.cli.expect(0, &["scan", "--db", "DB", query]).stdout;
     let first = candidates[0]["repo_id"].as_str().unwrap();
@@ -283,19 +289,80 @@ fn what_is_new_is_the_relative_of_its_copies() {
     let cli = Cli::new(hub.url());
     cli.crawl(0, &[]);
     cli.expect(0, &["index", "--db", "DB"]);
-    let named: Vec<(String, Vec<String>)> = cli
-        .expect(0, &["scan", "--db", "DB", "--all-new"])
-        .lines()
-        .iter()
-        .map(|answer| {
-            let all = families(answer).iter().flat_map(|family| family["closest"].as_array().unwrap());
-            let close = all.map(|close| close["repo_id"].as_str().unwrap().to_owned());
-            (answer["query"].as_str().unwrap().to_owned(), close.collect())
-        })
-        .collect();
-    let of = |query: &str| named.iter().find(|(name, _)| name == query).unwrap().1.clone();
-    assert_eq!((of("a/one"), of("b/one")), (vec!["b/one".to_owned()], vec!["a/one".to_owned()]));
-    assert_eq!(of("a/two"), Vec::<String>::new());
+    let all = new_in(&cli);
+    assert_eq!(all.len(), 3);
+    assert_eq!(all["a/one"], [judged("b/one", "identical", &["b/one"])]);
+    assert_eq!(all["b/one"], [judged("a/one", "identical", &["a/one"])]);
+    assert!(all["a/two"].is_empty());
+}
+
+#[test]
+fn what_came_is_judged_against_others() {
+    let mut models = Models::new();
+    models.add_tiny("a/one", 1);
+    models.add_tiny("a/two", 2);
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &[]);
+    cli.expect(0, &["index", "--db", "DB"]);
+    // The night brings known weights, and two fine-tunes of which one is near.
+    models.add_tiny("c/one", 1);
+    let tuned = |size: f32, step: f32| {
+        let noise = move |i: usize| size * (i as f32 * step).sin();
+        tiny_with(2, |_, values| values.iter_mut().enumerate().for_each(|(i, value)| *value += noise(i)))
+    };
+    for (name, size, step) in [("c/near", 0.3, 12.9898), ("c/far", 0.9, 78.233)] {
+        let weights = tuned(size, step);
+        models.add(name, &[("config.json", TINY_CONFIG.as_bytes()), ("model.safetensors", &weights)]);
+    }
+    hub.rescan();
+    cli.crawl(0, &[]);
+    cli.expect(0, &["index", "--db", "DB"]);
+    let of_two =
+        |query: &str, others: [&str; 2]| (query.to_owned(), vec![judged(others[0], "derived", &others)]);
+    let night = [
+        of_two("c/far", ["a/two", "c/near"]),
+        of_two("c/near", ["a/two", "c/far"]),
+        ("c/one".to_owned(), vec![judged("a/one", "identical", &["a/one"])]),
+    ];
+    assert_eq!(new_in(&cli), BTreeMap::from(night.clone()));
+    cli.expect(0, &["index", "--db", "DB"]);
+    assert!(new_in(&cli).is_empty());
+
+    // All at once: one of two is the head that stands for the other, and is judged by it. The third is by that head.
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &[]);
+    cli.expect(0, &["index", "--db", "DB"]);
+    let mut all = BTreeMap::from(night);
+    all.insert("a/one".into(), vec![judged("c/one", "identical", &["c/one"])]);
+    all.extend([of_two("a/two", ["c/near", "c/far"])]);
+    all.remove("c/far");
+    let mut found = new_in(&cli);
+    let far = found.remove("c/far").unwrap();
+    assert!(["a/two", "c/near"].map(Value::from).contains(&far[0]["judged"]), "{far:?}");
+    assert_eq!(found, all);
+}
+
+/// What `--all-new` says of each query: of every family the judged repository, the verdict and the closest.
+fn new_in(cli: &Cli) -> BTreeMap<String, Vec<Value>> {
+    let of_family = |family: &Value| {
+        let close =
+            family["closest"].as_array().unwrap().iter().map(|close| close["repo_id"].as_str().unwrap());
+        judged(
+            family["judged"].as_str().unwrap(),
+            family["verdict"].as_str().unwrap(),
+            &close.collect::<Vec<_>>(),
+        )
+    };
+    let lines = cli.expect(0, &["scan", "--db", "DB", "--all-new"]).lines();
+    let of = |answer: &Value| {
+        (answer["query"].as_str().unwrap().to_owned(), families(answer).iter().map(of_family).collect())
+    };
+    lines.iter().map(of).collect()
+}
+
+fn judged(judged: &str, verdict: &str, closest: &[&str]) -> Value {
+    json!({"judged": judged, "verdict": verdict, "closest": closest})
 }
 
 #[test]
@@ -334,20 +401,30 @@ fn weights_that_the_database_has_are_not_read_again() {
 fn a_database_is_scanned_against_itself() {
     let demo = demo();
     let rows = demo.cli.rows();
-    let indexed = rows.values().filter(|row| row.fingerprint.is_some()).count();
+    let indexed: Vec<&str> =
+        rows.values().filter(|row| row.fingerprint.is_some()).map(|row| row.repo_id.as_str()).collect();
     let db = demo.cli.db().display().to_string();
     let answers = demo.cli.expect(0, &["scan", "--db", "DB", "--from-db", &db]).lines();
-    assert_eq!(answers.len(), indexed);
+    assert_eq!(answers.len(), indexed.len());
     for answer in &answers {
         let closest = &answer["families"][0]["closest"][0];
         assert!(closest["cosine"].as_f64().unwrap() > 0.999, "{answer}");
     }
     // The index was built from nothing: all of it is new, and nobody is its own relative.
+    let copies = demo.truth.pairs.iter().filter(|p| p.relation == "identical");
+    let copies: Vec<(&str, &str)> = copies.map(|p| (p.a.as_str(), p.b.as_str())).collect();
     let new = demo.cli.expect(0, &["scan", "--db", "DB", "--all-new"]).lines();
-    assert_eq!(new.len(), indexed);
+    assert_eq!(new.len(), indexed.len());
     for answer in &new {
         let query = answer["query"].as_str().unwrap();
+        let related = indexed.iter().any(|id| *id != query && demo.truth.related(query, id));
+        assert_eq!(!families(answer).is_empty(), related, "{answer}");
         for family in families(answer) {
+            let judged = family["judged"].as_str().unwrap();
+            assert_ne!(judged, query, "{answer}");
+            let is_copy = copies.contains(&(query, judged)) || copies.contains(&(judged, query));
+            assert_eq!(family["verdict"], if is_copy { "identical" } else { "derived" }, "{answer}");
+            assert_eq!(family["relation"] == "identical", is_copy, "{answer}");
             for close in family["closest"].as_array().unwrap() {
                 let name = close["repo_id"].as_str().unwrap();
                 assert!(name != query && demo.truth.related(query, name), "{answer}");

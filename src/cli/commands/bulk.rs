@@ -51,8 +51,8 @@ impl Known {
         Self { fingerprint, weights: weights.map(Tag::of), samples: samples.map(Tag::of) }
     }
 
-    fn sought(&self) -> Sought<'_> {
-        Sought { fingerprint: &self.fingerprint, weights: self.weights, samples: self.samples }
+    fn sought<'a>(&'a self, but: Option<&'a str>) -> Sought<'a> {
+        Sought { fingerprint: &self.fingerprint, weights: self.weights, samples: self.samples, but }
     }
 }
 
@@ -279,7 +279,7 @@ fn line(
         }
     };
     let but = leave_out_itself.then_some(name);
-    let families = scanner.brief(known.sought(), but, top_k, look)?;
+    let families = scanner.brief(known.sought(but), top_k, look)?;
     let answer = json::brief(name, &families, scanner.index().quality());
     let text = serde_json::to_string(&answer).map_err(anyhow::Error::from)?;
     Ok((text, Ok(!families.is_empty())))

@@ -36,6 +36,10 @@ pub(super) struct Growing {
     /// How contents differ from their heads.
     codes: Vec<Code>,
     pub(super) postings: Vec<Posting>,
+    /// How many of them are of the index before.
+    taken_over: usize,
+    /// Rows that are not new, because the last complete build had them.
+    settled: HashSet<RowRef>,
     /// By the tag of the digest of the content.
     known: HashMap<Tag, u32>,
     /// (content, base that a card declares), to be counted when all names are known.
@@ -55,13 +59,15 @@ pub(super) struct Parts {
 }
 
 impl Growing {
-    pub(super) fn new(folder: &Path) -> Result<Self, StoreError> {
+    pub(super) fn new(settled: HashSet<RowRef>, folder: &Path) -> Result<Self, StoreError> {
         Ok(Self {
             families: Families::default(),
             places: Vec::new(),
             facts: Vec::new(),
             codes: Vec::new(),
             postings: Vec::new(),
+            taken_over: 0,
+            settled,
             known: HashMap::new(),
             declared: Vec::new(),
             payload: PayloadWriter::open(&Paths::new(), folder)?,
@@ -77,13 +83,18 @@ impl Growing {
         live: &HashSet<RowRef>,
     ) -> Result<Self, StoreError> {
         let known = index.postings.all().iter().map(|p| (tag_of(p), p.content)).collect();
-        let postings = index.postings.all().iter().filter(|p| live.contains(&p.at)).cloned().collect();
+        let is_new = |p: &Posting| p.is_new && !index.metadata.complete;
+        let still = index.postings.all().iter().filter(|p| live.contains(&p.at));
+        let postings: Vec<Posting> = still.map(|p| Posting { is_new: is_new(p), ..p.clone() }).collect();
         Ok(Self {
             families: index.families,
             places: index.contents.iter().map(|c| c.place).collect(),
             facts: index.contents.iter().map(|c| c.facts).collect(),
             codes: codes::read(before)?,
+            taken_over: postings.len(),
             postings,
+            // Of the rows that are still to be read it has none.
+            settled: HashSet::new(),
             known,
             declared: Vec::new(),
             payload: PayloadWriter::open(before, folder)?,
@@ -174,7 +185,8 @@ impl Growing {
             let (weights, samples) =
                 (row.weights_digest.as_deref().map(Tag::of), row.sample_digest.as_deref().map(Tag::of));
             let (repo_id, created_at) = (row.repo_id, row.created_at);
-            self.postings.push(Posting { content, at, repo_id, created_at, weights, samples });
+            let is_new = !self.settled.contains(&at);
+            self.postings.push(Posting { content, at, repo_id, created_at, weights, samples, is_new });
         }
         let first = self.places.len() as u32;
         let places = self.families.place(&fresh, &mut self.payload)?;
@@ -210,7 +222,17 @@ impl Growing {
         hub_ids: &HashMap<RowRef, String>,
     ) -> Result<Parts, StoreError> {
         let Self {
-            families, places, mut facts, codes, mut postings, declared, payload, vectors, ids, ..
+            families,
+            places,
+            mut facts,
+            codes,
+            mut postings,
+            taken_over,
+            declared,
+            payload,
+            vectors,
+            ids,
+            ..
         } = self;
         payload.finish()?;
         let vectors = vectors.finish()?;
@@ -227,13 +249,15 @@ impl Growing {
         }
         let held: HashSet<u32> = postings.iter().map(|p| p.content).collect();
         let mut members: Vec<Vec<Member>> = vec![Vec::new(); families.count as usize];
-        let mut grown = vec![false; families.count as usize];
         for (content, facts) in (0..).zip(&facts) {
-            let family = family_of(content) as usize;
-            grown[family] |= content >= changed_from;
             if held.contains(&content) {
-                members[family].push(Member { content, facts: *facts });
+                members[family_of(content) as usize].push(Member { content, facts: *facts });
             }
+        }
+        // A copy may be older than what was known of its content.
+        let mut grown = vec![false; families.count as usize];
+        for posting in &postings[taken_over..] {
+            grown[family_of(posting.content) as usize] = true;
         }
         let founders = families.heads.iter().filter(|h| h.link.is_none()).map(|h| h.content);
         let all: Vec<_> = founders.zip(members).zip(ids).zip(grown).enumerate().collect();

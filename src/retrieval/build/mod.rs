@@ -33,12 +33,14 @@ pub(super) const FOLDER: &str = "index";
 /// See [`memory_bound`].
 const MEMORY_PER_ROW: u64 = 3_600;
 const MEMORY_IN_WORK: u64 = 512_000_000;
-/// One in so many of the samples is measured after an addition.
-const NIGHTLY_SAMPLE: usize = 10;
 /// Part of the contents without a repository from which on an index is built from nothing.
 const MOST_GONE: f64 = 0.2;
+/// Parts of vectors, one for each build that added contents, up to which an index is gone on with. It has up to as many
+/// of codes and of fingerprints; a build has most of them open twice, and a process may often open no more than 1,024.
+const MOST_PARTS: usize = 64;
 
-/// How to build.
+/// How an index is measured at the end of its build. Whatever changes here, the index is gone on with, and what was
+/// measured begins anew.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BuildSettings {
@@ -108,11 +110,15 @@ pub fn build(
     // Whatever is wrong with it, building from nothing puts it right.
     let in_use = Index::open(db).ok();
     let in_use_covers = in_use.as_ref().map_or(0, |index| index.metadata.shards.len());
-    let goes_on = !from_nothing && in_use.as_ref().is_some_and(|index| is_reusable(index, settings, &live));
-    let (previous, names) = match in_use {
-        Some(index) if goes_on => (Some(index), Names::default()),
-        Some(index) => (None, names_of(index)),
-        None => (None, Names::default()),
+    let goes_on = !from_nothing && in_use.as_ref().is_some_and(|index| is_reusable(index, &live));
+    // Of an index that is not gone on with, it stays what families are called and which rows are not new.
+    let (previous, names, settled) = match in_use {
+        Some(index) if goes_on => (Some(index), Names::default(), HashSet::new()),
+        Some(index) => {
+            let settled = index.settled();
+            (None, names_of(index), settled)
+        }
+        None => (None, Names::default(), HashSet::new()),
     };
     let folder = atomic::temporary_folder(&db.folder().join(FOLDER))?;
 
@@ -127,20 +133,12 @@ pub fn build(
         paths.extend(index.paths.clone().into_iter().filter(|(name, _)| is_segment(name)));
         entries.extend(entry.files.clone().into_iter().filter(|(name, _)| is_segment(name)));
     }
-    let before_quality = previous.as_ref().map(Index::quality).unwrap_or_default();
+    let before_quality = quality_before(previous.as_ref(), settings);
     let mut growing = match previous {
         Some(index) => Growing::resume(index, &paths, folder.path(), &live)?,
-        None => Growing::new(folder.path())?,
+        None => Growing::new(settled, folder.path())?,
     };
-    // A night changes little, and its build must not spend its time on measuring. One that was interrupted before has
-    // measured nothing.
-    let part = if before_quality.strangers > 0 { NIGHTLY_SAMPLE } else { 1 };
-    let samples = Samples {
-        queries: settings.recall_queries.div_ceil(part),
-        strangers: settings.strangers.div_ceil(part),
-        // Every night others.
-        seed: settings.seed ^ begin as u64,
-    };
+    let samples = Samples::after(&before_quality, settings);
     let rows: u64 = db.manifest().shards[begin..].iter().map(|s| s.rows).sum();
     let all = rows + samples.count();
     let covered = growing.read(db, begin, &live, &|done| progress(done, all), stop)?;
@@ -162,7 +160,7 @@ pub fn build(
         contents: parts.contents,
         heads: parts.heads,
         families: parts.families,
-        before,
+        complete,
         settings: settings.clone(),
         shards,
         quality: Quality::default(),
@@ -171,8 +169,12 @@ pub fn build(
     if complete {
         paths.extend(built.clone());
         let index = Index::assemble(metadata.clone(), paths)?;
-        let measured = quality::measure(&index, samples, &|done| progress(rows + done, all), stop)?;
-        metadata.quality = before_quality.with(measured);
+        metadata.quality = before_quality;
+        // The same contents again would be no new evidence.
+        if parts.contents > before || !before_quality.covers(settings) {
+            let measured = quality::measure(&index, samples, &|done| progress(rows + done, all), stop)?;
+            metadata.quality = before_quality.with(measured);
+        }
     }
     let committed = complete || covered > in_use_covers;
     if committed {
@@ -202,12 +204,18 @@ pub fn build(
     })
 }
 
-/// Whether an index can be gone on with: built with these settings, and most of its contents are still there.
-fn is_reusable(index: &Index, settings: &BuildSettings, live: &HashSet<RowRef>) -> bool {
+/// Whether an index can be gone on with: most of its contents are still there, and its files are not too many.
+fn is_reusable(index: &Index, live: &HashSet<RowRef>) -> bool {
     let held: HashSet<u32> =
         index.postings.all().iter().filter(|p| live.contains(&p.at)).map(|p| p.content).collect();
     let gone = index.contents() - held.len();
-    index.metadata.settings == *settings && gone as f64 <= MOST_GONE * index.contents() as f64
+    let parts = index.paths.keys().filter(|name| is_part_of(name, VECTORS)).count();
+    gone as f64 <= MOST_GONE * index.contents() as f64 && parts <= MOST_PARTS
+}
+
+/// What was measured with these settings.
+fn quality_before(index: Option<&Index>, settings: &BuildSettings) -> Quality {
+    index.filter(|index| index.metadata.settings == *settings).map(Index::quality).unwrap_or_default()
 }
 
 /// What the families of an index are called.

@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::Digest;
 
+use super::super::codes;
 use super::super::index::{CONTENTS, FAMILIES, HEADS, LINEAGE, Look, POSTINGS, Sought};
 use super::super::segments::Segments;
 use super::super::verify::verify;
@@ -24,6 +25,12 @@ fn named(names: &[&str], models: &[&Model]) -> Vec<Row> {
     names.iter().zip(models).map(|(name, model)| row(name, Some(model.fingerprint()))).collect()
 }
 
+/// A repository with the content of `a`, and another file around it.
+fn copy_of_a(name: &str) -> Row {
+    let fingerprint = Model::random(0, 4, 64).fingerprint();
+    Row { sample_digest: Some("s-a".into()), ..row(name, Some(fingerprint)) }
+}
+
 /// Four shards of three families: bases, children near and far, and a copy.
 fn database() -> (tempfile::TempDir, Database) {
     let dir = tempfile::tempdir().unwrap();
@@ -32,9 +39,7 @@ fn database() -> (tempfile::TempDir, Database) {
     db.append(&named(&["a", "b", "c"], &bases.iter().collect::<Vec<_>>())).unwrap();
     let (near, far) = (bases[0].tuned(0.98, 5), bases[0].tuned(0.6, 6));
     db.append(&named(&["a-near", "a-far"], &[&near, &far])).unwrap();
-    let mut copy = row("a-copy", Some(bases[0].fingerprint()));
-    copy.sample_digest = Some("s-a".into());
-    db.append(&[copy]).unwrap();
+    db.append(&[copy_of_a("a-copy")]).unwrap();
     db.append(&named(&["a-far-near", "b-near"], &[&far.tuned(0.97, 7), &bases[1].tuned(0.99, 8)])).unwrap();
     (dir, db)
 }
@@ -97,6 +102,8 @@ fn families_heads_and_copies() {
 fn night_by_night_gives_the_index_of_one_build() {
     let (dir, mut db) = database();
     built(&mut db, true);
+    // Another build, so that nothing is marked as new.
+    built(&mut db, false);
     let at_once = tables_of(&db);
     let (other_dir, mut other) = database();
     let all = other.manifest().shards.clone();
@@ -110,6 +117,7 @@ fn night_by_night_gives_the_index_of_one_build() {
         let night = built(&mut other, false);
         assert_eq!((night.incremental, night.complete), (n > 1, true));
     }
+    built(&mut other, false);
     assert_eq!(tables_of(&Database::open(other_dir.path()).unwrap()), at_once);
     drop(dir);
 }
@@ -158,10 +166,150 @@ fn a_build_is_measured_until_it_is_stopped() {
     assert_eq!(all, 8 + 40);
 }
 
+/// The repositories that are new, by name.
+fn new_in(db: &Database) -> Vec<String> {
+    let index = Index::open(db).unwrap();
+    let mut names: Vec<String> = index.added_last().map(|p| p.repo_id.clone()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_is_new_came_after_the_last_complete_build() {
+    let (_dir, mut db) = database();
+    let interrupted = |db: &mut Database| build(db, &settings(), false, &|_, _| {}, &|| true).unwrap();
+    assert!(!interrupted(&mut db).complete);
+    assert_eq!(new_in(&db), ["org/a", "org/b", "org/c"]);
+    built(&mut db, false);
+    assert_eq!(new_in(&db).len(), 8, "what came before the interruption as well");
+    built(&mut db, false);
+    assert!(new_in(&db).is_empty());
+    // Known content under another name, and new content.
+    db.append(&[copy_of_a("a-again")]).unwrap();
+    db.append(&named(&["d"], &[&Model::random(9, 4, 64)])).unwrap();
+    assert!(!interrupted(&mut db).complete);
+    assert_eq!(new_in(&db), ["org/a-again"]);
+    built(&mut db, false);
+    assert_eq!(new_in(&db), ["org/a-again", "org/d"]);
+    built(&mut db, true);
+    assert!(new_in(&db).is_empty(), "a build from nothing finds them again");
+}
+
+#[test]
+fn a_repository_is_no_relative_of_its_own() {
+    let (_dir, mut db) = database();
+    built(&mut db, true);
+    let index = Index::open(&db).unwrap();
+    let (a, b) = (Model::random(0, 4, 64), Model::random(1, 4, 64));
+    let far = a.tuned(0.6, 6);
+    // Of each: who else holds what was judged, and the nearest.
+    let cases = [
+        ("a", a.clone(), Some("org/a-copy"), "org/a-copy"),
+        ("a-near", a.tuned(0.98, 5), Some("org/a"), "org/a"),
+        ("a-far", far.clone(), None, "org/a-far-near"),
+        ("a-far-near", far.tuned(0.97, 7), Some("org/a-far"), "org/a-far"),
+        ("b", b, None, "org/b-near"),
+    ];
+    for (name, model, judged, nearest) in cases {
+        let (fingerprint, own) = (model.fingerprint(), format!("org/{name}"));
+        let tag = |kind: &str| Some(Tag::of(&format!("{kind}-{name}")));
+        let (weights, samples, but) = (tag("w"), tag("s"), Some(own.as_str()));
+        for look in [Look::Usual, Look::Exact] {
+            let sought = Sought { fingerprint: &fingerprint, weights, samples, but };
+            let found = index.find(sought, 9, look).unwrap();
+            let [family] = &found.related[..] else { panic!("{name}: {found:?}") };
+            let other = |content: u32| index.others(content, but).next().map(|p| p.repo_id.as_str());
+            assert_eq!(other(family.judged), judged, "{name}");
+            assert_eq!(family.verdict.kind, VerdictKind::Derived, "{name}");
+            assert_eq!(other(family.closest[0].number), Some(nearest), "{name}");
+            assert!(family.closest.iter().all(|hit| other(hit.number).is_some()), "{name}");
+        }
+    }
+    let fingerprint = Model::random(2, 4, 64).fingerprint();
+    let alone = Sought { but: Some("org/c"), samples: Some(Tag::of("s-c")), ..Sought::from(&fingerprint) };
+    assert!(index.find(alone, 9, Look::Usual).unwrap().related.is_empty());
+    assert_eq!(index.find(Sought { but: None, ..alone }, 9, Look::Usual).unwrap().related.len(), 1);
+}
+
+#[test]
+fn an_older_copy_makes_its_content_the_root() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
+    let base = Model::random(0, 4, 64);
+    let dated = |name: &str, model: &Model, created_at: i64| Row {
+        created_at: Some(created_at),
+        ..row(name, Some(model.fingerprint()))
+    };
+    let root = |db: &Database| {
+        let index = Index::open(db).unwrap();
+        index.repositories(index.family(0).root)[0].repo_id.clone()
+    };
+    db.append(&[dated("copy", &base, 30), dated("child", &base.tuned(0.98, 5), 20)]).unwrap();
+    built(&mut db, true);
+    assert_eq!(root(&db), "org/child");
+    let original = dated("original", &base, 10);
+    db.append(&[Row { sample_digest: Some("s-copy".into()), ..original }]).unwrap();
+    let night = built(&mut db, false);
+    assert!(night.incremental && night.added == 0);
+    assert_eq!(root(&db), "org/original");
+}
+
+#[test]
+fn other_settings_keep_the_index_and_measure_anew() {
+    let (_dir, mut db) = database();
+    built(&mut db, true);
+    let more = BuildSettings { strangers: 30, seed: 2, ..settings() };
+    let again = build(&mut db, &more, false, &|_, _| {}, &|| false).unwrap();
+    assert!(again.incremental && again.added == 0);
+    assert_eq!((again.quality.queries, again.quality.strangers), (7, 30));
+}
+
+#[test]
+fn an_index_of_many_parts_is_not_gone_on_with() {
+    let (_dir, mut db) = database();
+    built(&mut db, true);
+    let live = db.live().unwrap().places().collect();
+    let mut index = Index::open(&db).unwrap();
+    let part = index.paths["vectors-0000.bin"].clone();
+    for n in 0..=MOST_PARTS {
+        index.paths.insert(format!("{VECTORS}-{n:04}.bin"), part.clone());
+        assert_eq!(is_reusable(&index, &live), n < MOST_PARTS, "{} parts", n + 1);
+    }
+}
+
+#[test]
+fn a_lost_content_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
+    // Of so many members not every one is looked at exactly.
+    let base = Model::random(0, 1, 32);
+    let models: Vec<Model> = (0..200).map(|i| base.tuned(0.99, 100 + i)).collect();
+    let names: Vec<String> = (0..models.len()).map(|i| i.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    db.append(&named(&names, &models.iter().collect::<Vec<_>>())).unwrap();
+    assert_eq!(built(&mut db, true).heads, 1);
+    // The code of the last one says the opposite of its vector.
+    let mut all = codes::read(&paths_of(&db)).unwrap();
+    let last = all.last_mut().unwrap();
+    *last = last.map(|word| !word);
+    let folder = tempfile::tempdir().unwrap();
+    codes::write(&Paths::new(), folder.path(), &all).unwrap();
+    let part = "codes-0000.bin";
+    let mut entry = db.manifest().index.clone().unwrap();
+    entry.files.insert(part.into(), db.files().adopt(&folder.path().join(part), FOLDER, "bin").unwrap());
+    db.set_index(&entry).unwrap();
+    let verified = verify(&db, false, &|_, _| {}).unwrap();
+    assert_eq!((verified.lost_contents, verified.lost_heads, verified.lost_repositories), (1, 0, 0));
+    assert!(!verified.is_whole());
+}
+
 #[test]
 fn nights_add_to_what_was_measured() {
     let (_dir, mut db) = database();
     let first = built(&mut db, true).quality;
+    assert_eq!(built(&mut db, false).quality, first, "nothing came");
+    db.append(&[copy_of_a("a-again")]).unwrap();
+    assert_eq!(built(&mut db, false).quality, first, "no content came");
     db.append(&named(&["d"], &[&Model::random(9, 4, 64)])).unwrap();
     let night = built(&mut db, false).quality;
     assert_eq!((night.queries, night.strangers), (first.queries + 2, first.strangers + 2));
@@ -206,8 +354,8 @@ fn an_equal_content_is_found_by_its_digests_alone() {
     };
     assert!(index.find(&empty, 3, Look::Usual).unwrap().related.is_empty());
     let (weights, samples) = (Some(Tag::of("w-a-copy")), Some(Tag::of("s-a-near")));
-    let by_weights = Sought { fingerprint: &empty, weights, samples: None };
-    let by_samples = Sought { fingerprint: &empty, weights: Some(Tag::of("w-else")), samples };
+    let by_weights = Sought { weights, ..Sought::from(&empty) };
+    let by_samples = Sought { weights: Some(Tag::of("w-else")), samples, ..Sought::from(&empty) };
     for (sought, name, kind) in [
         (by_weights, "org/a", VerdictKind::Identical),
         (by_samples, "org/a-near", VerdictKind::NoWeightEvidence),
@@ -285,7 +433,12 @@ fn foreign_stale_newer_and_lying_indexes_are_told_apart() {
             |e| matches!(e, StoreError::StaleIndex { .. }),
             "anew",
         ),
-        ("older", |m| m["index_version"] = json!(4), |e| matches!(e, StoreError::Version { .. }), "anew"),
+        (
+            "older",
+            |m| m["index_version"] = json!(INDEX_VERSION - 1),
+            |e| matches!(e, StoreError::Version { .. }),
+            "anew",
+        ),
         (
             "newer",
             |m| m["index_version"] = json!(99),
