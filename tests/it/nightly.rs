@@ -786,23 +786,26 @@ fn a_full_disk_is_an_error_and_the_next_run_goes_on() {
     let models = template();
     let hub = serve(&models, 20, &[]);
     let cli = Cli::new(hub.url());
-    // A file of this size is refused as on a full disk.
+    // Files above so many KB are refused, as on a full disk: the backlog, then what is written of it.
     let binary = env!("CARGO_BIN_EXE_hubprint");
-    let script = format!("trap '' XFSZ; ulimit -f 8; exec {binary} crawl --db db");
-    let mut limited = std::process::Command::new("bash");
-    limited
-        .args(["-c", &script])
-        .env_clear()
-        .env("HF_ENDPOINT", hub.url())
-        .env("HOME", cli.home())
-        .env("PATH", "/usr/bin:/bin");
-    let output = limited.current_dir(cli.home()).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains("free space"), "{stderr}");
-    assert!(cli.rows().is_empty());
+    let waiting = || Database::open(&cli.db()).map_or(0, |db| db.waiting(Partition::WHOLE).unwrap().len());
+    for (kilobytes, left) in [(1, 0), (4, 0), (16, 21)] {
+        let script = format!("trap '' XFSZ; ulimit -f {kilobytes}; exec {binary} crawl --db db");
+        let mut limited = std::process::Command::new("bash");
+        limited
+            .args(["-c", &script])
+            .env_clear()
+            .env("HF_ENDPOINT", hub.url())
+            .env("HOME", cli.home())
+            .env("PATH", "/usr/bin:/bin");
+        let output = limited.current_dir(cli.home()).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{kilobytes}: {stderr}");
+        assert!(stderr.contains("free space"), "{kilobytes}: {stderr}");
+        assert_eq!((cli.rows().len(), waiting()), (0, left), "{kilobytes}: {stderr}");
+    }
     cli.crawl(0, &[]);
-    assert_eq!(cli.rows().len(), 21);
+    assert_eq!((cli.rows().len(), waiting()), (21, 0));
 }
 
 #[test]
