@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
@@ -53,7 +54,7 @@ fn write_file(
 ) -> Result<ShardEntry, StoreError> {
     let mut rows = 0;
     let entry = files.add(folder, "parquet", |out| {
-        let error = |e| StoreError::damaged(files.folder())(e);
+        let error = |e| unwritten(files.folder(), e);
         let Some(first) = batches.next().transpose()? else {
             return Err(StoreError::damaged(files.folder())("a file without rows"));
         };
@@ -120,11 +121,22 @@ pub(crate) fn write_to(
     path: &Path,
 ) -> Result<(), StoreError> {
     let properties = compressed(WriterProperties::builder());
-    let mut writer =
-        ArrowWriter::try_new(out, batch.schema(), Some(properties)).map_err(StoreError::damaged(path))?;
-    writer.write(batch).map_err(StoreError::damaged(path))?;
-    writer.close().map_err(StoreError::damaged(path))?;
+    let error = |e| unwritten(path, e);
+    let mut writer = ArrowWriter::try_new(out, batch.schema(), Some(properties)).map_err(error)?;
+    writer.write(batch).map_err(error)?;
+    writer.close().map_err(error)?;
     Ok(())
+}
+
+/// What writing Parquet ended with: a fault of the disk, or of what is written.
+fn unwritten(path: &Path, error: ParquetError) -> StoreError {
+    match error {
+        ParquetError::External(source) => match source.downcast() {
+            Ok(source) => StoreError::io(path)(*source),
+            Err(source) => StoreError::damaged(path)(source),
+        },
+        error => StoreError::damaged(path)(error),
+    }
 }
 
 /// All columns of all rows, batch by batch, as they are.
