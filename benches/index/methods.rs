@@ -20,7 +20,7 @@ use hubprint::retrieval::vector::{Vector, dot};
 use hubprint::retrieval::vectors::Vectors;
 use hubprint::retrieval::{BuildSettings, Index, Look, build, exact_scan};
 use hubprint::signals::Fingerprint;
-use hubprint::stages::population::{QUERIES, TRUTH};
+use hubprint::stages::population::{MOVED, QUERIES, TRUTH};
 use hubprint::store::{Database, Task};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -145,16 +145,18 @@ fn score(folder: &Path, answers: &Answers) -> Run {
         let text = std::fs::read_to_string(path).unwrap();
         text.lines().skip(1).map(|line| line.split('\t').map(str::to_owned).collect()).collect()
     };
-    // Of a query: (family, correlation with the parent); the family is empty for a stranger.
+    // Of a query: (family, correlation with the parent); the family is empty for a stranger. Children with moved dimensions
+    // are left out: no method but ours has what they could be found by.
     let truth: HashMap<String, (String, f64)> = read(folder.join(QUERIES).join(TRUTH))
         .into_iter()
+        .filter(|t| t[4] != MOVED)
         .map(|t| (t[0].clone(), (t[1].clone(), t[5].parse().unwrap())))
         .collect();
     let families: HashMap<String, String> =
         read(folder.join(TRUTH)).into_iter().map(|t| (t[0].clone(), t[1].clone())).collect();
     let (mut at, mut near, mut strangers) = ((0, 0), (0, 0), 0);
     for (query, named) in &answers.named {
-        let (family, r) = &truth[query];
+        let Some((family, r)) = truth.get(query) else { continue };
         if family.is_empty() {
             strangers += usize::from(named.is_some());
             continue;

@@ -195,8 +195,8 @@ impl Run {
 
     /// Scans a second of the whole process, opening included.
     fn bulk_rate(&self) -> f64 {
-        let bands = self.score["related"].as_array().unwrap();
-        let related: f64 = bands.iter().map(|band| band["queries"].as_f64().unwrap()).sum();
+        let bands = ["related", "moved"].into_iter().flat_map(|key| self.score[key].as_array().unwrap());
+        let related: f64 = bands.map(|band| band["queries"].as_f64().unwrap()).sum();
         let strangers = |score: &Value| score["strangers"].as_f64().unwrap();
         let all = related + strangers(&self.score) + strangers(&self.false_score);
         all / (self.bulk.seconds + self.strangers.seconds)
@@ -209,8 +209,8 @@ impl Run {
         ((self.build.seconds - self.idle.seconds) / each).clamp(0.0, 1.0)
     }
 
-    fn recall_from(&self, least: f64) -> (u64, u64) {
-        let bands = self.score["related"].as_array().unwrap();
+    fn recall_from(&self, bands: &str, least: f64) -> (u64, u64) {
+        let bands = self.score[bands].as_array().unwrap();
         let bands = bands.iter().filter(|band| band["from"].as_f64().unwrap() >= least);
         bands.fold((0, 0), |(found, all), band| {
             (found + band["found"].as_u64().unwrap(), all + band["queries"].as_u64().unwrap())
@@ -288,6 +288,7 @@ pub(crate) fn recall(runs: &[Run]) -> String {
         "r >= .3",
         "r >= .9",
         ".2 to .3",
+        "moved, r >= .7",
         "wrong family first",
         "root right",
         "named for strangers",
@@ -299,14 +300,15 @@ pub(crate) fn recall(runs: &[Run]) -> String {
         .iter()
         .map(|run| {
             let (named, strangers, rate) = run.false_rate();
-            let weakest = run.recall_from(0.0);
-            let (found, all) = run.recall_from(0.3);
+            let weakest = run.recall_from("related", 0.0);
+            let (found, all) = run.recall_from("related", 0.3);
             let count = |key: &str| run.score[key].to_string();
             vec![
                 run.models.to_string(),
                 share((found, all)),
-                share(run.recall_from(0.9)),
+                share(run.recall_from("related", 0.9)),
                 share((weakest.0 - found, weakest.1 - all)),
+                share(run.recall_from("moved", 0.7)),
                 count("wrong_families"),
                 format!("{} of {}", count("right_roots"), count("found")),
                 format!("{named} of {strangers}"),

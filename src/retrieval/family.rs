@@ -2,8 +2,10 @@
 //!
 //! Contents are taken in the order of the database. Each is held against the heads that are there: the nearest one
 //! that the verdict confirms takes it into its family. Near that head (cosine .85) it becomes a member, which the
-//! head stands for; farther away it becomes a head of the same family itself; confirmed by none, it founds one. So
-//! whoever is near a member is nearly as near to a head, and a search looks at heads only.
+//! head stands for; farther away it becomes a head of the same family itself. Confirmed by none, it is held against the
+//! heads whose rows lie to each other as its own do, because its hidden dimensions may have been moved: one that is
+//! confirmed makes it a head of its family, too. Else it founds one. So whoever is near a member is nearly as near to a
+//! head, and a search looks at heads only.
 //!
 //! A content is placed once. What comes later never moves it, and a family keeps the number that it was founded
 //! with: two that a later content connects stay two, because merged models descend from several families.
@@ -13,8 +15,9 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 
 use super::controls::Controls;
-use super::heads::{Heads, Hit};
+use super::heads::{Heads, Hit, Searched};
 use super::judge::Judge;
+use super::moved::{Signs, signs_of};
 use super::payload::PayloadWriter;
 use super::vector::Vector;
 use crate::signals::Fingerprint;
@@ -33,7 +36,7 @@ pub(super) const CANDIDATES: usize = 12;
 pub struct Link {
     /// The head.
     pub head: u32,
-    /// Mean correlation of the weights.
+    /// Mean correlation of the weights; where hidden dimensions were moved, correlation of the products of rows.
     pub effect: f32,
     /// Corrected p-value.
     pub p_value: f64,
@@ -50,6 +53,8 @@ pub struct Head {
     pub hidden_size: u32,
     /// Where its fingerprint begins.
     pub payload: u64,
+    /// The signs of its products; `None` where there are none.
+    pub products: Option<Signs>,
     /// What put it into its family; `None` for the founder.
     pub link: Option<Link>,
 }
@@ -87,12 +92,17 @@ impl Families {
         vector: impl Fn(u32) -> Result<Vector, StoreError> + Sync,
         fingerprint: impl Fn(&Head, &Vector) -> Result<Fingerprint, StoreError>,
     ) -> Result<Self, StoreError> {
-        let vectors = heads
+        let searched = heads
             .par_iter()
-            .map(|head| Ok((head.hidden_size, vector(head.content)?)))
+            .map(|head| {
+                let Head { hidden_size, products, .. } = *head;
+                Ok(Searched { hidden_size, vector: vector(head.content)?, products })
+            })
             .collect::<Result<Vec<_>, StoreError>>()?;
         let mut families = Self { contents: layers.len() as u32, ..Self::default() };
-        for (head, (_, vector)) in heads.iter().zip(&vectors).filter(|(head, _)| head.link.is_none()) {
+        for (head, Searched { vector, .. }) in
+            heads.iter().zip(&searched).filter(|(head, _)| head.link.is_none())
+        {
             families.count += 1;
             let layers = layers.get(head.content as usize).copied().unwrap_or_default();
             if families.controls.lacks((head.hidden_size, layers)) {
@@ -100,7 +110,7 @@ impl Families {
             }
         }
         families.heads = heads;
-        families.search.extend(vectors);
+        families.search.extend(&searched);
         Ok(families)
     }
 
@@ -124,11 +134,10 @@ impl Families {
         payload: &mut PayloadWriter,
     ) -> Result<Vec<Place>, StoreError> {
         payload.flush()?;
-        let earlier: Vec<Option<(Link, f32)>> = batch
+        let earlier: Vec<Confirmed> = batch
             .par_iter()
             .map(|fingerprint| {
-                let hits = nearest(&self.search, fingerprint);
-                self.confirmed(fingerprint, &hits, |number| {
+                self.confirmed(fingerprint, &self.search, 0, |number| {
                     let at = self.heads[number as usize].payload;
                     payload.read(at, self.search.vector(number)).map(Cow::Owned)
                 })
@@ -139,24 +148,17 @@ impl Families {
         let (mut fresh, mut of_fresh): (Heads, Vec<&Fingerprint>) = (Heads::default(), Vec::new());
         let mut places = Vec::with_capacity(batch.len());
         for (fingerprint, mut best) in batch.iter().zip(earlier) {
-            if best.is_none_or(|(_, cosine)| cosine < COVER) {
-                let mut hits = nearest(&fresh, fingerprint);
-                for hit in &mut hits {
-                    hit.number += first;
-                }
+            if best.in_place.is_none_or(|(_, cosine)| cosine < COVER) {
                 let of = |number: u32| Ok(Cow::Borrowed(of_fresh[(number - first) as usize]));
-                let found = self.confirmed(fingerprint, &hits, of)?;
-                if found.is_some_and(|(_, c)| best.is_none_or(|(_, cosine)| c > cosine)) {
-                    best = found;
-                }
+                best = best.or_nearer(self.confirmed(fingerprint, &fresh, first, of)?);
             }
-            if let Some((link, cosine)) = best.filter(|(_, cosine)| *cosine >= COVER) {
+            if let Some((link, cosine)) = best.in_place.filter(|(_, cosine)| *cosine >= COVER) {
                 places.push(Place { head: link.head, cosine, effect: link.effect });
             } else {
                 let content = self.contents + places.len() as u32;
-                let head = self.add_head(content, fingerprint, best.map(|(link, _)| link), payload)?;
+                let head = self.add_head(content, fingerprint, best.link(), payload)?;
                 places.push(Place { head, cosine: 1.0, effect: 1.0 });
-                fresh.add(fingerprint.hidden_size, &fingerprint.vector);
+                fresh.add(&searched(fingerprint));
                 of_fresh.push(fingerprint);
             }
         }
@@ -172,7 +174,7 @@ impl Families {
         payload: &mut PayloadWriter,
     ) -> Result<u32, StoreError> {
         let number = self.heads.len() as u32;
-        let hidden_size = fingerprint.hidden_size;
+        let searched = searched(fingerprint);
         let family = if let Some(link) = link {
             self.heads[link.head as usize].family
         } else {
@@ -180,34 +182,72 @@ impl Families {
             self.controls.add(fingerprint);
             self.count - 1
         };
-        self.heads.push(Head { content, family, hidden_size, payload: payload.add(fingerprint)?, link });
-        self.search.add(hidden_size, &fingerprint.vector);
+        let Searched { hidden_size, products, .. } = searched;
+        let payload = payload.add(fingerprint)?;
+        self.heads.push(Head { content, family, hidden_size, payload, products, link });
+        self.search.add(&searched);
         Ok(number)
     }
 
-    /// The nearest of some heads that the verdict confirms, and its cosine.
+    /// The nearest of some heads that the verdict confirms; `first` is the number of the first of them.
     fn confirmed<'f>(
         &self,
         query: &Fingerprint,
-        hits: &[Hit],
+        heads: &Heads,
+        first: u32,
         fingerprint: impl Fn(u32) -> Result<Cow<'f, Fingerprint>, StoreError>,
-    ) -> Result<Option<(Link, f32)>, StoreError> {
+    ) -> Result<Confirmed, StoreError> {
         let context = Context { searched: self.heads.len().max(1), ..Context::default() };
         let mut judge = Judge::new(query, &self.controls);
-        for hit in hits {
-            let candidate = fingerprint(hit.number)?;
-            let (evidence, verdict) = judge.judge(&candidate, context);
-            if verdict.kind.related() == Some(true) {
-                let effect = evidence.body_effect().unwrap_or(0.0) as f32;
-                let link = Link { head: hit.number, effect, p_value: verdict.p_value };
-                return Ok(Some((link, hit.cosine)));
+        let mut nearest = |hits: Vec<Hit>| {
+            for hit in hits {
+                let head = first + hit.number;
+                let (evidence, verdict) = judge.judge(fingerprint(head)?.as_ref(), context);
+                if verdict.kind.related() == Some(true) {
+                    let effect = evidence.body_effect().unwrap_or(0.0) as f32;
+                    return Ok(Some((Link { head, effect, p_value: verdict.p_value }, hit.cosine)));
+                }
             }
-        }
-        Ok(None)
+            Ok::<_, StoreError>(None)
+        };
+        let in_place = nearest(heads.nearest(query.hidden_size, &query.vector, CANDIDATES, false))?;
+        let moved = match in_place {
+            None => nearest(heads.nearest_moved(query.products.as_ref(), CANDIDATES, false))?,
+            Some(_) => None,
+        };
+        Ok(Confirmed { in_place, moved })
     }
 }
 
-/// The heads that a content is held against.
-fn nearest(heads: &Heads, fingerprint: &Fingerprint) -> Vec<Hit> {
-    heads.nearest(fingerprint.hidden_size, &fingerprint.vector, CANDIDATES, false)
+/// The nearest heads that the verdict confirms, with their cosines.
+#[derive(Clone, Copy, Debug)]
+struct Confirmed {
+    in_place: Option<(Link, f32)>,
+    /// By the products of rows; looked for where there is none in place.
+    moved: Option<(Link, f32)>,
+}
+
+impl Confirmed {
+    /// With what was found among later heads, which have to be nearer.
+    fn or_nearer(self, later: Self) -> Self {
+        let nearer = |x: Option<(Link, f32)>, y: Option<(Link, f32)>| match (x, y) {
+            (Some(x), Some(y)) => Some(if y.1 > x.1 { y } else { x }),
+            (x, y) => x.or(y),
+        };
+        Self { in_place: nearer(self.in_place, later.in_place), moved: nearer(self.moved, later.moved) }
+    }
+
+    /// What takes a content into its family.
+    fn link(self) -> Option<Link> {
+        self.in_place.or(self.moved).map(|(link, _)| link)
+    }
+}
+
+/// What a head of this fingerprint is searched by.
+fn searched(fingerprint: &Fingerprint) -> Searched {
+    Searched {
+        hidden_size: fingerprint.hidden_size,
+        vector: fingerprint.vector,
+        products: fingerprint.products.as_ref().map(signs_of),
+    }
 }

@@ -1,4 +1,4 @@
-//! Exact search among family heads, by hidden size.
+//! Exact search among family heads, by hidden size; and by the products of rows ([`super::moved`]).
 //!
 //! Vectors of different hidden sizes are orthogonal by construction, so only heads of the query's size are looked
 //! at. Of each the sign code is compared first, an eighth of the bytes: only one in forty unrelated heads comes as
@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use rayon::prelude::*;
 
+use super::moved::{Moved, Signs};
 use super::vector::{self, Code, Vector};
+use crate::signals::products::Products;
 
 /// Most differing signs that are looked at further: chance differs in 512 with a standard deviation of 16, and one
 /// in forty lies two deviations below.
@@ -71,30 +73,46 @@ struct Width {
 pub struct Heads {
     widths: BTreeMap<u32, Width>,
     vectors: Vec<Vector>,
+    moved: Moved,
+}
+
+/// What a head is searched by.
+#[derive(Clone, Copy, Debug)]
+pub struct Searched {
+    /// Width of the residual stream.
+    pub hidden_size: u32,
+    /// The retrieval vector.
+    pub vector: Vector,
+    /// The signs of its products, where it has any.
+    pub products: Option<Signs>,
 }
 
 impl Heads {
     /// Adds a head.
-    pub fn add(&mut self, hidden_size: u32, vector: &Vector) {
-        self.push(hidden_size, vector, vector::code_of(vector), vector::norm(vector));
+    pub fn add(&mut self, head: &Searched) {
+        self.push(head, vector::code_of(&head.vector), vector::norm(&head.vector));
     }
 
-    /// Adds many heads at once: (hidden size, vector).
-    pub fn extend(&mut self, all: Vec<(u32, Vector)>) {
+    /// Adds many heads at once.
+    pub fn extend(&mut self, all: &[Searched]) {
         let made: Vec<(Code, f32)> =
-            all.par_iter().map(|(_, v)| (vector::code_of(v), vector::norm(v))).collect();
+            all.par_iter().map(|head| (vector::code_of(&head.vector), vector::norm(&head.vector))).collect();
         self.vectors.reserve(all.len());
-        for ((hidden_size, vector), (code, norm)) in all.into_iter().zip(made) {
-            self.push(hidden_size, &vector, code, norm);
+        for (head, (code, norm)) in all.iter().zip(made) {
+            self.push(head, code, norm);
         }
     }
 
-    fn push(&mut self, hidden_size: u32, vector: &Vector, code: Code, norm: f32) {
-        let width = self.widths.entry(hidden_size).or_default();
-        width.numbers.push(self.vectors.len() as u32);
+    fn push(&mut self, head: &Searched, code: Code, norm: f32) {
+        let number = self.vectors.len() as u32;
+        let width = self.widths.entry(head.hidden_size).or_default();
+        width.numbers.push(number);
         width.codes.push(code);
         width.norms.push(norm);
-        self.vectors.push(*vector);
+        self.vectors.push(head.vector);
+        if let Some(signs) = &head.products {
+            self.moved.add(number, signs);
+        }
     }
 
     /// The vector of a head.
@@ -113,6 +131,11 @@ impl Heads {
             Hit { number, cosine: vector::dot(query, self.vector(number)) as f32 / (norm * width.norms[i]) }
         });
         nearest(hits.filter(|hit| hit.cosine >= LEAST_COSINE), k)
+    }
+
+    /// The `k` nearest heads of any hidden size by the products of their rows, with the correlation of these.
+    pub fn nearest_moved(&self, products: Option<&Products>, k: usize, exact: bool) -> Vec<Hit> {
+        products.map_or_else(Vec::new, |products| self.moved.nearest(products, k, exact))
     }
 }
 
@@ -139,7 +162,7 @@ mod tests {
         let all: Vec<_> = (0..400).map(|_| noise(&mut rng)).collect();
         let mut heads = Heads::default();
         for v in &all {
-            heads.add(64, &bytes(v));
+            heads.add(&Searched { hidden_size: 64, vector: bytes(v), products: None });
         }
         let mut missed = 0;
         for (i, v) in all.iter().enumerate() {

@@ -30,7 +30,7 @@ use crate::store::manifest::{IndexEntry, Manifest};
 use crate::store::{Database, FileEntry, RowRef, StoreError, Tag};
 
 /// Version of the files of an index.
-pub const INDEX_VERSION: u32 = 6;
+pub const INDEX_VERSION: u32 = 7;
 /// Name of the file that says what an index is.
 pub const METADATA: &str = "index.json";
 pub(super) const CONTENTS: &str = "contents.parquet";
@@ -155,7 +155,8 @@ pub struct Related {
     pub evidence: Evidence,
     /// Of the query and what was judged.
     pub verdict: Verdict,
-    /// The closest contents of the family that somebody but the query holds, nearest first.
+    /// The closest contents of the family that somebody but the query holds, nearest first. Where hidden dimensions were
+    /// moved, those behind the head that was judged, with the correlation of the products of rows as their cosine.
     pub closest: Vec<Hit>,
 }
 
@@ -359,7 +360,8 @@ impl Index {
     /// Families that share weights with a query, each with up to `k` of its closest contents.
     ///
     /// The content with the query's own digests is found by them, whatever the test can say of it. Heads are judged from
-    /// the nearest on. Further heads of a confirmed family are not judged, but their members are looked at as well.
+    /// the nearest on. Further heads of a confirmed family are not judged, but their members are looked at as well. Where
+    /// none is confirmed, those are judged whose rows lie to each other as the query's do.
     pub fn find<'q>(&self, sought: impl Into<Sought<'q>>, k: usize, look: Look) -> Result<Found, StoreError> {
         let sought = sought.into();
         let query = sought.fingerprint;
@@ -405,6 +407,9 @@ impl Index {
             let heads = &of_family[&related.family];
             related.closest = self.closest(&query.vector, heads, k, look, sought.but)?;
         }
+        if found.related.is_empty() {
+            found.related = self.moved(&sought, &mut judge, context, k, exact)?;
+        }
         if let (Some((content, _)), Some(first)) = (twin, found.related.first_mut())
             && !first.closest.iter().any(|hit| hit.number == content)
         {
@@ -413,6 +418,34 @@ impl Index {
             first.closest.truncate(k.max(1));
         }
         Ok(found)
+    }
+
+    /// Families of which a head is the query with its hidden dimensions moved.
+    fn moved(
+        &self,
+        sought: &Sought<'_>,
+        judge: &mut Judge<'_>,
+        context: Context,
+        k: usize,
+        exact: bool,
+    ) -> Result<Vec<Related>, StoreError> {
+        let most = if exact { usize::MAX } else { MOST_IN_VAIN };
+        let hits = self.families.search().nearest_moved(sought.fingerprint.products.as_ref(), most, exact);
+        let mut related: Vec<Related> = Vec::new();
+        for hit in hits {
+            let family = self.families.heads[hit.number as usize].family;
+            if !self.is_live(hit.number, sought.but) || related.iter().any(|r| r.family == family) {
+                continue;
+            }
+            let (evidence, verdict) = judge.judge(&self.fingerprint(hit.number)?, context);
+            if verdict.kind.related() == Some(true) {
+                let held = self.members.of(hit.number).iter().filter(|c| self.is_held(**c, sought.but));
+                let closest = held.take(k).map(|c| Hit { number: *c, ..hit }).collect();
+                let judged = self.content_of_head(hit.number);
+                related.push(Related { family, judged, evidence, verdict, closest });
+            }
+        }
+        Ok(related)
     }
 
     /// The content with the query's digests, as long as somebody but the query holds it, and whether all of its bytes are

@@ -10,6 +10,7 @@ use std::f32::consts::PI;
 use super::family::Place;
 use super::heads::{self, Hit};
 use super::vector::{self, Code, Vector, dot, norm};
+use crate::signals::fingerprint::VECTOR_DIMENSIONS;
 
 /// What rounding may do to an angle near 0.
 const ROUNDING: f32 = 2e-3;
@@ -34,7 +35,7 @@ pub struct Members {
 pub fn difference(head: &Vector, of: &Vector) -> Code {
     let along = dot(head, of) as f32 / (norm(head) * norm(head));
     let values = of.iter().zip(head).map(|(v, h)| f32::from(*v) - along * f32::from(*h));
-    vector::code(values, vector::seed(of))
+    vector::signs(values, vector::seed(of))
 }
 
 impl Members {
@@ -93,7 +94,8 @@ impl Members {
         let of_query = rest(cosine);
         let hits = range.map(|i| {
             let c = self.cosines[i];
-            let differences = vector::correlation(vector::distance(difference, &self.codes[i]));
+            let differing = vector::distance(difference, &self.codes[i]);
+            let differences = vector::correlation(differing, VECTOR_DIMENSIONS);
             Hit { number: self.contents[i], cosine: cosine * c + of_query * rest(c) * differences }
         });
         heads::nearest(hits, k)

@@ -3,6 +3,7 @@
 //! ```text
 //! vector    signed bytes, sign codes, and the two kernels
 //! heads     exact search among the contents that stand for those near them
+//! moved     the same where hidden dimensions may have been moved
 //! controls  models that stand for unrelated ones
 //! judge     the verdict on a candidate, on stored fingerprints
 //! family    which head a content belongs to, and which family
@@ -22,6 +23,7 @@ pub mod heads;
 pub mod index;
 pub mod judge;
 pub mod members;
+pub mod moved;
 pub mod payload;
 pub mod postings;
 pub mod root;

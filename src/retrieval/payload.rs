@@ -1,7 +1,8 @@
 //! Fingerprints of the family heads, one record after the other: what a candidate is judged by.
 //!
 //! A record is little-endian: its length (u32), its CRC-32 (u32), then hidden size (u32), layers (u16), vocabulary
-//! (u32, all ones for unknown), four resemblances (f32), number of cells (u32) and the cells. Every record is
+//! (u32, all ones for unknown), four resemblances (f32), the products (concentration, f32; rows, u16, 0 for none; the
+//! sketch), number of cells (u32) and the cells. Every record is
 //! checked when it is read, so that a damaged file is an error and never a wrong verdict.
 
 use std::path::Path;
@@ -9,12 +10,15 @@ use std::path::Path;
 use super::segments::{Paths, SegmentWriter, Segments};
 use super::vector::Vector;
 use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, Resemblance};
+use crate::signals::products::{PRODUCT_DIMENSIONS, Products};
 use crate::signals::roles::Stack;
 use crate::signals::{Fingerprint, Role};
 use crate::store::StoreError;
 
 const PREFIX: usize = 8;
-const FIXED: usize = 4 + 2 + 4 + 16 + 4;
+const FIXED: usize = 4 + 2 + 4 + 16 + (4 + 2 + PRODUCT_DIMENSIONS) + 4;
+/// What stands where there are none.
+const NO_PRODUCTS: Products = Products { sketch: [0; PRODUCT_DIMENSIONS], concentration: 0.0, rows: 0 };
 const CELL: usize = 25 + CELL_DIMENSIONS;
 /// Longest record that is read; a model has some 200 cells.
 const MOST_BYTES: u32 = 1 << 24;
@@ -101,6 +105,10 @@ fn encode(fingerprint: &Fingerprint) -> Vec<u8> {
     body.extend(fingerprint.layers.to_le_bytes());
     body.extend(fingerprint.vocabulary.unwrap_or(u32::MAX).to_le_bytes());
     body.extend([gains, residual, inner, embedding].iter().flat_map(|r| r.to_le_bytes()));
+    let Products { sketch, concentration, rows } = fingerprint.products.unwrap_or(NO_PRODUCTS);
+    body.extend(concentration.to_le_bytes());
+    body.extend(rows.to_le_bytes());
+    body.extend(sketch.map(i8::cast_unsigned));
     body.extend((fingerprint.cells.len() as u32).to_le_bytes());
     for cell in &fingerprint.cells {
         body.extend([cell.stack as u8, cell.role as u8, u8::from(cell.residual)]);
@@ -127,6 +135,9 @@ fn decode(record: &[u8], vector: &Vector) -> Option<Fingerprint> {
     let mut float = || Some(f32::from_le_bytes(take(&mut fixed)?));
     let resemblance =
         Resemblance { gains: float()?, residual: float()?, inner: float()?, embedding: float()? };
+    let concentration = f32::from_le_bytes(take(&mut fixed)?);
+    let rows = u16::from_le_bytes(take(&mut fixed)?);
+    let sketch = take::<PRODUCT_DIMENSIONS>(&mut fixed)?.map(u8::cast_signed);
     let count = u32::from_le_bytes(take(&mut fixed)?) as usize;
     if cells.len() != count.checked_mul(CELL)? {
         return None;
@@ -152,6 +163,7 @@ fn decode(record: &[u8], vector: &Vector) -> Option<Fingerprint> {
         vocabulary: Some(vocabulary).filter(|v| *v != u32::MAX),
         cells: cells.collect::<Option<_>>()?,
         resemblance,
+        products: (rows > 0).then_some(Products { sketch, concentration, rows }),
         vector: *vector,
     })
 }

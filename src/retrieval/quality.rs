@@ -207,6 +207,9 @@ fn turned(fingerprint: &Fingerprint, seed: u64) -> Fingerprint {
         values.copy_from_slice(&moved);
     };
     turn(seed, &mut stranger.vector);
+    if let Some(products) = &mut stranger.products {
+        turn(mix(seed), &mut products.sketch);
+    }
     for cell in &mut stranger.cells {
         let layer = if cell.role.is_norm() { u64::from(cell.layer) } else { 0 };
         let key = u64::from(cell.role as u8) | layer << 8 | u64::from(cell.start) << 24;

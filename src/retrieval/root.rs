@@ -1,6 +1,6 @@
 //! The likeliest ancestor of a family.
 //!
-//! Hard facts first: a quantised model, or one with another number of layers than most, is a child. Of the rest, the
+//! Hard facts first: a quantised model, or one with another hidden size or number of layers than most, is a child. Of the rest, the
 //! one created first on the Hub: an ancestor is older than its descendants, though an upload date is a prior and no
 //! proof. Where dates are missing, task vectors tell: independent fine-tunes of one parent differ from it in nearly
 //! orthogonal directions, and from each other in directions that share half (arXiv:2405.18432 uses the same in
@@ -27,6 +27,8 @@ pub struct Facts {
     pub created_at: Option<i64>,
     /// Whether it is stored quantised.
     pub quantised: bool,
+    /// Its hidden size.
+    pub hidden_size: u32,
     /// Its layers.
     pub layers: u16,
     /// Repositories of the family whose cards name it as their base.
@@ -60,9 +62,9 @@ pub fn root<E>(
     if members.len() == 1 {
         return Ok(Some(Root { content: first.content, evidence: "the only member".into() }));
     }
-    let usual = usual_depth(members);
+    let usual = usual_shape(members);
     let mut eligible: Vec<&Member> =
-        members.iter().filter(|m| !m.facts.quantised && m.facts.layers == usual).collect();
+        members.iter().filter(|m| !m.facts.quantised && shape(m) == usual).collect();
     if eligible.is_empty() {
         eligible = members.iter().collect();
     }
@@ -135,14 +137,19 @@ pub fn root<E>(
     Ok(Some(Root { content: chosen.content, evidence }))
 }
 
-/// The number of layers that most members have.
-fn usual_depth(members: &[Member]) -> u16 {
+/// Hidden size and layers.
+fn shape(member: &Member) -> (u32, u16) {
+    (member.facts.hidden_size, member.facts.layers)
+}
+
+/// The shape that most members have.
+fn usual_shape(members: &[Member]) -> (u32, u16) {
     let mut counts = std::collections::BTreeMap::new();
     for member in members {
-        *counts.entry(member.facts.layers).or_insert(0u32) += 1;
+        *counts.entry(shape(member)).or_insert(0u32) += 1;
     }
-    // Of equals the deeper: layers are dropped more often than added.
-    counts.into_iter().max_by_key(|&(layers, n)| (n, layers)).map_or(0, |(layers, _)| layers)
+    // Of equals the larger: dimensions and layers are dropped more often than added.
+    counts.into_iter().max_by_key(|&(shape, n)| (n, shape)).map_or((0, 0), |(shape, _)| shape)
 }
 
 /// A vector of unit length.
@@ -189,8 +196,13 @@ mod tests {
         let base = Model::random(1, 6, 96);
         let mut vectors: Vec<Vector> = (0..6).map(|s| base.tuned(0.9, 50 + s).fingerprint().vector).collect();
         vectors.insert(2, base.fingerprint().vector);
-        let facts =
-            |content| Facts { created_at: dates(content), quantised: false, layers: 6, declared_by: 0 };
+        let facts = |content| Facts {
+            created_at: dates(content),
+            quantised: false,
+            hidden_size: 64,
+            layers: 6,
+            declared_by: 0,
+        };
         let member = |content| Member { content, facts: facts(content) };
         ((0..7).map(member).collect(), vectors)
     }
@@ -222,7 +234,8 @@ mod tests {
         let (mut members, vectors) = family(|content| Some(i64::from(content)));
         members[0].facts.quantised = true;
         members[1].facts.layers = 3;
-        assert_eq!(chosen(&members, &vectors).content, 2);
+        members[2].facts.hidden_size = 48;
+        assert_eq!(chosen(&members, &vectors).content, 3);
         assert_eq!(chosen(&members[..1], &vectors).evidence, "the only member");
         assert_eq!(root::<Infallible>(&[], |_| unreachable!()).unwrap(), None);
     }

@@ -15,6 +15,7 @@ use arrow::datatypes::{
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::family::{Head, Link, Place};
+use super::moved::Signs;
 use super::root::Facts;
 use crate::store::schema::{numbers, text, time};
 use crate::store::shard::write_batch;
@@ -74,6 +75,7 @@ pub fn write_contents(path: &Path, all: &[Content]) -> Result<(), StoreError> {
         ("effect", numbers::<Float32Type>(all.iter().map(|c| Some(c.place.effect)))),
         ("created_at", numbers::<Int64Type>(all.iter().map(|c| c.facts.created_at))),
         ("quantised", Arc::new(all.iter().map(|c| Some(c.facts.quantised)).collect::<BooleanArray>())),
+        ("hidden_size", numbers::<UInt32Type>(all.iter().map(|c| Some(c.facts.hidden_size)))),
         ("layers", numbers::<UInt16Type>(all.iter().map(|c| Some(c.facts.layers)))),
         ("declared_by", numbers::<UInt32Type>(all.iter().map(|c| Some(c.facts.declared_by)))),
     ];
@@ -86,8 +88,9 @@ pub fn read_contents(path: &Path, rows: usize) -> Result<Vec<Content>, StoreErro
     let (head, cosine) = (table.numbers::<UInt32Type>("head")?, table.numbers::<Float32Type>("cosine")?);
     let (effect, created) =
         (table.numbers::<Float32Type>("effect")?, table.numbers::<Int64Type>("created_at")?);
-    let (layers, votes) =
-        (table.numbers::<UInt16Type>("layers")?, table.numbers::<UInt32Type>("declared_by")?);
+    let (width, layers) =
+        (table.numbers::<UInt32Type>("hidden_size")?, table.numbers::<UInt16Type>("layers")?);
+    let votes = table.numbers::<UInt32Type>("declared_by")?;
     let quantised = table.flags("quantised")?;
     Ok((0..table.rows())
         .map(|i| Content {
@@ -95,6 +98,7 @@ pub fn read_contents(path: &Path, rows: usize) -> Result<Vec<Content>, StoreErro
             facts: Facts {
                 created_at: created.is_valid(i).then(|| created.value(i)),
                 quantised: quantised.value(i),
+                hidden_size: width.value(i),
                 layers: layers.value(i),
                 declared_by: votes.value(i),
             },
@@ -109,6 +113,7 @@ pub fn write_heads(path: &Path, all: &[Head]) -> Result<(), StoreError> {
         ("family", numbers::<UInt32Type>(all.iter().map(|h| Some(h.family)))),
         ("hidden_size", numbers::<UInt32Type>(all.iter().map(|h| Some(h.hidden_size)))),
         ("payload", numbers::<UInt64Type>(all.iter().map(|h| Some(h.payload)))),
+        ("products", signs(all.iter().map(|h| h.products)).map_err(StoreError::damaged(path))?),
         ("link_head", numbers::<UInt32Type>(all.iter().map(|h| Some(h.link?.head)))),
         ("link_effect", numbers::<Float32Type>(all.iter().map(|h| Some(h.link?.effect)))),
         ("link_p_value", numbers::<Float64Type>(all.iter().map(|h| Some(h.link?.p_value)))),
@@ -125,12 +130,14 @@ pub fn read_heads(path: &Path, rows: usize) -> Result<Vec<Head>, StoreError> {
     let (head, effect) =
         (table.numbers::<UInt32Type>("link_head")?, table.numbers::<Float32Type>("link_effect")?);
     let p_value = table.numbers::<Float64Type>("link_p_value")?;
+    let products = table.binary("products", size_of::<Signs>())?;
     Ok((0..table.rows())
         .map(|i| Head {
             content: content.value(i),
             family: family.value(i),
             hidden_size: width.value(i),
             payload: payload.value(i),
+            products: products.is_valid(i).then(|| signs_from(products.value(i))),
             link: head.is_valid(i).then(|| Link {
                 head: head.value(i),
                 effect: effect.value(i),
@@ -291,6 +298,17 @@ fn tags<'a>(values: impl Iterator<Item = Option<&'a Tag>>) -> Result<ArrayRef, a
     Ok(Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(bytes, 16)?))
 }
 
+fn signs(values: impl Iterator<Item = Option<Signs>>) -> Result<ArrayRef, arrow::error::ArrowError> {
+    let bytes = values.map(|signs| signs.map(|signs| signs.map(u64::to_le_bytes).concat()));
+    let size = size_of::<Signs>() as i32;
+    Ok(Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(bytes, size)?))
+}
+
+fn signs_from(bytes: &[u8]) -> Signs {
+    let (words, _) = bytes.as_chunks::<8>();
+    std::array::from_fn(|i| words.get(i).map_or(0, |word| u64::from_le_bytes(*word)))
+}
+
 fn write<const N: usize>(path: &Path, columns: [(&str, ArrayRef); N]) -> Result<(), StoreError> {
     let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true)))
         .map_err(StoreError::damaged(path))?;
@@ -356,9 +374,14 @@ impl<'a> Table<'a> {
         self.column(name)?.as_boolean_opt().ok_or_else(|| self.wrong(name))
     }
 
-    fn tags(&self, name: &str) -> Result<&FixedSizeBinaryArray, StoreError> {
+    /// Values of so many bytes.
+    fn binary(&self, name: &str, length: usize) -> Result<&FixedSizeBinaryArray, StoreError> {
         let column = self.column(name)?.as_fixed_size_binary_opt();
-        column.filter(|c| c.value_length() == 16).ok_or_else(|| self.wrong(name))
+        column.filter(|c| c.value_length() as usize == length).ok_or_else(|| self.wrong(name))
+    }
+
+    fn tags(&self, name: &str) -> Result<&FixedSizeBinaryArray, StoreError> {
+        self.binary(name, 16)
     }
 
     fn text(&self, name: &str) -> Result<&StringArray, StoreError> {

@@ -35,15 +35,20 @@ pub fn distance(a: &Code, b: &Code) -> u32 {
     dispatch::distance(a, b)
 }
 
+/// The same for codes of any length, which are too short for another kernel to pay.
+pub fn differing<const N: usize>(a: &[u64; N], b: &[u64; N]) -> u32 {
+    distance_loop(a, b)
+}
+
 /// The signs of `values`. The sign of a zero is drawn from `seed`: parts of a model that were not read must agree
 /// by chance with those of another, and not because both are missing.
-pub fn code(values: impl Iterator<Item = f32>, seed: u64) -> Code {
-    let mut code = [0u64; WORDS];
-    for (i, value) in values.take(VECTOR_DIMENSIONS).enumerate() {
+pub fn signs<const N: usize>(values: impl Iterator<Item = f32>, seed: u64) -> [u64; N] {
+    let mut signs = [0u64; N];
+    for (i, value) in values.take(64 * N).enumerate() {
         let set = if value == 0.0 { mix(seed ^ i as u64) >> 63 == 1 } else { value > 0.0 };
-        code[i / 64] |= u64::from(set) << (i % 64);
+        signs[i / 64] |= u64::from(set) << (i % 64);
     }
-    code
+    signs
 }
 
 /// What the signs of a vector's zeros are drawn from.
@@ -54,13 +59,13 @@ pub fn seed(vector: &Vector) -> u64 {
 
 /// The code of a vector itself.
 pub fn code_of(vector: &Vector) -> Code {
-    code(vector.iter().map(|v| f32::from(*v)), seed(vector))
+    signs(vector.iter().map(|v| f32::from(*v)), seed(vector))
 }
 
-/// Correlation of two Gaussian vectors whose codes differ in `distance` signs: the signs of two variables of
+/// Correlation of two Gaussian vectors that differ in `distance` of so many signs: the signs of two variables of
 /// correlation `r` agree with probability `1/2 + asin(r)/pi` (Goemans and Williamson 1995).
-pub fn correlation(distance: u32) -> f32 {
-    let disagree = distance as f32 / VECTOR_DIMENSIONS as f32;
+pub fn correlation(distance: u32, of: usize) -> f32 {
+    let disagree = distance as f32 / of as f32;
     (std::f32::consts::PI * (0.5 - disagree)).sin()
 }
 
@@ -72,7 +77,7 @@ fn dot_loop(a: &Vector, b: &Vector) -> i32 {
 
 #[allow(clippy::inline_always, reason = "must be compiled into both builds of the kernel")]
 #[inline(always)]
-fn distance_loop(a: &Code, b: &Code) -> u32 {
+fn distance_loop<const N: usize>(a: &[u64; N], b: &[u64; N]) -> u32 {
     a.iter().zip(b).map(|(x, y)| (x ^ y).count_ones()).sum()
 }
 
@@ -155,7 +160,10 @@ mod tests {
             for _ in 0..50 {
                 let a: [f32; VECTOR_DIMENSIONS] = std::array::from_fn(|_| gaussian(&mut rng));
                 let b = a.map(|x| r * x + (1.0 - r * r).sqrt() * gaussian(&mut rng));
-                sum += correlation(distance(&code(a.into_iter(), 1), &code(b.into_iter(), 2)));
+                sum += correlation(
+                    distance(&signs(a.into_iter(), 1), &signs(b.into_iter(), 2)),
+                    VECTOR_DIMENSIONS,
+                );
             }
             assert!((sum / 50.0 - r).abs() < 0.03, "{r}: {}", sum / 50.0);
         }

@@ -89,6 +89,9 @@ pub struct Tests {
     pub neurons: Signal,
     /// Part of these neurons that have another number there.
     pub neurons_moved: f64,
+    /// Inner products of matrix rows with each other, which say the same whatever becomes of the hidden dimensions: no
+    /// correspondence has a test of its own.
+    pub row_products: Signal,
     /// The layer map itself: (layer of a, layer of b, z).
     pub matched_layers: Vec<(u16, u16, f64)>,
     /// Mean correlation of each matrix role at the same layer, where present.
@@ -108,13 +111,14 @@ impl Tests {
             rows_moved: 0.0,
             neurons: absent(),
             neurons_moved: 0.0,
+            row_products: absent(),
             matched_layers: Vec::new(),
             roles: BTreeMap::new(),
         }
     }
 
     /// The signals by name, in report order.
-    pub fn signals(&self) -> [(&'static str, &Signal); 6] {
+    pub fn signals(&self) -> [(&'static str, &Signal); 7] {
         [
             ("norm_gains", &self.norm_gains),
             ("weight_blocks", &self.weight_blocks),
@@ -122,6 +126,7 @@ impl Tests {
             ("embedding", &self.embedding),
             ("rows", &self.rows),
             ("neurons", &self.neurons),
+            ("row_products", &self.row_products),
         ]
     }
 }
@@ -135,6 +140,8 @@ pub enum Correspondence {
     Gains,
     /// Not dimension by dimension: both spaces are seen through the embedding of common tokens.
     Rotation,
+    /// Not at all: rows lie to each other in one model as in the other.
+    Products,
 }
 
 impl Correspondence {
@@ -144,6 +151,7 @@ impl Correspondence {
             Self::Tokens => "dimensions by tokens",
             Self::Gains => "dimensions by gains",
             Self::Rotation => "rotation by tokens",
+            Self::Products => "row products",
         }
     }
 }
@@ -276,6 +284,7 @@ impl Tests {
         widen(&mut self.weight_blocks, |t| &t.weight_blocks);
         widen(&mut self.layer_map, |t| &t.layer_map);
         widen(&mut self.embedding, |t| &t.embedding);
+        widen(&mut self.row_products, |t| &t.row_products);
     }
 }
 
@@ -295,10 +304,13 @@ impl Evidence {
         }
     }
 
-    /// The largest effect among those that the whole body of weights shows: what models are ranked by.
+    /// The effect that the whole body of weights shows, in place or, where that tells more, moved: what models are
+    /// ranked by.
     pub fn body_effect(&self) -> Option<f64> {
         let tests = &self.in_place;
         let body = if self.a.layers == self.b.layers { &tests.weight_blocks } else { &tests.layer_map };
-        body.effect().or(tests.norm_gains.effect()).or(tests.embedding.effect()).map(|e| e.value)
+        let in_place = body.effect().or(tests.norm_gains.effect()).or(tests.embedding.effect());
+        let effects = in_place.into_iter().chain(tests.row_products.effect());
+        effects.min_by(|x, y| x.ln_p().total_cmp(&y.ln_p())).map(|e| e.value)
     }
 }

@@ -8,6 +8,7 @@
 use sha2::{Digest, Sha256};
 
 use super::columns::Columns;
+use super::products::{Products, RowProducts};
 use super::roles::{Position, Role, Stack};
 use super::samples::{Samples, le_bytes};
 use super::sketch::{self, Sketch};
@@ -86,6 +87,9 @@ pub struct Fingerprint {
     pub cells: Vec<Cell>,
     /// Inner likeness of the columns.
     pub resemblance: Resemblance,
+    /// How rows lie to each other, in any basis of the hidden space; `None` where too few were read, and in rows that
+    /// were written before it was known.
+    pub products: Option<Products>,
     /// The retrieval vector; only its direction means something.
     pub vector: [i8; VECTOR_DIMENSIONS],
 }
@@ -109,7 +113,7 @@ impl Fingerprint {
                 builder.add(block.position, block.columns, start, values);
             }
         }
-        builder.finish(samples.vocabulary)
+        builder.finish(samples)
     }
 }
 
@@ -190,7 +194,7 @@ impl Builder {
         });
     }
 
-    fn finish(mut self, vocabulary: Option<u32>) -> Result<Fingerprint, FingerprintError> {
+    fn finish(mut self, samples: &Samples) -> Result<Fingerprint, FingerprintError> {
         if self.cells.is_empty() {
             return Err(FingerprintError::Nothing);
         }
@@ -199,7 +203,7 @@ impl Builder {
         Ok(Fingerprint {
             hidden_size: u32::try_from(self.hidden_size).unwrap_or(u32::MAX),
             layers: self.vector.layers,
-            vocabulary,
+            vocabulary: samples.vocabulary,
             cells: self.cells,
             resemblance: Resemblance {
                 gains: self.gains.resemblance(),
@@ -207,6 +211,7 @@ impl Builder {
                 inner,
                 embedding: self.embedding.resemblance(),
             },
+            products: samples.products().map(RowProducts::sketched),
             vector: self.vector.quantise(),
         })
     }

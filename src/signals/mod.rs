@@ -6,6 +6,7 @@
 //! samples     the rows read, decoded
 //! columns     a row                  -> a centred unit column; how much columns resemble each other
 //! fingerprint samples                -> sketches of a few signed bytes: what the database stores
+//! products    samples                -> how rows lie to each other, whatever the basis of the hidden space
 //! stored      two fingerprints       -> evidence, estimated from sketches
 //! sampled     two models' samples    -> evidence, exactly, also with hidden dimensions moved (align)
 //! neurons     two models' down projections -> MLP neurons in another order, found by what they write
@@ -20,6 +21,7 @@ pub mod merge;
 pub mod minhash;
 pub mod named;
 pub mod normal;
+pub mod products;
 pub mod profile;
 pub mod roles;
 pub mod sample;

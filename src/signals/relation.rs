@@ -1,6 +1,6 @@
 //! The likely relation behind a `derived`, and its direction: from facts, never guessed.
 
-use super::evidence::{Correspondence, Delta, Evidence, Realigned, Shape, Signal, Tests};
+use super::evidence::{Correspondence, Delta, Evidence, Shape, Signal, Tests};
 use super::verdict::FINE_TUNE;
 
 /// Share of matrix rows or neurons found elsewhere in their matrix from which on they were moved.
@@ -38,6 +38,8 @@ pub enum Relation {
     Permuted,
     /// Hidden dimensions rotated.
     Rotated,
+    /// Hidden dimensions permuted or rotated.
+    Moved,
     /// One has experts where the other has one MLP.
     MoeFromDense,
     /// A weighted sum of several models; see [`super::merge`].
@@ -61,6 +63,7 @@ impl Relation {
             Self::WidthPruned => "width-pruned",
             Self::Permuted => "permuted copy",
             Self::Rotated => "rotated copy",
+            Self::Moved => "copy with moved dimensions",
             Self::MoeFromDense => "MoE from dense",
             Self::Merged => "merged",
         }
@@ -90,15 +93,16 @@ impl Direction {
 }
 
 /// Names the relation under the correspondence that was found.
-pub(super) fn relation(evidence: &Evidence, tests: &Tests, realigned: Option<&Realigned>) -> Relation {
+pub(super) fn relation(evidence: &Evidence, tests: &Tests, by: Option<Correspondence>) -> Relation {
     let Evidence { a, b, .. } = evidence;
     let differ = |x: Option<u32>, y: Option<u32>| matches!((x, y), (Some(x), Some(y)) if x != y);
     if a.hidden_size != b.hidden_size {
         return Relation::WidthPruned;
     }
-    match realigned.map(|r| r.by) {
+    match by {
         Some(Correspondence::Rotation) => return Relation::Rotated,
         Some(Correspondence::Tokens | Correspondence::Gains) => return Relation::Permuted,
+        Some(Correspondence::Products) => return Relation::Moved,
         None => {}
     }
     if a.layers != b.layers {

@@ -68,7 +68,7 @@ pub fn detail(position: Position, rows: u64, columns: u64) -> Option<Range<u64>>
 /// Whether the last rows are read instead of the first. Files written by transformers hold tensors in name
 /// order; these choices put blocks of neighbouring tensors, with the norm gain between them, into one range
 /// for the Llama and BERT names (`v` tail, attention norm, `down` head; `up` tail, MLP norm, `k` head).
-fn reads_tail(role: Role) -> bool {
+pub(super) fn reads_tail(role: Role) -> bool {
     matches!(role, Role::Value | Role::Up | Role::Output)
 }
 

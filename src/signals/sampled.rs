@@ -12,6 +12,7 @@ use super::layer_map;
 use super::matched::{Cell, Matched};
 use super::matching;
 use super::neurons;
+use super::products;
 use super::reuse;
 use super::roles::{Layout, Position, Role};
 use super::samples::{Block, Samples};
@@ -37,13 +38,14 @@ const MOST_ROWS: usize = 2048;
 /// Holds two models against each other, every tensor where it is.
 pub fn compare(a: &Samples, b: &Samples) -> Evidence {
     rayon::join(|| a.units(), || b.units());
-    let in_place = if a.hidden_size == b.hidden_size {
+    let mut in_place = if a.hidden_size == b.hidden_size {
         let same_depth = a.layers == b.layers;
         let tests = Comparison { a: a.units(), b: b.units(), same_depth }.tests(&rows_of_tokens(a, b));
         with_neurons(a, b, same_depth, tests)
     } else {
         Tests::absent(&format!("hidden sizes differ: {} and {}", a.hidden_size, b.hidden_size))
     };
+    in_place.row_products = products::sampled(a.products(), b.products());
     let compared = in_place.signals().iter().any(|(_, signal)| signal.effect().is_some());
     let mut open = Vec::new();
     if a.hidden_size == b.hidden_size && !compared {
@@ -239,6 +241,7 @@ impl<'a> Comparison<'a> {
             rows_moved,
             neurons: Signal::Absent("hidden dimensions were moved".into()),
             neurons_moved: 0.0,
+            row_products: Signal::Absent("they are the same in any correspondence".into()),
             roles: if self.same_depth { self.role_means() } else { BTreeMap::new() },
             weight_blocks,
             matched_layers,

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use zerocopy::IntoBytes;
 
+use super::products::RowProducts;
 use super::profile::Profile;
 use super::roles::{Position, Role};
 use super::sample;
@@ -80,6 +81,7 @@ pub struct Samples {
     pub quantised: bool,
     units: OnceLock<Units>,
     profile: OnceLock<Profile>,
+    products: OnceLock<Option<RowProducts>>,
 }
 
 impl Samples {
@@ -113,12 +115,18 @@ impl Samples {
             quantised,
             units: OnceLock::new(),
             profile: OnceLock::new(),
+            products: OnceLock::new(),
         }
     }
 
     /// The profile of a comparison, made once.
     pub fn profile(&self) -> &Profile {
         self.profile.get_or_init(|| Profile::new(self, GRAM_TOKENS))
+    }
+
+    /// The inner products of the rows, made once; `None` where too few were read.
+    pub(super) fn products(&self) -> Option<&RowProducts> {
+        self.products.get_or_init(|| RowProducts::new(self)).as_ref()
     }
 
     /// The samples as unit columns, made once.

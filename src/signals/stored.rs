@@ -19,6 +19,7 @@ use super::columns::degrees_of_freedom;
 use super::evidence::{Effect, Evidence, Open, Reuse, Shape, Signal, Tests};
 use super::fingerprint::{CELL_DIMENSIONS, Cell, Fingerprint};
 use super::layer_map;
+use super::products;
 use super::roles::{Role, Stack};
 use super::sketch::{cosine, dot, norm};
 
@@ -61,6 +62,7 @@ pub fn compare(a: &Fingerprint, b: &Fingerprint) -> Evidence {
         rows_moved: 0.0,
         neurons: Signal::Absent("the stored fingerprint has no neurons".into()),
         neurons_moved: 0.0,
+        row_products: products::stored(a.products.as_ref(), b.products.as_ref()),
         roles: if same_width && same_depth { role_means(&matched) } else { BTreeMap::new() },
         layer_map,
         matched_layers,
@@ -261,7 +263,7 @@ mod tests {
             .in_place
             .signals()
             .into_iter()
-            .filter(|(name, _)| !matches!(*name, "rows" | "neurons" | "layer_map"))
+            .filter(|(name, _)| !matches!(*name, "rows" | "neurons" | "layer_map" | "row_products"))
     }
 
     fn present(signal: &Signal) -> Effect {

@@ -1,8 +1,8 @@
 //! From evidence to a verdict: one function, the same for compare and scan.
 //!
 //! **Hypotheses.** Two models are independent, or one descends from the other (or both from a third) in one of
-//! several ways: with its tensors in place, with its hidden dimensions permuted or pruned to a subset, or
-//! with them rotated. [`super::evidence::Evidence`] holds the tests of each way.
+//! several ways: with its tensors in place, with its hidden dimensions permuted or pruned to a subset, with them
+//! rotated, or with them moved in a way that only the products of rows show. [`super::evidence::Evidence`] holds the tests of each way.
 //!
 //! **Probability.** Each test is a *source*: under independence its effect is `N(0, sd)`; under descent
 //! the source survived with a prior probability `s` and then has an effect spread evenly over
@@ -141,6 +141,7 @@ impl Default for Context {
 enum Way<'a> {
     InPlace,
     Moved(&'a Realigned),
+    Products,
 }
 
 struct Source {
@@ -195,7 +196,7 @@ pub fn judge(evidence: &Evidence, context: Context) -> Verdict {
     if let Some(found) = hypotheses.iter().find(is_decisive)
         && let Some(best) = found.best()
     {
-        let relation = relation::relation(evidence, found.way.tests(evidence), found.way.realigned());
+        let relation = relation::relation(evidence, found.way.tests(evidence), found.way.correspondence());
         return Verdict {
             kind: VerdictKind::Derived,
             direction: relation::direction(evidence, relation),
@@ -230,15 +231,23 @@ pub fn judge(evidence: &Evidence, context: Context) -> Verdict {
 impl<'a> Way<'a> {
     fn tests(self, evidence: &'a Evidence) -> &'a Tests {
         match self {
-            Self::InPlace => &evidence.in_place,
+            Self::InPlace | Self::Products => &evidence.in_place,
             Self::Moved(realigned) => &realigned.tests,
         }
     }
 
     fn realigned(self) -> Option<&'a Realigned> {
         match self {
-            Self::InPlace => None,
+            Self::InPlace | Self::Products => None,
             Self::Moved(realigned) => Some(realigned),
+        }
+    }
+
+    fn correspondence(self) -> Option<Correspondence> {
+        match self {
+            Self::InPlace => None,
+            Self::Moved(realigned) => Some(realigned.by),
+            Self::Products => Some(Correspondence::Products),
         }
     }
 }
@@ -254,6 +263,11 @@ fn hypotheses(evidence: &Evidence) -> Vec<Hypothesis<'_>> {
             sources.push(Source { name: "hidden dimensions", survives: GAINS_SURVIVE, effect });
         }
         all.push(Hypothesis::new(Way::Moved(realigned), MOVED, sources));
+    }
+    // Last: the others say more of what was done.
+    if let Some(effect) = evidence.in_place.row_products.effect() {
+        let source = Source { name: "row products", survives: BODY_SURVIVES, effect };
+        all.push(Hypothesis::new(Way::Products, MOVED, vec![source]));
     }
     all
 }
@@ -301,7 +315,7 @@ fn derived(evidence: &Evidence, found: &Hypothesis<'_>, best: &Source, relation:
     if let Some(Realigned { by, dimensions, .. }) = found.way.realigned() {
         let possible = evidence.a.hidden_size.min(evidence.b.hidden_size);
         text += &match (by, dimensions.effect()) {
-            (Correspondence::Rotation, _) | (_, None) => {
+            (Correspondence::Rotation | Correspondence::Products, _) | (_, None) => {
                 "Seen through the embedding of common tokens, which a rotation does not change: ".to_owned()
             }
             (Correspondence::Tokens, Some(e)) => format!(
@@ -328,11 +342,14 @@ fn derived(evidence: &Evidence, found: &Hypothesis<'_>, best: &Source, relation:
             "{:.0} % of the MLP neurons write what neurons of the other model write, in whatever order; independent models have none in common.",
             100.0 * value
         ),
+        "row products" => format!(
+            "{cells} and more rows of the matrices lie to each other as in the other model, which moved hidden dimensions do not change: their products correlate by {value:.3} (z {z:.1}), where independent models give 0."
+        ),
         name => format!(
             "The {name} agree: mean correlation {value:.3}, z {z:.1} over {cells} blocks, where independent models give 0 and |z| below 4."
         ),
     };
-    if evidence.a.layers != evidence.b.layers {
+    if evidence.a.layers != evidence.b.layers && !matches!(found.way, Way::Products) {
         let map = LayerMap(found.way.tests(evidence));
         text += &format!(" {} layers against {}, matched {map}.", evidence.a.layers, evidence.b.layers);
     }

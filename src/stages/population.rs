@@ -12,10 +12,13 @@
 //! - **Duplicates**: one model in ten has exactly the content of an earlier member.
 //! - **Depth-pruned**: one child in fifty keeps every second layer. **Cross-size**: one in a hundred has another hidden
 //!   size, and with it weights that nothing stored can relate to the parent.
+//! - **Moved**: one child in a hundred has its hidden dimensions in another order, and so nothing in common with its
+//!   parent but the products of its rows; of the queries that are children, one in twenty.
 //! - **Missing signals**: one model in twenty has no embedding, one in fifty no gains, one in ten the matrices of four
 //!   layers only. One date in twenty is missing.
 //! - **Cells and vectors** are count sketches, which are linear: those of a child are `r` times the parent's plus
-//!   `sqrt(1 - r^2)` times Gaussian noise, rounded to bytes.
+//!   `sqrt(1 - r^2)` times Gaussian noise, rounded to bytes. Products of rows keep `r^2`, or .8 where every second layer
+//!   was dropped.
 //! - **Likeness**: unrelated models of one shape correlate by `likeness` in every cell, as models of one training
 //!   recipe do. Trained models of one config and data, from other seeds, show a few hundredths (ARCHITECTURE.md).
 //!
@@ -31,6 +34,7 @@ use rayon::prelude::*;
 use crate::formats::ModelConfig;
 use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, Resemblance, VECTOR_DIMENSIONS};
 use crate::signals::normal;
+use crate::signals::products::{PRODUCT_DIMENSIONS, Products};
 use crate::signals::profile::{Gram, POINTS, Profile, STORED_TOKENS};
 use crate::signals::roles::Stack;
 use crate::signals::sketch::{mix, quantise};
@@ -48,6 +52,8 @@ pub const QUERIES: &str = "queries";
 pub const STRANGERS: &str = "strangers";
 /// What unrelated models of one shape share unless something else is asked for.
 pub const LIKENESS: f32 = 0.02;
+/// What the truth calls a model with moved dimensions.
+pub const MOVED: &str = "moved";
 /// First day of the made-up Hub, milliseconds since 1970: 2022-03-02.
 const BEGINNING: i64 = 1_646_179_200_000;
 /// Milliseconds of its four years.
@@ -73,6 +79,11 @@ const MATRICES: [Role; 7] =
 /// Matrix layers of a sample.
 const MATRIX_LAYERS: u16 = 16;
 const EMBEDDING_CELLS: u32 = 16;
+/// Where the noise of the products is drawn from, as cells and parts have their places.
+const PRODUCTS: u64 = 3 << 60;
+/// Correlation of the products of a model with those of every second layer of it: rows of a layer that is kept lie at the
+/// same relative depth, and most have those of the same layers beside them.
+const PRUNED_PRODUCTS: f32 = 0.8;
 
 /// How a model came to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,6 +96,8 @@ enum Origin {
     Pruned { parent: u32 },
     /// Another hidden size.
     Resized,
+    /// The parent with hidden dimensions in another order.
+    Moved { parent: u32 },
     /// The content of an earlier model.
     Copy { of: u32 },
 }
@@ -178,6 +191,8 @@ pub fn population(
 struct Query {
     /// (parent, correlation) unless it is a stranger.
     parent: Option<(u32, f32)>,
+    /// Whether its hidden dimensions are in another order than its parent's.
+    moved: bool,
     shape: u8,
 }
 
@@ -188,6 +203,8 @@ enum Source {
     Model(u32),
     /// A child of one, with this correlation.
     Child { parent: u32, r: f32 },
+    /// The same, with its hidden dimensions in another order.
+    Moved { parent: u32, r: f32 },
     /// Nobody.
     Stranger,
 }
@@ -204,7 +221,7 @@ impl Source {
             Self::Model(number) => of(number),
             // Norm gains move less.
             Self::Child { parent, r } => tuned(&of(parent), &own(), if gain { r.sqrt() } else { r }),
-            Self::Stranger => own(),
+            Self::Moved { .. } | Self::Stranger => own(),
         }
     }
 }
@@ -267,6 +284,8 @@ impl Plan {
                     Origin::Pruned { parent }
                 } else if kind < 0.127 {
                     Origin::Resized
+                } else if kind < 0.136 {
+                    Origin::Moved { parent }
                 } else {
                     Origin::Tuned { parent, r: correlation(draw(5), draw(6)) as f32 }
                 };
@@ -274,7 +293,9 @@ impl Plan {
                 let of = |m: u32| models[m as usize];
                 let (shape, halved) = match origin {
                     Origin::Root => (shape, false),
-                    Origin::Tuned { parent, .. } => (of(parent).shape, of(parent).halved),
+                    Origin::Tuned { parent, .. } | Origin::Moved { parent } => {
+                        (of(parent).shape, of(parent).halved)
+                    }
                     Origin::Copy { of: m } => (of(m).shape, of(m).halved),
                     Origin::Pruned { parent } => (of(parent).shape, true),
                     Origin::Resized => ((of(root).shape + 1) % SHAPES.len() as u8, false),
@@ -283,6 +304,7 @@ impl Plan {
                     Origin::Root | Origin::Resized => begun,
                     Origin::Tuned { parent: m, .. }
                     | Origin::Pruned { parent: m }
+                    | Origin::Moved { parent: m }
                     | Origin::Copy { of: m } => of(m).created_at,
                 };
                 let latest = BEGINNING + YEARS as i64;
@@ -327,7 +349,9 @@ impl Plan {
         let own = |number: u32| self.noise::<N>(mix(u64::from(number)) ^ mix(place));
         let model = self.models[number as usize];
         match model.origin {
-            Origin::Root | Origin::Resized => self.of_recipe(model.shape, place, own(number)),
+            Origin::Root | Origin::Resized | Origin::Moved { .. } => {
+                self.of_recipe(model.shape, place, own(number))
+            }
             Origin::Copy { of } => self.block(of, place, gain),
             // Kept layers are as they were; the retrieval vector sees half of them, see `vector`.
             Origin::Pruned { parent } => self.block(parent, place, gain),
@@ -343,7 +367,9 @@ impl Plan {
         let own = |number: u32| self.noise::<N>(mix(u64::from(number)) ^ mix(place));
         let model = self.models[number as usize];
         match model.origin {
-            Origin::Root | Origin::Resized => self.of_recipe(model.shape, place, own(number)),
+            Origin::Root | Origin::Resized | Origin::Moved { .. } => {
+                self.of_recipe(model.shape, place, own(number))
+            }
             Origin::Copy { of } => self.part(of, part),
             // Of two layers that share a bin of relative depth one is left.
             Origin::Pruned { parent } if part < 2 => {
@@ -356,6 +382,19 @@ impl Plan {
         }
     }
 
+    /// The sketch of the products of a model's rows.
+    fn products(&self, number: u32) -> [f32; PRODUCT_DIMENSIONS] {
+        let own = || self.noise(mix(u64::from(number)) ^ mix(PRODUCTS));
+        let model = self.models[number as usize];
+        match model.origin {
+            Origin::Root | Origin::Resized => self.of_recipe(model.shape, PRODUCTS, own()),
+            Origin::Copy { of } => self.products(of),
+            Origin::Moved { parent } => self.products(parent),
+            Origin::Pruned { parent } => tuned(&self.products(parent), &own(), PRUNED_PRODUCTS),
+            Origin::Tuned { parent, r } => tuned(&self.products(parent), &own(), r * r),
+        }
+    }
+
     /// What a model to scan for has of its own at a place.
     fn own<const N: usize>(&self, source: Source, shape: u8, place: u64, key: u64) -> [f32; N] {
         let noise = self.noise(key);
@@ -365,9 +404,9 @@ impl Plan {
     fn fingerprint(&self, source: Source, key: u64, shape: u8) -> Fingerprint {
         let (_, hidden_size, depth, inner, vocabulary, _) = SHAPES[shape as usize];
         let halved = match source {
-            Source::Model(number) | Source::Child { parent: number, .. } => {
-                self.models[number as usize].halved
-            }
+            Source::Model(number)
+            | Source::Child { parent: number, .. }
+            | Source::Moved { parent: number, .. } => self.models[number as usize].halved,
             Source::Stranger => false,
         };
         let layers = if halved { depth / 2 } else { depth };
@@ -425,6 +464,14 @@ impl Plan {
                 values.iter_mut().zip(made).for_each(|(v, m)| *v = m / norm);
             }
         };
+        let own_products = || self.own(source, shape, PRODUCTS, key ^ mix(PRODUCTS));
+        let products = match source {
+            Source::Model(number) => self.products(number),
+            Source::Child { parent, r } | Source::Moved { parent, r } => {
+                tuned(&self.products(parent), &own_products(), r * r)
+            }
+            Source::Stranger => own_products(),
+        };
         let mut vector = [0.0f32; VECTOR_DIMENSIONS];
         let (gains, rest) = vector.split_at_mut(256);
         let (matrices, embedding) = rest.split_at_mut(512);
@@ -437,6 +484,7 @@ impl Plan {
             vocabulary: Some(vocabulary),
             cells,
             resemblance: Resemblance { gains: 0.002, residual: 0.001, inner: 0.001, embedding: 0.002 },
+            products: Some(Products { sketch: quantise(&products), concentration: 0.001, rows: 64 }),
             vector: quantise(&vector),
         }
     }
@@ -532,7 +580,9 @@ impl Plan {
     fn parent(&self, number: u32) -> Option<u32> {
         match self.models[number as usize].origin {
             Origin::Root => None,
-            Origin::Tuned { parent, .. } | Origin::Pruned { parent } => Some(parent),
+            Origin::Tuned { parent, .. } | Origin::Pruned { parent } | Origin::Moved { parent } => {
+                Some(parent)
+            }
             Origin::Resized => Some(self.roots[self.models[number as usize].family as usize]),
             Origin::Copy { of } => Some(of),
         }
@@ -545,6 +595,7 @@ impl Plan {
             Origin::Tuned { r, .. } => ("tuned", r),
             Origin::Pruned { .. } => ("depth-pruned", 1.0),
             Origin::Resized => ("cross-size", 0.0),
+            Origin::Moved { .. } => (MOVED, 1.0),
             Origin::Copy { .. } => ("copy", 1.0),
         };
         let root = name(self.roots[model.family as usize]);
@@ -558,12 +609,13 @@ impl Plan {
         let related = draw(2) < 0.8 && !self.models.is_empty();
         let shape =
             if related { self.models[parent as usize].shape } else { (draw(3) * SHAPES.len() as f64) as u8 };
-        Query { parent: related.then(|| (parent, (0.2 + 0.8 * draw(4)) as f32)), shape }
+        let moved = related && draw(5) < 0.05;
+        Query { parent: related.then(|| (parent, (0.2 + 0.8 * draw(4)) as f32)), moved, shape }
     }
 
     fn stranger(&self, number: u32) -> Query {
         let draw = uniform(self.seed ^ mix(19 << 50 | u64::from(number)));
-        Query { parent: None, shape: (draw * SHAPES.len() as f64) as u8 }
+        Query { parent: None, moved: false, shape: (draw * SHAPES.len() as f64) as u8 }
     }
 
     fn query_row(&self, folder: &str, number: u32, query: &Query) -> Row {
@@ -571,7 +623,7 @@ impl Plan {
         let key = mix(u64::from(number) ^ kind);
         let source = query.parent.map_or(Source::Stranger, |(parent, r)| {
             let parent = self.content(parent);
-            Source::Child { parent, r }
+            if query.moved { Source::Moved { parent, r } } else { Source::Child { parent, r } }
         });
         let fingerprint = self.fingerprint(source, key, query.shape);
         let mut row = self.made(query_name(folder, number), key, fingerprint, query.shape);
@@ -586,7 +638,8 @@ impl Plan {
             Some((parent, r)) => {
                 let family = self.models[parent as usize].family;
                 let root = name(self.roots[family as usize]);
-                writeln!(out, "{repo}\t{family}\t{root}\t{}\ttuned\t{r:.6}", name(parent))
+                let relation = if query.moved { MOVED } else { "tuned" };
+                writeln!(out, "{repo}\t{family}\t{root}\t{}\t{relation}\t{r:.6}", name(parent))
             }
         };
     }

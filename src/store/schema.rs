@@ -24,6 +24,8 @@
 //! | resemblance | `list<float32>` | gains, residual, inner, embedding; empty without fingerprint |
 //! | cell_role .. cell_residual | lists of equal length n | see [`crate::signals::fingerprint::Cell`] |
 //! | cell_sketch | `list<int8>` | 32 n bytes |
+//! | products | `fixed_size_list<int8>[512]?` | sketch of the products of rows; null where too few were read |
+//! | product_concentration, product_rows | float32?, uint16? | see [`Products`] |
 //! | vector | `fixed_size_list<int8>[1024]?` | retrieval vector |
 
 use std::path::Path;
@@ -32,7 +34,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanBuilder, FixedSizeListBuilder, Int8Builder,
     ListBuilder, PrimitiveArray, PrimitiveBuilder, RecordBatch, StringArray, StringBuilder,
-    TimestampMillisecondArray,
+    TimestampMillisecondArray, new_null_array,
 };
 use arrow::datatypes::{
     DataType, Field, Float32Type, Int8Type, Schema, TimeUnit, TimestampMillisecondType, UInt8Type,
@@ -44,6 +46,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Outcome, Row, StoreError, Waiting, WeightFile};
 use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, Resemblance, VECTOR_DIMENSIONS};
+use crate::signals::products::{PRODUCT_DIMENSIONS, Products};
 use crate::signals::profile::{Gram, POINTS, Profile};
 use crate::signals::roles::Stack;
 use crate::signals::{Fingerprint, Role};
@@ -52,6 +55,7 @@ use crate::signals::{Fingerprint, Role};
 pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
     let fingerprints = || rows.iter().map(|r| r.fingerprint.as_ref());
     let cells = || rows.iter().map(|r| r.fingerprint.as_ref().map_or(&[][..], |f| f.cells.as_slice()));
+    let products = || fingerprints().map(|f| f?.products.as_ref());
     let profiles = || rows.iter().map(|r| r.profile.as_ref());
     let files = || rows.iter().map(|r| r.weight_files.as_slice());
     let columns: Vec<(&str, ArrayRef)> = vec![
@@ -138,7 +142,10 @@ pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
         ("cell_dimension", lists::<UInt32Type, _>(cells().map(|c| c.iter().map(|c| Some(c.dimension))))),
         ("cell_residual", flags(cells().map(|c| c.iter().map(|c| c.residual)))),
         ("cell_sketch", lists::<Int8Type, _>(cells().map(|c| c.iter().flat_map(|c| c.sketch).map(Some)))),
-        ("vector", vectors(fingerprints().map(|f| Some(&f?.vector)))),
+        ("products", bytes(products().map(|p| Some(&p?.sketch)))),
+        ("product_concentration", numbers::<Float32Type>(products().map(|p| Some(p?.concentration)))),
+        ("product_rows", numbers::<UInt16Type>(products().map(|p| Some(p?.rows)))),
+        ("vector", bytes(fingerprints().map(|f| Some(&f?.vector)))),
     ];
     let fields: Vec<Field> = columns
         .iter()
@@ -157,6 +164,23 @@ pub fn schema() -> Schema {
     to_batch(&[]).map_or_else(|_| Schema::empty(), |batch| batch.schema().as_ref().clone())
 }
 
+/// Columns that shards written before may lack: nothing is known of them there.
+const ADDED_COLUMNS: [&str; 3] = ["products", "product_concentration", "product_rows"];
+
+/// A batch of any shard with the columns of [`schema()`]: those that were added since are null. `path` is for errors.
+pub fn complete(batch: &RecordBatch, path: &Path) -> Result<RecordBatch, StoreError> {
+    let schema = Arc::new(schema());
+    let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
+        Some(column) => Ok(Arc::clone(column)),
+        None if ADDED_COLUMNS.contains(&field.name().as_str()) => {
+            Ok(new_null_array(field.data_type(), batch.num_rows()))
+        }
+        None => Err(missing(field.name(), path)),
+    };
+    let columns = schema.fields().iter().map(column).collect::<Result<_, StoreError>>()?;
+    RecordBatch::try_new(schema, columns).map_err(StoreError::damaged(path))
+}
+
 /// A batch back to rows. Columns are found by name; `path` is for errors.
 pub fn from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Row>, StoreError> {
     let reader = Reader { batch, path };
@@ -164,7 +188,7 @@ pub fn from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Row>, StoreErr
 }
 
 /// The columns of a [`Content`].
-pub const CONTENT_COLUMNS: [&str; 22] = [
+pub const CONTENT_COLUMNS: [&str; 25] = [
     "repo_id",
     "hub_id",
     "created_at",
@@ -186,6 +210,9 @@ pub const CONTENT_COLUMNS: [&str; 22] = [
     "cell_dimension",
     "cell_residual",
     "cell_sketch",
+    "products",
+    "product_concentration",
+    "product_rows",
     "vector",
 ];
 
@@ -408,16 +435,20 @@ fn flags<I: Iterator<Item = bool>>(rows: impl Iterator<Item = I>) -> ArrayRef {
     Arc::new(builder.finish())
 }
 
-fn vectors<'a>(rows: impl Iterator<Item = Option<&'a [i8; VECTOR_DIMENSIONS]>>) -> ArrayRef {
-    let mut builder = FixedSizeListBuilder::new(Int8Builder::new(), VECTOR_DIMENSIONS as i32);
+fn bytes<'a, const N: usize>(rows: impl Iterator<Item = Option<&'a [i8; N]>>) -> ArrayRef {
+    let mut builder = FixedSizeListBuilder::new(Int8Builder::new(), N as i32);
     for row in rows {
         match row {
-            Some(vector) => builder.values().append_slice(vector),
-            None => builder.values().append_nulls(VECTOR_DIMENSIONS),
+            Some(bytes) => builder.values().append_slice(bytes),
+            None => builder.values().append_nulls(N),
         }
         builder.append(row.is_some());
     }
     Arc::new(builder.finish())
+}
+
+fn missing(column: &str, path: &Path) -> StoreError {
+    StoreError::Damaged { path: path.to_owned(), what: format!("column {column} is missing") }
 }
 
 /// Typed access to one batch; a missing or differently typed column is a damaged file.
@@ -432,10 +463,7 @@ impl Reader<'_> {
     }
 
     fn column(&self, name: &str, is_right: fn(&DataType) -> bool) -> Result<&ArrayRef, StoreError> {
-        let column = self
-            .batch
-            .column_by_name(name)
-            .ok_or_else(|| self.damaged(format!("column {name} is missing")))?;
+        let column = self.batch.column_by_name(name).ok_or_else(|| missing(name, self.path))?;
         if is_right(column.data_type()) {
             Ok(column)
         } else {
@@ -488,6 +516,19 @@ impl Reader<'_> {
         list.as_primitive_opt::<T>()
             .cloned()
             .ok_or_else(|| self.damaged(format!("column {name} is no list of {}", T::DATA_TYPE)))
+    }
+
+    fn bytes<const N: usize>(&self, name: &str, i: usize) -> Result<Option<[i8; N]>, StoreError> {
+        let column = self.column(name, |t| matches!(t, DataType::FixedSizeList(_, n) if *n as usize == N))?;
+        let column = column.as_fixed_size_list();
+        if column.is_null(i) {
+            return Ok(None);
+        }
+        let value = column.value(i);
+        let bytes = value.as_primitive_opt::<Int8Type>().and_then(|v| v.values().as_ref().first_chunk::<N>());
+        let bytes =
+            bytes.copied().ok_or_else(|| self.damaged(format!("column {name} is no list of bytes")))?;
+        Ok(Some(bytes))
     }
 
     fn outcome(&self, i: usize) -> Result<Outcome, StoreError> {
@@ -587,24 +628,33 @@ impl Reader<'_> {
             return Err(self.damaged(format!("row {i} has {} resemblances, not 4", resemblance.len())));
         };
         let vector = self
-            .column(
-                "vector",
-                |t| matches!(t, DataType::FixedSizeList(_, n) if *n as usize == VECTOR_DIMENSIONS),
-            )?
-            .as_fixed_size_list()
-            .value(i);
-        let vector = vector
-            .as_primitive_opt::<Int8Type>()
-            .and_then(|v| v.values().as_ref().first_chunk::<VECTOR_DIMENSIONS>().copied())
-            .ok_or_else(|| self.damaged(format!("the vector of row {i} is not {VECTOR_DIMENSIONS} bytes")))?;
+            .bytes::<VECTOR_DIMENSIONS>("vector", i)?
+            .ok_or_else(|| self.damaged(format!("row {i} has no vector")))?;
         Ok(Some(Fingerprint {
             hidden_size,
             layers,
             vocabulary: self.number::<UInt32Type>("vocabulary", i)?,
             cells: self.cells(i)?,
             resemblance: Resemblance { gains, residual, inner, embedding },
+            products: self.products(i)?,
             vector,
         }))
+    }
+
+    fn products(&self, i: usize) -> Result<Option<Products>, StoreError> {
+        if ADDED_COLUMNS.iter().any(|name| self.batch.column_by_name(name).is_none()) {
+            return Ok(None);
+        }
+        let sketch = self.bytes::<PRODUCT_DIMENSIONS>("products", i)?;
+        let concentration = self.number::<Float32Type>("product_concentration", i)?;
+        let rows = self.number::<UInt16Type>("product_rows", i)?;
+        match (sketch, concentration, rows) {
+            (None, None, None) => Ok(None),
+            (Some(sketch), Some(concentration), Some(rows)) => {
+                Ok(Some(Products { sketch, concentration, rows }))
+            }
+            _ => Err(self.damaged(format!("the products of row {i} are there in part"))),
+        }
     }
 
     fn cells(&self, i: usize) -> Result<Vec<Cell>, StoreError> {

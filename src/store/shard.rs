@@ -139,14 +139,14 @@ fn unwritten(path: &Path, error: ParquetError) -> StoreError {
     }
 }
 
-/// All columns of all rows, batch by batch, as they are.
+/// All columns of all rows, batch by batch, as they are; of a shard written before some were added, with those.
 pub fn read_batches(
     files: &Files,
     entry: &ShardEntry,
 ) -> Result<impl Iterator<Item = Result<RecordBatch, StoreError>>, StoreError> {
     let Opened { path, builder } = open(files, entry)?;
     let reader = builder.build().map_err(StoreError::damaged(&path))?;
-    Ok(reader.map(move |batch| batch.map_err(StoreError::damaged(&path))))
+    Ok(reader.map(move |batch| schema::complete(&batch.map_err(StoreError::damaged(&path))?, &path)))
 }
 
 /// The keys of all rows, batch by batch; their columns alone are read.

@@ -12,7 +12,7 @@ use crate::cli::progress::Watch;
 use crate::cli::{Done, printer};
 use crate::pipeline::Progress;
 use crate::retrieval::Quality;
-use crate::stages::population::{self, PopulationSettings, TRUTH};
+use crate::stages::population::{self, MOVED, PopulationSettings, TRUTH};
 use crate::store::StoreError;
 
 fn settings(args: &PopulationArgs) -> PopulationSettings {
@@ -45,6 +45,8 @@ pub(in crate::cli) fn population(args: &PopulationArgs) -> Result<Done, Failure>
 struct Score {
     /// Queries with a parent in the database, by least correlation with it, and how many found its family first.
     related: Vec<Band>,
+    /// The same of those whose hidden dimensions are in another order than the parent's.
+    moved: Vec<Band>,
     /// Queries without any.
     strangers: usize,
     /// Strangers that a family was named for.
@@ -62,7 +64,7 @@ struct Score {
 }
 
 /// Related queries of one band of correlation.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Band {
     from: f64,
     to: f64,
@@ -114,13 +116,8 @@ pub(in crate::cli) fn score(args: &ScoreArgs) -> Result<Done, Failure> {
     let text = std::fs::read_to_string(&args.answers)
         .map_err(|source| StoreError::Io { path: args.answers.clone(), source })?;
     let bounds = [0.2, 0.3, 0.5, 0.7, 0.9, 1.0];
-    let mut score = Score {
-        related: bounds
-            .windows(2)
-            .map(|b| Band { from: b[0], to: b[1], queries: 0, found: 0, recall: 0.0 })
-            .collect(),
-        ..Score::default()
-    };
+    let bands = || bounds.windows(2).map(|b| Band { from: b[0], to: b[1], ..Band::default() }).collect();
+    let mut score = Score { related: bands(), moved: bands(), ..Score::default() };
     for line in text.lines() {
         let answer: Answer = serde_json::from_str(line).map_err(anyhow::Error::from)?;
         let Some(truth) = queries.get(&answer.query) else { continue };
@@ -132,7 +129,8 @@ pub(in crate::cli) fn score(args: &ScoreArgs) -> Result<Done, Failure> {
             continue;
         }
         let found = named == Some(truth.family.as_str());
-        if let Some(band) = score.related.iter_mut().rfind(|band| truth.r >= band.from) {
+        let bands = if truth.relation == MOVED { &mut score.moved } else { &mut score.related };
+        if let Some(band) = bands.iter_mut().rfind(|band| truth.r >= band.from) {
             band.queries += 1;
             band.found += usize::from(found);
         }
@@ -145,7 +143,7 @@ pub(in crate::cli) fn score(args: &ScoreArgs) -> Result<Done, Failure> {
             score.right_parents += usize::from(closest == Some(content(&truth.parent)));
         }
     }
-    for band in &mut score.related {
+    for band in score.related.iter_mut().chain(&mut score.moved) {
         band.recall = band.found as f64 / band.queries.max(1) as f64;
     }
     let Score { strangers, false_families, .. } = score;
@@ -155,11 +153,12 @@ pub(in crate::cli) fn score(args: &ScoreArgs) -> Result<Done, Failure> {
         printer::json(&score)?;
         return Ok(Done::All);
     }
-    for band in &score.related {
-        printer::data(&format!(
-            "correlation {:.1} to {:.1}: {} of {} families found first ({:.4})",
-            band.from, band.to, band.found, band.queries, band.recall
-        ))?;
+    for (bands, what) in [(&score.related, ""), (&score.moved, ", hidden dimensions moved")] {
+        for Band { from, to, queries, found, recall } in bands {
+            printer::data(&format!(
+                "correlation {from:.1} to {to:.1}{what}: {found} of {queries} families found first ({recall:.4})"
+            ))?;
+        }
     }
     printer::data(&format!(
         "wrong families named first: {}; a family named for {} of {} strangers, so for at most {:.1e} of them \

@@ -170,6 +170,7 @@ impl Growing {
                 self.facts.push(Facts {
                     created_at: row.created_at,
                     quantised: row.quantised,
+                    hidden_size: fingerprint.hidden_size,
                     layers: fingerprint.layers,
                     declared_by: 0,
                 });

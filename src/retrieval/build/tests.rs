@@ -9,7 +9,7 @@ use super::super::verify::verify;
 use super::*;
 use crate::signals::Fingerprint;
 use crate::signals::testing::Model;
-use crate::signals::verdict::VerdictKind;
+use crate::signals::verdict::{Relation, VerdictKind};
 use crate::store::schema::testing::row;
 use crate::store::{Outcome, Row, Tag, Task};
 
@@ -350,6 +350,7 @@ fn an_equal_content_is_found_by_its_digests_alone() {
     let empty = Fingerprint {
         cells: Vec::new(),
         vector: [0; VECTOR_DIMENSIONS],
+        products: None,
         ..Model::random(5, 4, 64).fingerprint()
     };
     assert!(index.find(&empty, 3, Look::Usual).unwrap().related.is_empty());
@@ -367,6 +368,46 @@ fn an_equal_content_is_found_by_its_digests_alone() {
             let [closest] = &related.closest[..] else { panic!("{found:?}") };
             assert_eq!(index.repositories(closest.number)[0].repo_id, name);
         }
+    }
+}
+
+#[test]
+fn copies_with_moved_dimensions_are_of_their_family() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
+    let base = Model::random(0, 8, 128);
+    let kept: Vec<usize> = (0..96).map(|i| i * 37 % 128).collect();
+    let (permuted, narrow) = (base.tuned(0.95, 1).permuted(2), base.with_dimensions(&kept));
+    let strangers: Vec<Model> = (10..20).map(|seed| Model::random(seed, 8, 128)).collect();
+    let mut names = vec!["base", "permuted", "narrow", "of-permuted"];
+    let of_permuted = permuted.tuned(0.8, 3);
+    let mut models = vec![&base, &permuted, &narrow, &of_permuted];
+    names.extend(["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9"]);
+    models.extend(&strangers);
+    db.append(&named(&names[..2], &models[..2])).unwrap();
+    // Behind heads of the index, and behind those of one batch.
+    built(&mut db, true);
+    db.append(&named(&names[2..], &models[2..])).unwrap();
+    let grown = built(&mut db, false);
+    assert_eq!(grown.families, 11, "{grown:?}");
+    let index = Index::open(&db).unwrap();
+    for (query, relation) in [
+        (base.tuned(0.9, 7).permuted(9), Relation::Moved),
+        (base.with_dimensions(&kept[..80]), Relation::WidthPruned),
+    ] {
+        for look in [Look::Usual, Look::Exact] {
+            let found = index.find(&query.fingerprint(), 3, look).unwrap();
+            let [related] = &found.related[..] else { panic!("{found:?}") };
+            assert_eq!(related.verdict.relation, Some(relation), "{:?}", related.verdict);
+            let family = index.family(related.family);
+            assert_eq!(family.contents, 4);
+            assert_eq!(index.repositories(family.root)[0].repo_id, "org/base");
+            assert!(related.closest[0].cosine > 0.6, "{related:?}");
+        }
+    }
+    for seed in 20..60 {
+        let found = index.find(&Model::random(seed, 8, 128).fingerprint(), 3, Look::Usual).unwrap();
+        assert!(found.related.is_empty(), "{found:?}");
     }
 }
 
@@ -502,13 +543,13 @@ fn damage_and_other_versions_are_refused_with_advice() {
     assert!(Index::open(&db).is_ok());
     let mut entries = db.manifest().index.clone().unwrap();
     let other = |file: &mut fs::File| {
-        std::io::Write::write_all(file, br#"{"index_version": 7}"#).map_err(StoreError::io(Path::new("")))
+        std::io::Write::write_all(file, br#"{"index_version": 8}"#).map_err(StoreError::io(Path::new("")))
     };
     let entry = db.files().add(FOLDER, "json", other).unwrap();
     entries.files.insert(METADATA.into(), entry);
     db.set_index(&entries).unwrap();
     let error = Index::open(&db).unwrap_err();
-    assert!(matches!(error, StoreError::Version { found: 7, .. }), "{error}");
+    assert!(matches!(error, StoreError::Version { found: 8, .. }), "{error}");
     assert!(error.hint().contains("hubprint index"));
     // And put right by building again.
     assert!(!built(&mut db, false).incremental);

@@ -1,0 +1,96 @@
+//! Search among family heads whose hidden dimensions may have been permuted, rotated or pruned.
+//!
+//! Their vectors say nothing then, but the products of their rows do, whatever the hidden size
+//! ([`crate::signals::products`]). Of each head 512 signs are kept. The first 128 of them are compared first: one in ten
+//! unrelated heads is as near as [`FARTHEST_START`], and one in forty thousand as near as [`FARTHEST`]. A head whose
+//! products correlate by .4 with the query's, as those of weights with a correlation of .63 do, is passed over in one of
+//! thirty cases, one by .5 in one of three hundred. It is what is left to try where no head was confirmed in place.
+
+use super::heads::{self, Hit};
+use super::vector::{correlation, differing, signs};
+use crate::signals::products::{PRODUCT_DIMENSIONS, Products};
+
+/// Signs of a sketch of products.
+pub type Signs = [u64; PRODUCT_DIMENSIONS / 64];
+/// Words that are compared first.
+const START: usize = 2;
+/// Most differing signs of the first 128: 1.2 standard deviations of chance below a half.
+const FARTHEST_START: u32 = 57;
+/// Most differing signs of all: four standard deviations below, which is a correlation of .28.
+const FARTHEST: u32 = 210;
+
+/// The signs of a model's products.
+pub fn signs_of(products: &Products) -> Signs {
+    let seed = u64::from(products.concentration.to_bits());
+    signs(products.sketch.iter().map(|v| f32::from(*v)), seed)
+}
+
+/// All heads that have products.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
+    numbers: Vec<u32>,
+    starts: Vec<[u64; START]>,
+    all: Vec<Signs>,
+}
+
+impl Moved {
+    /// Adds a head.
+    pub(super) fn add(&mut self, number: u32, signs: &Signs) {
+        self.numbers.push(number);
+        self.starts.push(std::array::from_fn(|i| signs[i]));
+        self.all.push(*signs);
+    }
+
+    /// The `k` nearest heads, nearest first, with the correlation that their signs tell. With `exact` the signs of every
+    /// one are looked at.
+    pub(super) fn nearest(&self, query: &Products, k: usize, exact: bool) -> Vec<Hit> {
+        let query = signs_of(query);
+        let start: [u64; START] = std::array::from_fn(|i| query[i]);
+        let farthest_start = if exact { u32::MAX } else { FARTHEST_START };
+        let may_be_near = self.starts.iter().enumerate();
+        let may_be_near = may_be_near.filter(|(_, other)| differing(&start, other) <= farthest_start);
+        let hits = may_be_near.filter_map(|(i, _)| {
+            let distance = differing(&query, &self.all[i]);
+            let cosine = correlation(distance, PRODUCT_DIMENSIONS);
+            (distance <= FARTHEST).then_some(Hit { number: self.numbers[i], cosine })
+        });
+        heads::nearest(hits, k)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::signals::sketch::quantise;
+    use crate::signals::testing::gaussian;
+
+    fn products(values: &[f32; PRODUCT_DIMENSIONS]) -> Products {
+        Products { sketch: quantise(values), concentration: 0.001, rows: 64 }
+    }
+
+    #[test]
+    fn the_first_signs_pass_over_few_relatives_and_most_strangers() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let all: Vec<[f32; PRODUCT_DIMENSIONS]> =
+            (0..500).map(|_| std::array::from_fn(|_| gaussian(&mut rng))).collect();
+        let mut moved = Moved::default();
+        for (number, values) in (7..).zip(&all) {
+            moved.add(number, &signs_of(&products(values)));
+        }
+        let (mut missed, mut strangers) = (0, 0);
+        for (number, values) in (7..).zip(&all) {
+            let near = std::array::from_fn(|i| 0.5 * values[i] + (1.0f32 - 0.25).sqrt() * gaussian(&mut rng));
+            let exact = moved.nearest(&products(&near), 3, true);
+            assert_eq!(exact[0].number, number);
+            assert!((exact[0].cosine - 0.5).abs() < 0.2, "{exact:?}");
+            let usual = moved.nearest(&products(&near), 3, false);
+            missed += usize::from(usual.first() != exact.first());
+            strangers += usual.iter().filter(|hit| hit.number != number).count();
+        }
+        assert!(missed <= 8, "{missed} of 500");
+        assert!(strangers <= 30, "{strangers} of 250,000");
+    }
+}
