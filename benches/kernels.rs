@@ -15,6 +15,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use hubprint::formats::safetensors::{Decoded, try_decode};
 use hubprint::formats::{Dtype, Header, Limits};
 use hubprint::signals::columns::{Columns, standardise};
+use hubprint::signals::places::Places;
 use hubprint::signals::samples::le_bytes;
 use hubprint::signals::sketch::{Sketch, mix};
 use sha2::{Digest, Sha256};
@@ -80,7 +81,9 @@ fn signals(criterion: &mut Criterion) {
         });
     });
     let mut cell = Sketch::<32>::default();
-    group.bench_function("sketch a row", |b| b.iter(|| cell.add(black_box(7), &rows[0])));
+    let places = Places::new(7, HIDDEN);
+    group.bench_function("sketch a row", |b| b.iter(|| cell.add(black_box(&places), &rows[0])));
+    group.bench_function("places of a row", |b| b.iter(|| Places::new(black_box(7), HIDDEN)));
     group.bench_function("digest a row", |b| {
         b.iter(|| Sha256::digest(le_bytes(black_box(&rows[0]))));
     });

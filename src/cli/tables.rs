@@ -55,8 +55,8 @@ pub(super) fn scan(query: &Subject, answer: &Answer) -> String {
             )
         });
         return format!(
-            "{}: no relative of its hidden size, with dimensions in place, among {searched} distinct models{nearest}; \
-             `compare` also looks for permuted, rotated and width-pruned copies\n",
+            "{}: no relative among {searched} distinct models{nearest}; only `compare` looks for copies with permuted \
+             heads or neurons\n",
             query.name
         );
     }
@@ -117,6 +117,7 @@ fn evidence_in_words(comparison: &Comparison) -> String {
         "norm_gains" => "gains",
         "weight_blocks" => "weights",
         "layer_map" => "layers",
+        "row_products" => "row products",
         _ => "embedding",
     };
     let same_depth = comparison.evidence.a.layers == comparison.evidence.b.layers;

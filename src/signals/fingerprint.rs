@@ -8,6 +8,7 @@
 use sha2::{Digest, Sha256};
 
 use super::columns::Columns;
+use super::places::Places;
 use super::products::{Products, RowProducts};
 use super::roles::{Position, Role, Stack};
 use super::samples::{Samples, le_bytes};
@@ -170,7 +171,7 @@ impl Builder {
         for (r, raw) in values.chunks_exact(columns).enumerate() {
             if let Some(row) = alike.push(raw) {
                 rows += 1;
-                sketch.add(cell_key(position, start, r as u64), row);
+                sketch.add(&Places::of(cell_key(position, start, r as u64), row.len()), row);
                 self.vector.add(position, start, r as u64, row);
             }
         }
@@ -233,12 +234,13 @@ impl Vector {
         let depth = u64::from(layer) * DEPTH_BINS / u64::from(self.layers.max(1));
         let d = self.hidden_size as u64;
         let code = u64::from(role as u8) + 256 * u64::from(stack as u8);
+        let places = |key: &[u64]| Places::of(sketch::key(key), values.len());
         if role.is_norm() {
-            self.gains.add(sketch::key(&[1, d, code, depth]), values);
+            self.gains.add(&places(&[1, d, code, depth]), values);
         } else if role == Role::Embedding {
-            self.embedding.add(sketch::key(&[2, d, start, row]), values);
+            self.embedding.add(&places(&[2, d, start, row]), values);
         } else {
-            self.matrices.add(sketch::key(&[3, d, code, depth, row]), values);
+            self.matrices.add(&places(&[3, d, code, depth, row]), values);
         }
     }
 

@@ -4,6 +4,7 @@
 //! roles       tensor name            -> (layer, role, layout)
 //! sample      tensor shape           -> which rows are read, the same for every model
 //! samples     the rows read, decoded
+//! sketch      many values            -> a few signed bytes; places: where each value goes
 //! columns     a row                  -> a centred unit column; how much columns resemble each other
 //! fingerprint samples                -> sketches of a few signed bytes: what the database stores
 //! products    samples                -> how rows lie to each other, whatever the basis of the hidden space
@@ -21,6 +22,7 @@ pub mod merge;
 pub mod minhash;
 pub mod named;
 pub mod normal;
+pub mod places;
 pub mod products;
 pub mod profile;
 pub mod roles;

@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ndarray::Array2;
 
 use super::evidence::{Effect, Signal};
+use super::places::Places;
 use super::roles::{Position, Role, Stack};
 use super::sample;
 use super::samples::{Block, Samples};
@@ -113,11 +114,12 @@ impl RowProducts {
 
     /// What the database keeps.
     pub(super) fn sketched(&self) -> Products {
+        let (keys, cosines): (Vec<u64>, Vec<f32>) = self.pairs.iter().copied().unzip();
         let mut sketch = Sketch::<PRODUCT_DIMENSIONS>::default();
+        sketch.add(&Places::of_entries(keys.into_iter()), &cosines);
         let (mut squares, mut fourths) = (0.0f64, 0.0f64);
-        for (key, cosine) in &self.pairs {
-            sketch.add(*key, &[*cosine]);
-            let square = f64::from(*cosine).powi(2);
+        for cosine in cosines {
+            let square = f64::from(cosine).powi(2);
             squares += square;
             fourths += square * square;
         }

@@ -6,8 +6,7 @@
 //! Weinberger et al. 2009, feature hashing). Only directions are kept: cosines are all that is asked later,
 //! so a sketch is scaled to its own largest entry and stored in bytes.
 
-/// The sign of an `f32`.
-const SIGN: u32 = 1 << 31;
+use super::places::Places;
 
 /// A sketch being filled.
 pub struct Sketch<const D: usize> {
@@ -21,15 +20,12 @@ impl<const D: usize> Default for Sketch<D> {
 }
 
 impl<const D: usize> Sketch<D> {
-    /// Adds a vector under `key`; entry `i` is hashed as `(key, i)`.
-    pub fn add(&mut self, key: u64, values: &[f32]) {
-        let base = mix(key);
-        for (i, v) in values.iter().enumerate() {
-            let h = mix(base.wrapping_add(i as u64));
-            // The hash's first bit turns the sign over. As a branch it would be mispredicted every other time, which
-            // costs three times as much as all the rest.
-            let signed = f32::from_bits(v.to_bits() ^ ((h >> 32) as u32 & SIGN));
-            self.buckets[(h % D as u64) as usize] += signed;
+    /// Adds a vector, each entry at its place.
+    pub fn add(&mut self, places: &Places, values: &[f32]) {
+        for ((bucket, turn), v) in places.iter::<D>().zip(values) {
+            // As a branch the sign would be mispredicted every other time, which costs three times as much as all the
+            // rest.
+            self.buckets[bucket] += f32::from_bits(v.to_bits() ^ turn);
         }
     }
 
@@ -110,8 +106,8 @@ mod tests {
         let values: Vec<f64> = (0..n)
             .map(|s| {
                 let (mut a, mut b) = (Sketch::<64>::default(), Sketch::<64>::default());
-                a.add(7, &noise(2 * s, 2000));
-                b.add(7, &noise(2 * s + 1, 2000));
+                a.add(&Places::new(7, 2000), &noise(2 * s, 2000));
+                b.add(&Places::new(7, 2000), &noise(2 * s + 1, 2000));
                 cosine(&a.quantise(), &b.quantise())
             })
             .collect();
@@ -126,8 +122,8 @@ mod tests {
         let a = noise(1, 5000);
         let b: Vec<f32> = a.iter().zip(noise(2, 5000)).map(|(x, y)| x + 0.5 * y).collect();
         let (mut sa, mut sb) = (Sketch::<1024>::default(), Sketch::<1024>::default());
-        sa.add(1, &a);
-        sb.add(1, &b);
+        sa.add(&Places::new(1, a.len()), &a);
+        sb.add(&Places::new(1, b.len()), &b);
         let truth = 1.0 / 1.25f64.sqrt();
         assert!((cosine(&sa.quantise(), &sb.quantise()) - truth).abs() < 0.03);
     }
@@ -136,8 +132,8 @@ mod tests {
     fn other_keys_are_other_sketches() {
         let a = noise(1, 5000);
         let (mut sa, mut sb) = (Sketch::<1024>::default(), Sketch::<1024>::default());
-        sa.add(key(&[1, 2]), &a);
-        sb.add(key(&[2, 1]), &a);
+        sa.add(&Places::new(key(&[1, 2]), a.len()), &a);
+        sb.add(&Places::new(key(&[2, 1]), a.len()), &a);
         assert!(cosine(&sa.quantise(), &sb.quantise()).abs() < 0.15);
     }
 }
