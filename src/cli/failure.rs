@@ -109,6 +109,7 @@ impl From<StoreError> for Failure {
 impl From<ScanError> for Failure {
     fn from(error: ScanError) -> Self {
         match error {
+            ScanError::Load(error) => error.into(),
             ScanError::Store(error) => error.into(),
             other => Self::new(other, None),
         }

@@ -19,6 +19,7 @@ use crate::stages::maintain::Maintained;
 use crate::stages::model::Subject;
 use crate::stages::publish::Published;
 use crate::stages::pull::Copy;
+use crate::stages::query::Query;
 use crate::stages::scan::{Answer, Brief, Candidate, FamilyAnswer};
 use crate::store::facts::Facts;
 
@@ -158,6 +159,8 @@ pub(super) struct IndexJson {
 pub(super) struct ScanJson<'a> {
     query: &'a str,
     sha: Option<&'a str>,
+    /// See [`Query::known_from`].
+    known_from: Option<&'a str>,
     /// Distinct contents searched.
     searched: usize,
     /// Related families, nearest first.
@@ -441,10 +444,11 @@ pub(super) fn evaluation(found: &Evaluation) -> EvalJson<'_> {
     }
 }
 
-pub(super) fn scan<'a>(query: &'a Subject, answer: &'a Answer, seconds: f64) -> ScanJson<'a> {
+pub(super) fn scan<'a>(query: &'a Query, answer: &'a Answer, seconds: f64) -> ScanJson<'a> {
     ScanJson {
-        query: &query.name,
-        sha: query.sha.as_deref(),
+        query: query.name(),
+        sha: query.sha(),
+        known_from: query.known_from(),
         searched: answer.searched,
         families: answer.families.iter().map(family).collect(),
         closest_rejected: answer.closest_rejected.as_ref().map(candidate),

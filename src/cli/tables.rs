@@ -12,7 +12,7 @@ use crate::retrieval::Quality;
 use crate::signals::verdict::VerdictKind;
 use crate::stages::compare::Comparison;
 use crate::stages::maintain::Maintained;
-use crate::stages::model::Subject;
+use crate::stages::query::Query;
 use crate::stages::scan::{Answer, Candidate};
 use crate::store::Outcome;
 
@@ -43,8 +43,11 @@ pub(super) fn bytes(n: u64) -> String {
 }
 
 /// One query's relatives.
-pub(super) fn scan(query: &Subject, answer: &Answer) -> String {
-    let searched = answer.searched;
+pub(super) fn scan(query: &Query, answer: &Answer) -> String {
+    let (name, searched) = (query.name(), answer.searched);
+    let mut out = query.known_from().map_or_else(String::new, |from| {
+        format!("{name}: its weight files are those of {from}, by their digests, and were not read\n")
+    });
     if answer.families.is_empty() {
         let nearest = answer.closest_rejected.as_ref().map_or_else(String::new, |c| {
             let similarity = c.comparison.evidence.body_effect().unwrap_or(0.0);
@@ -54,13 +57,12 @@ pub(super) fn scan(query: &Subject, answer: &Answer) -> String {
                 c.comparison.verdict.kind.name()
             )
         });
-        return format!(
-            "{}: no relative among {searched} distinct models{nearest}; only `compare` looks for copies with permuted \
-             heads or neurons\n",
-            query.name
+        out += &format!(
+            "{name}: no relative among {searched} distinct models{nearest}; only `compare` looks for copies with permuted \
+             heads or neurons\n"
         );
+        return out;
     }
-    let mut out = String::new();
     for family in &answer.families {
         let mut rows = table(&["", "model", "metadata", "relation", "score", "similarity", "evidence"]);
         let root = &family.root.row.repo_id;
@@ -69,8 +71,8 @@ pub(super) fn scan(query: &Subject, answer: &Answer) -> String {
             rows.add_row(candidate("member", member));
         }
         out += &format!(
-            "{}: of the family of {root}, {} of {searched} distinct models (root: {})\n{rows}\n",
-            query.name, family.contents, family.root_evidence
+            "{name}: of the family of {root}, {} of {searched} distinct models (root: {})\n{rows}\n",
+            family.contents, family.root_evidence
         );
     }
     out + &false_families(answer.quality) + "\n"

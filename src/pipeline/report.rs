@@ -230,6 +230,11 @@ pub fn cpu_seconds() -> Option<f64> {
 
 /// Largest resident size of this process so far, bytes.
 pub fn peak_memory_bytes() -> Option<u64> {
+    // What `getrusage` says begins, on Linux, with what the process had that started this one.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if let Some(peak) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
+        return peak.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|n| n * 1024);
+    }
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
     // Linux counts kilobytes, macOS bytes.
     let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };

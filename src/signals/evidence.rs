@@ -184,7 +184,9 @@ impl Open {
     /// What is not ruled out, in words.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Moved => "a copy with moved hidden dimensions and other rows (compare the two models to test for it)",
+            Self::Moved => {
+                "a copy with moved hidden dimensions and other rows (compare the two models to test for it)"
+            }
             Self::InPlace => "descent as such (no block of weights could be compared)",
             Self::Permuted => "a copy with permuted or pruned hidden dimensions",
             Self::Rotated => "a rotated copy",

@@ -31,7 +31,7 @@ impl Places {
 
     /// The same, from memory if they are there.
     pub fn of(key: u64, n: usize) -> Arc<Self> {
-        static KNOWN: LazyLock<RwLock<Known>> = LazyLock::default();
+        static KNOWN: LazyLock<RwLock<Known>> = LazyLock::new(RwLock::default);
         let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(places) = known.tables.get(&key).filter(|places| places.0.len() >= n) {
             return Arc::clone(places);

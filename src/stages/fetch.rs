@@ -158,7 +158,7 @@ pub struct Metadata {
     pub facts: Facts,
     /// The tokenizer, or why it is not known.
     pub tokenizer: Result<Arc<KnownTokenizer>, Unknown>,
-    /// Bytes of file content read.
+    /// Bytes of small files read, the index of shards among them.
     pub bytes_fetched: u64,
 }
 
@@ -207,9 +207,10 @@ pub struct Opened<O> {
     chosen: Vec<String>,
     files: Vec<O>,
     index: Option<ShardIndex>,
+    /// Bytes of the index of shards, where it was read.
+    pub index_bytes: u64,
     /// What was read of the files, headers apart.
     pieces: Vec<(Fetch, Bytes)>,
-    bytes_fetched: u64,
 }
 
 impl<O: OpenFile> Opened<O> {
@@ -240,7 +241,7 @@ pub async fn open<F: Files>(
     settings: &PlanSettings,
     limits: &Limits,
 ) -> Result<Opened<F::Open>, ReadError> {
-    let mut bytes_fetched = 0;
+    let mut index_bytes = 0;
     let (paths, chosen, index) = match plan::weights(files.names())? {
         Weights::Files(paths) => {
             // The ends of the model, where embedding and final norm usually are, before what lies between.
@@ -250,7 +251,7 @@ pub async fn open<F: Files>(
         }
         Weights::Index(path) => {
             let json = files.small(&path, limits.index_bytes).await?;
-            bytes_fetched += json.len() as u64;
+            index_bytes = json.len() as u64;
             let index =
                 ShardIndex::parse(&json, limits).map_err(|source| ReadError::Index { path, source })?;
             (index.shards(), plan::shards(&index, files.names(), settings)?, Some(index))
@@ -258,7 +259,7 @@ pub async fn open<F: Files>(
     };
     let opened =
         stream::iter(&chosen).map(|path| files.open(path)).buffered(PARALLEL_RANGES).try_collect().await?;
-    Ok(Opened { paths, chosen, files: opened, index, pieces: Vec::new(), bytes_fetched })
+    Ok(Opened { paths, chosen, files: opened, index, index_bytes, pieces: Vec::new() })
 }
 
 /// The headers of the opened files.
@@ -342,7 +343,7 @@ pub async fn fetch<O: OpenFile>(
         files: opened.weight_files(),
         blocks,
         unreadable: plan.unreadable,
-        bytes_fetched: opened.bytes_fetched + bytes_fetched + sampled,
+        bytes_fetched: bytes_fetched + sampled,
         bytes_in_repo: known.max(stated),
     })
 }

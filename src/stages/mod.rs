@@ -3,7 +3,8 @@
 //! `enumerate -> plan -> fetch -> extract -> write => index => scan | compare | publish`
 //!
 //! [`plan`] and [`extract`] are pure; [`fetch`] does all reading through [`fetch::Files`], which [`files`]
-//! implements for the Hub and for local folders; [`model`] turns a command line's MODEL into a [`model::Subject`].
+//! implements for the Hub and for local folders; [`model`] turns a command line's MODEL into a [`model::Subject`],
+//! and [`query`] into what a scan asks for, which is not read where the database has its weights.
 //! [`changes`] tells what is new of what was enumerated, [`backlog`] brings it into order. [`publish`] puts a snapshot
 //! with a [`card`] on a [`shelf`], [`pull`] brings it back, [`export`] writes who descends from whom. [`maintain`] keeps it small.
 //! [`population`] and [`checkpoint`] make up what measurements are made on.
@@ -30,6 +31,7 @@ pub mod publish;
 #[cfg(feature = "hf-hub")]
 pub mod publish_hub;
 pub mod pull;
+pub mod query;
 pub mod scan;
 pub mod shelf;
 pub mod tokenizer;

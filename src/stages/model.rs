@@ -157,15 +157,24 @@ impl<'a> Model<'a> {
             Ok(opened) => opened.read(plan).await?,
             Err(error) => Err(Arc::clone(error)),
         };
-        // config.json may have been read since.
+        Ok(self.with(weights))
+    }
+
+    /// What is known of it beside its weights, which are not read.
+    pub fn unread(&self) -> Subject {
+        self.with(Err(Arc::new(PlanError::NotAsked)))
+    }
+
+    fn with(&self, weights: Weights) -> Subject {
+        // More of the small files may have been read since.
         let metadata = self.weights.as_ref().map_or(&self.metadata, |opened| &opened.metadata);
-        Ok(Subject {
+        Subject {
             name: self.name.clone(),
             sha: self.sha.clone(),
             metadata: metadata.clone(),
             weights,
             folder: self.folder.clone(),
-        })
+        }
     }
 
     /// Whether what this plan wants was read before, and kept.
@@ -246,6 +255,8 @@ async fn open_with<F: Files>(
     settings: &LoadSettings,
 ) -> Result<Opened<'_, F>, ReadError> {
     let weights = fetch::open(&files, &settings.plan, &settings.limits).await?;
+    let bytes_fetched = metadata.bytes_fetched + weights.index_bytes;
+    let metadata = Metadata { bytes_fetched, ..metadata };
     let mut opened = Opened { files, settings, metadata, weights, headers: None };
     if settings.small_files == SmallFiles::Needed && !opened.weights.is_whole() {
         opened.read_config().await?;

@@ -4,21 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use super::compare::Comparison;
-use super::extract::Extracted;
-use super::model::Subject;
+use super::model::LoadError;
 use super::plan::PlanError;
-use crate::formats::ModelConfig;
+use super::query::Query;
 use crate::retrieval::heads::Hit;
 use crate::retrieval::judge::Judge;
 use crate::retrieval::tables::Posting;
 use crate::retrieval::{Index, Look, Quality, Related, Sought};
-use crate::signals::Fingerprint;
-use crate::signals::evidence::Evidence;
 use crate::signals::fingerprint::FingerprintError;
-use crate::signals::named::{self, Named, Tokens};
-use crate::signals::profile::{Population, Profile, STORED_TOKENS};
-use crate::signals::screen::{self, Screening};
-use crate::signals::tokenizer::TokenizerPrint;
+use crate::signals::profile::Population;
 use crate::signals::verdict::{Context, VerdictKind};
 use crate::store::{Database, Row, RowRef, StoreError, Tag};
 
@@ -94,6 +88,9 @@ pub struct Scanner {
 /// Why a query has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
+    /// It could not be opened or read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// Its weights are in no form that this version reads.
     #[error(transparent)]
     Unreadable(Arc<PlanError>),
@@ -176,18 +173,17 @@ impl Scanner {
     }
 
     /// Finds and judges the relatives of a model, up to `top_k` of each family.
-    pub fn scan(&self, query: &Subject, top_k: usize, look: Look) -> Result<Answer, ScanError> {
+    pub fn scan(&self, query: &Query, top_k: usize, look: Look) -> Result<Answer, StoreError> {
         let _span = tracing::info_span!("scan").entered();
-        let query = Query::new(query)?;
-        let found = self.index.find(query.sought(), top_k, look)?;
+        let found = self.index.find(query.known().sought(None), top_k, look)?;
         let mut families = Vec::with_capacity(found.related.len());
         for related in &found.related {
-            families.push(self.family(&query, related.family, &related.closest, top_k)?);
+            families.push(self.family(query, related.family, &related.closest, top_k)?);
         }
         let closest_rejected = match found.rejected {
             Some(hit) if families.is_empty() => {
                 let content = self.index.content_of_head(hit.number);
-                self.candidates(&query, &[(content, hit.cosine)])?.into_iter().next()
+                self.candidates(query, &[(content, hit.cosine)])?.into_iter().next()
             }
             _ => None,
         };
@@ -201,7 +197,7 @@ impl Scanner {
 
     fn family(
         &self,
-        query: &Query<'_>,
+        query: &Query,
         number: u32,
         closest: &[Hit],
         top_k: usize,
@@ -209,7 +205,7 @@ impl Scanner {
         let family = self.index.family(number);
         let mut contents: Vec<(u32, f32)> = closest.iter().map(|hit| (hit.number, hit.cosine)).collect();
         if !contents.iter().any(|c| c.0 == family.root) {
-            contents.push((family.root, self.index.cosine(&query.fingerprint.vector, family.root)?));
+            contents.push((family.root, self.index.cosine(&query.known().fingerprint.vector, family.root)?));
         }
         let judged = self.candidates(query, &contents)?;
         let is_root =
@@ -237,18 +233,19 @@ impl Scanner {
     }
 
     /// Reads and judges the rows of some contents.
-    fn candidates(&self, query: &Query<'_>, contents: &[(u32, f32)]) -> Result<Vec<Candidate>, StoreError> {
+    fn candidates(&self, query: &Query, contents: &[(u32, f32)]) -> Result<Vec<Candidate>, StoreError> {
         let own_digest = OnceLock::new();
+        let own_samples = query.known().samples;
         // Of each content the oldest repository; of the query's own content the one with the same files, if any.
         let mut places = Vec::with_capacity(contents.len());
         for (content, _) in contents {
             let repositories = self.index.repositories(*content);
-            let same_samples = |p: &Posting| p.samples == Some(Tag::of(&query.weights.sample_digest));
+            let same_samples = |p: &Posting| own_samples.is_some() && p.samples == own_samples;
             let mut chosen = repositories.first();
             if repositories.iter().any(same_samples) {
                 if own_digest.get().is_none() {
                     // At most one content has the query's samples, so local files are hashed at most once.
-                    let _ = own_digest.set(query.subject.weights_digest()?);
+                    let _ = own_digest.set(query.weights_digest()?);
                 }
                 let ours = own_digest.get().and_then(Option::as_ref).map(|digest| Tag::of(digest));
                 chosen = repositories.iter().find(|p| ours.is_some() && p.weights == ours).or(chosen);
@@ -258,7 +255,7 @@ impl Scanner {
         let wanted: Vec<RowRef> = places.iter().flatten().copied().collect();
         let rows: HashMap<RowRef, Row> = wanted.iter().copied().zip(self.db.rows(&wanted)?).collect();
         let population = self.population()?;
-        let mut judge = Judge::new(&query.fingerprint, self.index.controls());
+        let mut judge = Judge::new(&query.known().fingerprint, self.index.controls());
         let mut candidates = Vec::with_capacity(contents.len());
         for ((content, closeness), at) in contents.iter().zip(places) {
             let Some((row, fingerprint)) =
@@ -268,7 +265,7 @@ impl Scanner {
             };
             // `None` where a digest is unknown on one side.
             let same_content = match (own_digest.get(), &row.weights_digest) {
-                _ if row.sample_digest.as_ref() != Some(&query.weights.sample_digest) => Some(false),
+                _ if row.sample_digest.as_deref().map(Tag::of) != own_samples => Some(false),
                 (Some(Some(ours)), Some(stored)) => Some(ours == stored),
                 _ => None,
             };
@@ -300,56 +297,5 @@ impl Scanner {
             population.add(&profile.gram);
         }
         Ok(self.population.get_or_init(|| population))
-    }
-}
-
-/// A query with what is computed of it once.
-struct Query<'a> {
-    subject: &'a Subject,
-    weights: &'a Extracted,
-    fingerprint: Fingerprint,
-    profile: Profile,
-}
-
-impl<'a> Query<'a> {
-    fn new(subject: &'a Subject) -> Result<Self, ScanError> {
-        let weights = subject.weights.as_ref().map_err(|error| ScanError::Unreadable(Arc::clone(error)))?;
-        let fingerprint = Fingerprint::new(&weights.samples)?;
-        let profile = Profile::new(&weights.samples, STORED_TOKENS);
-        Ok(Self { subject, weights, fingerprint, profile })
-    }
-
-    fn sought(&self) -> Sought<'_> {
-        Sought {
-            fingerprint: &self.fingerprint,
-            weights: self.weights.weights_digest.as_deref().map(Tag::of),
-            samples: Some(Tag::of(&self.weights.sample_digest)),
-            but: None,
-        }
-    }
-
-    fn screening(&self, row: &Row) -> Screening {
-        let own = &self.subject.metadata;
-        let tokenizer: Option<&TokenizerPrint> = own.tokenizer.as_ref().ok().map(|known| &known.print);
-        let config: ModelConfig = row.config.clone().unwrap_or_default();
-        screen::screen(&own.config, &config, tokenizer.zip(row.tokenizer.as_ref()))
-    }
-
-    fn named(
-        &self,
-        row: &Row,
-        screening: &Screening,
-        evidence: &Evidence,
-        population: &Population,
-    ) -> Vec<Named> {
-        let tokenizers = match (&self.subject.metadata.tokenizer, &row.tokenizer) {
-            (Ok(own), Some(print)) => {
-                Ok((Tokens { print: &own.print, keys: None }, Tokens { print, keys: None }))
-            }
-            (Err(reason), _) => Err(reason.clone()),
-            (_, None) => Err("the database has no tokenizer of this model".into()),
-        };
-        let profiles = row.profile.as_ref().map(|profile| (&self.profile, profile));
-        named::named(screening, tokenizers, profiles, evidence, Some(population))
     }
 }

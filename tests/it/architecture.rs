@@ -146,6 +146,7 @@ fn stages_have_one_name_in_the_table_the_folder_and_the_tests() {
         "population",
         "publish_hub",
         "pull",
+        "query",
         "shelf",
         "tokenizer",
         "turns",

@@ -193,7 +193,7 @@ fn assert_documented(answer: &Value) {
     }
     assert_eq!(
         keys(&answer["tests"]),
-        ["embedding", "layer_map", "neurons", "norm_gains", "rows", "weight_blocks"]
+        ["embedding", "layer_map", "neurons", "norm_gains", "row_products", "rows", "weight_blocks"]
     );
     assert!(!answer["why"].as_str().unwrap().is_empty());
     let score = answer["score"].as_f64().unwrap();

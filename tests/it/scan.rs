@@ -6,7 +6,9 @@ use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 
-use crate::support::{Cli, Hub, Models, TINY_CONFIG, demo, demo_hub, keys, nobody, tiny_with, write};
+use crate::support::{
+    Cli, Hub, Models, TINY_CONFIG, demo, demo_hub, keys, nobody, read, tiny, tiny_with, write,
+};
 
 fn families(answer: &Value) -> &[Value] {
     answer["families"].as_array().unwrap()
@@ -61,6 +63,7 @@ fn answers_have_the_documented_keys_and_order() {
         "closest_rejected",
         "false_rate_at_most",
         "families",
+        "known_from",
         "query",
         "searched",
         "seconds",
@@ -71,7 +74,7 @@ fn answers_have_the_documented_keys_and_order() {
     let bound = answer["false_rate_at_most"].as_f64().unwrap();
     assert!((bound - 2.9957e-4).abs() < 1e-7, "{bound}");
     assert_eq!(answer["sha"].as_str().unwrap().len(), 40);
-    assert!(answer["bytes_fetched"].as_u64().unwrap() > 0);
+    assert!(answer["bytes_fetched"].as_u64().unwrap() > 0 && answer["known_from"].is_null());
 
     let family = &families(&answer)[0];
     let mut found = keys(family);
@@ -148,6 +151,85 @@ fn equal_content_is_identical_and_the_oldest_copy_comes_first() {
         assert_eq!(best["repo_id"], "lumenworks/stdlib-llama-500k");
         assert_eq!(best["copies"], json!(["mirrorhub/python-llama"]));
     }
+}
+
+/// A Hub with the demo models, and an environment in which nothing is kept of what scans read.
+fn uncached() -> (Hub, Cli) {
+    let hub = Hub::serve(&demo_hub(), &[]);
+    let cli = Cli::new(hub.url()).with("HUBPRINT_CACHE", "");
+    (hub, cli)
+}
+
+#[test]
+fn a_re_upload_is_answered_without_its_weights() {
+    let demo = demo();
+    let (hub, cli) = uncached();
+    let db = demo.cli.db().display().to_string();
+    let folder = demo_hub().join("models/mirrorhub/python-llama");
+    let size = |name: &str| fs::metadata(folder.join(name)).unwrap().len();
+    let small_files: u64 = ["config.json", "tokenizer.json", "tokenizer_config.json"].map(size).iter().sum();
+    let folder = folder.display().to_string();
+    for more in [&[][..], &["--exact"], &["--top-k", "2"]] {
+        let scan =
+            |model: &str| cli.expect(0, &[&["scan", "--db", &db, "--json", model], more].concat()).json();
+        let before = hub.counters();
+        let known = scan("mirrorhub/python-llama");
+        let after = hub.counters();
+        assert_eq!(after.cdn_requests, before.cdn_requests, "{more:?}: {known}");
+        assert_eq!(known["known_from"], "lumenworks/stdlib-llama-500k");
+        assert_eq!(known["bytes_fetched"], small_files, "{known}");
+        assert_eq!(best(&known)["verdict"], "identical", "{known}");
+        // The digest of local files is not known before they are read.
+        let read = scan(&folder);
+        assert!(read["known_from"].is_null());
+        assert!(read["bytes_fetched"].as_u64() > known["bytes_fetched"].as_u64());
+        assert_eq!(known["families"], read["families"], "{more:?}: the answer is the one that reading gives");
+    }
+    let said =
+        "its weight files are those of lumenworks/stdlib-llama-500k, by their digests, and were not read";
+    let table = |model: &str| cli.expect(0, &["scan", "--db", &db, model]).stdout;
+    assert!(table("mirrorhub/python-llama").contains(said) && !table(&folder).contains("not read"));
+}
+
+#[test]
+fn tokens_of_another_tokenizer_are_not_compared() {
+    let mut models = Models::new();
+    let add = |models: &mut Models, name: &str, weights: &str, tokenizer: &str| {
+        let demo = |id: &str, file: &str| read(&demo_hub().join("models").join(id).join(file));
+        let (config, weights) = (demo(weights, "config.json"), demo(weights, "model.safetensors"));
+        let tokenizer = demo(tokenizer, "tokenizer.json");
+        models.add(
+            name,
+            &[("config.json", &config), ("model.safetensors", &weights), ("tokenizer.json", &tokenizer)],
+        );
+    };
+    let base = "lumenworks/stdlib-llama-500k";
+    add(&mut models, "a/base", base, base);
+    // Three models are a population.
+    add(&mut models, "a/py", "orchardml/pyllama-500k", base);
+    add(&mut models, "a/basalt", "basalt-research/basalt-500k", base);
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &["--all-small-files"]);
+    cli.expect(0, &["index", "--db", "DB"]);
+    add(&mut models, "b/same", base, base);
+    add(&mut models, "b/other", base, "pebblenet/pebble-llama-200k");
+    hub.rescan();
+    let signals = |name: &str| {
+        let answer = cli.expect(0, &["scan", "--db", "DB", "--json", name]).json();
+        assert_eq!(
+            (&answer["known_from"], &best(&answer)["verdict"]),
+            (&json!("a/base"), &json!("identical"))
+        );
+        best(&answer)["signals"].clone()
+    };
+    let (same, others) = (signals("b/same"), signals("b/other"));
+    assert_eq!(same["TFV"]["value"], 1.0, "{same}");
+    assert!(others["TFV"]["value"].as_f64().unwrap() < 1.0, "the query's own tokenizer: {others}");
+    let reason = "the weights were not read; a/base, which has the same, has another tokenizer";
+    assert!(same["EAS"]["value"].as_f64().unwrap() > 0.999, "{same}");
+    assert_eq!((&others["EAS"]["value"], &others["EAS"]["reason"]), (&Value::Null, &json!(reason)));
+    assert_eq!(same["WVC"], others["WVC"]);
 }
 
 #[test]
@@ -395,6 +477,38 @@ fn weights_that_the_database_has_are_not_read_again() {
         files == 1 && ranges > 0,
         "{files} files, {ranges} ranges: of no use is anything but the weights"
     );
+}
+
+#[test]
+fn one_scan_reads_what_is_not_known() {
+    let mut models = Models::new();
+    let weights = tiny(2);
+    let tensors = safetensors::SafeTensors::deserialize(&weights).unwrap();
+    let map: BTreeMap<&str, &str> = tensors.names().into_iter().map(|name| (name, "w.safetensors")).collect();
+    let index = json!({"weight_map": map}).to_string();
+    let add_indexed = |models: &mut Models, name: &str| {
+        let index = index.as_bytes();
+        models.add(name, &[("model.safetensors.index.json", index), ("w.safetensors", &weights)]);
+    };
+    models.add_tiny("a/one", 1);
+    add_indexed(&mut models, "a/indexed");
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &[]);
+    cli.expect(0, &["index", "--db", "DB"]);
+    models.add_tiny("b/one", 1);
+    add_indexed(&mut models, "b/indexed");
+    models.add_tiny("b/other", 3);
+    hub.rescan();
+    for (name, from) in [("b/one", Some("a/one")), ("b/indexed", Some("a/indexed")), ("b/other", None)] {
+        let before = hub.counters();
+        let answer = cli.expect(0, &["scan", "--db", "DB", "--json", name]).json();
+        let after = hub.counters();
+        assert_eq!(answer["known_from"], json!(from), "{answer}");
+        assert_eq!(after.cdn_requests == before.cdn_requests, from.is_some(), "{answer}");
+        assert_eq!(answer["bytes_fetched"], after.bytes_sent - before.bytes_sent, "{name}");
+        assert_eq!(best(&answer)["repo_id"], json!(from));
+    }
 }
 
 #[test]

@@ -20,11 +20,11 @@ use crate::cli::progress::Watch;
 use crate::cli::{Done, printer, tables};
 use crate::hub::Hub;
 use crate::pipeline::Progress;
-use crate::retrieval::{Look, Sought};
-use crate::signals::Fingerprint;
-use crate::stages::model::{LoadSettings, Model};
+use crate::retrieval::Look;
+use crate::stages::model::LoadSettings;
 use crate::stages::plan::SmallFiles;
-use crate::stages::scan::{ScanError, Scanner};
+use crate::stages::query::{Known, Query};
+use crate::stages::scan::Scanner;
 use crate::store::schema::Content;
 use crate::store::{Database, RowRef, StoreError, Tag, atomic};
 
@@ -36,25 +36,8 @@ const LOADS: usize = 8;
 const LONGEST_NAME: u64 = 8192;
 const LONGEST_ANSWER: u64 = 16 << 20;
 
-/// A query: its name, and what is known of it or why nothing is.
-type Query = (String, Result<Known, Failure>);
-
-/// What is known of a query.
-struct Known {
-    fingerprint: Fingerprint,
-    weights: Option<Tag>,
-    samples: Option<Tag>,
-}
-
-impl Known {
-    fn new(fingerprint: Fingerprint, weights: Option<&str>, samples: Option<&str>) -> Self {
-        Self { fingerprint, weights: weights.map(Tag::of), samples: samples.map(Tag::of) }
-    }
-
-    fn sought<'a>(&'a self, but: Option<&'a str>) -> Sought<'a> {
-        Sought { fingerprint: &self.fingerprint, weights: self.weights, samples: self.samples, but }
-    }
-}
+/// A model to be scanned: its name, and what is known of it or why nothing is.
+type Asked = (String, Result<Known, Failure>);
 
 pub(super) async fn run(
     args: &ScanArgs,
@@ -70,7 +53,7 @@ pub(super) async fn run(
     let scanner = Arc::new(scanner);
     let watch = Watch::start("scan", "models", &progress);
     let answered = std::mem::take(&mut out.answered);
-    let (send, receive) = sync_channel::<Query>(2 * BATCH);
+    let (send, receive) = sync_channel::<Asked>(2 * BATCH);
     // Queries are made on one side and answered on the other; the channel bounds what waits between them.
     let (how, top_k, judge) = (look(args), args.top_k, Arc::clone(&scanner));
     let own = args.all_new;
@@ -120,7 +103,7 @@ fn rows(
     db: &Database,
     wanted: &HashSet<RowRef>,
     answered: &HashSet<Tag>,
-    send: &SyncSender<Query>,
+    send: &SyncSender<Asked>,
 ) -> Result<(), StoreError> {
     let shards: BTreeSet<u32> = wanted.iter().map(|at| at.shard).collect();
     for shard in shards {
@@ -146,7 +129,7 @@ async fn names(
     hub: &Hub,
     settings: &LoadSettings,
     scanner: &Scanner,
-    send: &SyncSender<Query>,
+    send: &SyncSender<Asked>,
 ) -> Result<(), Failure> {
     let path = list.filter(|path| *path != Path::new("-"));
     let mut lines: Box<dyn BufRead> = match path {
@@ -169,8 +152,8 @@ async fn names(
     let mut queries = stream::iter(names)
         .map(|name| async move {
             let name = name?;
-            let loaded = load(&name, hub, settings, scanner).await;
-            Ok::<Query, Failure>((name, loaded))
+            let loaded = Query::load(&name, hub, settings, scanner).await;
+            Ok::<Asked, Failure>((name, loaded.map(Query::into_known).map_err(Failure::from)))
         })
         .buffered(LOADS);
     while let Some(query) = queries.next().await {
@@ -199,21 +182,6 @@ fn line_of(text: &mut impl BufRead, most: u64, place: &Path) -> Result<Option<St
     Ok(Some(line.map_err(|_| anyhow::anyhow!("{} has a line that is not UTF-8", place.display()))?))
 }
 
-/// Reads a model, unless the database has its weights, by their digests, under this name or another.
-async fn load(name: &str, hub: &Hub, settings: &LoadSettings, scanner: &Scanner) -> Result<Known, Failure> {
-    let mut model = Model::open(name, hub, settings).await?;
-    if let Some(digest) = model.weights_digest()
-        && let Some(row) = scanner.stored(&digest)?
-        && let Some(fingerprint) = row.fingerprint
-    {
-        return Ok(Known::new(fingerprint, Some(&digest), row.sample_digest.as_deref()));
-    }
-    let subject = model.read(&settings.plan).await?;
-    let weights = subject.weights.map_err(|error| Failure::from(ScanError::Unreadable(error)))?;
-    let fingerprint = Fingerprint::new(&weights.samples).map_err(ScanError::from)?;
-    Ok(Known::new(fingerprint, weights.weights_digest.as_deref(), Some(&weights.sample_digest)))
-}
-
 #[derive(Default)]
 struct Counts {
     scanned: usize,
@@ -224,7 +192,7 @@ struct Counts {
 /// Answers queries until there are no more, batch by batch in parallel, in the order in which they come.
 fn answer(
     scanner: &Scanner,
-    queries: &Receiver<Query>,
+    queries: &Receiver<Asked>,
     out: &mut Output,
     look: Look,
     top_k: usize,

@@ -8,8 +8,9 @@ use crate::cli::json::{self, ScanErrorJson};
 use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
 use crate::retrieval::Look;
-use crate::stages::model::{self, LoadSettings, Subject};
+use crate::stages::model::LoadSettings;
 use crate::stages::plan::PlanSettings;
+use crate::stages::query::Query;
 use crate::stages::scan::{Answer, Scanner};
 use crate::store::{Database, Location, StoreError};
 
@@ -78,7 +79,7 @@ pub(in crate::cli) fn open(db: Database) -> Result<Scanner, Failure> {
     Ok(scanner)
 }
 
-/// Fingerprints one model and finds its relatives.
+/// Finds the relatives of one model.
 pub(in crate::cli) async fn scan_one(
     scanner: &Scanner,
     name: &str,
@@ -86,8 +87,8 @@ pub(in crate::cli) async fn scan_one(
     settings: &LoadSettings,
     top_k: usize,
     look: Look,
-) -> Result<(Subject, Answer), Failure> {
-    let query = model::load(name, hub, settings).await?;
+) -> Result<(Query, Answer), Failure> {
+    let query = Query::load(name, hub, settings, scanner).await?;
     let answer = scanner.scan(&query, top_k, look)?;
     Ok((query, answer))
 }
