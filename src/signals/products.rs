@@ -106,7 +106,9 @@ impl RowProducts {
         if !most.is_normal() {
             return None;
         }
-        pairs.iter_mut().for_each(|(_, cosine)| *cosine = cosine.clamp(-most, most));
+        for (_, cosine) in &mut pairs {
+            *cosine = cosine.clamp(-most, most);
+        }
         pairs.sort_unstable_by_key(|(key, _)| *key);
         let by_chance = rows.iter().filter(|row| !matches!(row.role, Role::Key | Role::CrossKey)).count();
         Some(Self { pairs, rows: u16::try_from(by_chance).unwrap_or(u16::MAX) })
@@ -200,7 +202,7 @@ fn rows(samples: &Samples) -> Vec<Row> {
     };
     let blocks: Vec<&Block> = samples.blocks.iter().filter(is_usable).collect();
     let most = (MOST_ROWS / blocks.len().max(1)).clamp(1, MOST_OF_MATRIX);
-    let norms = Gains::new(samples);
+    let norms = Norms::new(samples);
     let mut rows = Vec::new();
     for block in blocks {
         let Position { stack, layer, role, .. } = block.position;
@@ -238,24 +240,28 @@ fn unit(row: &[f32], gain: Option<&[f32]>) -> Option<Vec<f32>> {
         None => row.to_vec(),
     };
     let mean = unit.iter().sum::<f32>() / unit.len() as f32;
-    unit.iter_mut().for_each(|v| *v -= mean);
+    for v in &mut unit {
+        *v -= mean;
+    }
     let norm = unit.iter().map(|v| v * v).sum::<f32>().sqrt();
     if !norm.is_normal() {
         return None;
     }
-    unit.iter_mut().for_each(|v| *v /= norm);
+    for v in &mut unit {
+        *v /= norm;
+    }
     Some(unit)
 }
 
 /// The norm gains of a model, and which of its layers have a gated MLP.
-struct Gains<'a> {
+struct Norms<'a> {
     gains: BTreeMap<(Stack, u16, Role), &'a [f32]>,
     /// Norms that a stack has.
     of_stack: BTreeSet<(Stack, Role)>,
     gated: BTreeSet<(Stack, u16)>,
 }
 
-impl<'a> Gains<'a> {
+impl<'a> Norms<'a> {
     fn new(samples: &'a Samples) -> Self {
         let mut all = Self { gains: BTreeMap::new(), of_stack: BTreeSet::new(), gated: BTreeSet::new() };
         for block in &samples.blocks {
