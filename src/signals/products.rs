@@ -74,49 +74,52 @@ impl Products {
 /// The products of one model, one by one.
 #[derive(Clone, Debug)]
 pub(super) struct RowProducts {
-    /// Which two rows, and their cosine, clipped; by the first.
-    pairs: Vec<(u64, f32)>,
-    rows: u16,
+    rows: Vec<Row>,
+    /// Of each with each, clipped.
+    cosines: Array2<f32>,
 }
 
 impl RowProducts {
     /// Of the canonical rows of one model; `None` where too few were read.
     pub(super) fn new(samples: &Samples) -> Option<Self> {
-        let rows = rows(samples);
+        let (rows, units): (Vec<Row>, Vec<Vec<f32>>) = rows(samples).into_iter().unzip();
         if rows.len() < LEAST_ROWS {
             return None;
         }
-        let flat: Vec<f32> = rows.iter().flat_map(|row| row.unit.iter().copied()).collect();
-        let table = Array2::from_shape_vec((rows.len(), samples.hidden_size), flat).ok()?;
-        let cosines = table.dot(&table.t());
-        let mut pairs: Vec<(u64, f32)> = Vec::with_capacity(rows.len() * rows.len() / 2);
-        for (i, x) in rows.iter().enumerate() {
-            for (j, y) in rows[..i].iter().enumerate() {
-                if x.is_by_chance_with(y) {
-                    pairs.push((sketch::key(&[x.key.min(y.key), x.key.max(y.key)]), cosines[(i, j)]));
-                }
-            }
-        }
-        if pairs.len() < LEAST_PAIRS {
+        let table = Array2::from_shape_vec((rows.len(), samples.hidden_size), units.concat()).ok()?;
+        let mut found = Self { cosines: table.dot(&table.t()), rows };
+        let mut magnitudes: Vec<f32> = found.pairs().map(|(_, cosine)| cosine.abs()).collect();
+        if magnitudes.len() < LEAST_PAIRS {
             return None;
         }
-        let mut magnitudes: Vec<f32> = pairs.iter().map(|(_, cosine)| cosine.abs()).collect();
         let middle = magnitudes.len() / 2;
         let most = CLIP * DEVIATION * *magnitudes.select_nth_unstable_by(middle, f32::total_cmp).1;
         if !most.is_normal() {
             return None;
         }
-        for (_, cosine) in &mut pairs {
-            *cosine = cosine.clamp(-most, most);
-        }
-        pairs.sort_unstable_by_key(|(key, _)| *key);
-        let by_chance = rows.iter().filter(|row| !matches!(row.role, Role::Key | Role::CrossKey)).count();
-        Some(Self { pairs, rows: u16::try_from(by_chance).unwrap_or(u16::MAX) })
+        found.cosines.mapv_inplace(|cosine| cosine.clamp(-most, most));
+        Some(found)
+    }
+
+    /// The products whose sign is a matter of chance, each with what tells which rows they are of, in whatever order.
+    fn pairs(&self) -> impl Iterator<Item = (u64, f32)> {
+        self.rows.iter().zip(self.cosines.rows()).enumerate().flat_map(|(i, (x, cosines))| {
+            let earlier = self.rows[..i].iter().zip(cosines);
+            earlier
+                .filter(|(y, _)| x.is_by_chance_with(y))
+                .map(|(y, cosine)| (x.key.wrapping_add(y.key), *cosine))
+        })
+    }
+
+    /// Rows whose sign, or whose place among many, is a matter of chance; a key has that of its query.
+    fn free_rows(&self) -> u16 {
+        let free = self.rows.iter().filter(|row| !matches!(row.role, Role::Key | Role::CrossKey)).count();
+        u16::try_from(free).unwrap_or(u16::MAX)
     }
 
     /// What the database keeps.
     pub(super) fn sketched(&self) -> Products {
-        let (keys, cosines): (Vec<u64>, Vec<f32>) = self.pairs.iter().copied().unzip();
+        let (keys, cosines): (Vec<u64>, Vec<f32>) = self.pairs().unzip();
         let mut sketch = Sketch::<PRODUCT_DIMENSIONS>::default();
         sketch.add(&Places::of_entries(keys.into_iter()), &cosines);
         let (mut squares, mut fourths) = (0.0f64, 0.0f64);
@@ -126,27 +129,35 @@ impl RowProducts {
             fourths += square * square;
         }
         let concentration = (fourths / (squares * squares)) as f32;
-        Products { sketch: sketch.quantise(), concentration, rows: self.rows }
+        Products { sketch: sketch.quantise(), concentration, rows: self.free_rows() }
     }
 
     /// Correlation with the products of the same rows in another model; `None` where there are too few.
     fn against(&self, other: &Self) -> Option<Effect> {
-        let mut rest = other.pairs.iter().peekable();
+        let of_other: BTreeMap<u64, usize> = other.rows.iter().map(|row| row.key).zip(0..).collect();
+        let keys = self.rows.iter().map(|row| row.key).enumerate();
+        let common: Vec<(usize, usize)> =
+            keys.filter_map(|(i, key)| Some((i, *of_other.get(&key)?))).collect();
         let (mut n, mut ab, mut aa, mut bb, mut squares) = (0, 0.0f64, 0.0f64, 0.0f64, 0.0f64);
-        for (key, a) in &self.pairs {
-            while rest.next_if(|(other, _)| other < key).is_some() {}
-            if let Some((_, b)) = rest.next_if(|(other, _)| other == key) {
-                let (a, b) = (f64::from(*a), f64::from(*b));
-                n += 1;
-                ab += a * b;
-                aa += a * a;
-                bb += b * b;
-                squares += (a * b).powi(2);
+        for (at, (i_a, i_b)) in common.iter().enumerate() {
+            for (j_a, j_b) in &common[..at] {
+                let by_chance = self.rows[*i_a].is_by_chance_with(&self.rows[*j_a])
+                    && other.rows[*i_b].is_by_chance_with(&other.rows[*j_b]);
+                if by_chance {
+                    let (a, b) = (self.cosines[(*i_a, *j_a)], other.cosines[(*i_b, *j_b)]);
+                    let (a, b) = (f64::from(a), f64::from(b));
+                    n += 1;
+                    ab += a * b;
+                    aa += a * a;
+                    bb += b * b;
+                    squares += (a * b).powi(2);
+                }
             }
         }
         let all = aa * bb;
         let usable = n >= LEAST_PAIRS && all > 0.0 && squares > 0.0;
-        usable.then(|| effect(ab / all.sqrt(), squares / all, self.rows.min(other.rows)))
+        let rows = self.free_rows().min(other.free_rows());
+        usable.then(|| effect(ab / all.sqrt(), squares / all, rows))
     }
 }
 
@@ -167,6 +178,7 @@ pub(super) fn sampled(a: Option<&RowProducts>, b: Option<&RowProducts>) -> Signa
     Signal::or_absent(a.zip(b).and_then(|(a, b)| a.against(b)), TOO_FEW)
 }
 
+#[derive(Clone, Debug)]
 struct Row {
     role: Role,
     stack: Stack,
@@ -175,7 +187,6 @@ struct Row {
     is_free: bool,
     /// Role, relative depth and place in the matrix.
     key: u64,
-    unit: Vec<f32>,
 }
 
 impl Row {
@@ -191,8 +202,8 @@ impl Row {
     }
 }
 
-/// The rows that enter, in canonical order.
-fn rows(samples: &Samples) -> Vec<Row> {
+/// The rows that enter, in canonical order, each as a unit vector.
+fn rows(samples: &Samples) -> Vec<(Row, Vec<f32>)> {
     let is_usable = |block: &&Block| {
         let Position { role, expert, .. } = block.position;
         role.is_matrix()
@@ -224,7 +235,7 @@ fn rows(samples: &Samples) -> Vec<Row> {
                 let at = i as usize * block.columns;
                 if let Some(unit) = unit(&values[at..at + block.columns], gain) {
                     let key = sketch::key(&[role as u64, stack as u64, depth, place(i)]);
-                    rows.push(Row { role, stack, layer, is_free, key, unit });
+                    rows.push((Row { role, stack, layer, is_free, key }, unit));
                 }
             }
         }
