@@ -24,16 +24,20 @@ impl<'a> Judge<'a> {
         Self { query, controls, unrelated: BTreeMap::new() }
     }
 
-    /// Judges a candidate. A weak effect is held against what the controls give.
+    /// Judges a candidate. A weak effect is held against what the controls give, where it is significant without them:
+    /// they widen deviations, and make nothing significant that is not.
     pub fn judge(&mut self, candidate: &Fingerprint, context: Context) -> (Evidence, Verdict) {
         let mut evidence = stored::compare(self.query, candidate);
-        if evidence.body_effect().is_none_or(|effect| effect < BEYOND_CONTROLS) {
+        let verdict = verdict::judge(&evidence, context);
+        let is_weak = evidence.body_effect().is_none_or(|effect| effect < BEYOND_CONTROLS);
+        if is_weak && verdict.p_value <= verdict::ALPHA {
             let shape = (candidate.hidden_size, candidate.layers);
             let unrelated = self.unrelated.entry(shape);
             let unrelated = unrelated.or_insert_with(|| self.controls.held_against(self.query, shape));
             evidence.in_place.hold_against(unrelated);
+            let verdict = verdict::judge(&evidence, context);
+            return (evidence, verdict);
         }
-        let verdict = verdict::judge(&evidence, context);
         (evidence, verdict)
     }
 }

@@ -1,23 +1,21 @@
 //! Search among family heads whose hidden dimensions may have been permuted, rotated or pruned.
 //!
 //! Their vectors say nothing then, but the products of their rows do, whatever the hidden size
-//! ([`crate::signals::products`]). Of each head 512 signs are kept. The first 128 of them are compared first: one in ten
-//! unrelated heads is as near as [`FARTHEST_START`], and one in forty thousand as near as [`FARTHEST`]. A head whose
-//! products correlate by .4 with the query's, as those of weights with a correlation of .63 do, is passed over in one of
-//! thirty cases, one by .5 in one of three hundred. It is what is left to try where no head was confirmed in place.
+//! ([`crate::signals::products`]). Of each head 512 signs are kept. The first 256 of them are compared first: three in a
+//! hundred unrelated heads are as near as [`FARTHEST_START`], and one in a hundred thousand as near as [`FARTHEST`]. A head
+//! whose products correlate by .5 with the query's, as those of weights with a correlation of .7 do, is passed over in one
+//! of two thousand cases, one by .4 in one of twenty. It is what is left to try where no head was confirmed in place.
 
 use super::heads::{self, Hit};
-use super::vector::{correlation, differing, signs};
+use super::vector::{ShortCode, correlation, near, signs};
 use crate::signals::products::{PRODUCT_DIMENSIONS, Products};
 
 /// Signs of a sketch of products.
 pub type Signs = [u64; PRODUCT_DIMENSIONS / 64];
-/// Words that are compared first.
-const START: usize = 2;
-/// Most differing signs of the first 128: 1.2 standard deviations of chance below a half.
-const FARTHEST_START: u32 = 57;
-/// Most differing signs of all: four standard deviations below, which is a correlation of .28.
-const FARTHEST: u32 = 210;
+/// Most differing signs of the first 256: 1.9 standard deviations of chance below a half.
+const FARTHEST_START: u32 = 113;
+/// Most differing signs of all: 4.3 standard deviations below, which is a correlation of .3.
+const FARTHEST: u32 = 207;
 
 /// The signs of a model's products.
 pub fn signs_of(products: &Products) -> Signs {
@@ -29,33 +27,39 @@ pub fn signs_of(products: &Products) -> Signs {
 #[derive(Debug, Default)]
 pub(super) struct Moved {
     numbers: Vec<u32>,
-    starts: Vec<[u64; START]>,
-    all: Vec<Signs>,
+    starts: Vec<ShortCode>,
+    rests: Vec<ShortCode>,
 }
 
 impl Moved {
     /// Adds a head.
     pub(super) fn add(&mut self, number: u32, signs: &Signs) {
+        let (start, rest) = halves(signs);
         self.numbers.push(number);
-        self.starts.push(std::array::from_fn(|i| signs[i]));
-        self.all.push(*signs);
+        self.starts.push(start);
+        self.rests.push(rest);
     }
 
     /// The `k` nearest heads, nearest first, with the correlation that their signs tell. With `exact` the signs of every
     /// one are looked at.
     pub(super) fn nearest(&self, query: &Products, k: usize, exact: bool) -> Vec<Hit> {
-        let query = signs_of(query);
-        let start: [u64; START] = std::array::from_fn(|i| query[i]);
+        let (start, rest) = halves(&signs_of(query));
         let farthest_start = if exact { u32::MAX } else { FARTHEST_START };
-        let may_be_near = self.starts.iter().enumerate();
-        let may_be_near = may_be_near.filter(|(_, other)| differing(&start, other) <= farthest_start);
-        let hits = may_be_near.filter_map(|(i, _)| {
-            let distance = differing(&query, &self.all[i]);
+        let begun = near(&start, &self.starts, farthest_start);
+        let rests: Vec<ShortCode> = begun.iter().map(|(i, _)| self.rests[*i as usize]).collect();
+        let hits = near(&rest, &rests, FARTHEST).into_iter().filter_map(|(n, of_rest)| {
+            let (i, of_start) = begun[n as usize];
+            let distance = of_start + of_rest;
             let cosine = correlation(distance, PRODUCT_DIMENSIONS);
-            (distance <= FARTHEST).then_some(Hit { number: self.numbers[i], cosine })
+            (distance <= FARTHEST).then_some(Hit { number: self.numbers[i as usize], cosine })
         });
         heads::nearest(hits, k)
     }
+}
+
+fn halves(signs: &Signs) -> (ShortCode, ShortCode) {
+    let [a, b, c, d, e, f, g, h] = *signs;
+    ([a, b, c, d], [e, f, g, h])
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub type Vector = [i8; VECTOR_DIMENSIONS];
 const WORDS: usize = VECTOR_DIMENSIONS / 64;
 /// The sign of every entry, one bit each.
 pub type Code = [u64; WORDS];
+/// A code of 256 signs.
+pub type ShortCode = [u64; 4];
 
 /// Inner product; at most 1024 * 127 * 127, far below `i32::MAX`.
 pub fn dot(a: &Vector, b: &Vector) -> i32 {
@@ -35,9 +37,9 @@ pub fn distance(a: &Code, b: &Code) -> u32 {
     dispatch::distance(a, b)
 }
 
-/// The same for codes of any length, which are too short for another kernel to pay.
-pub fn differing<const N: usize>(a: &[u64; N], b: &[u64; N]) -> u32 {
-    distance_loop(a, b)
+/// Which of many short codes differ from one in at most `farthest` signs, and in how many.
+pub fn near(code: &ShortCode, others: &[ShortCode], farthest: u32) -> Vec<(u32, u32)> {
+    dispatch::near(code, others, farthest)
 }
 
 /// The signs of `values`. The sign of a zero is drawn from `seed`: parts of a model that were not read must agree
@@ -81,9 +83,16 @@ fn distance_loop<const N: usize>(a: &[u64; N], b: &[u64; N]) -> u32 {
     a.iter().zip(b).map(|(x, y)| (x ^ y).count_ones()).sum()
 }
 
+#[allow(clippy::inline_always, reason = "must be compiled into both builds of the kernel")]
+#[inline(always)]
+fn near_loop(code: &ShortCode, others: &[ShortCode], farthest: u32) -> Vec<(u32, u32)> {
+    let distances = (0..).zip(others.iter().map(|other| distance_loop(code, other)));
+    distances.filter(|(_, distance)| *distance <= farthest).collect()
+}
+
 #[cfg(target_arch = "x86_64")]
 mod dispatch {
-    use super::{Code, Vector, distance_loop, dot_loop};
+    use super::{Code, ShortCode, Vector, distance_loop, dot_loop, near_loop};
 
     #[target_feature(enable = "avx2")]
     fn dot_avx2(a: &Vector, b: &Vector) -> i32 {
@@ -108,9 +117,26 @@ mod dispatch {
         }
     }
 
+    #[target_feature(enable = "avx2,popcnt")]
+    fn near_avx2(code: &ShortCode, others: &[ShortCode], farthest: u32) -> Vec<(u32, u32)> {
+        near_loop(code, others, farthest)
+    }
+
+    pub(super) fn near(code: &ShortCode, others: &[ShortCode], farthest: u32) -> Vec<(u32, u32)> {
+        if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("popcnt") {
+            // SAFETY: as for `dot`, with POPCNT.
+            #[allow(unsafe_code, reason = "see SAFETY")]
+            unsafe {
+                near_avx2(code, others, farthest)
+            }
+        } else {
+            near_loop(code, others, farthest)
+        }
+    }
+
     pub(super) fn distance(a: &Code, b: &Code) -> u32 {
         if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("popcnt") {
-            // SAFETY: as above, with POPCNT.
+            // SAFETY: as for `dot`, with POPCNT.
             #[allow(unsafe_code, reason = "see SAFETY")]
             unsafe {
                 distance_avx2(a, b)
@@ -123,7 +149,7 @@ mod dispatch {
 
 #[cfg(not(target_arch = "x86_64"))]
 mod dispatch {
-    pub(super) use super::{distance_loop as distance, dot_loop as dot};
+    pub(super) use super::{distance_loop as distance, dot_loop as dot, near_loop as near};
 }
 
 #[cfg(test)]
@@ -146,6 +172,10 @@ mod tests {
             assert_eq!(dot(&a, &b), dot_loop(&a, &b));
             assert_eq!(distance(&code_of(&a), &code_of(&b)), distance_loop(&code_of(&a), &code_of(&b)));
         }
+        let codes: Vec<ShortCode> =
+            (0..200).map(|_| std::array::from_fn(|i| code_of(&vector(&mut rng))[i])).collect();
+        assert_eq!(near(&codes[0], &codes, 120), near_loop(&codes[0], &codes, 120));
+        assert_eq!(near(&codes[0], &codes, 0), [(0, 0)]);
         let extreme = [-127i8; VECTOR_DIMENSIONS];
         assert_eq!(dot(&extreme, &extreme), 1024 * 127 * 127);
         assert!((cosine(&extreme, &extreme) - 1.0).abs() < 1e-6);
