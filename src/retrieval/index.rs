@@ -367,8 +367,7 @@ impl Index {
         let query = sought.fingerprint;
         let exact = look == Look::Exact;
         let most = if exact { usize::MAX } else { HEAD_HITS };
-        let mut hits = self.families.search().nearest(query.hidden_size, &query.vector, most, exact);
-        hits.retain(|hit| self.is_live(hit.number, sought.but));
+        let hits = self.families.search().nearest(query.hidden_size, &query.vector, most, exact);
         let context = Context { searched: self.contents.len().max(1), ..Context::default() };
         let mut judge = Judge::new(query, self.controls());
         let mut found = Found::default();
@@ -389,7 +388,7 @@ impl Index {
                 continue;
             }
             let most = if found.related.is_empty() { MOST_IN_VAIN } else { MOST_JUDGED };
-            if judged >= most && !exact {
+            if (judged >= most && !exact) || !self.is_live(hit.number, sought.but) {
                 continue;
             }
             judged += 1;

@@ -7,11 +7,13 @@
 //! of two thousand cases, one by .4 in one of twenty. It is what is left to try where no head was confirmed in place.
 
 use super::heads::{self, Hit};
-use super::vector::{ShortCode, correlation, near, signs};
+use super::vector::{correlation, near, signs};
 use crate::signals::products::{PRODUCT_DIMENSIONS, Products};
 
 /// Signs of a sketch of products.
-pub type Signs = [u64; PRODUCT_DIMENSIONS / 64];
+pub type Signs = [u64; 2 * HALF];
+/// Words of its first half.
+const HALF: usize = PRODUCT_DIMENSIONS / 128;
 /// Most differing signs of the first 256: 1.9 standard deviations of chance below a half.
 const FARTHEST_START: u32 = 113;
 /// Most differing signs of all: 4.3 standard deviations below, which is a correlation of .3.
@@ -27,8 +29,8 @@ pub fn signs_of(products: &Products) -> Signs {
 #[derive(Debug, Default)]
 pub(super) struct Moved {
     numbers: Vec<u32>,
-    starts: Vec<ShortCode>,
-    rests: Vec<ShortCode>,
+    starts: Vec<[u64; HALF]>,
+    rests: Vec<[u64; HALF]>,
 }
 
 impl Moved {
@@ -46,7 +48,7 @@ impl Moved {
         let (start, rest) = halves(&signs_of(query));
         let farthest_start = if exact { u32::MAX } else { FARTHEST_START };
         let begun = near(&start, &self.starts, farthest_start);
-        let rests: Vec<ShortCode> = begun.iter().map(|(i, _)| self.rests[*i as usize]).collect();
+        let rests: Vec<[u64; HALF]> = begun.iter().map(|(i, _)| self.rests[*i as usize]).collect();
         let hits = near(&rest, &rests, FARTHEST).into_iter().filter_map(|(n, of_rest)| {
             let (i, of_start) = begun[n as usize];
             let distance = of_start + of_rest;
@@ -57,9 +59,8 @@ impl Moved {
     }
 }
 
-fn halves(signs: &Signs) -> (ShortCode, ShortCode) {
-    let [a, b, c, d, e, f, g, h] = *signs;
-    ([a, b, c, d], [e, f, g, h])
+fn halves(signs: &Signs) -> ([u64; HALF], [u64; HALF]) {
+    (std::array::from_fn(|i| signs[i]), std::array::from_fn(|i| signs[HALF + i]))
 }
 
 #[cfg(test)]

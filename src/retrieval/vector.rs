@@ -1,6 +1,6 @@
-//! Retrieval vectors, and the two kernels that every search spends its time in.
+//! Retrieval vectors, and the kernels that every search spends its time in.
 //!
-//! Both kernels are plain loops that the compiler turns into vector instructions; on x86-64 they are compiled a
+//! They are plain loops that the compiler turns into vector instructions; on x86-64 they are compiled a
 //! second time for AVX2, which halves the time of the product and quarters that of the code distance. Whatever
 //! the machine, the results are the same integers.
 
@@ -14,8 +14,6 @@ pub type Vector = [i8; VECTOR_DIMENSIONS];
 const WORDS: usize = VECTOR_DIMENSIONS / 64;
 /// The sign of every entry, one bit each.
 pub type Code = [u64; WORDS];
-/// A code of 256 signs.
-pub type ShortCode = [u64; 4];
 
 /// Inner product; at most 1024 * 127 * 127, far below `i32::MAX`.
 pub fn dot(a: &Vector, b: &Vector) -> i32 {
@@ -37,8 +35,8 @@ pub fn distance(a: &Code, b: &Code) -> u32 {
     dispatch::distance(a, b)
 }
 
-/// Which of many short codes differ from one in at most `farthest` signs, and in how many.
-pub fn near(code: &ShortCode, others: &[ShortCode], farthest: u32) -> Vec<(u32, u32)> {
+/// Which of many codes differ from one in at most `farthest` signs, and in how many.
+pub fn near<const N: usize>(code: &[u64; N], others: &[[u64; N]], farthest: u32) -> Vec<(u32, u32)> {
     dispatch::near(code, others, farthest)
 }
 
@@ -85,14 +83,21 @@ fn distance_loop<const N: usize>(a: &[u64; N], b: &[u64; N]) -> u32 {
 
 #[allow(clippy::inline_always, reason = "must be compiled into both builds of the kernel")]
 #[inline(always)]
-fn near_loop(code: &ShortCode, others: &[ShortCode], farthest: u32) -> Vec<(u32, u32)> {
-    let distances = (0..).zip(others.iter().map(|other| distance_loop(code, other)));
-    distances.filter(|(_, distance)| *distance <= farthest).collect()
+fn near_loop<const N: usize>(code: &[u64; N], others: &[[u64; N]], farthest: u32) -> Vec<(u32, u32)> {
+    // A loop of its own: what `collect` runs is compiled once, for any machine.
+    let mut near = Vec::new();
+    for (i, other) in (0..).zip(others) {
+        let distance = distance_loop(code, other);
+        if distance <= farthest {
+            near.push((i, distance));
+        }
+    }
+    near
 }
 
 #[cfg(target_arch = "x86_64")]
 mod dispatch {
-    use super::{Code, ShortCode, Vector, distance_loop, dot_loop, near_loop};
+    use super::{Code, Vector, distance_loop, dot_loop, near_loop};
 
     #[target_feature(enable = "avx2")]
     fn dot_avx2(a: &Vector, b: &Vector) -> i32 {
@@ -118,11 +123,15 @@ mod dispatch {
     }
 
     #[target_feature(enable = "avx2,popcnt")]
-    fn near_avx2(code: &ShortCode, others: &[ShortCode], farthest: u32) -> Vec<(u32, u32)> {
+    fn near_avx2<const N: usize>(code: &[u64; N], others: &[[u64; N]], farthest: u32) -> Vec<(u32, u32)> {
         near_loop(code, others, farthest)
     }
 
-    pub(super) fn near(code: &ShortCode, others: &[ShortCode], farthest: u32) -> Vec<(u32, u32)> {
+    pub(super) fn near<const N: usize>(
+        code: &[u64; N],
+        others: &[[u64; N]],
+        farthest: u32,
+    ) -> Vec<(u32, u32)> {
         if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("popcnt") {
             // SAFETY: as for `dot`, with POPCNT.
             #[allow(unsafe_code, reason = "see SAFETY")]
@@ -172,7 +181,7 @@ mod tests {
             assert_eq!(dot(&a, &b), dot_loop(&a, &b));
             assert_eq!(distance(&code_of(&a), &code_of(&b)), distance_loop(&code_of(&a), &code_of(&b)));
         }
-        let codes: Vec<ShortCode> =
+        let codes: Vec<[u64; 4]> =
             (0..200).map(|_| std::array::from_fn(|i| code_of(&vector(&mut rng))[i])).collect();
         assert_eq!(near(&codes[0], &codes, 120), near_loop(&codes[0], &codes, 120));
         assert_eq!(near(&codes[0], &codes, 0), [(0, 0)]);

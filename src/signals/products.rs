@@ -23,7 +23,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 
 use super::evidence::{Effect, Signal};
 use super::places::Places;
@@ -43,6 +43,8 @@ const LEAST_ROWS: usize = 16;
 const LEAST_PAIRS: usize = 64;
 /// Why there is no test.
 const TOO_FEW: &str = "too few rows over the hidden dimension were read in both models";
+/// Cosine from which on a row repeats another. Rows of trained models reach a few tenths.
+const REPEATED: f32 = 0.5;
 /// Relative depth is cut into this many bins: every second layer of a model has the bins of all of its layers.
 const DEPTH_BINS: u64 = 16;
 /// Products farther from 0 than so many deviations count as if they were there.
@@ -83,13 +85,10 @@ impl RowProducts {
     /// Of the canonical rows of one model; `None` where too few were read.
     pub(super) fn new(samples: &Samples) -> Option<Self> {
         let (rows, units): (Vec<Row>, Vec<Vec<f32>>) = rows(samples).into_iter().unzip();
-        if rows.len() < LEAST_ROWS {
-            return None;
-        }
         let table = Array2::from_shape_vec((rows.len(), samples.hidden_size), units.concat()).ok()?;
-        let mut found = Self { cosines: table.dot(&table.t()), rows };
+        let mut found = Self { cosines: table.dot(&table.t()), rows }.without_repeated();
         let mut magnitudes: Vec<f32> = found.pairs().map(|(_, cosine)| cosine.abs()).collect();
-        if magnitudes.len() < LEAST_PAIRS {
+        if found.rows.len() < LEAST_ROWS || magnitudes.len() < LEAST_PAIRS {
             return None;
         }
         let middle = magnitudes.len() / 2;
@@ -99,6 +98,21 @@ impl RowProducts {
         }
         found.cosines.mapv_inplace(|cosine| cosine.clamp(-most, most));
         Some(found)
+    }
+
+    /// Leaves out rows that repeat an earlier one, as those of shared or duplicated layers do: they have its sign, and no
+    /// chance of their own.
+    fn without_repeated(self) -> Self {
+        let Self { mut rows, cosines } = self;
+        let mut kept: Vec<usize> = Vec::with_capacity(rows.len());
+        for i in 0..rows.len() {
+            if kept.iter().all(|j| cosines[(i, *j)].abs() < REPEATED) {
+                kept.push(i);
+            }
+        }
+        rows = kept.iter().map(|i| rows[*i].clone()).collect();
+        let cosines = cosines.select(Axis(0), &kept).select(Axis(1), &kept);
+        Self { rows, cosines }
     }
 
     /// The products whose sign is a matter of chance, each with what tells which rows they are of, in whatever order.
@@ -395,6 +409,19 @@ mod tests {
         // Tails of the normal distribution are a little less than e^(-z^2/2).
         let least = -f64::from(few.rows) * std::f64::consts::LN_2;
         assert!(same.ln_p() > least - 4.0 && same.ln_p() < 0.8 * least, "{} {least}", same.ln_p());
+    }
+
+    #[test]
+    fn layers_that_repeat_each_other_are_no_evidence() {
+        // One layer throughout, up to a little noise: whatever sign a product has, it has in every layer.
+        let shared: Vec<Products> = (0..12)
+            .map(|seed| products(&Model::random(seed, 8, 96).keep_layers(&[3; 8]).tuned(0.99, 100 + seed)))
+            .collect();
+        for (i, a) in shared.iter().enumerate() {
+            for b in &shared[..i] {
+                assert!(a.against(b).z().abs() < 4.5, "{:?}", a.against(b));
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -158,6 +161,61 @@ fn uncached() -> (Hub, Cli) {
     let hub = Hub::serve(&demo_hub(), &[]);
     let cli = Cli::new(hub.url()).with("HUBPRINT_CACHE", "");
     (hub, cli)
+}
+
+/// The files of a Llama with its hidden dimensions in another order, which computes the same.
+fn with_dimensions_moved(folder: &Path, to: &Path) {
+    let file = read(&folder.join("model.safetensors"));
+    let all = SafeTensors::deserialize(&file).unwrap();
+    let hidden = all.tensor("model.norm.weight").unwrap().shape()[0];
+    let order: Vec<usize> = (0..hidden).map(|i| (i * 35 + 11) % hidden).collect();
+    let moved: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = all
+        .iter()
+        .map(|(name, tensor)| {
+            let (shape, data) = (tensor.shape().to_vec(), tensor.data());
+            let writes =
+                ["o_proj.weight", "down_proj.weight", "norm.weight"].iter().any(|end| name.ends_with(end));
+            let rows = if shape.len() == 1 { hidden } else { shape[0] };
+            let row = data.len() / rows;
+            let element = row / shape.get(1).copied().unwrap_or(1);
+            let values: Vec<u8> = if writes {
+                order.iter().flat_map(|i| &data[i * row..(i + 1) * row]).copied().collect()
+            } else {
+                let of_row = |row: &'_ [u8]| -> Vec<u8> {
+                    order.iter().flat_map(|i| &row[i * element..(i + 1) * element]).copied().collect()
+                };
+                data.chunks(row).flat_map(of_row).collect()
+            };
+            (name.to_owned(), tensor.dtype(), shape, values)
+        })
+        .collect();
+    let views = moved.iter().map(|(name, dtype, shape, values)| {
+        (name.as_str(), TensorView::new(*dtype, shape.clone(), values).unwrap())
+    });
+    write(&to.join("model.safetensors"), serialize(views, None).unwrap());
+    write(&to.join("config.json"), read(&folder.join("config.json")));
+}
+
+#[test]
+fn a_copy_with_moved_dimensions_is_of_its_family() {
+    let demo = demo();
+    let cli = Cli::new(&nobody());
+    let db = demo.cli.db().display().to_string();
+    for (of, family) in [
+        ("lumenworks/stdlib-llama-500k", Some("lumenworks/stdlib-llama-500k")),
+        ("lumenworks/stdlib-llama-500k-docs", Some("lumenworks/stdlib-llama-500k")),
+        ("basalt-research/basalt-500k", None),
+    ] {
+        let moved = cli.home().join(of.replace('/', "-"));
+        with_dimensions_moved(&demo_hub().join("models").join(of), &moved);
+        let answer = cli.expect(0, &["scan", "--db", &db, "--json", &moved.display().to_string()]).json();
+        let root = families(&answer).first().map(|family| family["root"]["repo_id"].as_str().unwrap());
+        assert_eq!(root, family, "{of}: {answer}");
+        if root.is_some() {
+            assert_eq!(best(&answer)["relation"], "copy with moved dimensions", "{answer}");
+            assert!(best(&answer)["similarity"].as_f64().unwrap() > 0.9, "{answer}");
+        }
+    }
 }
 
 #[test]
