@@ -1,9 +1,9 @@
 //! Exact search among family heads, by hidden size; and by the products of rows ([`super::moved`]).
 //!
 //! Vectors of different hidden sizes are orthogonal by construction, so only heads of the query's size are looked
-//! at. Of each the sign code is compared first, an eighth of the bytes: only one in forty unrelated heads comes as
-//! near as 480 differing signs, and the inner product decides among those. A head with a correlation of .2 misses it
-//! in one of sixty cases, one with .25 in one of a thousand, one with .5 never.
+//! at. Of each the sign code is compared first, an eighth of the bytes: only one in a hundred unrelated heads comes as
+//! near as 475 differing signs, and the inner product decides among those. A head with a correlation of .2 misses it
+//! in one of thirty cases, one with .25 in one of five hundred, one with .3 in one of twenty thousand.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -15,8 +15,8 @@ use super::vector::{self, Code, Vector};
 use crate::signals::products::Products;
 
 /// Most differing signs that are looked at further: chance differs in 512 with a standard deviation of 16, and one
-/// in forty lies two deviations below.
-const FARTHEST: u32 = 480;
+/// in a hundred lies 2.3 deviations below.
+const FARTHEST: u32 = 475;
 /// Least cosine of a hit: three standard deviations of chance, and what the least correlation that counts as
 /// descent gives.
 const LEAST_COSINE: f32 = 0.1;
