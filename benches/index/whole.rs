@@ -274,9 +274,11 @@ pub(crate) fn table(runs: &[Run]) -> String {
     row("peak memory of a bulk scan", &|run| bytes(run.strangers.peak_bytes as f64));
     let head: Vec<&str> = head.iter().map(String::as_str).collect();
     let mut text = document::table(&head, &rows);
-    let costs: Vec<(usize, f64)> = runs.iter().map(|run| (run.models, run.opened.scan_ms)).collect();
-    if let Some(growth) = growth(&costs) {
-        text += &format!("\nThe time of one scan grows as {growth}.\n");
+    let growth_of =
+        |cost: fn(&Run) -> f64| growth(&runs.iter().map(|run| (run.models, cost(run))).collect::<Vec<_>>());
+    if let Some((one, bulk)) = growth_of(|run| run.opened.scan_ms).zip(growth_of(|run| 1.0 / run.bulk_rate()))
+    {
+        text += &format!("\nThe time of one scan grows as {one}; of one of many, as {bulk}.\n");
     }
     text
 }

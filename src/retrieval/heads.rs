@@ -47,10 +47,16 @@ impl PartialOrd for Hit {
 
 /// The `k` nearest of some hits, nearest first.
 pub fn nearest(hits: impl Iterator<Item = Hit>, k: usize) -> Vec<Hit> {
+    nearest_of(hits, k, |_| true)
+}
+
+/// The same of those that are wanted, which is only asked of such as would be among them.
+pub fn nearest_of(hits: impl Iterator<Item = Hit>, k: usize, is_wanted: impl Fn(&Hit) -> bool) -> Vec<Hit> {
     // The farthest of those kept is on top.
     let mut kept: BinaryHeap<Hit> = BinaryHeap::new();
     for hit in hits {
-        if kept.len() < k || kept.peek().is_some_and(|farthest| hit < *farthest) {
+        let is_near = kept.len() < k || kept.peek().is_some_and(|farthest| hit < *farthest);
+        if is_near && is_wanted(&hit) {
             kept.push(hit);
             if kept.len() > k {
                 kept.pop();
@@ -195,5 +201,6 @@ mod tests {
         let hits = [hit(5, 0.5), hit(1, 0.9), hit(3, 0.5), hit(2, 0.1)];
         assert_eq!(nearest(hits.into_iter(), 3), [hit(1, 0.9), hit(3, 0.5), hit(5, 0.5)]);
         assert!(nearest(hits.into_iter(), 0).is_empty());
+        assert_eq!(nearest_of(hits.into_iter(), 2, |hit| hit.number > 2), [hit(3, 0.5), hit(5, 0.5)]);
     }
 }

@@ -520,8 +520,8 @@ impl Index {
             let difference = difference(self.families.search().vector(hit.number), query);
             near.extend(self.members.nearest(hit.number, hit.cosine, &difference, refined));
         }
-        near.retain(|hit| self.is_held(hit.number, but));
-        let exact = heads::nearest(near.into_iter(), refined)
+        let is_held = |hit: &Hit| self.is_held(hit.number, but);
+        let exact = heads::nearest_of(near.into_iter(), refined, is_held)
             .into_iter()
             .map(|hit| Ok(Hit { cosine: self.cosine(query, hit.number)?, ..hit }))
             .collect::<Result<Vec<_>, StoreError>>()?;
