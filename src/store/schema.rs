@@ -776,6 +776,27 @@ mod tests {
     }
 
     #[test]
+    fn shards_from_before_row_products_are_read_and_completed() {
+        let fingerprint = Model::random(1, 6, 64).fingerprint();
+        assert!(fingerprint.products.is_some());
+        let row = testing::row("a", Some(fingerprint));
+        let batch = to_batch(std::slice::from_ref(&row)).unwrap();
+        let old: Vec<usize> = (0..batch.num_columns())
+            .filter(|i| !ADDED_COLUMNS.contains(&batch.schema().field(*i).name().as_str()))
+            .collect();
+        let old = batch.project(&old).unwrap();
+        let path = Path::new("x");
+        let mut expected = row;
+        expected.fingerprint.as_mut().unwrap().products = None;
+        assert_eq!(from_batch(&old, path).unwrap(), [expected.clone()]);
+        let completed = complete(&old, path).unwrap();
+        assert_eq!(completed.schema(), batch.schema());
+        assert_eq!(from_batch(&completed, path).unwrap(), [expected]);
+        let error = complete(&old.project(&[0, 1]).unwrap(), path).unwrap_err().to_string();
+        assert!(error.contains("is missing"), "{error}");
+    }
+
+    #[test]
     fn a_missing_column_is_named() {
         let batch = to_batch(&[testing::row("a", None)]).unwrap();
         let fewer = batch.project(&[0, 1]).unwrap();
