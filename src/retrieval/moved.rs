@@ -2,7 +2,7 @@
 //!
 //! Their vectors say nothing then, but the products of their rows do, whatever the hidden size
 //! ([`crate::signals::products`]). Of each head 512 signs are kept. The first 256 of them are compared first: three in a
-//! hundred unrelated heads are as near as [`FARTHEST_START`], and one in a hundred thousand as near as [`FARTHEST`]. A head
+//! hundred unrelated heads are as near as `FARTHEST_START`, and one in a hundred thousand as near as `FARTHEST`. A head
 //! whose products correlate by .5 with the query's, as those of weights with a correlation of .7 do, is passed over in one
 //! of two thousand cases, one by .4 in one of twenty. It is what is left to try where no head was confirmed in place.
 
