@@ -5,7 +5,7 @@ use std::fmt;
 use crate::hub::HubError;
 use crate::pipeline::CrawlError;
 use crate::stages::model::LoadError;
-use crate::stages::scan::ScanError;
+use crate::stages::query::QueryError;
 use crate::stages::shelf::ShelfError;
 use crate::store::StoreError;
 
@@ -106,11 +106,11 @@ impl From<StoreError> for Failure {
     }
 }
 
-impl From<ScanError> for Failure {
-    fn from(error: ScanError) -> Self {
+impl From<QueryError> for Failure {
+    fn from(error: QueryError) -> Self {
         match error {
-            ScanError::Load(error) => error.into(),
-            ScanError::Store(error) => error.into(),
+            QueryError::Load(error) => error.into(),
+            QueryError::Store(error) => error.into(),
             other => Self::new(other, None),
         }
     }

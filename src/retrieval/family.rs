@@ -95,8 +95,8 @@ impl Families {
         let searched = heads
             .par_iter()
             .map(|head| {
-                let Head { hidden_size, family, products, .. } = *head;
-                Ok(Searched { hidden_size, family, vector: vector(head.content)?, products })
+                let Head { hidden_size, products, .. } = *head;
+                Ok(Searched { hidden_size, vector: vector(head.content)?, products })
             })
             .collect::<Result<Vec<_>, StoreError>>()?;
         let mut families = Self { contents: layers.len() as u32, ..Self::default() };
@@ -110,7 +110,7 @@ impl Families {
             }
         }
         families.heads = heads;
-        families.search.extend(&searched);
+        families.search.extend(searched);
         Ok(families)
     }
 
@@ -158,7 +158,7 @@ impl Families {
                 let content = self.contents + places.len() as u32;
                 let head = self.add_head(content, fingerprint, best.link(), payload)?;
                 places.push(Place { head, cosine: 1.0, effect: 1.0 });
-                fresh.add(&searched(fingerprint, 0));
+                fresh.add(&searched(fingerprint));
                 of_fresh.push(fingerprint);
             }
         }
@@ -181,7 +181,7 @@ impl Families {
             self.controls.add(fingerprint);
             self.count - 1
         };
-        let searched = searched(fingerprint, family);
+        let searched = searched(fingerprint);
         let Searched { hidden_size, products, .. } = searched;
         let payload = payload.add(fingerprint)?;
         self.heads.push(Head { content, family, hidden_size, payload, products, link });
@@ -244,10 +244,9 @@ impl Confirmed {
 }
 
 /// What a head of this fingerprint is searched by.
-fn searched(fingerprint: &Fingerprint, family: u32) -> Searched {
+fn searched(fingerprint: &Fingerprint) -> Searched {
     Searched {
         hidden_size: fingerprint.hidden_size,
-        family,
         vector: fingerprint.vector,
         products: fingerprint.products.as_ref().map(signs_of),
     }

@@ -72,16 +72,13 @@ struct Width {
     numbers: Vec<u32>,
     codes: Vec<Code>,
     norms: Vec<f32>,
-    vectors: Vec<Vector>,
 }
 
 /// All heads, numbered in the order in which they are added.
 #[derive(Debug, Default)]
 pub struct Heads {
-    /// By hidden size.
     widths: BTreeMap<u32, Width>,
-    /// Hidden size of each head, and where it stands among those of its size.
-    places: Vec<(u32, u32)>,
+    vectors: Vec<Vector>,
     moved: Moved,
 }
 
@@ -90,8 +87,6 @@ pub struct Heads {
 pub struct Searched {
     /// Width of the residual stream.
     pub hidden_size: u32,
-    /// Its family.
-    pub family: u32,
     /// The retrieval vector.
     pub vector: Vector,
     /// The signs of its products, where it has any.
@@ -101,33 +96,26 @@ pub struct Searched {
 impl Heads {
     /// Adds a head.
     pub fn add(&mut self, head: &Searched) {
-        let number = self.places.len() as u32;
-        self.places.push((0, 0));
-        self.push(number, head, vector::code_of(&head.vector), vector::norm(&head.vector));
+        self.push(head, vector::code_of(&head.vector), vector::norm(&head.vector));
     }
 
-    /// Adds many heads at once. Those of a family are laid side by side: a search looks at all that are near at once.
-    pub fn extend(&mut self, all: &[Searched]) {
-        let first = self.places.len() as u32;
-        self.places.resize(self.places.len() + all.len(), (0, 0));
-        let mut order: Vec<(u32, &Searched)> = (first..).zip(all).collect();
-        order.sort_by_key(|(_, head)| head.family);
-        let made: Vec<(Code, f32)> = order
-            .par_iter()
-            .map(|(_, head)| (vector::code_of(&head.vector), vector::norm(&head.vector)))
-            .collect();
-        for ((number, head), (code, norm)) in order.into_iter().zip(made) {
-            self.push(number, head, code, norm);
+    /// Adds many heads at once.
+    pub fn extend(&mut self, all: Vec<Searched>) {
+        let made: Vec<(Code, f32)> =
+            all.par_iter().map(|head| (vector::code_of(&head.vector), vector::norm(&head.vector))).collect();
+        self.vectors.reserve(all.len());
+        for (head, (code, norm)) in all.into_iter().zip(made) {
+            self.push(&head, code, norm);
         }
     }
 
-    fn push(&mut self, number: u32, head: &Searched, code: Code, norm: f32) {
+    fn push(&mut self, head: &Searched, code: Code, norm: f32) {
+        let number = self.vectors.len() as u32;
         let width = self.widths.entry(head.hidden_size).or_default();
-        self.places[number as usize] = (head.hidden_size, width.numbers.len() as u32);
         width.numbers.push(number);
         width.codes.push(code);
         width.norms.push(norm);
-        width.vectors.push(head.vector);
+        self.vectors.push(head.vector);
         if let Some(signs) = &head.products {
             self.moved.add(number, signs);
         }
@@ -135,8 +123,7 @@ impl Heads {
 
     /// The vector of a head.
     pub fn vector(&self, number: u32) -> &Vector {
-        let (hidden_size, at) = self.places[number as usize];
-        &self.widths[&hidden_size].vectors[at as usize]
+        &self.vectors[number as usize]
     }
 
     /// The `k` nearest heads of this hidden size, nearest first. With `exact` every one of them is looked at.
@@ -146,8 +133,8 @@ impl Heads {
         let farthest = if exact { u32::MAX } else { FARTHEST };
         let passing = width.codes.iter().enumerate().filter(|(_, c)| vector::distance(&code, c) <= farthest);
         let hits = passing.map(|(i, _)| {
-            let cosine = vector::dot(query, &width.vectors[i]) as f32 / (norm * width.norms[i]);
-            Hit { number: width.numbers[i], cosine }
+            let number = width.numbers[i];
+            Hit { number, cosine: vector::dot(query, self.vector(number)) as f32 / (norm * width.norms[i]) }
         });
         nearest(hits.filter(|hit| hit.cosine >= LEAST_COSINE), k)
     }
@@ -181,7 +168,7 @@ mod tests {
         let all: Vec<_> = (0..400).map(|_| noise(&mut rng)).collect();
         let mut heads = Heads::default();
         for v in &all {
-            heads.add(&Searched { hidden_size: 64, family: 0, vector: bytes(v), products: None });
+            heads.add(&Searched { hidden_size: 64, vector: bytes(v), products: None });
         }
         let mut missed = 0;
         for (i, v) in all.iter().enumerate() {

@@ -140,8 +140,6 @@ pub enum Correspondence {
     Gains,
     /// Not dimension by dimension: both spaces are seen through the embedding of common tokens.
     Rotation,
-    /// Not at all: rows lie to each other in one model as in the other.
-    Products,
 }
 
 impl Correspondence {
@@ -151,7 +149,6 @@ impl Correspondence {
             Self::Tokens => "dimensions by tokens",
             Self::Gains => "dimensions by gains",
             Self::Rotation => "rotation by tokens",
-            Self::Products => "row products",
         }
     }
 }
@@ -185,7 +182,7 @@ impl Open {
     pub fn name(self) -> &'static str {
         match self {
             Self::Moved => {
-                "a copy with moved hidden dimensions and other rows (compare the two models to test for it)"
+                "a copy with moved hidden dimensions that its rows do not show (compare the two models to test for it)"
             }
             Self::InPlace => "descent as such (no block of weights could be compared)",
             Self::Permuted => "a copy with permuted or pruned hidden dimensions",

@@ -26,8 +26,6 @@ const MATRIX_PART: usize = 512;
 const EMBEDDING_PART: usize = 256;
 /// Embedding rows in one cell.
 const EMBEDDING_CELL_ROWS: usize = 16;
-/// Relative depth is cut into this many bins for retrieval across depths.
-const DEPTH_BINS: u64 = 16;
 
 /// The sketch of one sampled block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,8 +228,8 @@ struct Vector {
 
 impl Vector {
     fn add(&mut self, position: Position, start: u64, row: u64, values: &[f32]) {
-        let Position { stack, layer, role, .. } = position;
-        let depth = u64::from(layer) * DEPTH_BINS / u64::from(self.layers.max(1));
+        let Position { stack, role, .. } = position;
+        let depth = position.relative_depth(self.layers);
         let d = self.hidden_size as u64;
         let code = u64::from(role as u8) + 256 * u64::from(stack as u8);
         let places = |key: &[u64]| Places::of(sketch::key(key), values.len());

@@ -45,8 +45,6 @@ const LEAST_PAIRS: usize = 64;
 const TOO_FEW: &str = "too few rows over the hidden dimension were read in both models";
 /// Cosine from which on a row repeats another. Rows of trained models reach a few tenths.
 const REPEATED: f32 = 0.5;
-/// Relative depth is cut into this many bins: every second layer of a model has the bins of all of its layers.
-const DEPTH_BINS: u64 = 16;
 /// Products farther from 0 than so many deviations count as if they were there.
 const CLIP: f32 = 3.0;
 /// Standard deviation of normal values over the median of their magnitudes.
@@ -103,14 +101,14 @@ impl RowProducts {
     /// Leaves out rows that repeat an earlier one, as those of shared or duplicated layers do: they have its sign, and no
     /// chance of their own.
     fn without_repeated(self) -> Self {
-        let Self { mut rows, cosines } = self;
+        let Self { rows, cosines } = self;
         let mut kept: Vec<usize> = Vec::with_capacity(rows.len());
         for i in 0..rows.len() {
             if kept.iter().all(|j| cosines[(i, *j)].abs() < REPEATED) {
                 kept.push(i);
             }
         }
-        rows = kept.iter().map(|i| rows[*i].clone()).collect();
+        let rows = kept.iter().map(|i| rows[*i].clone()).collect();
         let cosines = cosines.select(Axis(0), &kept).select(Axis(1), &kept);
         Self { rows, cosines }
     }
@@ -231,7 +229,7 @@ fn rows(samples: &Samples) -> Vec<(Row, Vec<f32>)> {
     let mut rows = Vec::new();
     for block in blocks {
         let Position { stack, layer, role, .. } = block.position;
-        let depth = u64::from(layer) * DEPTH_BINS / u64::from(samples.layers.max(1));
+        let depth = block.position.relative_depth(samples.layers);
         let gain = norms.before(block.position);
         let is_free = match role {
             // What goes through an activation function has its sign for good.
@@ -240,11 +238,11 @@ fn rows(samples: &Samples) -> Vec<(Row, Vec<f32>)> {
             _ => true,
         };
         for (start, values) in block.canonical() {
-            let last = (values.len() / block.columns) as u64;
+            let count = (values.len() / block.columns) as u64;
             let from_end = sample::reads_tail(role);
             // Counted from the end that is read: so many rows as of a narrower model are the same ones.
             let place = |i: u64| if from_end { block.tensor_rows - 1 - (start + i) } else { start + i };
-            let chosen = (0..last).filter(|i| place(*i) < most as u64);
+            let chosen = (0..count).filter(|i| place(*i) < most as u64);
             for i in chosen {
                 let at = i as usize * block.columns;
                 if let Some(unit) = unit(&values[at..at + block.columns], gain) {

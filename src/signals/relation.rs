@@ -1,6 +1,6 @@
 //! The likely relation behind a `derived`, and its direction: from facts, never guessed.
 
-use super::evidence::{Correspondence, Delta, Evidence, Shape, Signal, Tests};
+use super::evidence::{Correspondence, Delta, Evidence, Realigned, Shape, Signal, Tests};
 use super::verdict::FINE_TUNE;
 
 /// Share of matrix rows or neurons found elsewhere in their matrix from which on they were moved.
@@ -93,16 +93,15 @@ impl Direction {
 }
 
 /// Names the relation under the correspondence that was found.
-pub(super) fn relation(evidence: &Evidence, tests: &Tests, by: Option<Correspondence>) -> Relation {
+pub(super) fn relation(evidence: &Evidence, tests: &Tests, realigned: Option<&Realigned>) -> Relation {
     let Evidence { a, b, .. } = evidence;
     let differ = |x: Option<u32>, y: Option<u32>| matches!((x, y), (Some(x), Some(y)) if x != y);
     if a.hidden_size != b.hidden_size {
         return Relation::WidthPruned;
     }
-    match by {
+    match realigned.map(|r| r.by) {
         Some(Correspondence::Rotation) => return Relation::Rotated,
         Some(Correspondence::Tokens | Correspondence::Gains) => return Relation::Permuted,
-        Some(Correspondence::Products) => return Relation::Moved,
         None => {}
     }
     if a.layers != b.layers {
@@ -155,6 +154,11 @@ pub(super) fn relation(evidence: &Evidence, tests: &Tests, by: Option<Correspond
     } else {
         Relation::FineTune
     }
+}
+
+/// The same where row products alone tell of descent, and so not what became of the hidden dimensions.
+pub(super) fn of_moved(evidence: &Evidence) -> Relation {
+    if evidence.a.hidden_size == evidence.b.hidden_size { Relation::Moved } else { Relation::WidthPruned }
 }
 
 /// The direction where a hard fact gives one: what was packed, pruned or made of experts is the child.

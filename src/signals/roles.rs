@@ -236,6 +236,12 @@ impl Position {
         Self { stack: Stack::Main, layer, expert: None, role, layout: Layout::Linear }
     }
 
+    /// Depth of the layer in a stack of so many, in sixteenths: every second layer of a model has the depths of all of
+    /// its layers.
+    pub fn relative_depth(self, layers: u16) -> u64 {
+        u64::from(self.layer) * 16 / u64::from(layers.max(1))
+    }
+
     /// Whether this lies in the main stack of layers.
     pub fn is_main(self) -> bool {
         self.stack == Stack::Main

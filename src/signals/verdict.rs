@@ -196,7 +196,10 @@ pub fn judge(evidence: &Evidence, context: Context) -> Verdict {
     if let Some(found) = hypotheses.iter().find(is_decisive)
         && let Some(best) = found.best()
     {
-        let relation = relation::relation(evidence, found.way.tests(evidence), found.way.correspondence());
+        let relation = match found.way {
+            Way::Products => relation::of_moved(evidence),
+            way => relation::relation(evidence, way.tests(evidence), way.realigned()),
+        };
         return Verdict {
             kind: VerdictKind::Derived,
             direction: relation::direction(evidence, relation),
@@ -240,14 +243,6 @@ impl<'a> Way<'a> {
         match self {
             Self::InPlace | Self::Products => None,
             Self::Moved(realigned) => Some(realigned),
-        }
-    }
-
-    fn correspondence(self) -> Option<Correspondence> {
-        match self {
-            Self::InPlace => None,
-            Self::Moved(realigned) => Some(realigned.by),
-            Self::Products => Some(Correspondence::Products),
         }
     }
 }
@@ -315,7 +310,7 @@ fn derived(evidence: &Evidence, found: &Hypothesis<'_>, best: &Source, relation:
     if let Some(Realigned { by, dimensions, .. }) = found.way.realigned() {
         let possible = evidence.a.hidden_size.min(evidence.b.hidden_size);
         text += &match (by, dimensions.effect()) {
-            (Correspondence::Rotation | Correspondence::Products, _) | (_, None) => {
+            (Correspondence::Rotation, _) | (_, None) => {
                 "Seen through the embedding of common tokens, which a rotation does not change: ".to_owned()
             }
             (Correspondence::Tokens, Some(e)) => format!(

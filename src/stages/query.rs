@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::model::{LoadSettings, Model, Subject};
-use super::scan::{ScanError, Scanner};
+use super::model::{LoadError, Subject};
+use super::plan::PlanError;
 use crate::formats::ModelConfig;
-use crate::hub::Hub;
 use crate::retrieval::Sought;
 use crate::signals::Fingerprint;
 use crate::signals::evidence::Evidence;
+use crate::signals::fingerprint::FingerprintError;
 use crate::signals::named::{self, Named, Tokens};
 use crate::signals::profile::{Population, Profile, STORED_TOKENS};
 use crate::signals::screen::{self, Screening};
@@ -35,6 +35,23 @@ impl Known {
     }
 }
 
+/// Why a model cannot be asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// It could not be opened or read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Its weights are in no form that this version reads.
+    #[error(transparent)]
+    Unreadable(Arc<PlanError>),
+    /// Its weights tell nothing.
+    #[error(transparent)]
+    Fingerprint(#[from] FingerprintError),
+    /// The database or a local file could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// A model that is scanned.
 #[derive(Debug)]
 pub struct Query {
@@ -47,34 +64,16 @@ pub struct Query {
 }
 
 impl Query {
-    /// Opens a model, and reads it unless the database has exactly its weight files, by their digests, under this name
-    /// or another.
-    pub async fn load(
-        text: &str,
-        hub: &Hub,
-        settings: &LoadSettings,
-        scanner: &Scanner,
-    ) -> Result<Self, ScanError> {
-        let mut model = Model::open(text, hub, settings).await?;
-        if let Some(digest) = model.weights_digest()
-            && let Some(row) = scanner.stored(&digest)?
-            && let Some(query) = Self::stored(model.unread(), row)
-        {
-            return Ok(query);
-        }
-        Self::read(model.read(&settings.plan).await?)
-    }
-
     /// A model that was read.
-    pub fn read(subject: Subject) -> Result<Self, ScanError> {
-        let weights = subject.weights.as_ref().map_err(|error| ScanError::Unreadable(Arc::clone(error)))?;
+    pub fn read(subject: Subject) -> Result<Self, QueryError> {
+        let weights = subject.weights.as_ref().map_err(|error| QueryError::Unreadable(Arc::clone(error)))?;
         let fingerprint = Fingerprint::new(&weights.samples)?;
         let known = Known::new(fingerprint, weights.weights_digest.as_deref(), Some(&weights.sample_digest));
         Ok(Self { subject, known, row: None, profile: OnceLock::new() })
     }
 
     /// A model that was not read, with the weights of this row; `None` where the row has no fingerprint.
-    fn stored(subject: Subject, mut row: Row) -> Option<Self> {
+    pub(super) fn stored(subject: Subject, mut row: Row) -> Option<Self> {
         let (fingerprint, profile) = row.fingerprint.take().zip(row.profile.take())?;
         let known = Known::new(fingerprint, row.weights_digest.as_deref(), row.sample_digest.as_deref());
         Some(Self { subject, known, row: Some(row), profile: profile.into() })

@@ -1,17 +1,16 @@
 //! scan: which families of the database share weights with this model, and who is closest.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use super::compare::Comparison;
-use super::model::LoadError;
-use super::plan::PlanError;
-use super::query::Query;
+use super::model::{LoadSettings, Model};
+use super::query::{Query, QueryError};
+use crate::hub::Hub;
 use crate::retrieval::heads::Hit;
 use crate::retrieval::judge::Judge;
 use crate::retrieval::tables::Posting;
 use crate::retrieval::{Index, Look, Quality, Related, Sought};
-use crate::signals::fingerprint::FingerprintError;
 use crate::signals::profile::Population;
 use crate::signals::verdict::{Context, VerdictKind};
 use crate::store::{Database, Row, RowRef, StoreError, Tag};
@@ -85,23 +84,6 @@ pub struct Scanner {
     population: OnceLock<Population>,
 }
 
-/// Why a query has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ScanError {
-    /// It could not be opened or read.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// Its weights are in no form that this version reads.
-    #[error(transparent)]
-    Unreadable(Arc<PlanError>),
-    /// Its weights tell nothing.
-    #[error(transparent)]
-    Fingerprint(#[from] FingerprintError),
-    /// The database or a local file could not be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 impl Scanner {
     /// Opens both.
     pub fn open(db: Database) -> Result<Self, StoreError> {
@@ -117,6 +99,19 @@ impl Scanner {
     /// The index.
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// Opens a model, and reads it unless the database has exactly its weight files, by their digests, under this name
+    /// or another.
+    pub async fn query(&self, text: &str, hub: &Hub, settings: &LoadSettings) -> Result<Query, QueryError> {
+        let mut model = Model::open(text, hub, settings).await?;
+        if let Some(digest) = model.weights_digest()
+            && let Some(row) = self.stored(&digest)?
+            && let Some(query) = Query::stored(model.unread(), row)
+        {
+            return Ok(query);
+        }
+        Query::read(model.read(&settings.plan).await?)
     }
 
     /// The families of a model, with up to `closest` contents of each.
@@ -165,7 +160,7 @@ impl Scanner {
     }
 
     /// A row with these weights, where the database has one: what reading them would give is in it.
-    pub fn stored(&self, weights_digest: &str) -> Result<Option<Row>, StoreError> {
+    fn stored(&self, weights_digest: &str) -> Result<Option<Row>, StoreError> {
         let tag = Tag::of(weights_digest);
         let Some(content) = self.index.content_of(tag) else { return Ok(None) };
         let at = self.index.repositories(content).iter().find(|p| p.weights == Some(tag));

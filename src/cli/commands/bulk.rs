@@ -152,7 +152,7 @@ async fn names(
     let mut queries = stream::iter(names)
         .map(|name| async move {
             let name = name?;
-            let loaded = Query::load(&name, hub, settings, scanner).await;
+            let loaded = scanner.query(&name, hub, settings).await;
             Ok::<Asked, Failure>((name, loaded.map(Query::into_known).map_err(Failure::from)))
         })
         .buffered(LOADS);

@@ -88,7 +88,7 @@ pub(in crate::cli) async fn scan_one(
     top_k: usize,
     look: Look,
 ) -> Result<(Query, Answer), Failure> {
-    let query = Query::load(name, hub, settings, scanner).await?;
+    let query = scanner.query(name, hub, settings).await?;
     let answer = scanner.scan(&query, top_k, look)?;
     Ok((query, answer))
 }
