@@ -7,27 +7,31 @@
 //! enumerate -> plan -> fetch -> extract -> write => Parquet + manifest => index => scan | compare | publish
 //! ```
 //!
-//! | stage | file | what it does |
+//! | stage | module | what it does |
 //! |---|---|---|
-//! | enumerate | [`stages::enumerate`] | lists repositories in the order of creation |
-//! | plan | [`stages::plan`] | chooses files and byte ranges; pure |
-//! | fetch | [`stages::fetch`] | reads them, from a Hub or a folder |
-//! | extract | [`stages::extract`] | decodes and sketches; CPU only |
-//! | write | [`stages::write`] | rows into immutable shards |
-//! | index | [`stages::index`] | families of near-duplicates, with their roots |
-//! | scan | [`stages::scan`] | relatives of a model in the database |
-//! | compare | [`stages::compare`] | two models, every signal |
-//! | publish | [`stages::publish`] | a signed snapshot where others can pull it |
+//! | enumerate | [`pipeline::enumerate`] | lists repositories in the order of creation |
+//! | plan | [`checkpoint::plan`] | chooses files and byte ranges; pure |
+//! | fetch | [`checkpoint::fetch`] | reads them, from a Hub or a folder |
+//! | extract | [`checkpoint::extract`] | decodes and sketches; CPU only |
+//! | write | [`pipeline::write`] | rows into immutable shards |
+//! | index | [`pipeline::index`] | families of near-duplicates, with their roots |
+//! | scan | [`answers::scan`] | relatives of a model in the database |
+//! | compare | [`answers::compare`] | two models, every signal |
+//! | publish | [`publication::publish`] | a signed snapshot where others can pull it |
 //!
 //! Folders depend in one direction, each on those before it:
-//! [`formats`], [`signals`], [`hub`], [`store`], [`retrieval`], [`stages`], [`server`], [`pipeline`], [`cli`].
+//! [`formats`], [`signals`], [`hub`], [`store`], [`checkpoint`], [`retrieval`], [`publication`], [`answers`],
+//! [`synthetic`], [`local_hub`], [`pipeline`], [`cli`].
 
+pub mod answers;
+pub mod checkpoint;
 pub mod cli;
 pub mod formats;
 pub mod hub;
+pub mod local_hub;
 pub mod pipeline;
+pub mod publication;
 pub mod retrieval;
-pub mod server;
 pub mod signals;
-pub mod stages;
 pub mod store;
+pub mod synthetic;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use hf_hub::repository::{CommitOperation, RepoTreeEntry};
 use hf_hub::{HFClient, HFError, RepoTypeDataset};
-use hubprint::server::{self, Running, Settings};
+use hubprint::local_hub::{self, Running, Settings};
 use hubprint::store::atomic;
 use serde_json::json;
 use tempfile::TempDir;
@@ -46,7 +46,7 @@ impl Hub {
         let folder = tempfile::tempdir().unwrap();
         fill(folder.path());
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = server::start(folder.path(), free, free, settings).await.unwrap();
+        let server = local_hub::start(folder.path(), free, free, settings).await.unwrap();
         Self { server, cache: tempfile::tempdir().unwrap(), _folder: folder }
     }
 

@@ -8,13 +8,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use hubprint::checkpoint::model::{LoadSettings, Subject, load};
+use hubprint::checkpoint::plan::PlanSettings;
 use hubprint::hub::{Hub, HubSettings, PUBLIC_ENDPOINT};
 use hubprint::signals::evidence::Evidence;
 use hubprint::signals::samples::{Block, Samples};
 use hubprint::signals::verdict::{self, Context, VerdictKind};
 use hubprint::signals::{Fingerprint, stored};
-use hubprint::stages::model::{LoadSettings, Subject, load};
-use hubprint::stages::plan::PlanSettings;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;

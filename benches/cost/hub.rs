@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
-use hubprint::server::{self, Counters, Running, Settings};
+use hubprint::local_hub::{self, Counters, Running, Settings};
 use hubprint::store::atomic;
 use serde::Deserialize;
 use serde_json::Value;
@@ -26,7 +26,7 @@ impl Hub {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let running = runtime.block_on(server::start(folder, any, any, all)).unwrap();
+        let running = runtime.block_on(local_hub::start(folder, any, any, all)).unwrap();
         let url = running.hub_url().to_owned();
         Self { running: Some(running), runtime: Some(runtime), url }
     }

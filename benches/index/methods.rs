@@ -20,8 +20,8 @@ use hubprint::retrieval::vector::{Vector, dot};
 use hubprint::retrieval::vectors::Vectors;
 use hubprint::retrieval::{BuildSettings, Index, Look, build, exact_scan};
 use hubprint::signals::Fingerprint;
-use hubprint::stages::population::{MOVED, QUERIES, TRUTH};
 use hubprint::store::{Database, Task};
+use hubprint::synthetic::population::{MOVED, QUERIES, TRUTH};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use hubprint::answers::scan::Scanner;
 use hubprint::retrieval::{Look, Sought};
 use hubprint::signals::Fingerprint;
-use hubprint::stages::population::{QUERIES, STRANGERS, TRUTH};
-use hubprint::stages::scan::Scanner;
 use hubprint::store::{Database, Tag};
+use hubprint::synthetic::population::{QUERIES, STRANGERS, TRUTH};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

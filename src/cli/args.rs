@@ -9,10 +9,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::environment::location;
 use crate::hub::RepoId;
 use crate::pipeline::BudgetSettings;
-use crate::stages::backlog::Order;
-use crate::stages::checkpoint::SHAPES;
-use crate::stages::population::LIKENESS;
+use crate::pipeline::backlog::Order;
 use crate::store::{Location, Partition};
+use crate::synthetic::checkpoint::SHAPES;
+use crate::synthetic::population::LIKENESS;
 
 /// Find which models of a Hugging Face Hub descend from which, from their weights.
 #[derive(Debug, Parser)]

@@ -3,15 +3,15 @@
 use comfy_table::{CellAlignment, Table};
 
 use super::tables::{bytes, table};
+use crate::answers::compare::Comparison;
+use crate::checkpoint::full::Whole;
+use crate::checkpoint::model::Subject;
 use crate::signals::Signal;
 use crate::signals::evidence::Tests;
 use crate::signals::merge::Shares;
 use crate::signals::named::{Named, Significance};
 use crate::signals::screen::Screening;
 use crate::signals::verdict::Direction;
-use crate::stages::compare::Comparison;
-use crate::stages::full::Whole;
-use crate::stages::model::Subject;
 
 /// What each named signal is, in a few words.
 const MEANINGS: [(&str, &str); 8] = [

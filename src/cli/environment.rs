@@ -3,11 +3,11 @@
 
 use std::path::PathBuf;
 
+use crate::checkpoint::cache::Cache;
+use crate::checkpoint::model::LoadSettings;
+use crate::checkpoint::plan::PlanSettings;
 use crate::hub::{Hub, HubSettings};
 use crate::pipeline::settings::HubChoice;
-use crate::stages::cache::Cache;
-use crate::stages::model::LoadSettings;
-use crate::stages::plan::PlanSettings;
 use crate::store::{Location, LocationError};
 
 use super::failure::Failure;

@@ -1,7 +1,7 @@
 //! The report of an evaluation, for people.
 
 use super::tables::{bytes, table};
-use crate::stages::eval::{Evaluation, Judged};
+use crate::answers::eval::{Evaluation, Judged};
 
 /// Figures of merit, then every wrong pair with its evidence.
 pub(super) fn evaluation(found: &Evaluation) -> String {

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
+use crate::answers::query::QueryError;
+use crate::checkpoint::model::LoadError;
 use crate::hub::HubError;
 use crate::pipeline::CrawlError;
-use crate::stages::model::LoadError;
-use crate::stages::query::QueryError;
-use crate::stages::shelf::ShelfError;
+use crate::publication::remote::ShelfError;
 use crate::store::StoreError;
 
 /// An error with a hint for the user.

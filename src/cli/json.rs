@@ -5,22 +5,22 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::answers::compare::Comparison;
+use crate::answers::eval::{Evaluation, Merit};
+use crate::answers::query::Query;
+use crate::answers::scan::{Answer, Brief, Candidate, FamilyAnswer};
+use crate::checkpoint::full::Whole;
+use crate::checkpoint::model::Subject;
 use crate::pipeline::RunReport;
+use crate::pipeline::maintain::Maintained;
+use crate::publication::publish::Published;
+use crate::publication::pull::Copy;
 use crate::retrieval::{Built, Quality, Verified};
 use crate::signals::Signal;
 use crate::signals::evidence::Tests;
 use crate::signals::named::{Named, Significance};
 use crate::signals::screen::{Difference, Screening};
 use crate::signals::verdict::Relation;
-use crate::stages::compare::Comparison;
-use crate::stages::eval::{Evaluation, Merit};
-use crate::stages::full::Whole;
-use crate::stages::maintain::Maintained;
-use crate::stages::model::Subject;
-use crate::stages::publish::Published;
-use crate::stages::pull::Copy;
-use crate::stages::query::Query;
-use crate::stages::scan::{Answer, Brief, Candidate, FamilyAnswer};
 use crate::store::facts::Facts;
 
 /// One test: `value` is a mean matched correlation (-1 to 1) or a share of matches (0 to 1), `z` its distance

@@ -5,15 +5,15 @@ use std::time::Duration;
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 
 use super::json::IndexJson;
+use crate::answers::compare::Comparison;
+use crate::answers::query::Query;
+use crate::answers::scan::{Answer, Candidate};
 use crate::pipeline::budget::Spent;
 use crate::pipeline::forecast::Bound;
+use crate::pipeline::maintain::Maintained;
 use crate::pipeline::{Forecast, RunReport};
 use crate::retrieval::Quality;
 use crate::signals::verdict::VerdictKind;
-use crate::stages::compare::Comparison;
-use crate::stages::maintain::Maintained;
-use crate::stages::query::Query;
-use crate::stages::scan::{Answer, Candidate};
 use crate::store::Outcome;
 
 /// Width of tables where there is no terminal to ask.

@@ -23,17 +23,17 @@ use super::forecast::{Forecast, bytes_of};
 use super::progress::Progress;
 use super::report::{Experience, RunReport, cpu_seconds, in_full, peak_memory_bytes};
 use super::sweep::{Before, Sweep, sweep};
+use crate::checkpoint::fetch::{Metadata, ReadError, outcome_of_hub_error};
+use crate::checkpoint::files::HubFiles;
+use crate::checkpoint::model::{self, LoadSettings};
+use crate::checkpoint::plan::{self, PlanSettings, READS_VERSION, SmallFiles};
+use crate::checkpoint::single_flight::{Turn, Turns};
 use crate::formats::Limits;
 use crate::hub::{Hub, HubError, HubErrorKind, RepoEntry};
+use crate::pipeline::backlog::{Backlog, Due};
+use crate::pipeline::enumerate::EnumerateSettings;
+use crate::pipeline::write::{self, WriteSettings, Writer};
 use crate::signals::Fingerprint;
-use crate::stages::backlog::{Backlog, Due};
-use crate::stages::enumerate::EnumerateSettings;
-use crate::stages::fetch::{Metadata, ReadError, outcome_of_hub_error};
-use crate::stages::files::HubFiles;
-use crate::stages::model::{self, LoadSettings};
-use crate::stages::plan::{self, PlanSettings, READS_VERSION, SmallFiles};
-use crate::stages::turns::{Turn, Turns};
-use crate::stages::write::{self, WriteSettings, Writer};
 use crate::store::{Database, Live, Outcome, Row, RowRef, StoreError, Tag, Waiting, WeightFile};
 
 /// Time that repositories under way are given when the run is asked to stop; then they are given back.

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::crawl::CrawlSettings;
 use super::report::{Experience, in_full, peak_memory_bytes};
 use super::sweep::{Listed, Sweep};
+use crate::checkpoint::plan::{self, PlanSettings};
 use crate::hub::{Hub, RateOf, RepoEntry};
-use crate::stages::plan::{self, PlanSettings};
 use crate::store::StoreError;
 
 /// Requests from which on the last crawl's experience is believed.

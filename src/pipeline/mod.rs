@@ -2,13 +2,19 @@
 //!
 //! Nothing here prints or reads the environment; see [`crate::cli`] for that.
 
+pub mod backlog;
 pub mod budget;
+pub mod changes;
 pub mod crawl;
+pub mod enumerate;
 pub mod forecast;
+pub mod index;
+pub mod maintain;
 pub mod progress;
 pub mod report;
 pub mod settings;
 pub mod sweep;
+pub mod write;
 
 pub use budget::BudgetSettings;
 pub use crawl::{CrawlError, CrawlSettings, crawl, foresee};

@@ -8,13 +8,13 @@ use serde::Deserialize;
 
 use super::budget::BudgetSettings;
 use super::crawl::{CrawlSettings, FetchSettings};
+use crate::checkpoint::plan::PlanSettings;
 use crate::formats::Limits;
+use crate::pipeline::enumerate::EnumerateSettings;
+use crate::pipeline::maintain::MaintainSettings;
+use crate::pipeline::write::WriteSettings;
+use crate::publication::publish::PublishSettings;
 use crate::retrieval::BuildSettings;
-use crate::stages::enumerate::EnumerateSettings;
-use crate::stages::maintain::MaintainSettings;
-use crate::stages::plan::PlanSettings;
-use crate::stages::publish::PublishSettings;
-use crate::stages::write::WriteSettings;
 
 /// A pipeline file. A stage runs when its table is present; `enumerate` stands for the crawl as a whole.
 #[derive(Clone, Debug, Deserialize)]

@@ -13,12 +13,12 @@ use tracing::Instrument;
 use super::budget::{Spent, until};
 use super::progress::Progress;
 use super::report::in_full;
+use crate::checkpoint::fetch::outcome_of_hub_error;
 use crate::hub::{Hub, HubError, HubErrorKind, RepoEntry};
-use crate::stages::backlog::{Backlog, Due};
-use crate::stages::changes::{self, Change, Retry};
-use crate::stages::enumerate::{self, EnumerateSettings, Enumerated};
-use crate::stages::fetch::outcome_of_hub_error;
-use crate::stages::write::{bare_row, later_than};
+use crate::pipeline::backlog::{Backlog, Due};
+use crate::pipeline::changes::{self, Change, Retry};
+use crate::pipeline::enumerate::{self, EnumerateSettings, Enumerated};
+use crate::pipeline::write::{bare_row, later_than};
 use crate::store::{Database, Live, Outcome, Row, RowRef, StoreError, Tag, Waiting};
 
 /// Descriptions that may wait between listing and comparing: one page.

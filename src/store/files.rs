@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::bucket::Bucket;
 use super::{Location, StoreError, atomic};
 
+/// Folder of signed publications, which others write.
+pub const PUBLICATIONS: &str = "publications";
 /// Folders of files that are named by their content.
 pub const CONTENT_FOLDERS: [&str; 3] = ["shards", "waiting", "index"];
 /// Longest small file: a manifest of a million files.

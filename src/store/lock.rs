@@ -17,9 +17,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::bucket::Bucket;
-use super::files::{CONTENT_FOLDERS, Files};
+use super::files::{CONTENT_FOLDERS, Files, PUBLICATIONS};
 use super::task::Task;
-use super::{StoreError, atomic, publication};
+use super::{StoreError, atomic};
 
 /// Folder of the locks.
 pub const FOLDER: &str = "locks";
@@ -218,7 +218,7 @@ fn claim_file(files: &Files, task: Task, owner: &Owner) -> Result<Claim, StoreEr
     state(&mut file, owner).map_err(StoreError::io(&path))?;
     if is_alone {
         // What writers that died had not finished. Nobody can begin while we hold the guard.
-        for folder in ["", "manifests", "reports", publication::FOLDER].iter().chain(&CONTENT_FOLDERS) {
+        for folder in ["", "manifests", "reports", PUBLICATIONS].iter().chain(&CONTENT_FOLDERS) {
             atomic::clean(&files.folder().join(folder), Duration::ZERO)?;
         }
     }

@@ -24,7 +24,6 @@ pub mod location;
 pub mod lock;
 pub mod maintenance;
 pub mod manifest;
-pub mod publication;
 pub mod row;
 pub mod schema;
 pub mod shard;

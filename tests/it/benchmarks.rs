@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hubprint::answers::eval::{Pair, read_pairs};
 use hubprint::hub::RepoId;
-use hubprint::stages::eval::{Pair, read_pairs};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/benchmarks")

@@ -5,13 +5,13 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use futures_util::future::try_join_all;
+use hubprint::answers::compare::{Effort, compare};
+use hubprint::checkpoint::model::{self, LoadSettings, Subject};
+use hubprint::checkpoint::plan::PlanSettings;
 use hubprint::hub::{Hub as Client, HubSettings};
 use hubprint::signals::samples::Block;
 use hubprint::signals::verdict::VerdictKind;
 use hubprint::signals::{Samples, sampled};
-use hubprint::stages::compare::{Effort, compare};
-use hubprint::stages::model::{self, LoadSettings, Subject};
-use hubprint::stages::plan::PlanSettings;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;

@@ -304,7 +304,8 @@ fn a_budget_holds_whatever_goes_wrong() {
         let report = cli.crawl(0, &["--max-requests", "25"]);
         assert_adds_up(&report, &cli.rows());
         let after = hub.counters();
-        let sent = |c: &hubprint::server::Counters| c.requests.api + c.requests.resolvers + c.requests.pages;
+        let sent =
+            |c: &hubprint::local_hub::Counters| c.requests.api + c.requests.resolvers + c.requests.pages;
         assert!(sent(&after) - sent(&before) <= 25, "{} in night {nights}", sent(&after) - sent(&before));
         before = after;
         if report["spent"].is_null() {

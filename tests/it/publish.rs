@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hubprint::publication::list::{self, Key};
 use hubprint::store::atomic::sha256;
-use hubprint::store::publication::{self, Key};
 use serde_json::{Value, json};
 
 use crate::maintenance::{add, copy, kill_often, population};
@@ -116,7 +116,7 @@ fn an_index_of_another_version_is_not_taken_unasked() {
         let (old, new) = (sha256(old.as_bytes()), sha256(new.as_bytes()));
         text.replace(&old, &new).replace(&old[..32], &new[..32])
     };
-    let list_path = shelf.join(publication::name(version));
+    let list_path = shelf.join(list::name(version));
     let manifest_path = shelf.join(format!("manifests/{version:012}.json"));
     let (list, manifest) = (text(&list_path), text(&manifest_path));
     let is_metadata = |path: &&PathBuf| path.extension().is_some_and(|e| e == "json");
@@ -132,7 +132,7 @@ fn an_index_of_another_version_is_not_taken_unasked() {
     write(&manifest_path, new_manifest.as_bytes());
     write(&list_path, new_list.as_bytes());
     let key = Key::from_pem(&text(&cli.home().join("key")), "key").unwrap();
-    write(&shelf.join(publication::signature_name(version)), key.sign(new_list.as_bytes()));
+    write(&shelf.join(list::signature_name(version)), key.sign(new_list.as_bytes()));
 
     let before = contents(&cli.home().join("copy"));
     pull(&cli, 2, "copy", &[]).says(&["index version 9", "--any-index"]);

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use hubprint::server::{self, Running, Settings};
+use hubprint::local_hub::{self, Running, Settings};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Client, Method, redirect};
 use safetensors::tensor::{Dtype, TensorView, serialize};
@@ -172,7 +172,7 @@ impl World {
             chosen.set(setting).unwrap();
         }
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let running = server::start(dir.path(), any, any, chosen).await.unwrap();
+        let running = local_hub::start(dir.path(), any, any, chosen).await.unwrap();
         let client = Client::builder().no_proxy().redirect(redirect::Policy::none()).build().unwrap();
         Self { dir, running, client }
     }
@@ -1127,10 +1127,10 @@ async fn a_server_stops_when_told_and_a_bad_folder_or_port_is_an_error() {
     world.get("/api/models").await;
     let hub: SocketAddr = world.running.hub_url().strip_prefix("http://").unwrap().parse().unwrap();
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let taken = server::start(world.dir.path(), hub, any, Settings::default()).await;
-    assert!(matches!(taken, Err(server::ServerError::Listen { .. })));
-    let absent = server::start(&world.dir.path().join("absent"), any, any, Settings::default()).await;
-    assert!(matches!(absent, Err(server::ServerError::Scan(_))));
+    let taken = local_hub::start(world.dir.path(), hub, any, Settings::default()).await;
+    assert!(matches!(taken, Err(local_hub::ServerError::Listen { .. })));
+    let absent = local_hub::start(&world.dir.path().join("absent"), any, any, Settings::default()).await;
+    assert!(matches!(absent, Err(local_hub::ServerError::Scan(_))));
 
     let World { running, client, .. } = world;
     let url = running.hub_url().to_owned();

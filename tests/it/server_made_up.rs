@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::TryStreamExt;
 use hubprint::hub::{Direction, Hub, HubSettings, ListQuery, RepoEntry, RepoId};
-use hubprint::server::{self, Running, Settings};
+use hubprint::local_hub::{self, Running, Settings};
 use serde_json::{Value, json};
 
 use super::support::{Models, TINY_CONFIG, tiny};
@@ -26,7 +26,7 @@ impl Night {
             chosen.set(setting).unwrap();
         }
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let running = server::start(folder, any, any, chosen).await.unwrap();
+        let running = local_hub::start(folder, any, any, chosen).await.unwrap();
         let hub = Hub::new(HubSettings::new(running.hub_url()).unwrap()).unwrap();
         Self { running, hub }
     }
@@ -171,7 +171,7 @@ async fn files_are_the_templates_under_hashes_of_their_own() {
     let mut settings = Settings::default();
     settings.set("made_up.template=zoo/absent").unwrap();
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let error = server::start(folder.path(), any, any, settings).await.map(|_| ()).unwrap_err();
+    let error = local_hub::start(folder.path(), any, any, settings).await.map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("zoo/absent"), "{error}");
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hubprint::server::{self, Received, Running, ServerError, Settings, WriteError};
+use hubprint::local_hub::{self, Received, Running, ServerError, Settings, WriteError};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, redirect};
 use serde_json::{Value, json};
@@ -84,7 +84,7 @@ impl World {
             chosen.set(setting).unwrap();
         }
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        server::start(self.served.path(), any, any, chosen).await
+        local_hub::start(self.served.path(), any, any, chosen).await
     }
 
     /// Ends the server, and starts another one on the same folders.
@@ -437,7 +437,7 @@ async fn only_those_write_who_may() {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut settings = Settings::default();
     settings.set(&format!("tokens.{WRITER}=[\"write:*\"]")).unwrap();
-    world.running = Some(server::start(world.served.path(), any, any, settings).await.unwrap());
+    world.running = Some(local_hub::start(world.served.path(), any, any, settings).await.unwrap());
     assert_eq!(world.post("/api/repos/create", WRITER, &new("acme")).await.status, 403);
     assert_eq!(world.post("/api/repos/create", "", &new("acme")).await.status, 401);
 }

@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use hubprint::server::{self, Counters, Running, Settings};
+use hubprint::local_hub::{self, Counters, Running, Settings};
 use hubprint::store::{Database, Row};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -189,7 +189,7 @@ impl Hub {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let running = runtime.block_on(server::start(folder, any, any, all)).unwrap();
+        let running = runtime.block_on(local_hub::start(folder, any, any, all)).unwrap();
         let url = running.hub_url().to_owned();
         Self { running: Some(running), runtime: Some(runtime), url }
     }

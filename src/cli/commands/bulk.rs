@@ -13,6 +13,10 @@ use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::scan::{database, look};
+use crate::answers::query::{Known, Query};
+use crate::answers::scan::Scanner;
+use crate::checkpoint::model::LoadSettings;
+use crate::checkpoint::plan::SmallFiles;
 use crate::cli::args::ScanArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json::{self, ScanErrorJson};
@@ -21,10 +25,6 @@ use crate::cli::{Done, printer, tables};
 use crate::hub::Hub;
 use crate::pipeline::Progress;
 use crate::retrieval::Look;
-use crate::stages::model::LoadSettings;
-use crate::stages::plan::SmallFiles;
-use crate::stages::query::{Known, Query};
-use crate::stages::scan::Scanner;
 use crate::store::schema::Content;
 use crate::store::{Database, RowRef, StoreError, Tag, atomic};
 

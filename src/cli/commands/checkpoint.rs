@@ -9,7 +9,7 @@ use crate::cli::failure::Failure;
 use crate::cli::progress::Watch;
 use crate::cli::{Done, printer};
 use crate::pipeline::Progress;
-use crate::stages::checkpoint::{self, CheckpointError, CheckpointSettings};
+use crate::synthetic::checkpoint::{self, CheckpointError, CheckpointSettings};
 
 pub(in crate::cli) fn run(args: &CheckpointArgs) -> Result<Done, Failure> {
     let shape = checkpoint::find(&args.shape).ok_or_else(|| anyhow!("no shape {:?}", args.shape))?;

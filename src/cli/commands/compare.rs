@@ -5,6 +5,10 @@ use std::time::Instant;
 
 use futures_util::future::try_join_all;
 
+use crate::answers::compare::{self, Comparison, Effort};
+use crate::checkpoint::full::{self, Whole};
+use crate::checkpoint::model::{self, LoadError, LoadSettings, Model, Subject};
+use crate::checkpoint::plan::PlanSettings;
 use crate::cli::args::CompareArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json::ScreenJson;
@@ -12,10 +16,6 @@ use crate::cli::progress::Watch;
 use crate::cli::{Done, comparison, environment, json, printer};
 use crate::hub::Hub;
 use crate::pipeline::Progress;
-use crate::stages::compare::{self, Comparison, Effort};
-use crate::stages::full::{self, Whole};
-use crate::stages::model::{self, LoadError, LoadSettings, Model, Subject};
-use crate::stages::plan::PlanSettings;
 
 pub(in crate::cli) async fn run(args: CompareArgs) -> Result<Done, Failure> {
     let begun = Instant::now();

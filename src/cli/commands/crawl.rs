@@ -6,6 +6,7 @@ use chrono::Utc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::checkpoint::plan::SmallFiles;
 use crate::cli::args::{CrawlArgs, CrawlWatchArgs, WantedArgs};
 use crate::cli::failure::Failure;
 use crate::cli::metrics::Metrics;
@@ -13,10 +14,9 @@ use crate::cli::progress::Watch;
 use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
 use crate::pipeline::crawl::FetchSettings;
+use crate::pipeline::enumerate::EnumerateSettings;
 use crate::pipeline::report::Experience;
 use crate::pipeline::{BudgetSettings, CrawlSettings, Forecast, Progress, RunReport, crawl, foresee};
-use crate::stages::enumerate::EnumerateSettings;
-use crate::stages::plan::SmallFiles;
 use crate::store::{Database, Location, Outcome, Partition, StoreError, Task};
 
 pub(in crate::cli) async fn run(args: CrawlArgs) -> Result<Done, Failure> {

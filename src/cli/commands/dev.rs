@@ -12,8 +12,8 @@ use crate::cli::progress::Watch;
 use crate::cli::{Done, printer};
 use crate::pipeline::Progress;
 use crate::retrieval::Quality;
-use crate::stages::population::{self, MOVED, PopulationSettings, TRUTH};
 use crate::store::StoreError;
+use crate::synthetic::population::{self, MOVED, PopulationSettings, TRUTH};
 
 fn settings(args: &PopulationArgs) -> PopulationSettings {
     PopulationSettings {

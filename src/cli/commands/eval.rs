@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::answers::eval::{self, EvalSettings};
+use crate::checkpoint::plan::PlanSettings;
 use crate::cli::args::EvalArgs;
 use crate::cli::failure::Failure;
 use crate::cli::progress::Watch;
 use crate::cli::{Done, environment, evaluation, json, printer};
 use crate::pipeline::Progress;
-use crate::stages::eval::{self, EvalSettings};
-use crate::stages::plan::PlanSettings;
 
 pub(in crate::cli) async fn run(args: EvalArgs) -> Result<Done, Failure> {
     let pairs = eval::read_pairs(&args.pairs).map_err(Failure::usage)?;

@@ -10,7 +10,7 @@ use super::crawl::stop_signal;
 use crate::cli::args::ServeArgs;
 use crate::cli::failure::Failure;
 use crate::cli::{Done, printer};
-use crate::server::{self, Settings};
+use crate::local_hub::{self, Settings};
 
 pub(in crate::cli) async fn serve(args: ServeArgs) -> Result<Done, Failure> {
     let mut settings = match &args.settings {
@@ -24,7 +24,7 @@ pub(in crate::cli) async fn serve(args: ServeArgs) -> Result<Done, Failure> {
         settings.set(assignment).map_err(Failure::usage)?;
     }
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let running = server::start(&args.folder, loopback(args.port), loopback(args.cdn_port), settings)
+    let running = local_hub::start(&args.folder, loopback(args.port), loopback(args.cdn_port), settings)
         .await
         .map_err(Failure::usage)?;
     // Signals are heard from before the line on: a script that waits for it may stop us at once.

@@ -10,9 +10,9 @@ use crate::cli::json::IndexJson;
 use crate::cli::progress::Watch;
 use crate::cli::{Done, printer, tables};
 use crate::pipeline::Progress;
+use crate::pipeline::index::index;
 use crate::pipeline::report::peak_memory_bytes;
 use crate::retrieval::{BuildSettings, memory_bound};
-use crate::stages::index::index;
 use crate::store::{Database, Location, Task};
 
 pub(in crate::cli) fn run(args: &IndexArgs) -> Result<Done, Failure> {

@@ -10,10 +10,10 @@ use crate::cli::progress::Watch;
 use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
 use crate::pipeline::Progress;
-use crate::stages::publish::{self, PublishSettings, Published};
-use crate::stages::pull::{self, PullSettings, Pulled};
-use crate::stages::shelf::{Address, Shelf, ShelfError};
-use crate::store::publication::{Key, PublicKey};
+use crate::publication::list::{Key, PublicKey};
+use crate::publication::publish::{self, PublishSettings, Published};
+use crate::publication::pull::{self, PullSettings, Pulled};
+use crate::publication::remote::{Address, Shelf, ShelfError};
 use crate::store::{Database, Files, Location};
 
 pub(in crate::cli) async fn publish(args: PublishArgs) -> Result<Done, Failure> {
@@ -87,7 +87,7 @@ async fn send(
         }
         Address::Dataset(id) => {
             #[cfg(feature = "hf-hub")]
-            let sent = crate::stages::publish_hub::publish_dataset(
+            let sent = crate::publication::publish_hub::publish_dataset(
                 db, &prepared, id, hub, settings, execute, &report,
             )
             .await;

@@ -10,17 +10,17 @@ use super::db::watched;
 use super::index::index_with;
 use super::publish::{can_publish, publish_with, text_of_published};
 use super::scan::{open, scan_one};
+use crate::checkpoint::plan::PlanSettings;
 use crate::cli::args::RunArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json::{self, RunJson, ScanErrorJson};
 use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
+use crate::local_hub;
+use crate::pipeline::enumerate::EnumerateSettings;
+use crate::pipeline::maintain::{MaintainSettings, Maintained, maintain};
 use crate::pipeline::{CrawlSettings, Pipeline};
 use crate::retrieval::Look;
-use crate::server;
-use crate::stages::enumerate::EnumerateSettings;
-use crate::stages::maintain::{MaintainSettings, Maintained, maintain};
-use crate::stages::plan::PlanSettings;
 use crate::store::{Database, Location, StoreError, Task};
 
 pub(in crate::cli) async fn run(args: RunArgs) -> Result<Done, Failure> {
@@ -28,14 +28,15 @@ pub(in crate::cli) async fn run(args: RunArgs) -> Result<Done, Failure> {
     let served = match &pipeline.hub.serve {
         Some(folder) => {
             let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            let served =
-                server::start(folder, any, any, server::Settings::default()).await.map_err(Failure::usage)?;
+            let served = local_hub::start(folder, any, any, local_hub::Settings::default())
+                .await
+                .map_err(Failure::usage)?;
             printer::talk(&format!("serving {} at {}", folder.display(), served.hub_url()));
             Some(served)
         }
         None => None,
     };
-    let endpoint = served.as_ref().map(server::Running::hub_url).or(pipeline.hub.endpoint.as_deref());
+    let endpoint = served.as_ref().map(local_hub::Running::hub_url).or(pipeline.hub.endpoint.as_deref());
     let hub = environment::hub_with(endpoint, &pipeline.hub)?;
     let result = stages(&pipeline, &hub, &args).await;
     if let Some(served) = served {

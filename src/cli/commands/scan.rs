@@ -2,16 +2,16 @@
 
 use std::time::Instant;
 
+use crate::answers::query::Query;
+use crate::answers::scan::{Answer, Scanner};
+use crate::checkpoint::model::LoadSettings;
+use crate::checkpoint::plan::PlanSettings;
 use crate::cli::args::ScanArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json::{self, ScanErrorJson};
 use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
 use crate::retrieval::Look;
-use crate::stages::model::LoadSettings;
-use crate::stages::plan::PlanSettings;
-use crate::stages::query::Query;
-use crate::stages::scan::{Answer, Scanner};
 use crate::store::{Database, Location, StoreError};
 
 use super::bulk;

@@ -13,7 +13,7 @@ use std::{
 use futures_util::{StreamExt, future::join_all};
 use hubprint::{
     hub::{BreakerSettings, Hub, HubErrorKind as Kind, HubSettings, Usage},
-    server::{self, Settings},
+    local_hub::{self, Settings},
 };
 
 use super::{
@@ -266,7 +266,7 @@ async fn share(quota: u64, window: u64, windows: u32) -> f64 {
     limits.set(&format!("limits.resolvers={quota}")).unwrap();
     limits.set(&format!("limits.window_seconds={window}")).unwrap();
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let running = server::start(dir.path(), any, any, limits).await.unwrap();
+    let running = local_hub::start(dir.path(), any, any, limits).await.unwrap();
     let hub = Hub::new(HubSettings { token: None, ..settings(running.hub_url()) }).unwrap();
     let sha = hub.info(&id(), None).await.unwrap().sha.unwrap();
 
