@@ -18,7 +18,7 @@ use std::hint::black_box;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput};
@@ -26,18 +26,20 @@ use half::bf16;
 use hubprint::answers::compare::{Comparison, Effort, compare};
 use hubprint::answers::query::Query;
 use hubprint::answers::scan::Scanner;
-use hubprint::checkpoint::extract::{Extracted, extract};
-use hubprint::checkpoint::fetch::{self, Fetched};
-use hubprint::checkpoint::files::FolderFiles;
-use hubprint::checkpoint::model::{LoadSettings, Subject, load};
+use hubprint::checkpoint::containers::safetensors::Headers;
+use hubprint::checkpoint::extract::{Extracted, Fetched, extract};
+use hubprint::checkpoint::model::{Subject, load};
 use hubprint::checkpoint::plan::{Ask, PlanSettings, SamplePlan, coalesce, sample};
-use hubprint::checkpoint::tokenizer::Tokenizers;
-use hubprint::formats::packed::{Facts, States};
+use hubprint::checkpoint::reading::Reader;
+use hubprint::checkpoint::row;
+use hubprint::checkpoint::source::RepoFiles;
+use hubprint::checkpoint::sources::folder::FolderFiles;
+use hubprint::formats::packed::{QuantConfig, States};
 use hubprint::formats::safetensors::{Decoded, try_decode};
 use hubprint::formats::{Header, Limits};
 use hubprint::hub::{Hub, HubSettings, PUBLIC_ENDPOINT};
 use hubprint::pipeline::index::index;
-use hubprint::pipeline::write::{WriteSettings, Writer, bare_row};
+use hubprint::pipeline::write::{WriteSettings, Writer};
 use hubprint::retrieval::heads::Hit;
 use hubprint::retrieval::{BuildSettings, Index, Look};
 use hubprint::signals::evidence::Evidence;
@@ -98,8 +100,8 @@ fn plan_stage(criterion: &mut Criterion) {
     });
     group.bench_function("sample of a 7B Llama", |b| {
         LazyLock::force(&plan);
-        let headers = std::slice::from_ref(&*header);
-        b.iter(|| planned(black_box(headers)));
+        let headers = Headers(vec![header.clone()]);
+        b.iter(|| planned(black_box(&headers)));
     });
     group.bench_function("coalesce", |b| {
         b.iter(|| coalesce(black_box(&ranges), PlanSettings::default().gap_bytes));
@@ -115,13 +117,13 @@ fn extract_stage(criterion: &mut Criterion) {
         fetched
     });
     let demo: LazyLock<Fetched> = LazyLock::new(|| {
-        let files = FolderFiles::open(&demo_model("lumenworks/stdlib-llama-500k")).unwrap();
-        let (plan, limits) = (PlanSettings::default(), Limits::default());
+        let folder = demo_model("lumenworks/stdlib-llama-500k");
+        let files: Arc<dyn RepoFiles> = Arc::new(FolderFiles::open(&folder).unwrap());
+        let reader = Reader::default();
         let fetched = block_on(async {
-            let metadata = fetch::metadata(&files, &limits, &Tokenizers::default()).await.unwrap();
-            let mut opened = fetch::open(&files, &plan, &limits).await.unwrap();
-            let headers = fetch::headers(&opened, &limits).await.unwrap();
-            let fetched = fetch::fetch(&mut opened, &headers, &metadata, &plan).await.unwrap();
+            let metadata = reader.metadata(&*files, None).await.unwrap();
+            let mut reading = reader.open_main(&files, &metadata).await.unwrap();
+            let fetched = reading.fetch(&reader.settings.plan).await.unwrap();
             assert_eq!(metadata.config.layers, Some(u64::from(fetched.layers)));
             fetched
         });
@@ -362,7 +364,7 @@ impl Shape {
     }
 
     fn plan(&self) -> SamplePlan {
-        planned(&[self.header()])
+        planned(&Headers(vec![self.header()]))
     }
 
     /// What fetch would hand to extract.
@@ -401,8 +403,8 @@ impl Shape {
 }
 
 /// The canonical plan of plain weights.
-fn planned(headers: &[Header]) -> SamplePlan {
-    sample(headers, &Facts::default(), &States::new(), &PlanSettings::default(), &[]).unwrap()
+fn planned(headers: &Headers) -> SamplePlan {
+    sample(headers, &QuantConfig::default(), &States::new(), &PlanSettings::default(), &[]).unwrap()
 }
 
 /// Where the bytes of a plain block are.
@@ -461,7 +463,7 @@ static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
 });
 
 fn row(name: &str, sample_digest: String, fingerprint: Fingerprint) -> Row {
-    let row = bare_row(name, Outcome::Indexed, String::new());
+    let row = row::bare(name, Outcome::Indexed, String::new());
     Row {
         reason: None,
         sample_digest: Some(sample_digest),
@@ -561,7 +563,7 @@ fn subject_at(folder: &Path) -> Subject {
         let settings = HubSettings::new(PUBLIC_ENDPOINT).unwrap();
         Hub::new(HubSettings { offline: true, ..settings }).unwrap()
     });
-    block_on(load(folder.to_str().unwrap(), &HUB, &LoadSettings::default())).unwrap()
+    block_on(load(folder.to_str().unwrap(), &HUB, &Reader::default())).unwrap()
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {

@@ -20,8 +20,8 @@
 //! | publish | [`publication::publish`] | a signed snapshot where others can pull it |
 //!
 //! Folders depend in one direction, each on those before it:
-//! [`formats`], [`signals`], [`hub`], [`store`], [`checkpoint`], [`retrieval`], [`publication`], [`answers`],
-//! [`synthetic`], [`local_hub`], [`pipeline`], [`cli`].
+//! [`formats`], [`local_hub`], [`signals`], [`hub`], [`store`], [`checkpoint`], [`retrieval`], [`publication`],
+//! [`answers`], [`synthetic`], [`pipeline`], [`cli`].
 
 pub mod answers;
 pub mod checkpoint;

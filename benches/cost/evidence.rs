@@ -8,8 +8,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use hubprint::checkpoint::model::{LoadSettings, Subject, load};
+use hubprint::checkpoint::model::{Subject, load};
 use hubprint::checkpoint::plan::PlanSettings;
+use hubprint::checkpoint::reading::{ReadSettings, Reader};
 use hubprint::hub::{Hub, HubSettings, PUBLIC_ENDPOINT};
 use hubprint::signals::evidence::Evidence;
 use hubprint::signals::samples::{Block, Samples};
@@ -143,7 +144,7 @@ fn read(folder: &Path, budget: u64) -> Subject {
 fn load_with(folder: &Path, plan: PlanSettings) -> Subject {
     let settings = HubSettings::new(PUBLIC_ENDPOINT).unwrap();
     let hub = Hub::new(HubSettings { offline: true, ..settings }).unwrap();
-    let settings = LoadSettings { plan, ..LoadSettings::default() };
+    let reader = Reader::from(ReadSettings { plan, ..ReadSettings::default() });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(load(folder.to_str().unwrap(), &hub, &settings)).unwrap()
+    runtime.block_on(load(folder.to_str().unwrap(), &hub, &reader)).unwrap()
 }

@@ -10,7 +10,8 @@ use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::compare::{self, Comparison, Effort};
-use crate::checkpoint::model::{self, LoadSettings, Subject};
+use crate::checkpoint::model::{self, Subject};
+use crate::checkpoint::reading::Reader;
 use crate::hub::Hub;
 use crate::signals::VerdictKind;
 
@@ -142,7 +143,7 @@ pub struct EvalSettings {
     /// Folder in which the models lie under their names; else they are what a command line would take.
     pub root: Option<PathBuf>,
     /// How models are read.
-    pub load: LoadSettings,
+    pub reader: Reader,
 }
 
 /// What came of one pair.
@@ -224,7 +225,7 @@ pub async fn eval(
                     .map_or_else(|| name.to_owned(), |root| root.join(name).display().to_string());
                 (
                     name,
-                    model::load(&argument, hub, &settings.load)
+                    model::load(&argument, hub, &settings.reader)
                         .await
                         .map(Arc::new)
                         .map_err(|e| e.to_string()),

@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use super::compare::Comparison;
 use super::query::{Query, QueryError};
-use crate::checkpoint::model::{LoadSettings, Model};
+use crate::checkpoint::model::Model;
+use crate::checkpoint::reading::Reader;
 use crate::hub::Hub;
 use crate::retrieval::heads::Hit;
 use crate::retrieval::judge::Judge;
@@ -103,15 +104,15 @@ impl Scanner {
 
     /// Opens a model, and reads it unless the database has exactly its weight files, by their digests, under this name
     /// or another.
-    pub async fn query(&self, text: &str, hub: &Hub, settings: &LoadSettings) -> Result<Query, QueryError> {
-        let mut model = Model::open(text, hub, settings).await?;
+    pub async fn query(&self, text: &str, hub: &Hub, reader: &Reader) -> Result<Query, QueryError> {
+        let mut model = Model::open(text, hub, reader).await?;
         if let Some(digest) = model.weights_digest()
             && let Some(row) = self.stored(&digest)?
             && let Some(query) = Query::stored(model.unread(), row)
         {
             return Ok(query);
         }
-        Query::read(model.read(&settings.plan).await?)
+        Query::read(model.read(&reader.settings.plan).await?)
     }
 
     /// The families of a model, with up to `closest` contents of each.

@@ -15,10 +15,11 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::extract::Extracted;
-use super::fetch::{self, Metadata};
+use super::extract::{self, Extracted};
+use super::metadata::Metadata;
 use super::plan::PlanSettings;
 use super::single_flight::{Turn, Turns};
+use crate::formats::packed::QuantConfig;
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 use crate::signals::roles::{Layout, Stack};
 use crate::signals::samples::{Block, le_bytes};
@@ -83,9 +84,14 @@ impl Key {
         let mut hasher = Sha256::new();
         hasher.update(EXTRACTION_VERSION.to_le_bytes());
         hasher.update(ENTRY_VERSION.to_le_bytes());
-        hasher.update(format!("{plan:?} {:?}", metadata.facts));
+        // In these words for good: a database knows its rows by it.
+        let QuantConfig { method, version, bits, group_size, block } = &metadata.quantization;
+        hasher.update(format!(
+            "{plan:?} Facts {{ method: {method:?}, version: {version:?}, bits: {bits:?}, group_size: {group_size:?}, \
+             block: {block:?} }}"
+        ));
         // Which rows of the embedding are read beside the canonical ones, and which tokens they are.
-        for token in fetch::anchors(metadata, plan) {
+        for token in metadata.anchors(plan) {
             hasher.update(token.to_le_bytes());
         }
         let tokenizer = metadata.tokenizer.as_ref().ok().map(|known| &known.print);
@@ -197,7 +203,7 @@ fn read(bytes: &[u8], tokens: Option<Arc<TokenKeys>>) -> Option<Extracted> {
     let files: Vec<WeightFile> =
         facts.files.into_iter().map(|(path, size, sha256)| WeightFile { path, size, sha256 }).collect();
     Some(Extracted {
-        weights_digest: super::extract::weights_digest(&files),
+        weights_digest: extract::weights_digest(&files),
         files,
         samples,
         sample_digest: facts.sample_digest,
@@ -237,12 +243,11 @@ impl BlockFacts {
 mod tests {
     use super::*;
     use crate::formats::ModelConfig;
-    use crate::formats::packed::Facts;
     use crate::signals::testing::Model;
 
     fn extracted(files: Vec<WeightFile>) -> Extracted {
         Extracted {
-            weights_digest: super::super::extract::weights_digest(&files),
+            weights_digest: extract::weights_digest(&files),
             files,
             samples: Model::random(1, 2, 64).samples(),
             sample_digest: "s".into(),
@@ -259,8 +264,9 @@ mod tests {
     }
 
     fn key(sha256: Option<&str>, plan: &PlanSettings) -> Option<Key> {
-        let (config, facts, tokenizer) = (ModelConfig::default(), Facts::default(), Err("none".into()));
-        let metadata = Metadata { config, facts, tokenizer, bytes_fetched: 7 };
+        let (config, quantization) = (ModelConfig::default(), QuantConfig::default());
+        let tokenizer = Err("none".into());
+        let metadata = Metadata { config, quantization, tokenizer, bytes_fetched: 7 };
         Key::of(&[file(sha256)], &["m".into()], &metadata, plan)
     }
 
@@ -289,6 +295,18 @@ mod tests {
         assert!(one.is_some() && key(None, &plan).is_none());
         assert_ne!(one, key(Some("ab"), &plan));
         assert_ne!(one, key(Some("aa"), &PlanSettings::detailed()));
+    }
+
+    #[test]
+    fn the_key_of_a_content_never_changes() {
+        let plan = "PlanSettings { max_ranges: 80, max_bytes: 6000000, gap_bytes: 32768, max_shards: 8, matrix_layers: 16, \
+                    detail: None }";
+        let config = "Facts { method: None, version: None, bits: None, group_size: None, block: None }";
+        let mut hasher = Sha256::new();
+        hasher.update([2, 0, 0, 0, 3, 0, 0, 0]);
+        hasher.update(format!("{plan} {config}nullaa"));
+        let expected = atomic::hex(&hasher.finalize());
+        assert_eq!(key(Some("aa"), &PlanSettings::default()).unwrap().to_string(), expected);
     }
 
     #[test]

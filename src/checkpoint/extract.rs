@@ -3,15 +3,36 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::fetch::Fetched;
-use super::plan::{Ask, Decoding};
+use super::plan::Ask;
 use crate::signals::samples::{Block, le_bytes};
 use crate::signals::tokens::TokenKeys;
 use crate::signals::{Position, Role, Samples};
 use crate::store::WeightFile;
 use crate::store::atomic::hex;
+
+/// What was fetched of the weights of one checkpoint.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The weight files; size and digest are known for the opened ones.
+    pub files: Vec<WeightFile>,
+    /// The blocks and the bytes of their pieces.
+    pub blocks: Vec<(Ask, Vec<Bytes>)>,
+    /// Why weights of these roles were not read; others of the same role may have been.
+    pub unreadable: BTreeMap<Role, String>,
+    /// Layers of the main stack.
+    pub layers: u16,
+    /// Rows of the token embedding.
+    pub vocabulary: Option<u32>,
+    /// Stored elements in the opened files.
+    pub parameters: u64,
+    /// Bytes of weight files read.
+    pub bytes_fetched: u64,
+    /// Bytes of all weight files, as far as known.
+    pub bytes_in_repo: u64,
+}
 
 /// Everything known of the weights of one checkpoint.
 #[derive(Clone, Debug)]
@@ -41,15 +62,15 @@ pub fn extract(fetched: Fetched, tokens: Option<Arc<TokenKeys>>) -> Extracted {
     let _span = tracing::info_span!("extract").entered();
     let mut dtypes: BTreeMap<(bool, &str), usize> = BTreeMap::new();
     let mut unreadable = fetched.unreadable;
-    let mut packed = false;
+    let mut quantised = false;
     let mut blocks = Vec::with_capacity(fetched.blocks.len());
     for (ask, pieces) in &fetched.blocks {
-        let Ask { position, start, tensor_rows, columns, ref decoding, .. } = *ask;
+        let Ask { position, start, tensor_rows, columns, ref encoding, .. } = *ask;
         let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
-        match decoding.decode(&pieces) {
+        match ask.decode(&pieces) {
             Ok(values) => {
-                *dtypes.entry((position.role.is_matrix(), decoding.name())).or_default() += 1;
-                packed |= matches!(decoding, Decoding::Packed(..));
+                *dtypes.entry((position.role.is_matrix(), encoding.name())).or_default() += 1;
+                quantised |= encoding.is_quantised();
                 blocks.push((ask.canonical, Block { position, start, tensor_rows, columns, values }));
             }
             Err(reason) => {
@@ -62,7 +83,7 @@ pub fn extract(fetched: Fetched, tokens: Option<Arc<TokenKeys>>) -> Extracted {
     let read: BTreeSet<Role> = blocks.iter().map(|block| block.position.role).collect();
     unreadable.retain(|role, _| !is_read(*role, &read));
     let mut samples = Samples::new(fetched.layers, fetched.vocabulary, blocks, tokens);
-    samples.quantised |= packed;
+    samples.quantised |= quantised;
     Extracted {
         weights_digest: weights_digest(&fetched.files),
         files: fetched.files,
@@ -137,28 +158,29 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::formats::packed::{self, Facts, Recognised};
-    use crate::formats::{Dtype, TensorInfo};
+    use crate::formats::packed::{self, QuantConfig, Recognised};
+    use crate::formats::{Dtype, Encoding, TensorInfo};
 
     /// What a checkpoint with this key projection, two rows of four, ends as.
-    fn extracted(decoding: Decoding, pieces: &[&'static [u8]]) -> Extracted {
-        let ask = |role, tensor_rows, decoding| Ask {
+    fn extracted(encoding: Arc<dyn Encoding>, pieces: &[&'static [u8]]) -> Extracted {
+        let ask = |role, tensor_rows, encoding| Ask {
             position: Position::main(role, 0),
             start: 0,
             tensor_rows,
             columns: 4,
-            decoding,
+            encoding,
+            rows: 0..tensor_rows,
             pieces: Vec::new(),
             canonical: true,
         };
-        let gain = ask(Role::AttentionNorm, 1, Decoding::Plain(Dtype::I8));
+        let gain = ask(Role::AttentionNorm, 1, Arc::new(Dtype::I8));
         let pieces = pieces.iter().map(|piece| Bytes::from_static(piece)).collect();
         let whole = "AWQ 4-bit, of which a row costs the whole matrix".to_owned();
         let unreadable = [Role::Query, Role::Value, Role::AttentionNorm].map(|role| (role, whole.clone()));
         let fetched = Fetched {
             files: Vec::new(),
             blocks: vec![
-                (ask(Role::Key, 2, decoding), pieces),
+                (ask(Role::Key, 2, encoding), pieces),
                 (gain.clone(), vec![Bytes::from_static(&[1; 4])]),
                 (
                     Ask { position: Position::main(Role::AttentionNorm, 1), ..gain },
@@ -175,7 +197,7 @@ mod tests {
         extract(fetched, None)
     }
 
-    fn int8() -> Decoding {
+    fn int8() -> Arc<dyn Encoding> {
         let tensor = |dtype, shape: &[u64], bytes| TensorInfo {
             name: String::new(),
             dtype: Some(dtype),
@@ -185,8 +207,8 @@ mod tests {
         let (weight, scale) = (tensor(Dtype::I8, &[2, 4], 8), tensor(Dtype::F32, &[2], 8));
         let format = tensor(Dtype::Other { bits: 8 }, &[], 1);
         let parts = BTreeMap::from([("weight", &weight), ("SCB", &scale), ("weight_format", &format)]);
-        match packed::recognise(&parts, &Facts::default(), None) {
-            Ok(Recognised::Packed(packing)) => Decoding::Packed(Arc::from(packing), 0..2),
+        match packed::recognise(&parts, &QuantConfig::default(), None) {
+            Ok(Recognised::Packed(packing)) => Arc::new(*packing),
             other => panic!("{other:?}"),
         }
     }

@@ -4,11 +4,14 @@
 //! process truncates kills the reader, and the memory stays the same for a model of any size.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::fetch::{self, Files, ReadError};
-use super::files::FolderFiles;
-use super::model::{LoadSettings, Subject};
-use super::plan::{self, Ask, PlanSettings};
+use super::error::ReadError;
+use super::model::Subject;
+use super::plan::{Ask, PlanSettings};
+use super::reading::{ReadSettings, Reader, Reading};
+use super::source::RepoFiles;
+use super::sources::folder::FolderFiles;
 use crate::signals::columns::{dot, standardise};
 use crate::signals::evidence::Tests;
 use crate::signals::{Position, Role};
@@ -80,29 +83,13 @@ impl Sum {
     }
 }
 
-struct Reader {
-    opened: fetch::Opened<<FolderFiles as Files>::Open>,
-    asks: Vec<Ask>,
-}
-
-impl Reader {
-    async fn new(subject: &Subject, settings: &LoadSettings) -> Result<Self, FullError> {
-        let folder = subject.folder().ok_or_else(|| FullError::NotLocal(subject.name.clone()))?;
-        let files = FolderFiles::open(folder)?;
-        // Every shard and every state, not a selection.
-        let plan = PlanSettings { max_shards: usize::MAX, max_ranges: usize::MAX, ..settings.plan.clone() };
-        let mut opened = fetch::open(&files, &plan, &settings.limits).await?;
-        let facts = &subject.metadata.facts;
-        let headers = fetch::headers(&opened, &settings.limits).await?;
-        let states = fetch::states(&mut opened, &headers, facts, &plan).await?;
-        let asks = plan::whole(&headers.headers, facts, &states);
-        Ok(Self { opened, asks })
-    }
-
-    /// The values of a block; `None` where they cannot be decoded.
-    async fn values(&self, ask: &Ask) -> Result<Option<Vec<f32>>, FullError> {
-        Ok(fetch::block(&self.opened, ask).await?.ok())
-    }
+/// A subject on this machine, open for all of its weights.
+async fn open<'a>(subject: &Subject, reader: &'a Reader) -> Result<(Reading<'a>, Vec<Ask>), FullError> {
+    let folder = subject.folder().ok_or_else(|| FullError::NotLocal(subject.name.clone()))?;
+    let files: Arc<dyn RepoFiles> = Arc::new(FolderFiles::open(folder)?);
+    let mut reading = reader.open_main(&files, &subject.metadata).await?;
+    let asks = reading.whole().await?;
+    Ok((reading, asks))
 }
 
 /// Correlates all rows at the same place. `tests` are those of the samples; `progress` gets (done, all) blocks.
@@ -110,20 +97,24 @@ pub async fn full(
     a: &Subject,
     b: &Subject,
     tests: &Tests,
-    settings: &LoadSettings,
+    reader: &Reader,
     progress: impl Fn(u64, u64),
 ) -> Result<Vec<Whole>, FullError> {
-    let (of_a, of_b) = (Reader::new(a, settings).await?, Reader::new(b, settings).await?);
+    // Every shard and every state, not a selection.
+    let plan =
+        PlanSettings { max_shards: usize::MAX, max_ranges: usize::MAX, ..reader.settings.plan.clone() };
+    let reader = Reader { settings: ReadSettings { plan, ..reader.settings.clone() }, ..reader.clone() };
+    let ((of_a, asks_of_a), (of_b, asks_of_b)) = (open(a, &reader).await?, open(b, &reader).await?);
     let places: BTreeMap<(Position, u64), &Ask> =
-        of_b.asks.iter().map(|ask| ((ask.position, ask.start), ask)).collect();
+        asks_of_b.iter().map(|ask| ((ask.position, ask.start), ask)).collect();
     let sampled = sampled(a);
     let mut sums: BTreeMap<Role, Sums> = BTreeMap::new();
-    for (done, ask) in of_a.asks.iter().enumerate() {
-        progress(done as u64, of_a.asks.len() as u64);
+    for (done, ask) in asks_of_a.iter().enumerate() {
+        progress(done as u64, asks_of_a.len() as u64);
         let Some(other) = places.get(&(ask.position, ask.start)).filter(|o| o.columns == ask.columns) else {
             continue;
         };
-        let (Some(mut x), Some(mut y)) = (of_a.values(ask).await?, of_b.values(other).await?) else {
+        let (Ok(mut x), Ok(mut y)) = (of_a.block(ask).await?, of_b.block(other).await?) else {
             continue;
         };
         let sums = sums.entry(ask.position.role).or_default();

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::cache::{Cache, Key};
-use super::extract::{self, Extracted};
-use super::fetch::{self, Files, Metadata, ReadError};
-use super::files::{AnyFiles, FolderFiles, HubFiles};
-use super::plan::{self, PlanError, PlanSettings, SmallFiles};
-use super::tokenizer::Tokenizers;
-use crate::formats::Limits;
-use crate::hub::{Hub, HubError, InvalidId, RepoRef};
+use super::error::ReadError;
+use super::extract;
+use super::metadata::Metadata;
+use super::plan::{PlanError, PlanSettings};
+use super::reading::{Reader, Reading, Weights, readable};
+use super::source::{RepoFiles, Source};
+use super::sources::folder::{CacheFolder, FolderFiles, snapshot};
+use crate::hub::{Hub, HubError, InvalidId, RepoEntry, RepoRef};
 use crate::store::{StoreError, WeightFile, atomic};
 
 /// What a MODEL argument names.
@@ -96,52 +96,31 @@ pub struct Subject {
     folder: Option<PathBuf>,
 }
 
-/// How models are read.
-#[derive(Clone, Debug, Default)]
-pub struct LoadSettings {
-    /// What to read of each.
-    pub plan: PlanSettings,
-    /// What to believe of it.
-    pub limits: Limits,
-    /// The Hugging Face cache (`models--org--name` folders), used for repository ids when offline.
-    pub cache: Option<PathBuf>,
-    /// Tokenizers that are known already.
-    pub tokenizers: Tokenizers,
-    /// Where samples are kept by content.
-    pub samples: Option<Cache>,
-    /// Which small files are read beside the weights.
-    pub small_files: SmallFiles,
-    /// Leave the weights alone.
-    pub metadata_only: bool,
-}
-
 /// Reads one model.
-pub async fn load(text: &str, hub: &Hub, settings: &LoadSettings) -> Result<Subject, LoadError> {
-    Model::open(text, hub, settings).await?.read(&settings.plan).await
+pub async fn load(text: &str, hub: &Hub, reader: &Reader) -> Result<Subject, LoadError> {
+    Model::open(text, hub, reader).await?.read(&reader.settings.plan).await
 }
 
-/// A model whose weight files are open, so that it can be read in steps.
+/// A model whose weight files are open, so that it can be read in steps. Of a repository with several checkpoints it is
+/// the main one.
 pub struct Model<'a> {
     name: String,
     sha: Option<String>,
     folder: Option<PathBuf>,
     metadata: Metadata,
-    weights: Result<Opened<'a, AnyFiles>, Arc<PlanError>>,
+    weights: Result<Reading<'a>, Arc<PlanError>>,
 }
 
 impl<'a> Model<'a> {
     /// Reads the small files that are wanted, and opens the weight files.
-    pub async fn open(text: &str, hub: &Hub, settings: &'a LoadSettings) -> Result<Self, LoadError> {
-        let (sha, files) = find(text, hub, settings).await?;
-        let folder = match &files {
-            AnyFiles::Hub(_) => None,
-            AnyFiles::Folder(files) => Some(files.folder().to_owned()),
-        };
-        let metadata = small_files(&files, None, settings).await?;
-        let weights = if settings.metadata_only {
+    pub async fn open(text: &str, hub: &Hub, reader: &'a Reader) -> Result<Self, LoadError> {
+        let (sha, files) = find(text, hub, reader).await?;
+        let folder = files.folder().map(Path::to_owned);
+        let metadata = reader.metadata(&*files, None).await?;
+        let weights = if reader.metadata_only {
             Err(Arc::new(PlanError::NotAsked))
         } else {
-            readable(open_with(files, metadata.clone(), settings).await)?
+            readable(reader.open_main(&files, &metadata).await)?
         };
         Ok(Self { name: text.to_owned(), sha, folder, metadata, weights })
     }
@@ -154,7 +133,7 @@ impl<'a> Model<'a> {
     /// Reads what this plan wants. What an earlier one read is not asked for again.
     pub async fn read(&mut self, plan: &PlanSettings) -> Result<Subject, LoadError> {
         let weights = match &mut self.weights {
-            Ok(opened) => opened.read(plan).await?,
+            Ok(reading) => reading.read(plan).await?,
             Err(error) => Err(Arc::clone(error)),
         };
         Ok(self.with(weights))
@@ -167,7 +146,7 @@ impl<'a> Model<'a> {
 
     fn with(&self, weights: Weights) -> Subject {
         // More of the small files may have been read since.
-        let metadata = self.weights.as_ref().map_or(&self.metadata, |opened| &opened.metadata);
+        let metadata = self.weights.as_ref().map_or(&self.metadata, |reading| &reading.metadata);
         Subject {
             name: self.name.clone(),
             sha: self.sha.clone(),
@@ -179,9 +158,7 @@ impl<'a> Model<'a> {
 
     /// Whether what this plan wants was read before, and kept.
     pub fn is_kept(&self, plan: &PlanSettings) -> bool {
-        let opened = self.weights.as_ref().ok();
-        let entry = opened.and_then(|opened| opened.settings.samples.as_ref().zip(opened.key(plan)));
-        entry.is_some_and(|(cache, key)| cache.has(&key))
+        self.weights.as_ref().is_ok_and(|reading| reading.is_kept(plan))
     }
 
     /// Digest over the SHA-256 of the weight files, where the Hub states them.
@@ -190,195 +167,47 @@ impl<'a> Model<'a> {
     }
 }
 
+/// The commit of a repository, and its files.
+fn commit_of(
+    source: &dyn Source,
+    entry: RepoEntry,
+    revision: Option<String>,
+) -> (String, Arc<dyn RepoFiles>) {
+    let sha = entry.sha.or(revision).unwrap_or_else(|| "main".into());
+    let files = source.files(&entry.id, &sha, entry.siblings.unwrap_or_default());
+    (sha, files)
+}
+
 /// Where a MODEL argument leads, and the commit of a repository.
 async fn find(
     text: &str,
     hub: &Hub,
-    settings: &LoadSettings,
-) -> Result<(Option<String>, AnyFiles), LoadError> {
-    let local = |files| Ok((None, AnyFiles::Folder(files)));
+    reader: &Reader,
+) -> Result<(Option<String>, Arc<dyn RepoFiles>), LoadError> {
     match ModelArg::parse(text)? {
-        ModelArg::Folder(path) => local(FolderFiles::open(&snapshot_of(&path)?)?),
-        ModelArg::File(path) => local(FolderFiles::of_file(&path)?),
+        ModelArg::Folder(path) => Ok((None, Arc::new(FolderFiles::open(&snapshot_of(&path)?)?))),
+        ModelArg::File(path) => Ok((None, Arc::new(FolderFiles::of_file(&path)?))),
         ModelArg::Repo(repo) => {
-            if let Some(cache) = settings.cache.as_ref().filter(|_| hub.settings().offline) {
-                let folder = cache.join(format!("models--{}", repo.id.as_str().replace('/', "--")));
-                return local(FolderFiles::open(&snapshot(&folder, repo.revision.as_deref())?)?);
+            if let Some(cache) = reader.hub_cache.as_ref().filter(|_| hub.settings().offline) {
+                let cache = CacheFolder::new(cache.clone());
+                let missing = |_| LoadError::NoSnapshot { path: cache.repo(&repo.id) };
+                let entry = Source::info(&cache, &repo).await.map_err(missing)?;
+                return Ok((None, commit_of(&cache, entry, repo.revision).1));
             }
-            let entry = hub.info(&repo.id, repo.revision.as_deref()).await?;
-            let sha = entry.sha.or(repo.revision).unwrap_or_else(|| "main".into());
-            let names = entry.siblings.unwrap_or_default();
-            Ok((Some(sha.clone()), AnyFiles::Hub(HubFiles::new(hub.clone(), entry.id, sha, names))))
+            let entry = Source::info(hub, &repo).await?;
+            let (sha, files) = commit_of(hub, entry, repo.revision);
+            Ok((Some(sha), files))
         }
-    }
-}
-
-/// What was read of the weights of one checkpoint, or why nothing was.
-pub type Weights = Result<Extracted, Arc<PlanError>>;
-
-/// A checkpoint whose weight files are open.
-pub struct Opened<'a, F: Files> {
-    files: F,
-    settings: &'a LoadSettings,
-    /// Config and tokenizer, as far as they were read.
-    pub metadata: Metadata,
-    weights: fetch::Opened<F::Open>,
-    headers: Option<fetch::Headers>,
-}
-
-/// Reads the small files that are wanted, and opens the weight files. `config` is what the Hub's list repeats of
-/// config.json. What the files hold may be known already, by [`Opened::reading`].
-pub async fn open<'a, F: Files>(
-    files: F,
-    config: Option<&serde_json::Value>,
-    settings: &'a LoadSettings,
-) -> Result<Opened<'a, F>, ReadError> {
-    let metadata = small_files(&files, config, settings).await?;
-    open_with(files, metadata, settings).await
-}
-
-/// What is known of a checkpoint before its weights are: all that its small files say, or what the list says.
-async fn small_files<F: Files>(
-    files: &F,
-    config: Option<&serde_json::Value>,
-    settings: &LoadSettings,
-) -> Result<Metadata, ReadError> {
-    match settings.small_files {
-        SmallFiles::All => fetch::metadata(files, &settings.limits, &settings.tokenizers).await,
-        SmallFiles::Needed => Ok(Metadata::listed(config)),
-    }
-}
-
-async fn open_with<F: Files>(
-    files: F,
-    metadata: Metadata,
-    settings: &LoadSettings,
-) -> Result<Opened<'_, F>, ReadError> {
-    let weights = fetch::open(&files, &settings.plan, &settings.limits).await?;
-    let bytes_fetched = metadata.bytes_fetched + weights.index_bytes;
-    let metadata = Metadata { bytes_fetched, ..metadata };
-    let mut opened = Opened { files, settings, metadata, weights, headers: None };
-    if settings.small_files == SmallFiles::Needed && !opened.weights.is_whole() {
-        opened.read_config().await?;
-    }
-    Ok(opened)
-}
-
-/// What this version does not read is no error.
-fn readable<T>(read: Result<T, ReadError>) -> Result<Result<T, Arc<PlanError>>, ReadError> {
-    match read {
-        Ok(read) => Ok(Ok(read)),
-        Err(ReadError::Plan(error @ (PlanError::NoWeights { .. } | PlanError::NoRoles { .. }))) => {
-            Ok(Err(Arc::new(error)))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-impl<F: Files> Opened<'_, F> {
-    async fn read_config(&mut self) -> Result<(), ReadError> {
-        self.metadata = self.metadata.clone().with_config(&self.files, &self.settings.limits).await?;
-        Ok(())
-    }
-
-    /// Reads the headers, and config.json where they show that the weights cannot be read without it. Whether it was:
-    /// then [`Opened::reading`] is another one.
-    pub async fn read_headers(&mut self) -> Result<bool, ReadError> {
-        let Self { settings, weights, .. } = self;
-        let headers = fetch::headers(weights, &settings.limits).await?;
-        let is_listed = settings.small_files == SmallFiles::Needed && weights.is_whole();
-        let needs_config = is_listed && plan::needs_config(&headers.headers);
-        self.headers = Some(headers);
-        if needs_config {
-            self.read_config().await?;
-        }
-        Ok(needs_config)
-    }
-
-    fn key(&self, plan: &PlanSettings) -> Option<Key> {
-        Key::of(&self.weights.weight_files(), self.weights.opened_paths(), &self.metadata, plan)
-    }
-
-    /// Equal for checkpoints that are read with the same result: the same content of the same files, read in the
-    /// same way. `None` where the content of a file is not known without reading it.
-    pub fn reading(&self) -> Option<String> {
-        self.key(&self.settings.plan).as_ref().map(ToString::to_string)
-    }
-
-    /// The weight files; size and digest are known for the opened ones.
-    pub fn weight_files(&self) -> Vec<WeightFile> {
-        self.weights.weight_files()
-    }
-
-    /// The weights by this plan, from the cache where they were read before. What an earlier plan read is not asked
-    /// for again.
-    pub async fn read(&mut self, plan: &PlanSettings) -> Result<Weights, ReadError> {
-        if self.headers.is_none() && self.settings.small_files == SmallFiles::Needed {
-            // They may show that config.json is needed, which is part of what an entry of the cache is known by.
-            self.read_headers().await?;
-        }
-        let tokens = self.metadata.tokenizer.as_ref().ok().map(|known| Arc::clone(&known.keys));
-        let entry = self.settings.samples.clone().zip(self.key(plan));
-        let mut turn = None;
-        if let Some((cache, key)) = entry.clone() {
-            turn = Some(cache.turn(&key).await);
-            let tokens = tokens.clone();
-            if let Some(found) = off_thread(move || cache.get(&key, tokens)).await {
-                return Ok(Ok(found));
-            }
-        }
-        let headers = match self.headers.take() {
-            Some(headers) => headers,
-            None => fetch::headers(&self.weights, &self.settings.limits).await?,
-        };
-        let headers = self.headers.insert(headers);
-        let fetched = fetch::fetch(&mut self.weights, headers, &self.metadata, plan).await;
-        let fetched = match readable(fetched)? {
-            Ok(fetched) => fetched,
-            Err(error) => return Ok(Err(error)),
-        };
-        let extracted = off_thread(move || {
-            let extracted = extract::extract(fetched, tokens);
-            if let Some((cache, key)) = &entry {
-                cache.put(key, &extracted);
-            }
-            extracted
-        });
-        let extracted = extracted.await;
-        drop(turn);
-        Ok(Ok(extracted))
-    }
-}
-
-/// Runs CPU work on rayon's threads, so that the async threads stay free for I/O.
-pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let (send, receive) = tokio::sync::oneshot::channel();
-    rayon::spawn(move || {
-        let _ = send.send(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)));
-    });
-    match receive.await {
-        Ok(Ok(value)) => value,
-        // A panic in our own arithmetic is a bug; it must surface where the work was asked for.
-        Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        Err(closed) => std::panic::resume_unwind(Box::new(closed)),
     }
 }
 
 /// A folder of the cache (`models--org--name`) stands for its newest snapshot; any other is itself.
 fn snapshot_of(path: &Path) -> Result<PathBuf, LoadError> {
     if path.join("snapshots").is_dir() && path.join("blobs").is_dir() {
-        snapshot(path, None)
+        snapshot(path, None).ok_or_else(|| LoadError::NoSnapshot { path: path.to_owned() })
     } else {
         Ok(path.to_owned())
     }
-}
-
-/// The snapshot of a revision in a cache folder: by its ref (`refs/main` by default) or full commit.
-fn snapshot(folder: &Path, revision: Option<&str>) -> Result<PathBuf, LoadError> {
-    let revision = revision.unwrap_or("main");
-    let commit = std::fs::read_to_string(folder.join("refs").join(revision));
-    let snapshot = folder.join("snapshots").join(commit.as_deref().map_or(revision, str::trim));
-    if snapshot.is_dir() { Ok(snapshot) } else { Err(LoadError::NoSnapshot { path: folder.to_owned() }) }
 }
 
 impl Subject {
@@ -440,7 +269,7 @@ mod tests {
         atomic::write(&dir.path().join("refs/main"), b"abc\n").unwrap();
         assert_eq!(snapshot_of(dir.path()).unwrap(), dir.path().join("snapshots/abc"));
         assert_eq!(snapshot(dir.path(), Some("abc")).unwrap(), dir.path().join("snapshots/abc"));
-        assert!(matches!(snapshot(dir.path(), Some("zzz")), Err(LoadError::NoSnapshot { .. })));
+        assert_eq!(snapshot(dir.path(), Some("zzz")), None);
         let plain = dir.path().join("snapshots/abc");
         assert_eq!(snapshot_of(&plain).unwrap(), plain);
     }

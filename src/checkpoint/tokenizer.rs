@@ -7,7 +7,9 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
-use super::fetch::{Files, OpenFile, ReadError};
+use super::cpu::off_thread;
+use super::error::ReadError;
+use super::source::{OpenFile, RepoFiles};
 use crate::formats::Limits;
 use crate::formats::tokenizer::{Tokenizer, TokenizerFiles, files_to_read};
 use crate::signals::tokenizer::TokenizerPrint;
@@ -44,7 +46,7 @@ pub(super) struct Read {
 impl Tokenizers {
     /// The tokenizer of this checkpoint. A checkpoint without one, or with a damaged one, is none the worse:
     /// what depends on it is absent. Only a Hub that does not answer is an error: asked again, it may have one.
-    pub(super) async fn of<F: Files>(&self, files: &F, limits: &Limits) -> Result<Read, ReadError> {
+    pub(super) async fn of(&self, files: &dyn RepoFiles, limits: &Limits) -> Result<Read, ReadError> {
         let names: Vec<&str> = files.names().iter().map(String::as_str).collect();
         let wanted: Vec<&str> = files_to_read(&names).into_iter().filter(|n| names.contains(n)).collect();
         if wanted.is_empty() {
@@ -59,7 +61,7 @@ impl Tokenizers {
         }
     }
 
-    async fn read<F: Files>(&self, files: &F, wanted: &[&str], limits: &Limits) -> Result<Read, ReadError> {
+    async fn read(&self, files: &dyn RepoFiles, wanted: &[&str], limits: &Limits) -> Result<Read, ReadError> {
         let mut opened = Vec::with_capacity(wanted.len());
         for name in wanted {
             let file = files.open(name).await?;
@@ -70,7 +72,8 @@ impl Tokenizers {
             opened.push((*name, file));
         }
         // Equal content is known before it is read where the Hub states what it is, else after.
-        let stated: Option<Vec<String>> = opened.iter().map(|(_, file)| file.content_id()).collect();
+        let stated: Option<Vec<String>> =
+            opened.iter().map(|(_, file)| file.content_id().map(str::to_owned)).collect();
         let mut bytes = 0;
         let mut contents = Vec::new();
         if stated.is_none() {
@@ -93,7 +96,7 @@ impl Tokenizers {
                     *fetched = contents.iter().map(|(_, content)| content.len() as u64).sum();
                 }
                 let limits = limits.clone();
-                Ok::<_, ReadError>(super::model::off_thread(move || parse(&contents, &limits)).await)
+                Ok::<_, ReadError>(off_thread(move || parse(&contents, &limits)).await)
             })
             .await?
             .clone();
@@ -112,7 +115,7 @@ impl Tokenizers {
     }
 }
 
-async fn contents_of(opened: &[(&str, impl OpenFile)]) -> Result<Vec<(String, Bytes)>, ReadError> {
+async fn contents_of(opened: &[(&str, Box<dyn OpenFile>)]) -> Result<Vec<(String, Bytes)>, ReadError> {
     let mut contents = Vec::with_capacity(opened.len());
     for (name, file) in opened {
         contents.push(((*name).to_owned(), file.range(0..file.size()).await?));

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use crate::checkpoint::cache::Cache;
-use crate::checkpoint::model::LoadSettings;
 use crate::checkpoint::plan::PlanSettings;
+use crate::checkpoint::reading::{ReadSettings, Reader};
 use crate::hub::{Hub, HubSettings};
 use crate::pipeline::settings::HubChoice;
 use crate::store::{Location, LocationError};
@@ -35,12 +35,12 @@ pub(super) fn hub_with(endpoint: Option<&str>, choice: &HubChoice) -> Result<Hub
 
 /// How models of the command line are read: as far as `plan` says. Samples are kept below `XDG_CACHE_HOME`, or `~/.cache`; an empty
 /// `HUBPRINT_CACHE` turns that off, any other is the folder.
-pub(super) fn load_settings(plan: PlanSettings) -> LoadSettings {
-    LoadSettings {
-        cache: cache(var),
-        plan,
+pub(super) fn reader(plan: PlanSettings) -> Reader {
+    Reader {
+        settings: ReadSettings { plan, ..ReadSettings::default() },
+        hub_cache: cache(var),
         samples: samples(|name| std::env::var(name).ok()).map(Cache::new),
-        ..LoadSettings::default()
+        ..Reader::default()
     }
 }
 

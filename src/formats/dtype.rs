@@ -1,6 +1,10 @@
 //! Element types of safetensors and their conversion to `f32`.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
+
+use super::weight::{Encoding, PartRange};
 
 /// An element type as the header spells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,6 +104,35 @@ impl Dtype {
             Self::I8 => raw.iter().map(|&b| f32::from(b.cast_signed())).collect(),
             Self::Other { .. } => return None,
         })
+    }
+}
+
+/// Elements one after the other, in one tensor.
+impl Encoding for Dtype {
+    fn name(&self) -> &str {
+        (*self).name()
+    }
+
+    fn is_quantised(&self) -> bool {
+        false
+    }
+
+    fn ranges(&self, rows: &Range<u64>, columns: u64) -> Result<Vec<PartRange>, String> {
+        let at = |row: u64| row.checked_mul(columns)?.checked_mul(self.bits() / 8);
+        match (at(rows.start), at(rows.end)) {
+            (Some(start), Some(end)) => Ok(vec![PartRange { suffix: "", bytes: start..end }]),
+            _ => Err(format!(
+                "rows {}..{} of {columns} columns are more than a file can hold",
+                rows.start, rows.end
+            )),
+        }
+    }
+
+    fn decode(&self, _: Range<u64>, pieces: &[&[u8]]) -> Result<Vec<f32>, String> {
+        match pieces {
+            [bytes] => (*self).decode(bytes).ok_or_else(|| format!("{} is not read", (*self).name())),
+            _ => Err("not in one piece".into()),
+        }
     }
 }
 

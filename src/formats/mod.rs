@@ -12,6 +12,7 @@ pub mod safetensors;
 pub mod shards;
 pub(crate) mod text;
 pub mod tokenizer;
+pub mod weight;
 
 pub use config::{ModelConfig, Positions, Quantization};
 pub use dtype::Dtype;
@@ -19,3 +20,4 @@ pub use limits::Limits;
 pub use safetensors::{Header, HeaderError, TensorInfo};
 pub use shards::ShardIndex;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFiles};
+pub use weight::{Encoding, FileRange, Form, PartRange, Weight};

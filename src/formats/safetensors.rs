@@ -86,6 +86,12 @@ pub enum HeaderError {
         /// The limit.
         limit: u64,
     },
+    /// The headers of several shards are larger together than one may be.
+    #[error("with its header, the headers of this checkpoint have more than {limit} bytes")]
+    Together {
+        /// The limit.
+        limit: u64,
+    },
     /// The header claims to be longer than the file.
     #[error("the header claims {claimed} bytes, but the file ends after {size}")]
     PastEnd {

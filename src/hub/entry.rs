@@ -117,6 +117,30 @@ pub enum Rejected {
 }
 
 impl RepoEntry {
+    /// A repository of which nothing is known but its name, which stands for its immutable id, too.
+    pub fn named(id: RepoId) -> Self {
+        Self {
+            object_id: id.as_str().to_owned(),
+            id,
+            sha: None,
+            created_at: None,
+            last_modified: None,
+            private: None,
+            gated: None,
+            disabled: None,
+            tags: Vec::new(),
+            pipeline_tag: None,
+            library_name: None,
+            downloads: None,
+            likes: None,
+            siblings: None,
+            safetensors: None,
+            config: None,
+            base_models: Vec::new(),
+            odd_fields: Vec::new(),
+        }
+    }
+
     /// Reads one item. `config_cap` bounds `config`, in bytes of its strings and keys.
     ///
     /// # Errors

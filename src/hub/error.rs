@@ -243,6 +243,11 @@ impl HubError {
         }))
     }
 
+    /// What a source that is not on the network has not got; `place` says where it was looked for.
+    pub(crate) fn not_found(place: String, what: Missing) -> Self {
+        Self::new(SafeUrl::of_place(place), HubErrorKind::NotFound { what })
+    }
+
     /// Adds what the server said about it.
     pub(crate) fn heard(mut self, message: Option<String>, request_id: Option<String>) -> Self {
         self.0.message = message;

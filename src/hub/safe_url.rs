@@ -20,6 +20,11 @@ pub struct SafeUrl {
 }
 
 impl SafeUrl {
+    /// A place that is no URL, such as a folder.
+    pub(crate) fn of_place(place: String) -> Self {
+        Self { shown: place }
+    }
+
     /// The URL as shown.
     pub fn as_str(&self) -> &str {
         &self.shown

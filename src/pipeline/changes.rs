@@ -1,7 +1,8 @@
 //! What is new: a listed repository beside what is known of it. Joined on the Hub's immutable id, because names are
 //! given up and taken by others.
 
-use crate::hub::{Gated, RepoEntry};
+use crate::checkpoint::row::gated;
+use crate::hub::RepoEntry;
 use crate::store::{Known, Outcome, Tag};
 
 /// What has become of a repository since it was read.
@@ -31,15 +32,6 @@ pub struct Retry {
     pub refused_before: i64,
     /// One whose files were not understood, by a version that understood less.
     pub unread_before: i64,
-}
-
-/// How the database names a way of access.
-pub fn gated(gated: Option<Gated>) -> &'static str {
-    match gated {
-        Some(Gated::Auto) => "auto",
-        Some(Gated::Manual) => "manual",
-        Some(Gated::False) | None => "false",
-    }
 }
 
 /// Compares a description with the live row.

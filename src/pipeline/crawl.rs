@@ -14,27 +14,24 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use futures_util::stream::{self, StreamExt};
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::Instrument;
 
 use super::budget::{Budget, BudgetSettings, Cost, Reserved, Spent, until};
 use super::forecast::{Forecast, bytes_of};
 use super::progress::Progress;
-use super::report::{Experience, RunReport, cpu_seconds, in_full, peak_memory_bytes};
+use super::report::{Experience, RunReport, cpu_seconds, peak_memory_bytes};
 use super::sweep::{Before, Sweep, sweep};
-use crate::checkpoint::fetch::{Metadata, ReadError, outcome_of_hub_error};
-use crate::checkpoint::files::HubFiles;
-use crate::checkpoint::model::{self, LoadSettings};
-use crate::checkpoint::plan::{self, PlanSettings, READS_VERSION, SmallFiles};
+use crate::checkpoint::job::{self, Unread};
+use crate::checkpoint::plan::{READS_VERSION, SmallFiles};
+use crate::checkpoint::reading::{ReadSettings, Reader, Reading};
+use crate::checkpoint::row;
 use crate::checkpoint::single_flight::{Turn, Turns};
-use crate::formats::Limits;
 use crate::hub::{Hub, HubError, HubErrorKind, RepoEntry};
 use crate::pipeline::backlog::{Backlog, Due};
 use crate::pipeline::enumerate::EnumerateSettings;
-use crate::pipeline::write::{self, WriteSettings, Writer};
-use crate::signals::Fingerprint;
-use crate::store::{Database, Live, Outcome, Row, RowRef, StoreError, Tag, Waiting, WeightFile};
+use crate::pipeline::write::{WriteSettings, Writer};
+use crate::store::{Database, Live, Row, RowRef, StoreError, Tag, Waiting};
 
 /// Time that repositories under way are given when the run is asked to stop; then they are given back.
 const GRACE: Duration = Duration::from_secs(20);
@@ -46,37 +43,31 @@ const REWRITTEN: usize = 256;
 /// who takes more than the budget has is given back.
 const BYTES_BESIDE: u64 = 1 << 20;
 
-/// How much is fetched at once.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FetchSettings {
-    /// Repositories read at once. The client itself keeps to 8 CDN requests and the Hub's rate limits.
-    pub repos_in_flight: usize,
-    /// `needed`: one counted request for a model in one file. `all`: config.json and the tokenizer too.
-    pub small_files: SmallFiles,
-}
-
-impl Default for FetchSettings {
-    fn default() -> Self {
-        Self { repos_in_flight: 8, small_files: SmallFiles::Needed }
-    }
-}
-
 /// Settings of all five stages.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CrawlSettings {
     /// Which repositories.
     pub enumerate: EnumerateSettings,
-    /// How much of each.
-    pub plan: PlanSettings,
-    /// How many at once.
-    pub fetch: FetchSettings,
+    /// How each is read.
+    pub read: ReadSettings,
+    /// Repositories read at once. The client itself keeps to 8 CDN requests and the Hub's rate limits.
+    pub repos_in_flight: usize,
     /// How rows become shards.
     pub write: WriteSettings,
     /// What it may cost.
     pub budget: BudgetSettings,
-    /// What to believe of a file.
-    pub limits: Limits,
+}
+
+impl Default for CrawlSettings {
+    fn default() -> Self {
+        Self {
+            enumerate: EnumerateSettings::default(),
+            read: ReadSettings { small_files: SmallFiles::Needed, ..ReadSettings::default() },
+            repos_in_flight: 8,
+            write: WriteSettings::default(),
+            budget: BudgetSettings::default(),
+        }
+    }
 }
 
 /// A crawl that could not go on.
@@ -171,8 +162,8 @@ pub async fn crawl(
     rewrite(&mut writer, &relabelled, &gone, now, &stop, &mut report, &mut waiting)?;
     drop((relabelled, gone));
 
-    let reading = Reading { hub, settings, budget, readings: Mutex::new(readings), turns: Turns::default() };
-    reading.run(&mut backlog, &mut writer, &mut report, &mut waiting, progress, stop.clone(), now).await?;
+    let reads = Reads { hub, settings, budget, readings: Mutex::new(readings), turns: Turns::default() };
+    reads.run(&mut backlog, &mut writer, &mut report, &mut waiting, progress, stop.clone(), now).await?;
     writer.flush()?;
     report.waiting = (waiting.len() + backlog.len()) as u64 - report.waiting_unlisted;
     let waiting = waiting.into_iter().map(Ok).chain(backlog.waiting(now));
@@ -214,20 +205,20 @@ fn rewrite(
         report.relabelled += part.len() as u64;
         let places: Vec<RowRef> = part.iter().map(|(_, at)| *at).collect();
         for ((entry, _), row) in part.iter().zip(writer.database().rows(&places)?) {
-            writer.push(write::relabelled_row(entry, row))?;
+            writer.push(row::relabelled(entry, row))?;
         }
     }
     for part in gone.chunks(REWRITTEN).take_while(|_| !*stop.borrow()) {
         report.gone += part.len() as u64;
         for row in writer.database().rows(part)? {
-            writer.push(write::gone_row(row))?;
+            writer.push(row::gone(row))?;
         }
     }
     Ok(())
 }
 
 /// What all repositories that are read have in common.
-struct Reading<'a> {
+struct Reads<'a> {
     hub: &'a Hub,
     settings: &'a CrawlSettings,
     budget: Budget,
@@ -247,15 +238,21 @@ enum Held {
 }
 
 /// How the reading of one repository ended.
-enum End {
-    /// With a row. Copies of its weights wait for it.
-    Row(Box<Row>, Option<Turn>),
-    /// Its weights were read before, in the row with this reading.
-    Same(Box<SameWeights>, Tag),
+enum End<'a> {
+    /// With a row for each of its checkpoints.
+    Read(Box<RepoEntry>, Vec<Checkpoint<'a>>),
     /// A host is down, which is not the repository's fault.
-    Down(Box<HubError>),
+    Down(Unread),
     /// The budget has not enough left for it.
     Spent(Spent),
+}
+
+/// How the reading of one checkpoint ended.
+enum Checkpoint<'a> {
+    /// With a row. Copies of its weights wait for it.
+    Row(Box<Row>, Option<Turn>),
+    /// Its weights were read before, for the row with this extraction key.
+    Same(Box<Reading<'a>>, Tag),
 }
 
 /// A repository that is being read.
@@ -266,13 +263,7 @@ struct UnderWay {
     replaces: Option<i64>,
 }
 
-struct SameWeights {
-    entry: RepoEntry,
-    metadata: Metadata,
-    files: Vec<WeightFile>,
-}
-
-impl Reading<'_> {
+impl Reads<'_> {
     #[allow(clippy::too_many_arguments, reason = "the state of one run, used here alone")]
     async fn run(
         &self,
@@ -284,13 +275,7 @@ impl Reading<'_> {
         mut stop: watch::Receiver<bool>,
         now: i64,
     ) -> Result<(), StoreError> {
-        let load = LoadSettings {
-            plan: self.settings.plan.clone(),
-            limits: self.settings.limits.clone(),
-            small_files: self.settings.fetch.small_files,
-            ..LoadSettings::default()
-        };
-        let load = &load;
+        let reader = &Reader::from(self.settings.read.clone());
         // What was begun and has not ended, to be given back if it does not.
         let mut under_way: HashMap<String, UnderWay> = HashMap::new();
         // Refused by the budget beside what was under way; it may fit when that has ended.
@@ -301,19 +286,19 @@ impl Reading<'_> {
         let mut closing = false;
         // Whoever is under way may be waiting for a rate limit, so it is not left to them to look at the clock.
         let deadline = self.budget.deadline().map(tokio::time::Instant::from);
-        loop {
+        'reading: loop {
             closing |= *stop.borrow();
-            while !closing && reads.len() < self.settings.fetch.repos_in_flight.max(1) {
+            while !closing && reads.len() < self.settings.repos_in_flight.max(1) {
                 let Some(due) = held.take().map_or_else(|| backlog.pop(), |due| Ok(Some(due)))? else {
                     closing = true;
                     break;
                 };
                 let names = due.entry.siblings.as_deref().unwrap_or_default();
-                let expected = plan::requests(names, &self.settings.plan, self.settings.fetch.small_files);
+                let expected = reader.requests(names);
                 // One more where a redirect or the list of files has to be asked for.
                 let cost = Cost {
                     requests: expected + 1,
-                    bytes: bytes_of(&due.entry, &self.settings.plan) + BYTES_BESIDE,
+                    bytes: bytes_of(&due.entry, &reader.settings.plan) + BYTES_BESIDE,
                 };
                 match self.budget.reserve(cost) {
                     Ok(reserved) => {
@@ -321,7 +306,7 @@ impl Reading<'_> {
                         let (left, is_known) = (due.waiting(now), due.is_known);
                         let begun = UnderWay { left, is_known, replaces: due.replaces };
                         under_way.insert(due.entry.object_id.clone(), begun);
-                        reads.push(self.read_one(due, load, reserved));
+                        reads.push(self.read_one(due, reader, reserved));
                     }
                     Err(spent) if spent != Spent::Deadline && !reads.is_empty() => {
                         held = Some(due);
@@ -358,16 +343,12 @@ impl Reading<'_> {
                 end = reads.next() => end,
             };
             let Some((hub_id, end)) = end else { continue };
-            let (mut row, _turn) = match end {
-                End::Row(row, turn) => (*row, turn),
-                End::Same(same, reading) => {
-                    let SameWeights { entry, metadata, files } = *same;
-                    let Some(before) = self.row_with(reading, writer)? else { continue };
-                    report.known_contents += 1;
-                    (write::same_row(&entry, &metadata, files, before), None)
-                }
-                End::Down(error) if self.is_hub(&error) || in_vain == IN_VAIN => {
-                    report.broke_off(&error);
+            let (entry, checkpoints) = match end {
+                End::Read(entry, checkpoints) => (entry, checkpoints),
+                End::Down(unread) if self.is_hub(&unread) || in_vain == IN_VAIN => {
+                    if let Some(error) = unread.hub_error() {
+                        report.broke_off(error);
+                    }
                     closing = true;
                     give_up.get_or_insert_with(tokio::time::Instant::now);
                     continue;
@@ -389,23 +370,40 @@ impl Reading<'_> {
                 }
             };
             in_vain = 0;
+            // Held until the rows are with the writer, where copies find them.
+            let mut turns = Vec::new();
+            let mut rows = Vec::with_capacity(checkpoints.len());
+            for checkpoint in checkpoints {
+                rows.push(match checkpoint {
+                    Checkpoint::Row(row, turn) => {
+                        turns.extend(turn);
+                        *row
+                    }
+                    Checkpoint::Same(reading, key) => {
+                        let Some(before) = self.row_with(key, writer)? else { continue 'reading };
+                        report.known_contents += 1;
+                        reading.copied_row(&entry, before)
+                    }
+                });
+            }
             let begun = under_way.remove(&hub_id);
             let is_known = begun.as_ref().is_some_and(|begun| begun.is_known);
-            if let Some(replaced) = begun.and_then(|begun| begun.replaces) {
-                row.crawled_at = write::later_than(replaced);
-            }
-            let reason = row.reason.as_deref().unwrap_or_default();
-            tracing::info!(repo = %row.repo_id, outcome = row.outcome.name(), bytes = row.bytes_fetched, reason, "read");
-            report.count(&row.repo_id, row.outcome, row.reason.as_deref());
-            report.bytes_fetched += row.bytes_fetched;
-            report.bytes_in_repos += row.bytes_in_repo;
-            if is_known && !row.outcome.is_final() {
-                // Its last fingerprint says more than that there is none of the new commit, which stays due.
-                report.rows_kept += 1;
-            } else {
-                let reading = write::reading_of(&row).map(|reading| (reading, Held::Writer));
-                self.remember(reading);
-                self.remember(in_database(writer.push(row)?));
+            let replaces = begun.and_then(|begun| begun.replaces);
+            report.read(&rows);
+            for mut row in rows {
+                if let Some(replaced) = replaces {
+                    row.crawled_at = row::later_than(replaced);
+                }
+                let reason = row.reason.as_deref().unwrap_or_default();
+                tracing::info!(repo = %row.repo_id, outcome = row.outcome.name(), bytes = row.bytes_fetched, reason, "read");
+                if is_known && !row.outcome.is_final() {
+                    // Its last fingerprint says more than that there is none of the new commit, which stays due.
+                    report.rows_kept += 1;
+                } else {
+                    let key = row::extraction_key_of(&row).map(|key| (key, Held::Writer));
+                    self.remember(key);
+                    self.remember(in_database(writer.push(row)?));
+                }
             }
             progress.tick();
         }
@@ -415,9 +413,10 @@ impl Reading<'_> {
     }
 
     /// Whether it is the Hub itself that is down, and not a CDN.
-    fn is_hub(&self, error: &HubError) -> bool {
+    fn is_hub(&self, unread: &Unread) -> bool {
         let own = self.hub.settings().endpoint.host_str();
-        matches!(error.kind(), HubErrorKind::HostDown { host, .. } if own == Some(host.as_str()))
+        let kind = unread.hub_error().map(HubError::kind);
+        matches!(kind, Some(HubErrorKind::HostDown { host, .. }) if own == Some(host.as_str()))
     }
 
     fn remember(&self, rows: impl IntoIterator<Item = (Tag, Held)>) {
@@ -443,87 +442,46 @@ impl Reading<'_> {
         })
     }
 
-    async fn read_one(&self, due: Due, load: &LoadSettings, reserved: Reserved) -> (String, End) {
+    async fn read_one<'r>(&self, due: Due, reader: &'r Reader, reserved: Reserved) -> (String, End<'r>) {
         let span = tracing::info_span!("fetch", repo = %due.entry.id);
         let hub_id = due.entry.object_id.clone();
-        let end = self.read_repo(due.entry, load).instrument(span).await;
+        let end = self.read_repo(due.entry, reader).instrument(span).await;
         drop(reserved);
         (hub_id, end)
     }
 
-    async fn read_repo(&self, entry: RepoEntry, load: &LoadSettings) -> End {
-        let row = |row| End::Row(Box::new(row), None);
-        if entry.disabled == Some(true) {
-            let reason = "the Hub has disabled this repository".to_owned();
-            return row(write::failed_row(&entry, Outcome::Disabled, reason));
-        }
-        // A listing that was asked for the commit and the files has them; another Hub may not.
-        let entry = if entry.sha.is_some() && entry.siblings.is_some() {
-            entry
-        } else {
-            match self.hub.info(&entry.id, None).await {
-                Ok(entry) => entry,
-                Err(error) => match no_fault_of_its_own(error) {
-                    Ok(end) => return end,
-                    Err(error) => {
-                        return row(write::failed_row(&entry, outcome_of_hub_error(&error), in_full(&error)));
-                    }
-                },
-            }
+    async fn read_repo<'r>(&self, entry: RepoEntry, reader: &'r Reader) -> End<'r> {
+        let described = match job::describe(self.hub, &entry).await {
+            Ok(described) => described,
+            Err(unread) => return ended(entry, unread),
         };
-        let Some(sha) = entry.sha.clone() else {
-            return row(write::failed_row(&entry, Outcome::Malformed, "the Hub names no commit".into()));
-        };
-        let names = entry.siblings.clone().unwrap_or_default();
-        let files = HubFiles::new(self.hub.clone(), entry.id.clone(), sha, names);
-        match self.read_files(&entry, files, load).await {
-            Ok(end) => end,
-            Err(ReadError::Hub { path, source }) => no_fault_of_its_own(source).unwrap_or_else(|source| {
-                let error = ReadError::Hub { path, source };
-                row(write::failed_row(&entry, error.outcome(), in_full(&error)))
-            }),
-            Err(error) => row(write::failed_row(&entry, error.outcome(), in_full(&error))),
+        match self.read_checkpoints(&described, reader).await {
+            Ok(checkpoints) => End::Read(Box::new(described), checkpoints),
+            Err(unread) => ended(described, unread),
         }
     }
 
-    async fn read_files(
+    async fn read_checkpoints<'r>(
         &self,
         entry: &RepoEntry,
-        files: HubFiles,
-        load: &LoadSettings,
-    ) -> Result<End, ReadError> {
-        let mut opened = model::open(files, entry.config.as_ref(), load).await?;
-        let turn = match opened.reading() {
-            Some(reading) => Some(self.turns.turn(Tag::of(&reading)).await),
-            None => None,
-        };
-        let mut known = self.known(opened.reading());
-        if known.is_none() && opened.read_headers().await? {
-            known = self.known(opened.reading());
-        }
-        if let Some(reading) = known {
-            let files = opened.weight_files();
-            let (entry, metadata) = (entry.clone(), opened.metadata);
-            return Ok(End::Same(Box::new(SameWeights { entry, metadata, files }), reading));
-        }
-        let (reading, metadata) = (opened.reading(), opened.metadata.clone());
-        let weights = opened.read(&load.plan).await?;
-        // With all bytes that were read.
-        drop(opened);
-        let entry = entry.clone();
-        let row = model::off_thread(move || {
-            let fingerprinted = weights.map_err(|error| in_full(&*error)).and_then(|extracted| {
-                let fingerprint = Fingerprint::new(&extracted.samples).map_err(|error| in_full(&error))?;
-                Ok((extracted, fingerprint))
-            });
-            match fingerprinted {
-                Ok((extracted, fingerprint)) => {
-                    write::indexed_row(&entry, &metadata, reading, extracted, fingerprint)
-                }
-                Err(reason) => write::failed_row(&entry, Outcome::Unsupported, reason),
+        reader: &'r Reader,
+    ) -> Result<Vec<Checkpoint<'r>>, Unread> {
+        let mut checkpoints = Vec::new();
+        for mut reading in job::open(self.hub, entry, reader).await? {
+            let turn = match reading.extraction_key() {
+                Some(key) => Some(self.turns.turn(Tag::of(&key)).await),
+                None => None,
+            };
+            let mut known = self.known(reading.extraction_key());
+            if known.is_none() && reading.read_headers().await? {
+                known = self.known(reading.extraction_key());
             }
-        });
-        Ok(End::Row(Box::new(row.await), turn))
+            checkpoints.push(match known {
+                Some(key) => Checkpoint::Same(Box::new(reading), key),
+                None => Checkpoint::Row(Box::new(reading.row(entry.clone()).await?), turn),
+            });
+        }
+        Ok(checkpoints)
     }
 }
 
@@ -531,11 +489,14 @@ fn in_database(rows: Vec<(Tag, RowRef)>) -> impl Iterator<Item = (Tag, Held)> {
     rows.into_iter().map(|(reading, at)| (reading, Held::Database(at)))
 }
 
-/// How the reading of a repository ends with an error that says nothing about it; else the error.
-fn no_fault_of_its_own(error: HubError) -> Result<End, HubError> {
-    match (error.kind(), Spent::of(&error)) {
-        (_, Some(spent)) => Ok(End::Spent(spent)),
-        (HubErrorKind::HostDown { .. }, None) => Ok(End::Down(Box::new(error))),
-        _ => Err(error),
+/// How the reading of a repository ends that has no fingerprint: with a row, unless the error says nothing about it.
+fn ended<'a>(entry: RepoEntry, unread: Unread) -> End<'a> {
+    match unread.hub_error().map(|error| (error.kind(), Spent::of(error))) {
+        Some((_, Some(spent))) => End::Spent(spent),
+        Some((HubErrorKind::HostDown { .. }, None)) => End::Down(unread),
+        _ => {
+            let row = Box::new(unread.row(&entry));
+            End::Read(Box::new(entry), vec![Checkpoint::Row(row, None)])
+        }
     }
 }

@@ -5,9 +5,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::crawl::CrawlSettings;
-use super::report::{Experience, in_full, peak_memory_bytes};
+use super::report::{Experience, peak_memory_bytes};
 use super::sweep::{Listed, Sweep};
-use crate::checkpoint::plan::{self, PlanSettings};
+use crate::checkpoint::container::ComponentFiles;
+use crate::checkpoint::error::in_full;
+use crate::checkpoint::plan::PlanSettings;
+use crate::checkpoint::reading::Reader;
 use crate::hub::{Hub, RateOf, RepoEntry};
 use crate::store::StoreError;
 
@@ -97,12 +100,13 @@ impl Forecast {
             1.0
         };
         let budget = &settings.budget;
+        let reader = Reader::from(settings.read.clone());
         let (mut requests, mut bytes) = (0.0, 0.0);
         let mut probed = false;
         while let Some(due) = backlog.pop()? {
             let names = due.entry.siblings.as_deref().unwrap_or_default();
-            let cost = correction * plan::requests(names, &settings.plan, settings.fetch.small_files) as f64;
-            let weight = bytes_of(&due.entry, &settings.plan) as f64;
+            let cost = correction * reader.requests(names) as f64;
+            let weight = bytes_of(&due.entry, &settings.read.plan) as f64;
             let over = |most: Option<u64>, sum: f64| most.is_some_and(|most| sum > most as f64);
             if over(budget.max_requests, sweep_requests as f64 + requests + cost)
                 || over(budget.max_bytes, bytes + weight)
@@ -111,7 +115,7 @@ impl Forecast {
                 break;
             }
             if !probed {
-                probed = probe(hub, &due.entry).await;
+                probed = probe(hub, &due.entry, &reader).await;
             }
             requests += cost;
             bytes += weight;
@@ -120,7 +124,7 @@ impl Forecast {
         forecast.requests = requests.round() as u64;
         forecast.bytes = bytes.round() as u64;
         forecast.allowed = hub.rate_of_resolvers().map(|rate| (rate.requests, rate.window.as_secs_f64()));
-        let reading = forecast.repositories as f64 * seconds_per_repo(last, settings.fetch.repos_in_flight);
+        let reading = forecast.repositories as f64 * seconds_per_repo(last, settings.repos_in_flight);
         let limited = hub.rate_of_resolvers().map_or(0.0, |rate| seconds_at(rate, requests));
         forecast.bound_by = if limited > reading { Bound::RateLimit } else { Bound::Reading };
         forecast.peak_memory_bytes = peak_memory_bytes();
@@ -144,9 +148,11 @@ impl Forecast {
 }
 
 /// Lets the Hub state its limits, which the answers to the listing do not.
-async fn probe(hub: &Hub, entry: &RepoEntry) -> bool {
-    let weights = plan::weights(entry.siblings.as_deref().unwrap_or_default());
-    let (Ok(plan::Weights::Files(paths)), Some(sha)) = (weights, &entry.sha) else { return false };
+async fn probe(hub: &Hub, entry: &RepoEntry, reader: &Reader) -> bool {
+    let files = entry.siblings.as_deref().unwrap_or_default();
+    let main = reader.settings.containers.components(files).into_iter().next();
+    let Some(ComponentFiles::Named(paths)) = main.map(|(_, component)| component.files) else { return false };
+    let Some(sha) = &entry.sha else { return false };
     // Whatever the answer is, it has the headers.
     match paths.first() {
         Some(path) => hub.open(&entry.id, sha, path).await.is_ok(),

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::Spent;
 use super::sweep::{Listed, Sweep};
+use crate::checkpoint::error::in_full;
 use crate::hub::{HubError, HubErrorKind, Requests, Retries, Usage};
-use crate::store::Outcome;
+use crate::store::{Outcome, Row};
 
 /// Most failures listed by name; all are rows of the database.
 const LISTED_FAILURES: usize = 1000;
@@ -60,6 +61,8 @@ pub struct RunReport {
     pub rows_written: u64,
     /// Repositories that could not be read again and keep their row, with the fingerprint of another commit.
     pub rows_kept: u64,
+    /// Rows of further checkpoints of repositories that have several; the main ones are among `outcomes`.
+    pub further_components: u64,
     /// Bytes of the database, the index of the last build included, for each repository with a fingerprint.
     pub stored_bytes_per_model: Option<u64>,
     /// Bytes of file content that fingerprints were made of.
@@ -148,6 +151,17 @@ impl RunReport {
         }
     }
 
+    /// Counts one repository that ended with these rows, one for each of its checkpoints: it is indexed if one of them is.
+    pub(super) fn read(&mut self, rows: &[Row]) {
+        let told = rows.iter().find(|row| row.outcome == Outcome::Indexed).or(rows.first());
+        if let Some(row) = told {
+            self.count(&row.repo_id, row.outcome, row.reason.as_deref());
+        }
+        self.further_components += rows.len().saturating_sub(1) as u64;
+        self.bytes_fetched += rows.iter().map(|row| row.bytes_fetched).sum::<u64>();
+        self.bytes_in_repos += rows.iter().map(|row| row.bytes_in_repo).sum::<u64>();
+    }
+
     /// Takes over what the Hub client has counted.
     pub fn add_usage(&mut self, usage: &Usage) {
         // Until now it held those of the sweep.
@@ -167,6 +181,7 @@ impl RunReport {
     pub fn imbalance(&self) -> Option<String> {
         let Self { models, unchanged, filtered, relabelled, gone, waiting, rows_written, rows_kept, .. } =
             self;
+        let further = self.further_components;
         let ended: u64 = self.outcomes.values().sum();
         let accounted = ended + unchanged + filtered + relabelled + waiting;
         if accounted != *models {
@@ -175,10 +190,10 @@ impl RunReport {
                  relabelled and {waiting} waiting"
             ));
         }
-        (ended + relabelled + gone != rows_written + rows_kept).then(|| {
+        (ended + further + relabelled + gone != rows_written + rows_kept).then(|| {
             format!(
-                "{rows_written} rows written and {rows_kept} kept, but {ended} ended, {relabelled} relabelled and \
-                 {gone} gone"
+                "{rows_written} rows written and {rows_kept} kept, but {ended} ended with {further} further \
+                 components, {relabelled} relabelled and {gone} gone"
             )
         })
     }
@@ -202,23 +217,6 @@ pub struct Experience {
     pub sweep_seconds: f64,
     /// As in [`RunReport`].
     pub rate_limit_wait_seconds: f64,
-}
-
-/// An error with its causes, in one line. Only the Hub's own words and addresses, never a secret: see
-/// [`crate::hub::SafeUrl`].
-pub fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        // Some errors repeat their cause in their own words.
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Processor time of this process so far, seconds.

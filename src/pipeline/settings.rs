@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::budget::BudgetSettings;
-use super::crawl::{CrawlSettings, FetchSettings};
-use crate::checkpoint::plan::PlanSettings;
-use crate::formats::Limits;
+use super::crawl::CrawlSettings;
+use crate::checkpoint::plan::{PlanSettings, SmallFiles};
+use crate::checkpoint::reading::ReadSettings;
 use crate::pipeline::enumerate::EnumerateSettings;
 use crate::pipeline::maintain::MaintainSettings;
 use crate::pipeline::write::WriteSettings;
@@ -55,6 +55,23 @@ pub struct Pipeline {
 pub struct DatabaseSettings {
     /// The folder, made when it does not exist, or an address of a bucket, e.g. `s3://bucket/prefix`.
     pub path: PathBuf,
+}
+
+/// `[fetch]`: how repositories are read, beside `[plan]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FetchSettings {
+    /// Repositories read at once. The client itself keeps to 8 CDN requests and the Hub's rate limits.
+    pub repos_in_flight: usize,
+    /// `needed`: one counted request for a model in one file. `all`: config.json and the tokenizer too.
+    pub small_files: SmallFiles,
+}
+
+impl Default for FetchSettings {
+    fn default() -> Self {
+        let CrawlSettings { read, repos_in_flight, .. } = CrawlSettings::default();
+        Self { repos_in_flight, small_files: read.small_files }
+    }
 }
 
 /// `[hub]`
@@ -169,11 +186,14 @@ impl Pipeline {
     pub fn crawl(&self) -> Option<CrawlSettings> {
         Some(CrawlSettings {
             enumerate: self.enumerate.clone()?,
-            plan: self.plan.clone(),
-            fetch: self.fetch.clone(),
+            read: ReadSettings {
+                plan: self.plan.clone(),
+                small_files: self.fetch.small_files,
+                ..ReadSettings::default()
+            },
+            repos_in_flight: self.fetch.repos_in_flight,
             write: self.write.clone(),
             budget: self.budget,
-            limits: Limits::default(),
         })
     }
 }

@@ -12,13 +12,12 @@ use tracing::Instrument;
 
 use super::budget::{Spent, until};
 use super::progress::Progress;
-use super::report::in_full;
-use crate::checkpoint::fetch::outcome_of_hub_error;
+use crate::checkpoint::error::{in_full, outcome_of_hub_error};
+use crate::checkpoint::row::{self, later_than};
 use crate::hub::{Hub, HubError, HubErrorKind, RepoEntry};
 use crate::pipeline::backlog::{Backlog, Due};
 use crate::pipeline::changes::{self, Change, Retry};
 use crate::pipeline::enumerate::{self, EnumerateSettings, Enumerated};
-use crate::pipeline::write::{bare_row, later_than};
 use crate::store::{Database, Live, Outcome, Row, RowRef, StoreError, Tag, Waiting};
 
 /// Descriptions that may wait between listing and comparing: one page.
@@ -184,11 +183,11 @@ pub async fn sweep(
             Enumerated::Failed { name, .. } | Enumerated::Rejected { name, .. }
                 if !settings.partition.has(Tag::of(&name)) => {}
             Enumerated::Failed { name, error } => {
-                sweep.unnamed(bare_row(&name, outcome_of_hub_error(&error), in_full(&error)), live);
+                sweep.unnamed(row::bare(&name, outcome_of_hub_error(&error), in_full(&error)), live);
             }
             Enumerated::Rejected { name, reason } => {
                 seen.first(Tag::of(&name));
-                sweep.unnamed(bare_row(&name, Outcome::Malformed, reason), live);
+                sweep.unnamed(row::bare(&name, Outcome::Malformed, reason), live);
             }
         }
     };
@@ -340,7 +339,7 @@ mod tests {
         let mut sweep = Sweep::new(dir.path()).unwrap();
         // By the immutable id, which is all that such an entry has, or by the name that was asked for.
         for name in ["indexed", "org/indexed", "other", "new"] {
-            sweep.unnamed(bare_row(name, Outcome::Malformed, "no id".into()), &live);
+            sweep.unnamed(row::bare(name, Outcome::Malformed, "no id".into()), &live);
         }
         let kept: Vec<bool> = sweep.unnamed.iter().map(|(_, is_known)| *is_known).collect();
         assert_eq!(kept, [true, true, false, false]);

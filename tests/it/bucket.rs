@@ -57,7 +57,7 @@ fn two_writers_and_a_reader_see_whole_snapshots_only() {
                         while reads.load(Ordering::Relaxed) < i * READS / (ROWS - 1) {
                             std::thread::sleep(Duration::from_millis(1));
                         }
-                        let row = hubprint::pipeline::write::bare_row(
+                        let row = hubprint::checkpoint::row::bare(
                             &format!("w{number}/{i}"),
                             hubprint::store::Outcome::Unsupported,
                             "made up".into(),

@@ -6,8 +6,9 @@ use std::os::unix::fs::symlink;
 
 use futures_util::future::try_join_all;
 use hubprint::answers::compare::{Effort, compare};
-use hubprint::checkpoint::model::{self, LoadSettings, Subject};
+use hubprint::checkpoint::model::{self, Subject};
 use hubprint::checkpoint::plan::PlanSettings;
+use hubprint::checkpoint::reading::{ReadSettings, Reader};
 use hubprint::hub::{Hub as Client, HubSettings};
 use hubprint::signals::samples::Block;
 use hubprint::signals::verdict::VerdictKind;
@@ -52,9 +53,9 @@ impl Demo {
         ids.dedup();
         let hub = Hub::serve(&demo_hub(), &[]);
         let client = Client::new(HubSettings::new(hub.url()).unwrap()).unwrap();
-        let settings = LoadSettings { plan: PlanSettings::detailed(), ..LoadSettings::default() };
+        let reader = Reader::from(ReadSettings { plan: PlanSettings::detailed(), ..ReadSettings::default() });
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let read = try_join_all(ids.iter().map(|id| model::load(id, &client, &settings)));
+        let read = try_join_all(ids.iter().map(|id| model::load(id, &client, &reader)));
         let subjects = runtime.block_on(read).unwrap();
         Self { truth, ids, subjects }
     }
@@ -269,16 +270,16 @@ fn copies_are_told_by_what_a_database_holds_of_them() {
 fn what_was_read_is_not_asked_for_again() {
     let hub = Hub::serve(&demo_hub(), &[]);
     let client = Client::new(HubSettings::new(hub.url()).unwrap()).unwrap();
-    let settings = LoadSettings { plan: PlanSettings::detailed(), ..LoadSettings::default() };
+    let reader = Reader::from(ReadSettings { plan: PlanSettings::detailed(), ..ReadSettings::default() });
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let at_once = model::load(BASE, &client, &settings).await.unwrap();
-        let mut model = model::Model::open(BASE, &client, &settings).await.unwrap();
+        let at_once = model::load(BASE, &client, &reader).await.unwrap();
+        let mut model = model::Model::open(BASE, &client, &reader).await.unwrap();
         let first = model.read(&PlanSettings::default()).await.unwrap();
         let before = hub.counters();
         let again = model.read(&PlanSettings::default()).await.unwrap();
         assert_eq!(hub.counters(), before, "all of it is there");
-        let detailed = model.read(&settings.plan).await.unwrap();
+        let detailed = model.read(&reader.settings.plan).await.unwrap();
         assert_eq!(hub.counters().requests, before.requests, "no file is opened again");
         let [first, again, detailed, at_once] =
             [first, again, detailed, at_once].map(|subject| subject.weights.unwrap());

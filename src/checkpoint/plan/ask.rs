@@ -4,88 +4,49 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::formats::Dtype;
-use crate::formats::packed::Packing;
+use crate::formats::{Encoding, FileRange};
 use crate::signals::roles::{Position, Role};
 
 /// One block of rows to read.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Ask {
     /// What the weight is.
     pub position: Position,
-    /// First row.
+    /// First row, counted within the position: a fused matrix is asked for as its parts.
     pub start: u64,
     /// Rows of the whole weight.
     pub tensor_rows: u64,
     /// Length of a row.
     pub columns: usize,
     /// How the bytes become values.
-    pub decoding: Decoding,
+    pub encoding: Arc<dyn Encoding>,
+    /// The rows, counted within the stored matrix.
+    pub rows: Range<u64>,
     /// Where the bytes are: one piece of a plain tensor, several of a packed weight.
-    pub pieces: Vec<Fetch>,
+    pub pieces: Vec<FileRange>,
     /// Whether the database has it too, and not a comparison alone.
     pub canonical: bool,
 }
 
 impl Ask {
-    /// Tells asks of one position and first row apart: the last byte, or the last row where several rows need
-    /// the same bytes.
-    pub(super) fn end(&self) -> u64 {
-        match &self.decoding {
-            Decoding::Plain(_) => self.pieces.last().map_or(0, |piece| piece.bytes.end),
-            Decoding::Packed(_, rows) => rows.end,
-        }
-    }
-}
-
-/// How the bytes of a block become values.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Decoding {
-    /// Elements, one after the other.
-    Plain(Dtype),
-    /// These rows of a packed matrix.
-    Packed(Arc<Packing>, Range<u64>),
-}
-
-impl Decoding {
-    /// The values of a block whose pieces hold these bytes; why there are none in the words of a report.
+    /// The values of the block, from the bytes of its pieces; why there are none in the words of a report.
     pub fn decode(&self, pieces: &[&[u8]]) -> Result<Vec<f32>, String> {
-        match (self, pieces) {
-            (Self::Plain(dtype), [bytes]) => {
-                dtype.decode(bytes).ok_or_else(|| format!("{} is not read", dtype.name()))
-            }
-            (Self::Plain(_), _) => Err("not in one piece".into()),
-            (Self::Packed(packing, rows), _) => {
-                packing.decode(rows.clone(), pieces).map_err(|error| error.to_string())
-            }
-        }
+        self.encoding.decode(self.rows.clone(), pieces)
     }
 
-    /// The name of the type in reports.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Plain(dtype) => dtype.name(),
-            Self::Packed(packing, _) => &packing.name,
-        }
+    /// Tells asks of one position and first row apart: by their last row and, of two tensors, by where that ends.
+    pub(super) fn end(&self) -> (u64, u64) {
+        (self.rows.end, self.pieces.last().map_or(0, |piece| piece.bytes.end))
     }
-}
-
-/// Bytes of one of the opened files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fetch {
-    /// Which of the opened files.
-    pub file: usize,
-    /// Bytes in the file.
-    pub bytes: Range<u64>,
 }
 
 /// What to read of the opened files.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct SamplePlan {
     /// The blocks.
     pub asks: Vec<Ask>,
     /// The requests that cover them, sorted and disjoint.
-    pub fetches: Vec<Fetch>,
+    pub fetches: Vec<FileRange>,
     /// Why weights of these roles are not asked for; others of the same role may be.
     pub unreadable: BTreeMap<Role, String>,
     /// Rows of the token embedding.

@@ -6,19 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::spread::spread;
 use super::{PlanError, PlanSettings};
-use crate::formats::packed;
+use crate::checkpoint::container::ComponentFiles;
 use crate::formats::tokenizer::files_to_read;
-use crate::formats::{Header, ShardIndex, TensorInfo};
+use crate::formats::{ShardIndex, packed};
 use crate::signals::roles::{self, Role};
-
-/// Where the weights of a repository are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Weights {
-    /// These files, in the order of the model.
-    Files(Vec<String>),
-    /// Whatever this index file lists.
-    Index(String),
-}
 
 /// Which of the small files beside the weights are read. Each costs one or two counted requests, and reading
 /// config.json is counted by the Hub as a download of the model.
@@ -33,61 +24,25 @@ pub enum SmallFiles {
     Needed,
 }
 
-/// Chooses the weight files from a repository's file names. An index is named only where the names leave open which
-/// files belong together: it costs a request, and of the largest models it is larger than all that is read of them.
-pub fn weights(files: &[String]) -> Result<Weights, PlanError> {
-    let has = |name: &str| files.iter().any(|f| f == name);
-    if has("model.safetensors") {
-        return Ok(Weights::Files(vec!["model.safetensors".into()]));
-    }
-    // Other names at the top level: an index, shards, or one file. Adapters hold deltas, not weights.
-    let top = || files.iter().filter(|f| !f.contains('/') && !f.starts_with("adapter_"));
-    let index = Some("model.safetensors.index.json".to_owned())
-        .filter(|name| has(name))
-        .or_else(|| top().find(|f| f.ends_with(".safetensors.index.json")).cloned());
-    if let Some(index) = index {
-        let prefix = index.strip_suffix(".safetensors.index.json").unwrap_or_default();
-        return Ok(complete_set(files, prefix).map_or(Weights::Index(index), Weights::Files));
-    }
-    let mut found: Vec<String> = top().filter(|f| f.ends_with(".safetensors")).cloned().collect();
-    found.sort();
-    let shards: Vec<String> = found.iter().filter(|f| f.contains("-of-")).cloned().collect();
-    if !shards.is_empty() {
-        return Ok(Weights::Files(shards));
-    }
-    if let Some(first) = found.into_iter().next() {
-        return Ok(Weights::Files(vec![first]));
-    }
-    let other = [".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".onnx", ".msgpack", ".ckpt"];
-    Err(PlanError::NoWeights { found: files.iter().find(|f| other.iter().any(|e| f.ends_with(e))).cloned() })
-}
-
-/// The files `PREFIX-00001-of-0000N.safetensors` to `PREFIX-0000N-of-0000N.safetensors`, where all are there, and no
-/// shard of another set is.
-fn complete_set(files: &[String], prefix: &str) -> Option<Vec<String>> {
-    let number = |file: &String| {
-        let (number, of) = file.strip_prefix(prefix)?.strip_prefix('-')?.split_once("-of-")?;
-        Some((number.parse::<usize>().ok()?, of.strip_suffix(".safetensors")?.parse::<usize>().ok()?))
-    };
-    let mut shards: Vec<((usize, usize), &String)> =
-        files.iter().filter_map(|file| Some((number(file)?, file))).collect();
-    shards.sort();
-    let of = shards.len();
-    let is_complete = shards.iter().zip(1..).all(|((found, _), number)| *found == (number, of));
-    (of > 0 && is_complete).then(|| shards.into_iter().map(|(_, file)| file.clone()).collect())
-}
-
-/// Requests to the Hub that reading a repository with these files takes, as far as their names tell: one a file, and
-/// two for each of the tokenizer, which the Hub answers with a redirect to itself unless they are large.
-pub fn requests(files: &[String], settings: &PlanSettings, small: SmallFiles) -> u64 {
+/// Requests to the Hub that reading these components of a repository takes, as far as the names of its files tell: one
+/// a file, and two for each of the tokenizer, which the Hub answers with a redirect to itself unless they are large.
+pub fn requests<'a>(
+    files: &[String],
+    components: impl Iterator<Item = &'a ComponentFiles>,
+    settings: &PlanSettings,
+    small: SmallFiles,
+) -> u64 {
     let has = |name: &str| files.iter().any(|f| f == name);
     let most = settings.max_shards.max(1);
-    let shards = || files.iter().filter(|f| f.contains("-of-") && f.ends_with(".safetensors")).count();
-    let (weights, is_whole) = match weights(files) {
-        Ok(Weights::Files(paths)) => (paths.len().min(most) as u64, paths.len() <= most),
-        Ok(Weights::Index(_)) => (1 + shards().min(most) as u64, shards() <= most),
-        Err(_) => (0, true),
-    };
+    let (mut weights, mut is_whole) = (0, true);
+    for component in components {
+        let (index, shards) = match component {
+            ComponentFiles::Named(paths) => (0, paths.len()),
+            ComponentFiles::Index(index) => (1, shards_beside(index, files)),
+        };
+        weights += index + shards.min(most) as u64;
+        is_whole &= shards <= most;
+    }
     let names: Vec<&str> = files.iter().map(String::as_str).collect();
     let tokenizer = 2 * files_to_read(&names).into_iter().filter(|name| has(name)).count() as u64;
     let beside = match small {
@@ -97,14 +52,11 @@ pub fn requests(files: &[String], settings: &PlanSettings, small: SmallFiles) ->
     weights + beside
 }
 
-/// Whether weights with these headers can only be read with what config.json says of how they are packed.
-pub fn needs_config(headers: &[Header]) -> bool {
-    // No layout packs into plain floats or into 64 bits; buffers of other types have no role.
-    let is_odd = |t: &&TensorInfo| !t.dtype.is_some_and(|d| d.is_plain_float() || d.bits() >= 64);
-    headers
-        .iter()
-        .flat_map(|header| header.tensors.iter().filter(is_odd))
-        .any(|tensor| roles::position(&packed::plain_name(&tensor.name)).is_some())
+/// Files that may be shards of this index: `model.safetensors.index.json` lists `*-of-*.safetensors`.
+fn shards_beside(index: &str, files: &[String]) -> usize {
+    let listed = index.strip_suffix(".index.json").unwrap_or(index);
+    let ending = listed.rfind('.').map_or(listed, |dot| &listed[dot..]);
+    files.iter().filter(|file| file.contains("-of-") && file.ends_with(ending)).count()
 }
 
 /// Chooses the shards to open: all, or the ones with embedding and final norm and an even spread of the rest.

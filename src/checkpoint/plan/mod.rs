@@ -2,7 +2,7 @@
 //!
 //! | module | question |
 //! |---|---|
-//! | `files` | which files of a repository hold the weights, and what do they cost to open |
+//! | `files` | which of the weight files are opened, and what does that cost |
 //! | `sample` | which rows of which weights |
 //! | `contents` | what is in the opened files, and where |
 //! | `ask` | the answer: blocks of rows, and how their bytes become values |
@@ -20,8 +20,8 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use ask::{Ask, Decoding, Fetch, SamplePlan};
-pub use files::{SmallFiles, Weights, layers, needs_config, requests, shards, thin, weights};
+pub use ask::{Ask, SamplePlan};
+pub use files::{SmallFiles, layers, requests, shards, thin};
 pub use ranges::coalesce;
 pub use sample::{sample, states, whole};
 
@@ -94,9 +94,11 @@ pub enum PlanError {
     /// Only metadata was asked for.
     #[error("the weights were not asked for")]
     NotAsked,
-    /// No safetensors weights.
-    #[error("no safetensors weights{}", found.as_ref().map(|f| format!("; it has {f}")).unwrap_or_default())]
+    /// No weights in a format that is read.
+    #[error("no {formats} weights{}", found.as_ref().map(|f| format!("; it has {f}")).unwrap_or_default())]
     NoWeights {
+        /// The formats that are read.
+        formats: String,
         /// A weight file of another format, if there is one.
         found: Option<String>,
     },

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound::{Excluded, Included};
 use std::ops::Range;
 
-use super::ask::{Ask, Fetch};
+use super::ask::Ask;
+use crate::formats::FileRange;
 use crate::signals::roles::Position;
 
 /// Where a range begins: file and byte.
@@ -17,7 +18,7 @@ pub(super) struct Chosen {
     pub(super) max_bytes: u64,
     pub(super) asks: Vec<Ask>,
     /// What is asked for already.
-    taken: HashSet<(Position, u64, u64)>,
+    taken: HashSet<(Position, u64, (u64, u64))>,
     /// The ranges that cover the asks: (file, first byte) to end.
     covering: BTreeMap<Start, u64>,
     bytes: u64,
@@ -53,7 +54,7 @@ impl Chosen {
     }
 
     /// Widens the covering ranges by a piece: the range that now holds it, and those that it took the place of.
-    fn cover(&mut self, piece: &Fetch) -> (Start, Vec<(Start, u64)>) {
+    fn cover(&mut self, piece: &FileRange) -> (Start, Vec<(Start, u64)>) {
         let Range { mut start, mut end } = piece.bytes;
         let mut replaced = Vec::new();
         let before = self.covering.range(..=(piece.file, start)).next_back().map(|(k, v)| (*k, *v));
@@ -78,14 +79,16 @@ impl Chosen {
 }
 
 /// The requests that cover the asks.
-pub(super) fn fetches(asks: &[Ask], gap: u64) -> Vec<Fetch> {
+pub(super) fn fetches(asks: &[Ask], gap: u64) -> Vec<FileRange> {
     let mut by_file: BTreeMap<usize, Vec<Range<u64>>> = BTreeMap::new();
     for piece in asks.iter().flat_map(|ask| &ask.pieces) {
         by_file.entry(piece.file).or_default().push(piece.bytes.clone());
     }
     by_file
         .into_iter()
-        .flat_map(|(file, ranges)| coalesce(&ranges, gap).into_iter().map(move |bytes| Fetch { file, bytes }))
+        .flat_map(|(file, ranges)| {
+            coalesce(&ranges, gap).into_iter().map(move |bytes| FileRange { file, bytes })
+        })
         .collect()
 }
 

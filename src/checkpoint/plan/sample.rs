@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ask::{Ask, Fetch, SamplePlan};
+use super::ask::{Ask, SamplePlan};
 use super::contents::Contents;
 use super::ranges::{Chosen, fetches};
 use super::spread::{evenly, spread};
 use super::{PlanError, PlanSettings};
-use crate::formats::Header;
-use crate::formats::packed::{Facts, States};
+use crate::checkpoint::container::Tensors;
+use crate::formats::FileRange;
+use crate::formats::packed::{QuantConfig, States};
 use crate::signals::roles::Role;
 use crate::signals::sample;
 
@@ -27,14 +28,14 @@ const GAIN_LAYERS: usize = 256;
 
 /// The states of bitsandbytes that must be read before [`sample()`], one small range each: those of whole layers
 /// in the order in which their matrices are sampled, as far as a part of the budget goes.
-pub fn states(headers: &[Header], facts: &Facts, settings: &PlanSettings) -> Vec<Fetch> {
-    let contents = Contents::of(headers, facts, &States::new());
+pub fn states(tensors: &dyn Tensors, config: &QuantConfig, settings: &PlanSettings) -> Vec<FileRange> {
+    let contents = Contents::of(tensors.weights(config, &States::new()));
     let layers = contents.sampled_layers(settings.matrix_layers);
     let mut wanted = Vec::new();
     for i in spread(layers.len()) {
         let of_layer = contents.waiting.iter().filter(|(p, _)| p.layer == layers[i]);
-        let of_layer = of_layer.map(|(_, at)| Fetch { file: at.file, bytes: at.tensor.bytes.clone() });
-        let of_layer: Vec<Fetch> = of_layer.filter(|f| f.bytes.end - f.bytes.start <= MAX_STATE).collect();
+        let of_layer = of_layer.map(|(_, at)| at.clone());
+        let of_layer: Vec<FileRange> = of_layer.filter(|state| state.len() <= MAX_STATE).collect();
         if wanted.len() + of_layer.len() > settings.max_ranges / STATE_SHARE {
             break;
         }
@@ -43,7 +44,7 @@ pub fn states(headers: &[Header], facts: &Facts, settings: &PlanSettings) -> Vec
     wanted
 }
 
-/// Plans the reads of one checkpoint from the headers of its opened files, what config.json says of packed
+/// Plans the reads of one checkpoint from what its opened files hold, what config.json says of packed
 /// weights, and the [`states`] that were read; those count as ranges.
 ///
 /// Gains come first (all layers, evenly thinned when the budget is short), then the embedding, then matrix
@@ -51,34 +52,32 @@ pub fn states(headers: &[Header], facts: &Facts, settings: &PlanSettings) -> Vec
 /// that falls into a range that is read anyway costs nothing. With [`PlanSettings::detail`], more rows of a few
 /// layers follow, and the embedding rows of `tokens`, within the larger budget.
 pub fn sample(
-    headers: &[Header],
-    facts: &Facts,
+    tensors: &dyn Tensors,
+    config: &QuantConfig,
     states: &States,
     settings: &PlanSettings,
     tokens: &[u64],
 ) -> Result<SamplePlan, PlanError> {
-    let contents = Contents::of(headers, facts, states);
+    let contents = Contents::of(tensors.weights(config, states));
     let layers = contents.sampled_layers(settings.matrix_layers);
     let few: BTreeSet<u16> = evenly(layers.clone(), WHOLE_LAYERS).into_iter().collect();
     let all = contents.candidates(true, |weight, position, rows| {
         // Where a row costs the whole matrix, rows of every matrix would cost the whole model. Keys and values
         // are the smallest, and rows of two layers tell a copy.
         let affordable = few.contains(&position.layer) && matches!(position.role, Role::Key | Role::Value);
-        if weight.is_strided() && !affordable {
+        if weight.encoding.is_strided() && !affordable {
             Vec::new()
         } else {
             sample::rows(position, rows, weight.columns)
         }
     });
     if all.is_empty() {
-        let tensors = headers.iter().map(|h| h.tensors.len()).sum();
-        let example =
-            headers.iter().flat_map(|h| &h.tensors).next().map(|t| t.name.clone()).unwrap_or_default();
-        return Err(PlanError::NoRoles { tensors, example });
+        let example = tensors.names().next().unwrap_or_default().to_owned();
+        return Err(PlanError::NoRoles { tensors: tensors.names().count(), example });
     }
     let of = |wanted: fn(Role) -> bool| all.iter().filter(move |c| wanted(c.position.role));
     let mut chosen = Chosen::new(settings.gap_bytes, settings.max_bytes);
-    let left = |ranges: usize| ranges.saturating_sub(headers.len() + states.len());
+    let left = |ranges: usize| ranges.saturating_sub(tensors.files() + states.len());
     let max_ranges = left(settings.max_ranges);
     let gain_ranges = max_ranges - max_ranges / MATRIX_SHARE;
 
@@ -122,8 +121,8 @@ pub fn sample(
 }
 
 /// Every row of every weight that has a role, in blocks of about a million elements.
-pub fn whole(headers: &[Header], facts: &Facts, states: &States) -> Vec<Ask> {
-    Contents::of(headers, facts, states).candidates(false, |weight, _, rows| {
+pub fn whole(tensors: &dyn Tensors, config: &QuantConfig, states: &States) -> Vec<Ask> {
+    Contents::of(tensors.weights(config, states)).candidates(false, |weight, _, rows| {
         let step = (WHOLE_BLOCK / weight.columns.max(1)).max(1);
         (0..rows.div_ceil(step)).map(|i| i * step..rows.min((i + 1) * step)).collect()
     })

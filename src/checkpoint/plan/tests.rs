@@ -7,14 +7,16 @@ use proptest::prelude::*;
 use super::sample::MAX_STATE;
 use super::spread::spread;
 use super::*;
-use crate::formats::packed::{Facts, States};
+use crate::checkpoint::container::Containers;
+use crate::checkpoint::containers::safetensors::Headers;
+use crate::formats::packed::{QuantConfig, States};
 use crate::formats::safetensors::{Decoded, try_decode};
-use crate::formats::{Dtype, Header, Limits, ShardIndex, TensorInfo};
+use crate::formats::{Dtype, FileRange, Header, Limits, ShardIndex, TensorInfo};
 use crate::signals::roles::{Position, Role};
 use crate::signals::sample as places;
 
 /// Headers of a Llama with the names, order and shapes that transformers writes, in `shards` equal parts.
-fn llama(layers: u64, d: u64, inner: u64, kv: u64, shards: usize) -> (Vec<Header>, ShardIndex) {
+fn llama(layers: u64, d: u64, inner: u64, kv: u64, shards: usize) -> (Headers, ShardIndex) {
     let mut tensors: Vec<(String, Vec<u64>)> = vec![
         ("lm_head.weight".into(), vec![32000, d]),
         ("model.embed_tokens.weight".into(), vec![32000, d]),
@@ -58,11 +60,11 @@ fn llama(layers: u64, d: u64, inner: u64, kv: u64, shards: usize) -> (Vec<Header
             Header { tensors, metadata: BTreeMap::new(), len: 1000 }
         })
         .collect();
-    (headers, ShardIndex { weight_map, total_size: None })
+    (Headers(headers), ShardIndex { weight_map, total_size: None })
 }
 
-fn planned(headers: &[Header], settings: &PlanSettings) -> Result<SamplePlan, PlanError> {
-    sample(headers, &Facts::default(), &States::new(), settings, &[])
+fn planned(headers: &Headers, settings: &PlanSettings) -> Result<SamplePlan, PlanError> {
+    sample(headers, &QuantConfig::default(), &States::new(), settings, &[])
 }
 
 fn bytes(plan: &SamplePlan) -> u64 {
@@ -86,11 +88,13 @@ fn a_buffer_beside_the_embedding_does_not_hide_it() {
         at = bytes.end;
         TensorInfo { name: name.into(), dtype: Some(dtype), shape, bytes }
     });
-    let headers = [Header { tensors: tensors.to_vec(), metadata: BTreeMap::new(), len: 1000 }];
-    for facts in [Facts::default(), Facts { method: Some("hqq".into()), ..Facts::default() }] {
-        let plan = sample(&headers, &facts, &States::new(), &PlanSettings::default(), &[]).unwrap();
+    let headers = Headers(vec![Header { tensors: tensors.to_vec(), metadata: BTreeMap::new(), len: 1000 }]);
+    for config in
+        [QuantConfig::default(), QuantConfig { method: Some("hqq".into()), ..QuantConfig::default() }]
+    {
+        let plan = sample(&headers, &config, &States::new(), &PlanSettings::default(), &[]).unwrap();
         let rows = plan.asks.iter().filter(|ask| ask.position.role == Role::Embedding).count();
-        assert_eq!((rows, plan.vocabulary), (2, Some(1000)), "{facts:?}");
+        assert_eq!((rows, plan.vocabulary), (2, Some(1000)), "{config:?}");
     }
 }
 
@@ -98,7 +102,7 @@ fn a_buffer_beside_the_embedding_does_not_hide_it() {
 fn a_7b_model_stays_within_its_budget() {
     let (headers, _) = llama(32, 4096, 11008, 4096, 1);
     let plan = planned(&headers, &PlanSettings::default()).unwrap();
-    assert!(plan.fetches.len() + headers.len() <= 80, "{}", plan.fetches.len());
+    assert!(plan.fetches.len() + headers.0.len() <= 80, "{}", plan.fetches.len());
     assert!(bytes(&plan) <= 6_000_000, "{}", bytes(&plan));
     let count = |wanted: fn(Role) -> bool| plan.asks.iter().filter(|a| wanted(a.position.role)).count();
     assert_eq!(count(|r| r == Role::Embedding), 4);
@@ -111,7 +115,7 @@ fn a_small_model_costs_about_a_megabyte() {
     let (headers, _) = llama(24, 896, 4864, 128, 1);
     let plan = planned(&headers, &PlanSettings::default()).unwrap();
     assert!(bytes(&plan) < 2_000_000, "{}", bytes(&plan));
-    assert!(plan.fetches.len() + headers.len() <= 80);
+    assert!(plan.fetches.len() + headers.0.len() <= 80);
 }
 
 #[test]
@@ -122,10 +126,10 @@ fn a_70b_model_in_30_shards_touches_at_most_eight() {
     let chosen = shards(&index, &files, &settings).unwrap();
     assert_eq!(chosen.len(), 8);
     assert!(chosen.contains(&index.weight_map["model.embed_tokens.weight"]));
-    let opened: Vec<Header> =
-        headers.into_iter().zip(&files).filter(|(_, f)| chosen.contains(f)).map(|(h, _)| h).collect();
+    let opened = headers.0.into_iter().zip(&files).filter(|(_, f)| chosen.contains(f));
+    let opened = Headers(opened.map(|(header, _)| header).collect());
     let plan = planned(&opened, &settings).unwrap();
-    assert!(plan.fetches.len() + opened.len() <= 80 && bytes(&plan) <= 6_000_000);
+    assert!(plan.fetches.len() + opened.0.len() <= 80 && bytes(&plan) <= 6_000_000);
     assert!(plan.asks.iter().filter(|a| a.position.role.is_matrix()).count() > 30);
     assert_eq!(layers(index.weight_map.keys().map(String::as_str)), 80);
 }
@@ -145,42 +149,11 @@ fn the_choice_does_not_depend_on_shards() {
 }
 
 #[test]
-fn weights_by_file_name() {
-    let pick = |names: &[&str]| weights(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
-    let files = |names: &[&str]| Ok(Weights::Files(names.iter().map(|n| (*n).to_owned()).collect()));
-    assert_eq!(pick(&["a.safetensors", "model.safetensors"]), files(&["model.safetensors"]));
-    let index = "model.safetensors.index.json";
-    assert_eq!(
-        pick(&["model-00002-of-00002.safetensors", "model-00001-of-00002.safetensors", index]),
-        files(&["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"])
-    );
-    // A shard is missing; shards of two sets; shards of other names.
-    for names in [
-        ["model-00001-of-00002.safetensors", "x.safetensors"],
-        ["model-00001-of-00001.safetensors", "model-00002-of-00002.safetensors"],
-        ["weights-00001-of-00002.safetensors", "weights-00002-of-00002.safetensors"],
-    ] {
-        assert_eq!(pick(&[&names[..], &[index]].concat()), Ok(Weights::Index(index.into())), "{names:?}");
-    }
-    assert_eq!(
-        pick(&["x-00002-of-00002.safetensors", "x-00001-of-00002.safetensors"]),
-        files(&["x-00001-of-00002.safetensors", "x-00002-of-00002.safetensors"])
-    );
-    assert_eq!(
-        pick(&["config.json", "pytorch_model.bin"]),
-        Err(PlanError::NoWeights { found: Some("pytorch_model.bin".into()) })
-    );
-    assert_eq!(
-        pick(&["adapter_model.safetensors"]),
-        Err(PlanError::NoWeights { found: Some("adapter_model.safetensors".into()) })
-    );
-}
-
-#[test]
 fn requests_by_file_name() {
     let count = |names: &[&str], small| {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        requests(&names, &PlanSettings::default(), small)
+        let components = Containers::default().components(&names);
+        requests(&names, components.iter().map(|(_, c)| &c.files), &PlanSettings::default(), small)
     };
     let one = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
     assert_eq!((count(&one, SmallFiles::Needed), count(&one, SmallFiles::All)), (1, 6));
@@ -191,32 +164,6 @@ fn requests_by_file_name() {
     assert_eq!(count(&many, SmallFiles::Needed), 9);
     assert_eq!(count(&many[..1], SmallFiles::Needed), 1);
     assert_eq!(count(&["config.json"], SmallFiles::Needed), 0);
-}
-
-#[test]
-fn config_is_needed_for_packed_weights() {
-    let header = |tensors: &[(&str, Option<Dtype>)]| {
-        let tensors = tensors.iter().map(|(name, dtype)| TensorInfo {
-            name: (*name).to_owned(),
-            dtype: *dtype,
-            shape: vec![4, 4],
-            bytes: 8..40,
-        });
-        [Header { tensors: tensors.collect(), metadata: BTreeMap::new(), len: 8 }]
-    };
-    let plain = [
-        ("model.layers.0.mlp.down_proj.weight", Some(Dtype::Bf16)),
-        ("bert.embeddings.position_ids", Some(Dtype::Other { bits: 64 })),
-        ("h.0.attn.bias", Some(Dtype::Other { bits: 8 })),
-    ];
-    assert!(!needs_config(&header(&plain)));
-    for packed in [
-        ("model.layers.0.mlp.down_proj.weight", Some(Dtype::F8E4M3)),
-        ("model.layers.0.mlp.down_proj.qweight", Some(Dtype::Other { bits: 32 })),
-        ("model.layers.0.mlp.down_proj.weight", None),
-    ] {
-        assert!(needs_config(&header(&[packed])), "{packed:?}");
-    }
 }
 
 #[test]
@@ -240,7 +187,7 @@ fn unknown_names_are_refused_with_an_example() {
     };
     let header = Header { tensors: vec![tensor], metadata: BTreeMap::new(), len: 8 };
     assert!(matches!(
-        planned(&[header], &PlanSettings::default()),
+        planned(&Headers(vec![header]), &PlanSettings::default()),
         Err(PlanError::NoRoles { tensors: 1, .. })
     ));
 }
@@ -248,8 +195,8 @@ fn unknown_names_are_refused_with_an_example() {
 /// A checkpoint with one packed weight, which a library has made (tests/fixtures/packed).
 struct Golden {
     file: &'static [u8],
-    headers: Vec<Header>,
-    facts: Facts,
+    headers: Headers,
+    config: QuantConfig,
     /// Rows from `first_row` on, as the library decodes them.
     reference: Vec<f32>,
     first_row: u64,
@@ -289,32 +236,32 @@ impl Golden {
         header.tensors.push(gain);
         Self {
             file,
-            headers: vec![header],
-            facts: Facts::parse(&serde_json::json!({ "quantization_config": about["config"] })),
+            headers: Headers(vec![header]),
+            config: QuantConfig::parse(&serde_json::json!({ "quantization_config": about["config"] })),
             reference: values,
             first_row: about["first_row"].as_u64().unwrap(),
             tolerance: about["tolerance"].as_f64().unwrap() as f32,
         }
     }
 
-    fn bytes(&self, fetch: &Fetch) -> Bytes {
+    fn bytes(&self, fetch: &FileRange) -> Bytes {
         Bytes::from_static(&self.file[fetch.bytes.start as usize..fetch.bytes.end as usize])
     }
 
     fn planned(&self, settings: &PlanSettings) -> SamplePlan {
-        let states = states(&self.headers, &self.facts, settings);
+        let states = states(&self.headers, &self.config, settings);
         let states = states.iter().map(|f| ((f.file, f.bytes.start), self.bytes(f))).collect();
-        sample(&self.headers, &self.facts, &states, settings, &[]).unwrap()
+        sample(&self.headers, &self.config, &states, settings, &[]).unwrap()
     }
 
     fn decoded(&self, ask: &Ask) -> Vec<f32> {
         let pieces: Vec<Bytes> = ask.pieces.iter().map(|piece| self.bytes(piece)).collect();
         let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
-        ask.decoding.decode(&pieces).unwrap()
+        ask.decode(&pieces).unwrap()
     }
 
     fn tensor(&mut self, end: &str) -> &mut TensorInfo {
-        self.headers[0].tensors.iter_mut().find(|t| t.name.ends_with(end)).unwrap()
+        self.headers.0[0].tensors.iter_mut().find(|t| t.name.ends_with(end)).unwrap()
     }
 }
 
@@ -391,9 +338,9 @@ fn experts_in_blocks_are_read_as_the_first_one() {
 #[test]
 fn bytes_without_scales_are_plain() {
     let mut golden = golden!("fp8_block", "self_attn.k_proj");
-    golden.headers[0].tensors.retain(|t| !t.name.ends_with("weight_scale_inv"));
+    golden.headers.0[0].tensors.retain(|t| !t.name.ends_with("weight_scale_inv"));
     let plan = golden.planned(&PlanSettings::default());
-    assert_eq!(matrices(&plan)[0].decoding, Decoding::Plain(Dtype::F8E4M3));
+    assert_eq!(matrices(&plan)[0].encoding.name(), "F8_E4M3");
     assert!(plan.unreadable.is_empty());
 }
 
@@ -436,22 +383,22 @@ fn a_large_strided_matrix_is_not_read() {
 #[test]
 fn what_is_damaged_is_absent_with_a_reason() {
     let check = |golden: &Golden, states: &States, reason: &str| {
-        let plan = sample(&golden.headers, &golden.facts, states, &PlanSettings::detailed(), &[]).unwrap();
+        let plan = sample(&golden.headers, &golden.config, states, &PlanSettings::detailed(), &[]).unwrap();
         assert!(matrices(&plan).is_empty() && !plan.asks.is_empty());
         assert!(plan.unreadable[&Role::Key].contains(reason), "{:?}", plan.unreadable);
     };
     let none = States::new();
     let mut scales = golden!("gptq_v1_4bit", "self_attn.k_proj");
-    scales.headers[0].tensors.retain(|t| !t.name.ends_with("scales"));
+    scales.headers.0[0].tensors.retain(|t| !t.name.ends_with("scales"));
     check(&scales, &none, "packed as gptq (g_idx, qweight, qzeros), which is not read");
     let mut absmax = golden!("bnb_nf4", "self_attn.k_proj");
-    let state = states(&absmax.headers, &absmax.facts, &PlanSettings::default()).remove(0);
+    let state = states(&absmax.headers, &absmax.config, &PlanSettings::default()).remove(0);
     check(&absmax, &none, "state was not read");
     let told =
         |text: &'static str| States::from([((0, state.bytes.start), Bytes::from_static(text.as_bytes()))]);
     check(&absmax, &told(r#"{"quant_type":"nf4","blocksize":64,"shape":[16,9600]}"#), "not the size");
     check(&absmax, &told("{"), "state is not valid");
-    absmax.headers[0].tensors.retain(|t| !t.name.ends_with("absmax"));
+    absmax.headers.0[0].tensors.retain(|t| !t.name.ends_with("absmax"));
     check(&absmax, &told(r#"{"quant_type":"nf4","blocksize":64,"shape":[16,96]}"#), "missing");
     let mut format = golden!("bnb_int8", "self_attn.k_proj");
     let tensor = format.tensor("weight_format");
@@ -462,7 +409,7 @@ fn what_is_damaged_is_absent_with_a_reason() {
     let mut long = golden!("bnb_nf4", "self_attn.k_proj");
     let tensor = long.tensor("bitsandbytes__nf4");
     tensor.bytes = 0..MAX_STATE + 1;
-    assert!(states(&long.headers, &long.facts, &PlanSettings::default()).is_empty());
+    assert!(states(&long.headers, &long.config, &PlanSettings::default()).is_empty());
     check(&long, &none, "too large");
 }
 
@@ -472,29 +419,29 @@ fn states_are_read_of_a_spread_of_layers_within_the_budget() {
     let mut headers = one.headers.clone();
     let mut more: Vec<TensorInfo> = Vec::new();
     for layer in 1..64u64 {
-        for tensor in &one.headers[0].tensors {
+        for tensor in &one.headers.0[0].tensors {
             let name = tensor.name.replace("layers.0.", &format!("layers.{layer}."));
             let at = layer << 20;
             let bytes = at + tensor.bytes.start..at + tensor.bytes.end;
             more.push(TensorInfo { name, bytes, ..tensor.clone() });
         }
     }
-    headers[0].tensors.extend(more);
+    headers.0[0].tensors.extend(more);
     let settings = PlanSettings { max_ranges: 18, ..PlanSettings::default() };
     let asked: Vec<u64> =
-        states(&headers, &one.facts, &settings).iter().map(|f| f.bytes.start >> 20).collect();
+        states(&headers, &one.config, &settings).iter().map(|f| f.bytes.start >> 20).collect();
     assert_eq!(asked, [0, 32, 16, 48, 8, 40]);
-    let all: States = states(&headers, &one.facts, &settings)
+    let all: States = states(&headers, &one.config, &settings)
         .iter()
         .map(|f| {
             (
                 (f.file, f.bytes.start),
-                one.bytes(&Fetch { file: 0, bytes: f.bytes.start % (1 << 20)..f.bytes.end % (1 << 20) }),
+                one.bytes(&FileRange { file: 0, bytes: f.bytes.start % (1 << 20)..f.bytes.end % (1 << 20) }),
             )
         })
         .collect();
-    let plan = sample(&headers, &one.facts, &all, &settings, &[]).unwrap();
-    assert!(plan.fetches.len() + all.len() + headers.len() <= settings.max_ranges);
+    let plan = sample(&headers, &one.config, &all, &settings, &[]).unwrap();
+    assert!(plan.fetches.len() + all.len() + headers.0.len() <= settings.max_ranges);
     assert!(matrices(&plan).iter().all(|ask| asked.contains(&u64::from(ask.position.layer))));
 }
 
@@ -531,7 +478,7 @@ proptest! {
         let (headers, _) = llama(layers, d, 3 * d, d, 2);
         let settings = PlanSettings { max_ranges: ranges, max_bytes: bytes_limit, ..PlanSettings::default() };
         let plan = planned(&headers, &settings).unwrap();
-        prop_assert!(plan.fetches.len() <= ranges.saturating_sub(headers.len()));
+        prop_assert!(plan.fetches.len() <= ranges.saturating_sub(headers.0.len()));
         prop_assert!(bytes(&plan) <= bytes_limit);
     }
 }

@@ -15,8 +15,8 @@ use serde::Deserialize;
 use super::scan::{database, look};
 use crate::answers::query::{Known, Query};
 use crate::answers::scan::Scanner;
-use crate::checkpoint::model::LoadSettings;
 use crate::checkpoint::plan::SmallFiles;
+use crate::checkpoint::reading::Reader;
 use crate::cli::args::ScanArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json::{self, ScanErrorJson};
@@ -43,10 +43,10 @@ pub(super) async fn run(
     args: &ScanArgs,
     scanner: Scanner,
     hub: Hub,
-    mut settings: LoadSettings,
+    mut reader: Reader,
 ) -> Result<Done, Failure> {
     // Answers are of weights alone.
-    settings.small_files = SmallFiles::Needed;
+    reader.settings.small_files = SmallFiles::Needed;
     let mut out = Output::open(args.out.as_deref())?;
     let begun = Instant::now();
     let progress = Arc::new(Progress::default());
@@ -73,7 +73,7 @@ pub(super) async fn run(
         let db = Database::open(database(args)?)?;
         blocking(move || rows(&db, &new, &answered, &send)).await
     } else {
-        names(args.from.as_deref(), answered, &hub, &settings, &scanner, &send).await.map(|()| drop(send))
+        names(args.from.as_deref(), answered, &hub, &reader, &scanner, &send).await.map(|()| drop(send))
     };
     let (counts, _) = answering.await.map_err(anyhow::Error::from)??;
     drop(watch);
@@ -127,7 +127,7 @@ async fn names(
     list: Option<&Path>,
     mut known: HashSet<Tag>,
     hub: &Hub,
-    settings: &LoadSettings,
+    reader: &Reader,
     scanner: &Scanner,
     send: &SyncSender<Asked>,
 ) -> Result<(), Failure> {
@@ -152,7 +152,7 @@ async fn names(
     let mut queries = stream::iter(names)
         .map(|name| async move {
             let name = name?;
-            let loaded = scanner.query(&name, hub, settings).await;
+            let loaded = scanner.query(&name, hub, reader).await;
             Ok::<Asked, Failure>((name, loaded.map(Query::into_known).map_err(Failure::from)))
         })
         .buffered(LOADS);

@@ -7,8 +7,9 @@ use futures_util::future::try_join_all;
 
 use crate::answers::compare::{self, Comparison, Effort};
 use crate::checkpoint::full::{self, Whole};
-use crate::checkpoint::model::{self, LoadError, LoadSettings, Model, Subject};
+use crate::checkpoint::model::{self, LoadError, Model, Subject};
 use crate::checkpoint::plan::PlanSettings;
+use crate::checkpoint::reading::Reader;
 use crate::cli::args::CompareArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json::ScreenJson;
@@ -20,11 +21,11 @@ use crate::pipeline::Progress;
 pub(in crate::cli) async fn run(args: CompareArgs) -> Result<Done, Failure> {
     let begun = Instant::now();
     let hub = environment::hub(args.hub.hub.as_deref())?;
-    let mut settings = environment::load_settings(PlanSettings::detailed());
-    settings.metadata_only = args.screen;
-    let (mut a, mut b) = tokio::try_join!(open(&args.a, &hub, &settings), open(&args.b, &hub, &settings))?;
+    let mut reader = environment::reader(PlanSettings::detailed());
+    reader.metadata_only = args.screen;
+    let (mut a, mut b) = tokio::try_join!(open(&args.a, &hub, &reader), open(&args.b, &hub, &reader))?;
     if args.screen {
-        let (a, b) = read(&mut a, &mut b, &settings.plan).await?;
+        let (a, b) = read(&mut a, &mut b, &reader.settings.plan).await?;
         let (screening, bytes) = (compare::screening(&a, &b), a.bytes_fetched() + b.bytes_fetched());
         if args.json {
             printer::json(&ScreenJson {
@@ -40,15 +41,15 @@ pub(in crate::cli) async fn run(args: CompareArgs) -> Result<Done, Failure> {
         return Ok(Done::All);
     }
     let effort = if args.explain { Effort::Everything } else { Effort::Enough };
-    let others = try_join_all(args.with.iter().map(|name| load(name, &hub, &settings))).await?;
+    let others = try_join_all(args.with.iter().map(|name| load(name, &hub, &reader))).await?;
     // What was read before costs nothing, so nothing is saved where all of it was.
-    let is_kept = a.is_kept(&settings.plan) && b.is_kept(&settings.plan);
+    let is_kept = a.is_kept(&reader.settings.plan) && b.is_kept(&reader.settings.plan);
     let is_enough = effort == Effort::Enough && others.is_empty() && !args.full && !is_kept;
     let settled = if is_enough { copies(&mut a, &mut b).await? } else { None };
     let (a, b, found) = if let Some(settled) = settled {
         settled
     } else {
-        let (a, b) = read(&mut a, &mut b, &settings.plan).await?;
+        let (a, b) = read(&mut a, &mut b, &reader.settings.plan).await?;
         let found = if others.is_empty() {
             compare::compare(&a, &b, effort)?
         } else {
@@ -57,7 +58,7 @@ pub(in crate::cli) async fn run(args: CompareArgs) -> Result<Done, Failure> {
         (a, b, found)
     };
     let bytes = [&a, &b].into_iter().chain(&others).map(Subject::bytes_fetched).sum::<u64>();
-    let whole = if args.full { Some(read_whole(&a, &b, &found, &settings).await?) } else { None };
+    let whole = if args.full { Some(read_whole(&a, &b, &found, &reader).await?) } else { None };
     if args.json {
         printer::json(&json::compare(&a, &b, &found, whole.as_deref(), begun.elapsed().as_secs_f64()))?;
     } else if args.plain {
@@ -88,7 +89,7 @@ async fn read_whole(
     a: &Subject,
     b: &Subject,
     found: &Comparison,
-    settings: &LoadSettings,
+    reader: &Reader,
 ) -> Result<Vec<Whole>, Failure> {
     let progress = Arc::new(Progress::default());
     let _watch = Watch::start("full", "blocks", &progress);
@@ -96,12 +97,12 @@ async fn read_whole(
         progress.set_total(all);
         progress.set_done(done);
     };
-    full::full(a, b, &found.evidence.in_place, settings, done).await.map_err(Failure::usage)
+    full::full(a, b, &found.evidence.in_place, reader, done).await.map_err(Failure::usage)
 }
 
 /// Opens one model; a failure says which.
-async fn open<'a>(name: &str, hub: &Hub, settings: &'a LoadSettings) -> Result<Model<'a>, Failure> {
-    Model::open(name, hub, settings).await.map_err(|error| about(name, error))
+async fn open<'a>(name: &str, hub: &Hub, reader: &'a Reader) -> Result<Model<'a>, Failure> {
+    Model::open(name, hub, reader).await.map_err(|error| about(name, error))
 }
 
 /// Reads both by this plan.
@@ -117,8 +118,8 @@ async fn read(
 }
 
 /// Opens and reads a suspected parent.
-async fn load(name: &str, hub: &Hub, settings: &LoadSettings) -> Result<Subject, Failure> {
-    model::load(name, hub, settings).await.map_err(|error| about(name, error))
+async fn load(name: &str, hub: &Hub, reader: &Reader) -> Result<Subject, Failure> {
+    model::load(name, hub, reader).await.map_err(|error| about(name, error))
 }
 
 fn about(name: &str, error: LoadError) -> Failure {

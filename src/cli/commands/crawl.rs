@@ -13,7 +13,6 @@ use crate::cli::metrics::Metrics;
 use crate::cli::progress::Watch;
 use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
-use crate::pipeline::crawl::FetchSettings;
 use crate::pipeline::enumerate::EnumerateSettings;
 use crate::pipeline::report::Experience;
 use crate::pipeline::{BudgetSettings, CrawlSettings, Forecast, Progress, RunReport, crawl, foresee};
@@ -21,9 +20,9 @@ use crate::store::{Database, Location, Outcome, Partition, StoreError, Task};
 
 pub(in crate::cli) async fn run(args: CrawlArgs) -> Result<Done, Failure> {
     let hub = environment::hub(args.hub.hub.as_deref())?;
-    let mut fetch = FetchSettings::default();
+    let mut read = CrawlSettings::default().read;
     if args.all_small_files {
-        fetch.small_files = SmallFiles::All;
+        read.small_files = SmallFiles::All;
     }
     let WantedArgs {
         author,
@@ -39,7 +38,7 @@ pub(in crate::cli) async fn run(args: CrawlArgs) -> Result<Done, Failure> {
         order,
     } = args.wanted;
     let settings = CrawlSettings {
-        fetch,
+        read,
         enumerate: EnumerateSettings {
             repos: args.repo,
             exclude,

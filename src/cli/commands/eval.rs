@@ -13,8 +13,7 @@ use crate::pipeline::Progress;
 pub(in crate::cli) async fn run(args: EvalArgs) -> Result<Done, Failure> {
     let pairs = eval::read_pairs(&args.pairs).map_err(Failure::usage)?;
     let hub = environment::hub(args.hub.hub.as_deref())?;
-    let settings =
-        EvalSettings { root: args.root, load: environment::load_settings(PlanSettings::detailed()) };
+    let settings = EvalSettings { root: args.root, reader: environment::reader(PlanSettings::detailed()) };
     let progress = Arc::new(Progress::default());
     progress.set_total(pairs.len() as u64);
     let watch = Watch::start("eval", "pairs", &progress);

@@ -136,12 +136,12 @@ async fn stages(pipeline: &Pipeline, hub: &Hub, args: &RunArgs) -> Result<Done, 
     }
     if let Some(settings) = pipeline.scan.as_ref().filter(|_| failed.is_none()) {
         let scanner = open(Database::open(path)?)?;
-        let load = environment::load_settings(PlanSettings::default());
+        let reader = environment::reader(PlanSettings::default());
         // A scan has nothing to finish. It ends with the guard.
         let _signals = EndOnSignal::listen();
         for name in &settings.models {
             let begun = Instant::now();
-            let line = match scan_one(&scanner, name, hub, &load, settings.top_k, Look::Usual).await {
+            let line = match scan_one(&scanner, name, hub, &reader, settings.top_k, Look::Usual).await {
                 Ok((query, answer)) => {
                     if !as_json {
                         printer::data(&tables::scan(&query, &answer))?;

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use crate::answers::query::Query;
 use crate::answers::scan::{Answer, Scanner};
-use crate::checkpoint::model::LoadSettings;
 use crate::checkpoint::plan::PlanSettings;
+use crate::checkpoint::reading::Reader;
 use crate::cli::args::ScanArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json::{self, ScanErrorJson};
@@ -25,14 +25,14 @@ pub(in crate::cli) async fn run(args: ScanArgs) -> Result<Done, Failure> {
     let scanner = open(db)?;
     let hub = environment::hub(args.hub.hub.as_deref())?;
     // Of the models in the database no more was read, so more of the query would meet nothing.
-    let settings = environment::load_settings(PlanSettings::default());
+    let reader = environment::reader(PlanSettings::default());
     if args.models.is_empty() {
-        return bulk::run(&args, scanner, hub, settings).await;
+        return bulk::run(&args, scanner, hub, reader).await;
     }
     let mut failed = 0;
     for name in &args.models {
         let begun = Instant::now();
-        match scan_one(&scanner, name, &hub, &settings, args.top_k, look(&args)).await {
+        match scan_one(&scanner, name, &hub, &reader, args.top_k, look(&args)).await {
             Ok((query, answer)) if args.json => {
                 printer::json(&json::scan(&query, &answer, begun.elapsed().as_secs_f64()))?;
             }
@@ -84,11 +84,11 @@ pub(in crate::cli) async fn scan_one(
     scanner: &Scanner,
     name: &str,
     hub: &Hub,
-    settings: &LoadSettings,
+    reader: &Reader,
     top_k: usize,
     look: Look,
 ) -> Result<(Query, Answer), Failure> {
-    let query = scanner.query(name, hub, settings).await?;
+    let query = scanner.query(name, hub, reader).await?;
     let answer = scanner.scan(&query, top_k, look)?;
     Ok((query, answer))
 }

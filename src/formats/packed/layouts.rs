@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::packing::{Codes, Groups, Order, Packing, ScaleKind, Scales, Zeros};
-use super::{Facts, PackedError, Parts};
+use super::{PackedError, Parts, QuantConfig};
 use crate::formats::{Dtype, TensorInfo};
 
 /// Most elements of a tensor, dimensions of 0 counted as 1. No product below can overflow a `u64`: the
@@ -46,7 +46,11 @@ pub enum Recognised {
 }
 
 /// Recognises how a layer is stored. `state` is the content of the tensor that a first call asked for.
-pub fn recognise(parts: &Parts<'_>, facts: &Facts, state: Option<&[u8]>) -> Result<Recognised, PackedError> {
+pub fn recognise(
+    parts: &Parts<'_>,
+    config: &QuantConfig,
+    state: Option<&[u8]>,
+) -> Result<Recognised, PackedError> {
     for (suffix, tensor) in parts {
         let elements = tensor.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d.max(1)));
         if elements.is_none_or(|n| n > MAX_ELEMENTS) {
@@ -68,19 +72,19 @@ pub fn recognise(parts: &Parts<'_>, facts: &Facts, state: Option<&[u8]>) -> Resu
         };
     }
     let found = if has("SCB") {
-        scaled(parts, facts, "SCB")?
+        scaled(parts, config, "SCB")?
     } else if has("qweight") && has("scales") {
-        transposed(parts, facts)?
+        transposed(parts, config)?
     } else if has("weight_packed") {
-        packed_rows(parts, facts)?
+        packed_rows(parts, config)?
     } else if has("weight_scale_inv") {
         // I8 under this name is a pair of FP4 codes.
         let float = parts.get("weight").is_some_and(|w| w.dtype == Some(Dtype::F8E4M3));
-        if float { scaled(parts, facts, "weight_scale_inv")? } else { None }
+        if float { scaled(parts, config, "weight_scale_inv")? } else { None }
     } else if has("weight_scale") && !has("weight_zero_point") {
-        scaled(parts, facts, "weight_scale")?
+        scaled(parts, config, "weight_scale")?
     } else if has("weight") && has("scales") && has("biases") {
-        affine(parts, facts)?
+        affine(parts, config)?
     } else if has("_blocks") {
         Some(microscaled(parts)?)
     } else {
@@ -92,10 +96,10 @@ pub fn recognise(parts: &Parts<'_>, facts: &Facts, state: Option<&[u8]>) -> Resu
             {
                 Ok(Recognised::Plain)
             }
-            _ => Err(unreadable(parts, facts)),
+            _ => Err(unreadable(parts, config)),
         };
     };
-    found.map(packed).ok_or_else(|| unreadable(parts, facts))
+    found.map(packed).ok_or_else(|| unreadable(parts, config))
 }
 
 /// bitsandbytes' own description of a 4-bit matrix.
@@ -165,15 +169,15 @@ fn four_bit(parts: &Parts<'_>, state: &[u8]) -> Result<Packing, PackedError> {
 
 /// GPTQ, packed along the input, or AWQ, packed along the output; both store `[in, out]`. `None` for
 /// neither.
-fn transposed(parts: &Parts<'_>, facts: &Facts) -> Result<Option<Packing>, PackedError> {
+fn transposed(parts: &Parts<'_>, config: &QuantConfig) -> Result<Option<Packing>, PackedError> {
     let (weight_x, weight_y) = words(parts, "qweight")?;
     let (zero_x, zero_y) = words(parts, "qzeros")?;
     let scales = part(parts, "scales")?;
     let [groups, rows] = scales.shape[..] else { return Ok(None) };
-    let named = |method: &str| facts.method.as_deref().is_none_or(|m| m == method);
+    let named = |method: &str| config.method.as_deref().is_none_or(|m| m == method);
     let (method, bits, columns, order, plus) = if named("gptq") && weight_y == rows {
         // Version 1 stores the zero point less 1.
-        let plus = match facts.version.as_deref() {
+        let plus = match config.version.as_deref() {
             None | Some("gptq") => 1,
             Some("gptq_v2") => 0,
             Some(_) => return Ok(None),
@@ -191,7 +195,7 @@ fn transposed(parts: &Parts<'_>, facts: &Facts) -> Result<Option<Packing>, Packe
         return Err(shape("scales", &scales.shape, "not the groups of qzeros and the output of qweight"));
     }
     let group_index = group_index(parts, "g_idx", columns)?;
-    let span = if group_index.is_some() { columns } else { group_columns(columns, groups, scales, facts)? };
+    let span = if group_index.is_some() { columns } else { group_columns(columns, groups, scales, config)? };
     let zero_order = if order == Order::Down { Order::Across } else { order };
     let codes = |suffix, order, x: u64, y: u64| Codes { suffix, order, stride: y * 32, bytes: x * y * 4 };
     Ok(Some(Packing {
@@ -216,7 +220,11 @@ fn transposed(parts: &Parts<'_>, facts: &Facts) -> Result<Option<Packing>, Packe
 
 /// Bytes that each have their scale: of the tensor, of the row, of a group of the row, or of a block.
 /// `None` where the weight is no such byte.
-fn scaled(parts: &Parts<'_>, facts: &Facts, suffix: &'static str) -> Result<Option<Packing>, PackedError> {
+fn scaled(
+    parts: &Parts<'_>,
+    config: &QuantConfig,
+    suffix: &'static str,
+) -> Result<Option<Packing>, PackedError> {
     let weight = part(parts, "weight")?;
     let Some(dtype @ (Dtype::I8 | Dtype::F8E4M3 | Dtype::F8E5M2)) = weight.dtype else { return Ok(None) };
     let [rows, columns] = weight.shape[..] else {
@@ -229,7 +237,7 @@ fn scaled(parts: &Parts<'_>, facts: &Facts, suffix: &'static str) -> Result<Opti
         // bitsandbytes stores the row's largest magnitude, which is code 127.
         _ => ScaleKind::Number(number(suffix, scale)?, if eight_bit { 1.0 / 127.0 } else { 1.0 }),
     };
-    let block = facts.block.or((suffix == "weight_scale_inv").then_some(FP8_BLOCK));
+    let block = config.block.or((suffix == "weight_scale_inv").then_some(FP8_BLOCK));
     Ok(Some(Packing {
         name: format!("{} with scales", dtype.name()),
         rows,
@@ -252,8 +260,8 @@ fn scaled(parts: &Parts<'_>, facts: &Facts, suffix: &'static str) -> Result<Opti
 
 /// compressed-tensors' `pack-quantized`. `None` for other types packed under the same name (NVFP4), or
 /// other than 2, 4 and 8 bits, whose packing has changed between versions.
-fn packed_rows(parts: &Parts<'_>, facts: &Facts) -> Result<Option<Packing>, PackedError> {
-    let (Some(bits @ (2 | 4 | 8)), 32) = (facts.bits, self::bits(part(parts, "weight_packed")?)) else {
+fn packed_rows(parts: &Parts<'_>, config: &QuantConfig) -> Result<Option<Packing>, PackedError> {
+    let (Some(bits @ (2 | 4 | 8)), 32) = (config.bits, self::bits(part(parts, "weight_packed")?)) else {
         return Ok(None);
     };
     let (rows, packed) = words(parts, "weight_packed")?;
@@ -300,8 +308,8 @@ fn packed_rows(parts: &Parts<'_>, facts: &Facts) -> Result<Option<Packing>, Pack
 
 /// MLX: scale and bias for each group. Bits may differ between layers, the group size does not. `None`
 /// where they cannot be told.
-fn affine(parts: &Parts<'_>, facts: &Facts) -> Result<Option<Packing>, PackedError> {
-    let (Some(group_size), 32) = (facts.group_size, self::bits(part(parts, "weight")?)) else {
+fn affine(parts: &Parts<'_>, config: &QuantConfig) -> Result<Option<Packing>, PackedError> {
+    let (Some(group_size), 32) = (config.group_size, self::bits(part(parts, "weight")?)) else {
         return Ok(None);
     };
     let (rows, packed) = words(parts, "weight")?;
@@ -414,8 +422,13 @@ fn blocks(
 }
 
 /// Columns of a group of GPTQ or AWQ: as config.json says where that fits, else equal parts.
-fn group_columns(columns: u64, groups: u64, scales: &TensorInfo, facts: &Facts) -> Result<u64, PackedError> {
-    let stated = facts.group_size.filter(|&n| columns.div_ceil(n) == groups);
+fn group_columns(
+    columns: u64,
+    groups: u64,
+    scales: &TensorInfo,
+    config: &QuantConfig,
+) -> Result<u64, PackedError> {
+    let stated = config.group_size.filter(|&n| columns.div_ceil(n) == groups);
     let equal = (groups > 0 && columns.is_multiple_of(groups)).then(|| columns / groups);
     stated
         .or(equal)
@@ -475,11 +488,11 @@ fn shape(suffix: &str, shape: &[u64], why: &'static str) -> PackedError {
     PackedError::Shape { suffix: suffix.to_owned(), shape: shape.to_vec(), why }
 }
 
-fn unreadable(parts: &Parts<'_>, facts: &Facts) -> PackedError {
+fn unreadable(parts: &Parts<'_>, config: &QuantConfig) -> PackedError {
     let shown = parts.iter().take(SHOWN).map(|(suffix, t)| format!("{suffix} {:?}", t.shape));
     let tensors: Vec<String> = shown.collect();
     PackedError::Unreadable {
-        method: facts.method.clone().unwrap_or_else(|| "no quant_method".into()),
+        method: config.method.clone().unwrap_or_else(|| "no quant_method".into()),
         tensors: tensors.join(", "),
     }
 }

@@ -29,8 +29,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 pub use self::layouts::{Recognised, recognise};
-pub use self::packing::{Packing, PartRange};
-pub use self::stored::{Form, Located, States, Stored, Tensors, plain_name, stored};
+pub use self::packing::Packing;
+pub use self::stored::{States, plain_name, weights};
 use super::TensorInfo;
 
 /// The tensors of one layer by suffix: what follows the layer's name and a dot (`weight.absmax`), or, for
@@ -105,7 +105,7 @@ pub enum PackedError {
 /// What config.json says of the quantisation. Shapes are taken from the tensors; this decides only what
 /// they leave open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct QuantConfig {
     /// `quant_method`, or the newer `method`.
     pub method: Option<String>,
     /// Version of the layout: `checkpoint_format`, the newer `format`, or AWQ's `version`.
@@ -118,8 +118,8 @@ pub struct Facts {
     pub block: Option<[u64; 2]>,
 }
 
-impl Facts {
-    /// Takes the facts from a parsed config.json. Unknown or wrongly typed fields are absent, as are
+impl QuantConfig {
+    /// Takes it from a parsed config.json. Unknown or wrongly typed fields are absent, as are
     /// numbers in which the groups of a compressed-tensors config differ.
     pub fn parse(config: &Value) -> Self {
         let top = ["quantization_config", "compression_config", "quantization"]
@@ -201,8 +201,8 @@ mod tests {
             serde_json::from_str(&self.header.metadata["golden"]).unwrap()
         }
 
-        fn facts(&self) -> Facts {
-            Facts::parse(&serde_json::json!({ "quantization_config": self.about()["config"] }))
+        fn config(&self) -> QuantConfig {
+            QuantConfig::parse(&serde_json::json!({ "quantization_config": self.about()["config"] }))
         }
 
         fn bytes(&self, tensor: &TensorInfo) -> &'static [u8] {
@@ -211,10 +211,10 @@ mod tests {
 
         fn packing(&self) -> Packing {
             let parts = self.parts();
-            let mut answer = recognise(&parts, &self.facts(), None).unwrap();
+            let mut answer = recognise(&parts, &self.config(), None).unwrap();
             if let Recognised::NeedState(suffix) = &answer {
                 let state = self.bytes(parts[suffix.as_str()]);
-                answer = recognise(&parts, &self.facts(), Some(state)).unwrap();
+                answer = recognise(&parts, &self.config(), Some(state)).unwrap();
             }
             match answer {
                 Recognised::Packed(packing) => *packing,
@@ -350,11 +350,11 @@ mod tests {
             self.tensors.iter().map(|(t, _)| (t.name.as_str(), t)).collect()
         }
 
-        fn decode(&self, facts: &Facts, rows: Range<u64>) -> Result<Vec<f32>, PackedError> {
+        fn decode(&self, config: &QuantConfig, rows: Range<u64>) -> Result<Vec<f32>, PackedError> {
             let bytes = |suffix: &str| &self.tensors.iter().find(|(t, _)| t.name == suffix).unwrap().1[..];
-            let mut answer = recognise(&self.parts(), facts, None)?;
+            let mut answer = recognise(&self.parts(), config, None)?;
             if let Recognised::NeedState(suffix) = &answer {
-                answer = recognise(&self.parts(), facts, Some(bytes(suffix)))?;
+                answer = recognise(&self.parts(), config, Some(bytes(suffix)))?;
             }
             let Recognised::Packed(packing) = answer else { panic!("{answer:?}") };
             let ranges = packing.ranges(&rows)?;
@@ -366,8 +366,8 @@ mod tests {
         }
     }
 
-    fn facts(method: &str, bits: u64) -> Facts {
-        Facts { method: Some(method.into()), bits: Some(bits), ..Facts::default() }
+    fn config(method: &str, bits: u64) -> QuantConfig {
+        QuantConfig { method: Some(method.into()), bits: Some(bits), ..QuantConfig::default() }
     }
 
     /// Numbers below `end`, by the congruence of Numerical Recipes.
@@ -452,9 +452,9 @@ mod tests {
         ) {
             let (rows, columns) = (rows * 32, columns * 32);
             let (made, expected) = gptq(bits, rows, columns, groups, seed);
-            prop_assert_eq!(&made.decode(&facts("gptq", bits), 0..rows).unwrap(), &expected);
+            prop_assert_eq!(&made.decode(&config("gptq", bits), 0..rows).unwrap(), &expected);
             let at = (row * columns) as usize;
-            let one = made.decode(&facts("gptq", bits), row..row + 1).unwrap();
+            let one = made.decode(&config("gptq", bits), row..row + 1).unwrap();
             prop_assert_eq!(&one, &expected[at..at + columns as usize]);
         }
 
@@ -473,7 +473,7 @@ mod tests {
             made.add("qzeros", "I32", &[groups, rows / 8], words(&zeros));
             let scales: Vec<u64> = (0..groups * rows).map(scale).collect();
             made.add("scales", "F32", &[groups, rows], floats(&scales));
-            let decoded = made.decode(&facts("awq", 4), 1..rows).unwrap();
+            let decoded = made.decode(&config("awq", 4), 1..rows).unwrap();
             for (i, found) in decoded.iter().enumerate() {
                 let (row, column) = (i as u64 / columns + 1, i as u64 % columns);
                 let group = column / span;
@@ -504,7 +504,7 @@ mod tests {
                 let shape = [(rows * bits).div_ceil(32), groups];
                 made.add("weight_zero_point", "I32", &shape, raw(&transpose(&down)));
             }
-            let decoded = made.decode(&facts("compressed-tensors", bits), 1..rows).unwrap();
+            let decoded = made.decode(&config("compressed-tensors", bits), 1..rows).unwrap();
             for (i, found) in decoded.iter().enumerate() {
                 let (row, column) = (i / columns as usize + 1, i % columns as usize);
                 let zero = if asymmetric { zeros[row][column / 32] as i64 } else { half };
@@ -549,7 +549,7 @@ mod tests {
             let state = state.to_string().into_bytes();
             made.add("weight.quant_state.bitsandbytes__nf4", "U8", &[state.len() as u64], state);
             for start in 0..rows {
-                let decoded = made.decode(&Facts::default(), start..rows).unwrap();
+                let decoded = made.decode(&QuantConfig::default(), start..rows).unwrap();
                 let flat = (start * columns) as usize;
                 let expected: Vec<f32> =
                     (flat..n as usize).map(|i| NF4[codes[i] as usize] * absmax[i / block as usize]).collect();
@@ -575,16 +575,16 @@ mod tests {
                 golden!("awq"), golden!("ct_4bit_zero"), golden!("fp8_block"), golden!("mlx_4bit"),
             ].into_iter().nth(which).unwrap();
             let mut parts = golden.parts();
-            let mut facts = golden.facts();
+            let mut config = golden.config();
             let suffix = *victim.get(&parts.keys().copied().collect::<Vec<_>>());
             let mut changed = parts[suffix].clone();
             match change {
                 0 => changed.dtype = Dtype::parse(dtype),
                 1 => changed.shape = shape,
                 2 => {
-                    facts.bits = Some(number);
-                    facts.group_size = Some(number.max(1));
-                    facts.block = Some([number.max(1), 16]);
+                    config.bits = Some(number);
+                    config.group_size = Some(number.max(1));
+                    config.block = Some([number.max(1), 16]);
                 }
                 _ => {}
             }
@@ -592,7 +592,7 @@ mod tests {
             if change == 3 {
                 parts.remove(suffix);
             }
-            let answer = recognise(&parts, &facts, Some(state.as_bytes()));
+            let answer = recognise(&parts, &config, Some(state.as_bytes()));
             if let Ok(Recognised::Packed(packing)) = answer {
                 for rows in [0..1, packing.rows.saturating_sub(1)..packing.rows, 0..u64::MAX] {
                     let Ok(ranges) = packing.ranges(&rows) else { continue };
@@ -618,7 +618,7 @@ mod tests {
         let (mut made, _) = gptq(4, 32, 32, 2, 7);
         for group in [-1i32, 2] {
             made.tensors[3].1[4 * 5..4 * 6].copy_from_slice(&group.to_le_bytes());
-            let error = made.decode(&facts("gptq", 4), 0..1).unwrap_err();
+            let error = made.decode(&config("gptq", 4), 0..1).unwrap_err();
             assert!(
                 matches!(error, PackedError::Group { column: 5, group: g, groups: 2 } if g == group),
                 "{error}"
@@ -639,10 +639,10 @@ mod tests {
             r#"{"quant_type":"int3","blocksize":64,"shape":[16,96]}"#,
             r#"{"quant_type":"nf4","blocksize":64,"shape":[16,96],"nested_blocksize":256,"nested_offset":0.1}"#,
         ] {
-            let error = recognise(&parts, &golden.facts(), Some(lie.as_bytes())).unwrap_err();
+            let error = recognise(&parts, &golden.config(), Some(lie.as_bytes())).unwrap_err();
             assert!(matches!(error, PackedError::Shape { .. }), "{lie}: {error}");
         }
-        let error = recognise(&parts, &golden.facts(), Some(b"{")).unwrap_err();
+        let error = recognise(&parts, &golden.config(), Some(b"{")).unwrap_err();
         assert!(matches!(error, PackedError::State(_)), "{error}");
     }
 
@@ -677,18 +677,18 @@ mod tests {
 
     #[test]
     fn facts_of_every_spelling() {
-        let parse = |json: Value| Facts::parse(&serde_json::json!({ "quantization_config": json }));
+        let parse = |json: Value| QuantConfig::parse(&serde_json::json!({ "quantization_config": json }));
         let gptq = parse(serde_json::json!({
             "quant_method": "gptq", "bits": 4, "group_size": -1, "checkpoint_format": "gptq_v2",
         }));
-        assert_eq!(gptq, Facts { version: Some("gptq_v2".into()), ..facts("gptq", 4) });
+        assert_eq!(gptq, QuantConfig { version: Some("gptq_v2".into()), ..config("gptq", 4) });
         let group = |bits: u64| serde_json::json!({"weights": {"num_bits": bits, "group_size": 128}});
         let mixed = parse(serde_json::json!({"config_groups": {"a": group(4), "b": group(8)}}));
-        assert_eq!(mixed, Facts { group_size: Some(128), ..Facts::default() });
+        assert_eq!(mixed, QuantConfig { group_size: Some(128), ..QuantConfig::default() });
         let odd =
             parse(serde_json::json!({"bits": "four", "weight_block_size": [0, 128], "quant_method": 3}));
-        assert_eq!(odd, Facts::default());
-        let mlx = Facts::parse(&serde_json::json!({"quantization": {"group_size": 64, "bits": 4}}));
+        assert_eq!(odd, QuantConfig::default());
+        let mlx = QuantConfig::parse(&serde_json::json!({"quantization": {"group_size": 64, "bits": 4}}));
         assert_eq!((mlx.group_size, mlx.bits), (Some(64), Some(4)));
     }
 
@@ -710,8 +710,8 @@ mod tests {
                     TensorInfo { name: (*suffix).into(), dtype: Some(dtype), shape: vec![2, 3], bytes: 0..0 };
                 made.tensors.push((info, vec![0; bytes]));
             }
-            let facts = Facts { version: Some("gptq_p".into()), ..facts(method, 4) };
-            let error = recognise(&made.parts(), &facts, None).unwrap_err();
+            let config = QuantConfig { version: Some("gptq_p".into()), ..config(method, 4) };
+            let error = recognise(&made.parts(), &config, None).unwrap_err();
             assert!(matches!(error, PackedError::Unreadable { .. }), "{error}");
             assert!(
                 error.to_string().contains(method) && error.to_string().contains(tensors[0].0),
@@ -730,7 +730,7 @@ mod tests {
                 let size = Dtype::parse(dtype).unwrap().decodable_bytes().unwrap();
                 made.add(suffix, dtype, &[2, 3], vec![0; size * 6]);
             }
-            assert!(matches!(recognise(&made.parts(), &Facts::default(), None), Ok(Recognised::Plain)));
+            assert!(matches!(recognise(&made.parts(), &QuantConfig::default(), None), Ok(Recognised::Plain)));
         }
     }
 }

@@ -3,19 +3,10 @@
 use std::ops::Range;
 
 use super::PackedError;
-use crate::formats::Dtype;
+use crate::formats::{Dtype, Encoding, PartRange};
 
 /// Place of logical column `y % 8` among the nibbles of an AWQ word (AutoAWQ, `AWQ_REVERSE_ORDER`).
 const AWQ_PLACE: [u64; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
-
-/// A part of a tensor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartRange {
-    /// Suffix of the tensor.
-    pub suffix: &'static str,
-    /// Bytes relative to the tensor's begin.
-    pub bytes: Range<u64>,
-}
 
 /// How one matrix is packed.
 #[derive(Clone, Debug, PartialEq)]
@@ -331,6 +322,28 @@ impl Packing {
                 (row * self.columns + column) / elements - row * self.columns / elements
             }
         } as usize)
+    }
+}
+
+impl Encoding for Packing {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn is_quantised(&self) -> bool {
+        true
+    }
+
+    fn is_strided(&self) -> bool {
+        self.transposed
+    }
+
+    fn ranges(&self, rows: &Range<u64>, _: u64) -> Result<Vec<PartRange>, String> {
+        self.ranges(rows).map_err(|error| error.to_string())
+    }
+
+    fn decode(&self, rows: Range<u64>, pieces: &[&[u8]]) -> Result<Vec<f32>, String> {
+        self.decode(rows, pieces).map_err(|error| error.to_string())
     }
 }
 

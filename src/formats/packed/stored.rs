@@ -6,54 +6,34 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Facts, PackedError, Packing, PartRange, Parts, Recognised, recognise};
-use crate::formats::{Dtype, Header, TensorInfo};
+use super::{PackedError, Parts, QuantConfig, Recognised, recognise};
+use crate::formats::{Dtype, FileRange, Form, Header, PartRange, TensorInfo, Weight};
 
 /// Suffixes that a reason names; the layouts have at most 7.
 const SHOWN: usize = 8;
 
 /// A tensor and the header that lists it.
 #[derive(Clone, Copy, Debug)]
-pub struct Located<'a> {
-    /// Which of the headers.
-    pub file: usize,
-    /// The tensor.
-    pub tensor: &'a TensorInfo,
+struct Located<'a> {
+    file: usize,
+    tensor: &'a TensorInfo,
 }
 
-/// The tensors of a packed weight by suffix.
-pub type Tensors<'a> = BTreeMap<&'a str, Located<'a>>;
+impl Located<'_> {
+    fn range(&self) -> FileRange {
+        FileRange { file: self.file, bytes: self.tensor.bytes.clone() }
+    }
+}
+
+/// The tensors of a layer by suffix.
+type Tensors<'a> = BTreeMap<&'a str, Located<'a>>;
 
 /// The states of bitsandbytes that were read, by header and first byte.
 pub type States = BTreeMap<(usize, u64), Bytes>;
 
-/// A weight of a checkpoint.
-#[derive(Debug)]
-pub struct Stored<'a> {
-    /// The name that it has where it is not packed.
-    pub name: Cow<'a, str>,
-    /// The shape that it has where it is not packed; empty where that is not known.
-    pub shape: Cow<'a, [u64]>,
-    /// How it is stored.
-    pub form: Form<'a>,
-}
-
-/// How a weight is stored.
-#[derive(Debug)]
-pub enum Form<'a> {
-    /// As one tensor of values.
-    Plain(Located<'a>),
-    /// In several tensors.
-    Packed(Arc<Packing>, Tensors<'a>),
-    /// Not known before this tensor has been read, of at most 4 KB.
-    NeedState(Located<'a>),
-    /// Not read, for this reason.
-    Unreadable(String),
-}
-
 /// The weights of a checkpoint, from the headers of its opened files together: the parts of one weight may be
 /// in two of them.
-pub fn stored<'a>(headers: &'a [Header], facts: &Facts, states: &States) -> Vec<Stored<'a>> {
+pub fn weights<'a>(headers: &'a [Header], config: &QuantConfig, states: &States) -> Vec<Weight<'a>> {
     let mut layers: BTreeMap<&str, Tensors<'a>> = BTreeMap::new();
     for (file, header) in headers.iter().enumerate() {
         for tensor in &header.tensors {
@@ -61,7 +41,7 @@ pub fn stored<'a>(headers: &'a [Header], facts: &Facts, states: &States) -> Vec<
             layers.entry(base).or_default().entry(suffix).or_insert(Located { file, tensor });
         }
     }
-    layers.values().flat_map(|tensors| layer(tensors, facts, states)).collect()
+    layers.values().flat_map(|tensors| layer(tensors, config, states)).collect()
 }
 
 /// The name that the weight of this tensor's layer has where it is not packed.
@@ -83,24 +63,27 @@ fn split(name: &str) -> (&str, &str) {
     name.rsplit_once('.').unwrap_or(("", name))
 }
 
-fn layer<'a>(tensors: &Tensors<'a>, facts: &Facts, states: &States) -> Vec<Stored<'a>> {
+fn layer<'a>(tensors: &Tensors<'a>, config: &QuantConfig, states: &States) -> Vec<Weight<'a>> {
     let parts: Parts<'a> = tensors.iter().map(|(suffix, at)| (*suffix, at.tensor)).collect();
-    let plain = |at: &Located<'a>| Stored {
+    let plain = |at: &Located<'a>| Weight {
         name: Cow::Borrowed(&at.tensor.name),
         shape: Cow::Borrowed(&at.tensor.shape),
-        form: Form::Plain(*at),
+        form: match at.tensor.dtype.filter(|dtype| dtype.decodable_bytes().is_some()) {
+            Some(dtype) => Form::Stored(Arc::new(dtype), BTreeMap::from([("", at.range())])),
+            None => Form::Unreadable("of a type that is not read".into()),
+        },
     };
     let whole = |shape: Vec<u64>, form| {
         let name = tensors.values().next().map_or_else(String::new, |at| plain_name(&at.tensor.name));
-        Stored { name: Cow::Owned(name), shape: Cow::Owned(shape), form }
+        Weight { name: Cow::Owned(name), shape: Cow::Owned(shape), form }
     };
-    let mut answer = recognise(&parts, facts, None);
+    let mut answer = recognise(&parts, config, None);
     if let Ok(Recognised::NeedState(suffix)) = &answer
         && let Some(at) = tensors.get(suffix.as_str())
     {
         match states.get(&(at.file, at.tensor.bytes.start)) {
-            Some(state) => answer = recognise(&parts, facts, Some(state)),
-            None => return vec![whole(Vec::new(), Form::NeedState(*at))],
+            Some(state) => answer = recognise(&parts, config, Some(state)),
+            None => return vec![whole(Vec::new(), Form::After(at.range()))],
         }
     }
     match answer.and_then(inside(&parts)) {
@@ -109,7 +92,8 @@ fn layer<'a>(tensors: &Tensors<'a>, facts: &Facts, states: &States) -> Vec<Store
             let experts = parts.get("_blocks").and_then(|blocks| blocks.shape.split_last_chunk::<2>());
             let mut shape = experts.map_or_else(|| vec![packing.rows], |(leading, _)| leading.to_vec());
             shape.push(packing.columns);
-            vec![whole(shape, Form::Packed(Arc::from(packing), tensors.clone()))]
+            let parts = tensors.iter().map(|(suffix, at)| (*suffix, at.range())).collect();
+            vec![whole(shape, Form::Stored(Arc::new(*packing), parts))]
         }
         Ok(_) => tensors.values().map(plain).collect(),
         Err(error) => {
@@ -118,17 +102,17 @@ fn layer<'a>(tensors: &Tensors<'a>, facts: &Facts, states: &States) -> Vec<Store
             let unknown = matches!(error, PackedError::Unreadable { .. });
             let is_value = |at: &&Located<'_>| unknown && at.tensor.dtype.is_some_and(Dtype::is_plain_float);
             let (values, codes): (Vec<_>, Vec<_>) = tensors.values().partition(is_value);
-            let reason = reason(&error, &parts, facts);
-            let mut found: Vec<Stored<'a>> = values.into_iter().map(plain).collect();
+            let reason = reason(&error, &parts, config);
+            let mut found: Vec<Weight<'a>> = values.into_iter().map(plain).collect();
             // Buffers are no weights: BERT keeps `embeddings.position_ids` beside its embeddings. No layout packs
             // into 64 bits, and without a method nothing is packed in a layout that is not known.
             let packs =
-                |at: &&Located<'_>| facts.method.is_some() && at.tensor.dtype.is_some_and(|d| d.bits() < 64);
+                |at: &&Located<'_>| config.method.is_some() && at.tensor.dtype.is_some_and(|d| d.bits() < 64);
             if codes.iter().any(packs) && !parts.contains_key("weight") {
                 found.push(whole(Vec::new(), Form::Unreadable(reason.clone())));
             }
             found.extend(
-                codes.into_iter().map(|at| Stored { form: Form::Unreadable(reason.clone()), ..plain(at) }),
+                codes.into_iter().map(|at| Weight { form: Form::Unreadable(reason.clone()), ..plain(at) }),
             );
             found
         }
@@ -152,8 +136,8 @@ fn inside<'p>(parts: &'p Parts<'_>) -> impl FnOnce(Recognised) -> Result<Recogni
 }
 
 /// Why a layer is not read, the same for all layers where it is the method.
-fn reason(error: &PackedError, parts: &Parts<'_>, facts: &Facts) -> String {
-    match (error, &facts.method) {
+fn reason(error: &PackedError, parts: &Parts<'_>, config: &QuantConfig) -> String {
+    match (error, &config.method) {
         (PackedError::Unreadable { .. }, Some(method)) => {
             let suffixes: Vec<&str> = parts.keys().take(SHOWN).copied().collect();
             format!("packed as {method} ({}), which is not read", suffixes.join(", "))

@@ -364,8 +364,8 @@ mod tests {
             assert_eq!(config.hidden_size, Some(shape.hidden), "{}", shape.name);
             assert_eq!(config.layers, Some(shape.layers), "{}", shape.name);
             assert_eq!(tokenizer.vocabulary.tokens().len() as u64, shape.tokens, "{}", shape.name);
-            let facts = packed::Facts::parse(&super::config(shape));
-            assert_eq!(facts.method.is_some(), shape.packing != Packing::Plain);
+            let quantization = packed::QuantConfig::parse(&super::config(shape));
+            assert_eq!(quantization.method.is_some(), shape.packing != Packing::Plain);
         }
     }
 

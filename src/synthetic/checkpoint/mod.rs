@@ -44,7 +44,7 @@ use self::place::Place;
 use self::regions::Parts;
 use self::values::Source;
 use crate::checkpoint::plan::{Detail, PlanError};
-use crate::formats::packed::Facts;
+use crate::formats::packed::QuantConfig;
 use crate::formats::shards::ShardIndexError;
 use crate::formats::{HeaderError, Limits, Tokenizer, TokenizerError, TokenizerFiles};
 use crate::hub::RepoId;
@@ -152,7 +152,7 @@ pub fn write(
     let files = layout::files(shape)?;
     let mut documents: Vec<(&str, Vec<u8>)> = documents::all(shape)?;
     let tokens = compared_tokens(&documents)?;
-    let regions = regions::regions(&files, &Facts::parse(&documents::config(shape)), &tokens)?;
+    let regions = regions::regions(&files, &QuantConfig::parse(&documents::config(shape)), &tokens)?;
     documents.extend(layout::index(&files)?.map(|json| ("model.safetensors.index.json", json)));
     for (name, content) in &documents {
         place.document(name, content)?;
@@ -228,6 +228,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::checkpoint::containers::safetensors::Headers;
     use crate::checkpoint::plan::{self, PlanSettings};
     use crate::formats::packed::States;
     use crate::formats::safetensors::{Decoded, Header, try_decode};
@@ -256,9 +257,9 @@ mod tests {
             .map(|n| (n, fs::read(folder.join(n)).unwrap()))
             .into();
         let tokens = compared_tokens(&documents).unwrap();
-        let headers = [header(&path)];
-        let facts = Facts::parse(&config);
-        let plan = plan::sample(&headers, &facts, &States::new(), settings, &tokens).unwrap();
+        let headers = Headers(vec![header(&path)]);
+        let quantization = QuantConfig::parse(&config);
+        let plan = plan::sample(&headers, &quantization, &States::new(), settings, &tokens).unwrap();
         let file = File::open(path).unwrap();
         let read = |bytes: &Range<u64>| {
             let mut content = vec![0; (bytes.end - bytes.start) as usize];
@@ -268,7 +269,7 @@ mod tests {
         let block = |ask: &plan::Ask| {
             let pieces: Vec<Vec<u8>> = ask.pieces.iter().map(|piece| read(&piece.bytes)).collect();
             let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
-            let values = ask.decoding.decode(&pieces).unwrap();
+            let values = ask.decode(&pieces).unwrap();
             ((ask.position.role, ask.position.layer, ask.start, values.len()), values)
         };
         plan.asks.iter().map(block).collect()

@@ -10,8 +10,9 @@ use std::ops::Range;
 use super::CheckpointError;
 use super::layout::{Placed, WeightFile, index};
 use super::tensors::Content;
+use crate::checkpoint::containers::safetensors::Headers;
 use crate::checkpoint::plan::{self, PlanSettings};
-use crate::formats::packed::{Facts, States, plain_name};
+use crate::formats::packed::{QuantConfig, States, plain_name};
 use crate::formats::safetensors::{Decoded, try_decode};
 use crate::formats::{Header, Limits, ShardIndex};
 use crate::signals::roles::{self, Position, Role};
@@ -35,15 +36,15 @@ pub(super) type Parts = Vec<Range<u64>>;
 /// What is written of every tensor of every file. `tokens` are those that a comparison reads.
 pub(super) fn regions(
     files: &[WeightFile],
-    facts: &Facts,
+    quantization: &QuantConfig,
     tokens: &[u64],
 ) -> Result<Vec<Vec<Parts>>, CheckpointError> {
     let mut all: Vec<Vec<Parts>> = files.iter().map(|file| file.tensors.iter().map(ends).collect()).collect();
     let headers = files.iter().map(header).collect::<Result<Vec<_>, _>>()?;
     for opened in choices(files)? {
-        let chosen: Vec<Header> = opened.iter().map(|file| headers[*file].clone()).collect();
+        let chosen = Headers(opened.iter().map(|file| headers[*file].clone()).collect());
         for settings in [PlanSettings::default(), PlanSettings::detailed()] {
-            let plan = plan::sample(&chosen, facts, &States::new(), &settings, tokens)?;
+            let plan = plan::sample(&chosen, quantization, &States::new(), &settings, tokens)?;
             for piece in plan.asks.iter().flat_map(|ask| &ask.pieces) {
                 let file = opened[piece.file];
                 let tensors = &files[file].tensors;
@@ -136,7 +137,7 @@ mod tests {
         for (name, most) in [("llama-7b-single", 60_000_000), ("mistral-7b", 60_000_000)] {
             let files = files(find(name).unwrap()).unwrap();
             let tokens: Vec<u64> = (0..512).map(|i| i * 61).collect();
-            let regions = regions(&files, &Facts::default(), &tokens).unwrap();
+            let regions = regions(&files, &QuantConfig::default(), &tokens).unwrap();
             let mut bytes = 0;
             for (file, parts) in files.iter().zip(&regions) {
                 for (placed, parts) in file.tensors.iter().zip(parts) {

@@ -1,0 +1,126 @@
+//! The seam between a file format of weights and everything that reads checkpoints.
+//!
+//! A container answers four questions, and does no I/O: which of a repository's files are its own, as which components
+//! ([`Container::components`]); which bytes it needs next ([`Decoder::step`]); which weights there are, with name, shape,
+//! encoding and place ([`Tensors::weights`]); and which metadata the files carry ([`Tensors::metadata`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::formats::packed::{QuantConfig, States};
+use crate::formats::{FileRange, Limits, Weight};
+
+/// A file format of weights.
+pub trait Container: fmt::Debug + Send + Sync {
+    /// Its name in reports, e.g. `safetensors`.
+    fn name(&self) -> &'static str;
+
+    /// The checkpoints in this format among the files of a repository, the main one first.
+    fn components(&self, files: &[String]) -> Vec<Component>;
+
+    /// A decoder for opened files of these sizes, bytes.
+    fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder>;
+}
+
+/// One checkpoint of a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Component {
+    /// Its name: empty for the main one, else e.g. `unet` or `text_encoder`.
+    pub name: String,
+    /// Its weight files.
+    pub files: ComponentFiles,
+}
+
+impl Component {
+    /// The main checkpoint of a repository.
+    pub fn main(files: ComponentFiles) -> Self {
+        Self { name: String::new(), files }
+    }
+}
+
+/// Where the weights of a component are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ComponentFiles {
+    /// In these files, in the order of the model.
+    Named(Vec<String>),
+    /// In whatever this index of shards lists.
+    Index(String),
+}
+
+/// A push decoder: it says which bytes of the opened files it needs, is given them, and is asked again.
+pub trait Decoder: Send {
+    /// What it needs next, or what the files hold. It never asks for bytes beyond a file's end, nor for more than the
+    /// limits allow of all files together.
+    fn step(&mut self) -> Result<Step, Damaged>;
+
+    /// The bytes of a range that it asked for.
+    fn give(&mut self, range: &FileRange, bytes: &[u8]);
+}
+
+/// What a decoder answers.
+#[derive(Debug)]
+pub enum Step {
+    /// These bytes are needed; of each file at most one range at a time.
+    Need(Vec<FileRange>),
+    /// Done.
+    Ready(Box<dyn Tensors>),
+}
+
+/// A file that is damaged or hostile.
+#[derive(Debug)]
+pub struct Damaged {
+    /// Which of the opened files.
+    pub file: usize,
+    /// What is wrong with it.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// What the opened files of a checkpoint hold.
+pub trait Tensors: fmt::Debug + Send + Sync {
+    /// Files that were opened.
+    fn files(&self) -> usize;
+
+    /// Names of all tensors, as they are stored.
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
+
+    /// Stored elements of all tensors.
+    fn elements(&self) -> u64;
+
+    /// What the files say of themselves.
+    fn metadata(&self) -> BTreeMap<String, String>;
+
+    /// Whether the weights can only be read with what config.json says of how they are packed.
+    fn needs_config(&self) -> bool {
+        false
+    }
+
+    /// The weights. `config` is what config.json says of packed ones, `states` what was read of those that
+    /// [`Form::After`](crate::formats::Form::After) stands for.
+    fn weights(&self, config: &QuantConfig, states: &States) -> Vec<Weight<'_>>;
+}
+
+/// The containers that a reader knows, in the order in which they are asked.
+#[derive(Clone, Debug)]
+pub struct Containers(Vec<Arc<dyn Container>>);
+
+impl Containers {
+    /// Of two that have a component of one name the first one counts.
+    pub fn new(containers: Vec<Arc<dyn Container>>) -> Self {
+        Self(containers)
+    }
+
+    /// The checkpoints of a repository with these files, each with its container.
+    pub fn components(&self, files: &[String]) -> Vec<(Arc<dyn Container>, Component)> {
+        let mut names = BTreeSet::new();
+        let all = self.0.iter().flat_map(|container| {
+            container.components(files).into_iter().map(|component| (Arc::clone(container), component))
+        });
+        all.filter(|(_, component)| names.insert(component.name.clone())).collect()
+    }
+
+    /// The names of the formats.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|container| container.name()).collect()
+    }
+}

@@ -1,0 +1,19 @@
+//! The file formats of weights, one file each, and the table of them.
+
+use std::sync::Arc;
+
+use super::container::Containers;
+
+pub mod safetensors;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod toy;
+
+impl Default for Containers {
+    /// All formats that this version reads: one row registers one.
+    fn default() -> Self {
+        Self::new(vec![Arc::new(safetensors::Safetensors)])
+    }
+}

@@ -1,0 +1,274 @@
+//! safetensors: `model.safetensors`, its shards, or one file of another name at the top level.
+
+use std::collections::BTreeMap;
+
+use crate::checkpoint::container::{Component, ComponentFiles, Container, Damaged, Decoder, Step, Tensors};
+use crate::formats::packed::{self, QuantConfig, States};
+use crate::formats::safetensors::{Decoded, FIRST_READ, try_decode};
+use crate::formats::{FileRange, Header, HeaderError, Limits, TensorInfo, Weight};
+use crate::signals::roles;
+
+/// The format.
+#[derive(Debug)]
+pub struct Safetensors;
+
+impl Container for Safetensors {
+    fn name(&self) -> &'static str {
+        "safetensors"
+    }
+
+    /// An index is named only where the names leave open which files belong together: it costs a request, and of the
+    /// largest models it is larger than all that is read of them.
+    fn components(&self, files: &[String]) -> Vec<Component> {
+        main_files(files).map(Component::main).into_iter().collect()
+    }
+
+    fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder> {
+        // A limit for each alone would be one for eight shards, times the repositories under way.
+        let left = limits.header_bytes.saturating_add(FIRST_READ * sizes.len() as u64);
+        let files = sizes.iter().map(|size| File { size: *size, prefix: Vec::new(), header: None }).collect();
+        Box::new(Prefixes { files, left, limits: limits.clone() })
+    }
+}
+
+fn main_files(files: &[String]) -> Option<ComponentFiles> {
+    let has = |name: &str| files.iter().any(|f| f == name);
+    if has("model.safetensors") {
+        return Some(ComponentFiles::Named(vec!["model.safetensors".into()]));
+    }
+    // Other names at the top level: an index, shards, or one file. Adapters hold deltas, not weights.
+    let top = || files.iter().filter(|f| !f.contains('/') && !f.starts_with("adapter_"));
+    let index = Some("model.safetensors.index.json".to_owned())
+        .filter(|name| has(name))
+        .or_else(|| top().find(|f| f.ends_with(".safetensors.index.json")).cloned());
+    if let Some(index) = index {
+        let prefix = index.strip_suffix(".safetensors.index.json").unwrap_or_default();
+        return Some(complete_set(files, prefix).map_or(ComponentFiles::Index(index), ComponentFiles::Named));
+    }
+    let mut found: Vec<String> = top().filter(|f| f.ends_with(".safetensors")).cloned().collect();
+    found.sort();
+    let shards: Vec<String> = found.iter().filter(|f| f.contains("-of-")).cloned().collect();
+    if !shards.is_empty() {
+        return Some(ComponentFiles::Named(shards));
+    }
+    found.into_iter().next().map(|first| ComponentFiles::Named(vec![first]))
+}
+
+/// The files `PREFIX-00001-of-0000N.safetensors` to `PREFIX-0000N-of-0000N.safetensors`, where all are there, and no
+/// shard of another set is.
+fn complete_set(files: &[String], prefix: &str) -> Option<Vec<String>> {
+    let number = |file: &String| {
+        let (number, of) = file.strip_prefix(prefix)?.strip_prefix('-')?.split_once("-of-")?;
+        Some((number.parse::<usize>().ok()?, of.strip_suffix(".safetensors")?.parse::<usize>().ok()?))
+    };
+    let mut shards: Vec<((usize, usize), &String)> =
+        files.iter().filter_map(|file| Some((number(file)?, file))).collect();
+    shards.sort();
+    let of = shards.len();
+    let is_complete = shards.iter().zip(1..).all(|((found, _), number)| *found == (number, of));
+    (of > 0 && is_complete).then(|| shards.into_iter().map(|(_, file)| file.clone()).collect())
+}
+
+/// The decoder: the first bytes of each file, until they hold its header.
+struct Prefixes {
+    files: Vec<File>,
+    /// Bytes of headers that may still be asked for.
+    left: u64,
+    limits: Limits,
+}
+
+struct File {
+    size: u64,
+    prefix: Vec<u8>,
+    header: Option<Header>,
+}
+
+impl Decoder for Prefixes {
+    fn step(&mut self) -> Result<Step, Damaged> {
+        let Self { files, left, limits } = self;
+        let mut needed = Vec::new();
+        for (file, state) in files.iter_mut().enumerate().filter(|(_, state)| state.header.is_none()) {
+            let damaged = |error: HeaderError| Damaged { file, source: error.into() };
+            match try_decode(&state.prefix, state.size, limits).map_err(damaged)? {
+                Decoded::Done(header) => {
+                    state.header = Some(header);
+                    state.prefix = Vec::new();
+                }
+                // Never more than the header limit and the file hold.
+                Decoded::Need(end) => {
+                    let range = FileRange { file, bytes: state.prefix.len() as u64..end };
+                    let together = HeaderError::Together { limit: limits.header_bytes };
+                    *left = left.checked_sub(range.len()).ok_or_else(|| damaged(together))?;
+                    needed.push(range);
+                }
+            }
+        }
+        if !needed.is_empty() {
+            return Ok(Step::Need(needed));
+        }
+        let headers = files.iter_mut().filter_map(|state| state.header.take()).collect();
+        Ok(Step::Ready(Box::new(Headers(headers))))
+    }
+
+    fn give(&mut self, range: &FileRange, bytes: &[u8]) {
+        if let Some(file) = self.files.get_mut(range.file)
+            && file.prefix.len() as u64 == range.bytes.start
+        {
+            file.prefix.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// The headers of the opened files.
+#[derive(Clone, Debug)]
+pub struct Headers(pub Vec<Header>);
+
+impl Headers {
+    fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
+        self.0.iter().flat_map(|header| &header.tensors)
+    }
+}
+
+impl Tensors for Headers {
+    fn files(&self) -> usize {
+        self.0.len()
+    }
+
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.tensors().map(|tensor| tensor.name.as_str()))
+    }
+
+    fn elements(&self) -> u64 {
+        self.tensors().fold(0, |n, tensor| tensor.elements().saturating_add(n))
+    }
+
+    /// `__metadata__` of all files; of two values of one key the first one counts.
+    fn metadata(&self) -> BTreeMap<String, String> {
+        let all = self.0.iter().rev().flat_map(|header| &header.metadata);
+        all.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    fn needs_config(&self) -> bool {
+        // No layout packs into plain floats or into 64 bits; buffers of other types have no role.
+        let is_odd = |t: &&TensorInfo| !t.dtype.is_some_and(|d| d.is_plain_float() || d.bits() >= 64);
+        self.tensors()
+            .filter(is_odd)
+            .any(|tensor| roles::position(&packed::plain_name(&tensor.name)).is_some())
+    }
+
+    fn weights(&self, config: &QuantConfig, states: &States) -> Vec<Weight<'_>> {
+        packed::weights(&self.0, config, states)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance::{self, Sample};
+    use super::*;
+    use crate::formats::Dtype;
+
+    /// Tensors as one file, written by the crate of the format.
+    fn write(tensors: &[Sample]) -> Vec<u8> {
+        let data: Vec<Vec<u8>> =
+            tensors.iter().map(|t| t.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+        let views = tensors.iter().zip(&data).map(|(t, data)| {
+            let shape = t.shape.iter().map(|n| *n as usize).collect();
+            let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, data);
+            (t.name.clone(), view.unwrap())
+        });
+        let about = [("format".to_owned(), "pt".to_owned())].into();
+        safetensors::serialize(views.collect::<Vec<_>>(), Some(about)).unwrap()
+    }
+
+    #[test]
+    fn is_a_container() {
+        conformance::check(&Safetensors, "model.safetensors", write, &[("format", "pt")]);
+    }
+
+    fn names(files: &[&str]) -> Vec<String> {
+        files.iter().map(|f| (*f).to_owned()).collect()
+    }
+
+    fn tensor(name: &str, dtype: &str) -> Headers {
+        let info =
+            TensorInfo { name: name.into(), dtype: Dtype::parse(dtype), shape: vec![8, 8], bytes: 0..64 };
+        Headers(vec![Header { tensors: vec![info], metadata: BTreeMap::new(), len: 0 }])
+    }
+
+    #[test]
+    fn files_by_name() {
+        let pick = |files: &[&str]| {
+            let mut found = Safetensors.components(&names(files));
+            found.pop().inspect(|component| assert_eq!(component.name, "")).map(|component| component.files)
+        };
+        let named = |files: &[&str]| Some(ComponentFiles::Named(names(files)));
+        assert_eq!(pick(&["a.safetensors", "model.safetensors"]), named(&["model.safetensors"]));
+        let index = "model.safetensors.index.json";
+        assert_eq!(
+            pick(&["model-00002-of-00002.safetensors", "model-00001-of-00002.safetensors", index]),
+            named(&["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"])
+        );
+        // A shard is missing; shards of two sets; shards of other names.
+        for files in [
+            ["model-00001-of-00002.safetensors", "x.safetensors"],
+            ["model-00001-of-00001.safetensors", "model-00002-of-00002.safetensors"],
+            ["weights-00001-of-00002.safetensors", "weights-00002-of-00002.safetensors"],
+        ] {
+            let found = pick(&[&files[..], &[index]].concat());
+            assert_eq!(found, Some(ComponentFiles::Index(index.into())), "{files:?}");
+        }
+        assert_eq!(
+            pick(&["x-00002-of-00002.safetensors", "x-00001-of-00002.safetensors"]),
+            named(&["x-00001-of-00002.safetensors", "x-00002-of-00002.safetensors"])
+        );
+        assert_eq!(pick(&["config.json", "pytorch_model.bin"]), None);
+        assert_eq!(pick(&["adapter_model.safetensors"]), None);
+    }
+
+    #[test]
+    fn config_is_needed_for_packed_weights() {
+        for (name, dtype) in [
+            ("model.layers.0.mlp.down_proj.weight", "BF16"),
+            ("bert.embeddings.position_ids", "I64"),
+            ("h.0.attn.bias", "U8"),
+        ] {
+            assert!(!tensor(name, dtype).needs_config(), "{name}");
+        }
+        for (name, dtype) in [
+            ("model.layers.0.mlp.down_proj.weight", "F8_E4M3"),
+            ("model.layers.0.mlp.down_proj.qweight", "I32"),
+            ("model.layers.0.mlp.down_proj.weight", "no such type"),
+        ] {
+            assert!(tensor(name, dtype).needs_config(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_headers_of_a_checkpoint_have_one_limit_together() {
+        let limits = Limits { header_bytes: 1_000_000, ..Limits::default() };
+        let long = (900_000_u64 - 8).to_le_bytes();
+        let mut decoder = Safetensors.decoder(&[2_000_000; 2], &limits);
+        for _ in 0..2 {
+            match decoder.step() {
+                Ok(Step::Need(ranges)) => {
+                    for range in ranges {
+                        let mut bytes = vec![b' '; range.len() as usize];
+                        bytes[..8].copy_from_slice(&long);
+                        decoder.give(&range, &bytes);
+                    }
+                }
+                Err(damaged) => {
+                    assert_eq!(damaged.file, 1);
+                    assert!(
+                        damaged.source.to_string().contains("more than 1000000 bytes"),
+                        "{}",
+                        damaged.source
+                    );
+                    return;
+                }
+                Ok(Step::Ready(headers)) => panic!("{headers:?}"),
+            }
+        }
+        panic!("no limit");
+    }
+}

@@ -1,0 +1,69 @@
+//! The small files of a checkpoint: config.json and the tokenizer.
+
+use std::sync::Arc;
+
+use super::error::ReadError;
+use super::plan::PlanSettings;
+use super::source::RepoFiles;
+use super::tokenizer::{KnownTokenizer, Tokenizers, Unknown};
+use crate::formats::packed::QuantConfig;
+use crate::formats::{Limits, ModelConfig};
+
+/// What screening looks at, and what says how weights are packed.
+#[derive(Clone, Debug)]
+pub struct Metadata {
+    /// config.json; empty where the repository has none.
+    pub config: ModelConfig,
+    /// What config.json says of packed weights.
+    pub quantization: QuantConfig,
+    /// The tokenizer, or why it is not known.
+    pub tokenizer: Result<Arc<KnownTokenizer>, Unknown>,
+    /// Bytes of small files read, the index of shards among them.
+    pub bytes_fetched: u64,
+}
+
+impl Metadata {
+    /// Reads config and tokenizer.
+    pub async fn read(
+        files: &dyn RepoFiles,
+        limits: &Limits,
+        tokenizers: &Tokenizers,
+    ) -> Result<Self, ReadError> {
+        let metadata = Self::listed(None).with_config(files, limits).await?;
+        let read = tokenizers.of(files, limits).await?;
+        let bytes_fetched = metadata.bytes_fetched + read.bytes;
+        Ok(Self { tokenizer: read.tokenizer, bytes_fetched, ..metadata })
+    }
+
+    /// The tokens that any two vocabularies have in common, which are read where more detail is wanted.
+    pub fn anchors(&self, settings: &PlanSettings) -> Vec<u64> {
+        let wanted = settings.detail.as_ref().map_or(0, |detail| detail.tokens);
+        let anchors = self.tokenizer.as_ref().map_or_else(|_| Vec::new(), |t| t.keys.anchors(wanted));
+        anchors.into_iter().map(|(_, id)| u64::from(id)).collect()
+    }
+
+    /// What the list says, `config` being its part of config.json; no file is read.
+    pub fn listed(config: Option<&serde_json::Value>) -> Self {
+        Self {
+            config: config.map(ModelConfig::listed).unwrap_or_default(),
+            quantization: QuantConfig::default(),
+            tokenizer: Err("the weights are read without it".into()),
+            bytes_fetched: 0,
+        }
+    }
+
+    /// Reads config.json, if there is one.
+    pub async fn with_config(self, files: &dyn RepoFiles, limits: &Limits) -> Result<Self, ReadError> {
+        if !files.names().iter().any(|n| n == "config.json") {
+            return Ok(self);
+        }
+        let json = files.small("config.json", limits.config_bytes).await?;
+        let quantization = serde_json::from_slice(&json).map(|value| QuantConfig::parse(&value));
+        Ok(Self {
+            config: ModelConfig::parse(&json).map_err(ReadError::Config)?,
+            quantization: quantization.map_err(ReadError::Config)?,
+            bytes_fetched: self.bytes_fetched + json.len() as u64,
+            ..self
+        })
+    }
+}

@@ -1,0 +1,360 @@
+//! One checkpoint while it is read: a single owner from its files to what the row says of it.
+//!
+//! A [`Reader`] holds the settings and what all readings share; [`Reader::open`] makes a [`Reading`] of each checkpoint
+//! of a repository. It can be read in steps: what an earlier plan read is not asked for again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::cache::{Cache, Key};
+use super::container::{Component, Container, Containers, Tensors};
+use super::cpu::off_thread;
+use super::error::{ReadError, in_full};
+use super::extract::{self, Extracted, Fetched};
+use super::fetch::WeightFiles;
+use super::metadata::Metadata;
+use super::plan::{self, Ask, PlanError, PlanSettings, SmallFiles};
+use super::row;
+use super::source::RepoFiles;
+use super::tokenizer::Tokenizers;
+use crate::formats::packed::States;
+use crate::formats::{FileRange, Limits};
+use crate::hub::RepoEntry;
+use crate::signals::Fingerprint;
+use crate::store::{Outcome, Row, WeightFile};
+
+/// How checkpoints are read.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReadSettings {
+    /// How much of each.
+    pub plan: PlanSettings,
+    /// Which small files are read beside the weights.
+    pub small_files: SmallFiles,
+    /// What to believe of a file.
+    #[serde(skip)]
+    pub limits: Limits,
+    /// The formats that are read.
+    #[serde(skip)]
+    pub containers: Containers,
+}
+
+/// Reads checkpoints: the settings, and what was read before. Clones share the latter.
+#[derive(Clone, Debug, Default)]
+pub struct Reader {
+    /// How much is read.
+    pub settings: ReadSettings,
+    /// Tokenizers that are known already.
+    pub tokenizers: Tokenizers,
+    /// Where samples are kept by content.
+    pub samples: Option<Cache>,
+    /// The Hugging Face cache (`models--org--name` folders), used for repository ids when offline.
+    pub hub_cache: Option<PathBuf>,
+    /// Leave the weights alone.
+    pub metadata_only: bool,
+}
+
+impl From<ReadSettings> for Reader {
+    fn from(settings: ReadSettings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+}
+
+/// What was read of the weights of one checkpoint, or why nothing was.
+pub type Weights = Result<Extracted, Arc<PlanError>>;
+
+/// A checkpoint whose weight files are open.
+pub struct Reading<'a> {
+    reader: &'a Reader,
+    files: Arc<dyn RepoFiles>,
+    container: Arc<dyn Container>,
+    /// Which checkpoint of its repository: empty for the main one.
+    pub component: String,
+    /// Config and tokenizer, as far as they were read.
+    pub metadata: Metadata,
+    weights: WeightFiles,
+    headers: Option<Headers>,
+}
+
+/// What the opened files hold.
+#[derive(Debug)]
+struct Headers {
+    tensors: Box<dyn Tensors>,
+    bytes_fetched: u64,
+}
+
+impl Reader {
+    /// Requests to the Hub that reading a repository with these files takes, as far as their names tell.
+    pub fn requests(&self, files: &[String]) -> u64 {
+        let components = self.settings.containers.components(files);
+        let of_each = components.iter().map(|(_, component)| &component.files);
+        plan::requests(files, of_each, &self.settings.plan, self.settings.small_files)
+    }
+
+    /// What is known of a checkpoint before its weights are: all that its small files say, or what the list says.
+    /// `config` is what the Hub's list repeats of config.json.
+    pub async fn metadata(
+        &self,
+        files: &dyn RepoFiles,
+        config: Option<&serde_json::Value>,
+    ) -> Result<Metadata, ReadError> {
+        match self.settings.small_files {
+            SmallFiles::All => Metadata::read(files, &self.settings.limits, &self.tokenizers).await,
+            SmallFiles::Needed => Ok(Metadata::listed(config)),
+        }
+    }
+
+    /// Opens the weight files of every checkpoint of a repository, the main one first.
+    pub async fn open(
+        &self,
+        files: &Arc<dyn RepoFiles>,
+        metadata: &Metadata,
+    ) -> Result<Vec<Reading<'_>>, ReadError> {
+        let components = self.settings.containers.components(files.names());
+        if components.is_empty() {
+            return Err(self.no_weights(files.names()).into());
+        }
+        let mut readings = Vec::with_capacity(components.len());
+        let mut metadata = metadata.clone();
+        for component in components {
+            readings.push(Reading::open(self, Arc::clone(files), component, metadata.clone()).await?);
+            // They were read once, for all of them.
+            metadata.bytes_fetched = 0;
+        }
+        Ok(readings)
+    }
+
+    /// Opens the weight files of the main checkpoint alone.
+    pub async fn open_main(
+        &self,
+        files: &Arc<dyn RepoFiles>,
+        metadata: &Metadata,
+    ) -> Result<Reading<'_>, ReadError> {
+        let main = self.settings.containers.components(files.names()).into_iter().next();
+        let main = main.ok_or_else(|| self.no_weights(files.names()))?;
+        Reading::open(self, Arc::clone(files), main, metadata.clone()).await
+    }
+
+    fn no_weights(&self, files: &[String]) -> PlanError {
+        let other = [".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".onnx", ".msgpack", ".ckpt"];
+        let found = files.iter().find(|file| other.iter().any(|ending| file.ends_with(ending))).cloned();
+        PlanError::NoWeights { formats: self.settings.containers.names().join(" or "), found }
+    }
+}
+
+/// What this version does not read is no error.
+pub fn readable<T>(read: Result<T, ReadError>) -> Result<Result<T, Arc<PlanError>>, ReadError> {
+    match read {
+        Ok(read) => Ok(Ok(read)),
+        Err(ReadError::Plan(error @ (PlanError::NoWeights { .. } | PlanError::NoRoles { .. }))) => {
+            Ok(Err(Arc::new(error)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl<'a> Reading<'a> {
+    async fn open(
+        reader: &'a Reader,
+        files: Arc<dyn RepoFiles>,
+        (container, component): (Arc<dyn Container>, Component),
+        metadata: Metadata,
+    ) -> Result<Self, ReadError> {
+        let ReadSettings { plan, small_files, limits, .. } = &reader.settings;
+        let name = component.name.clone();
+        let weights = WeightFiles::open(&*files, component, plan, limits).await?;
+        let bytes_fetched = metadata.bytes_fetched + weights.index_bytes;
+        let metadata = Metadata { bytes_fetched, ..metadata };
+        let mut reading =
+            Self { reader, files, container, component: name, metadata, weights, headers: None };
+        if *small_files == SmallFiles::Needed && !reading.weights.is_whole() {
+            reading.read_config().await?;
+        }
+        Ok(reading)
+    }
+
+    async fn read_config(&mut self) -> Result<(), ReadError> {
+        self.metadata = self.metadata.clone().with_config(&*self.files, &self.reader.settings.limits).await?;
+        Ok(())
+    }
+
+    /// Reads the headers, and config.json where they show that the weights cannot be read without it. Whether it was:
+    /// then [`Reading::extraction_key`] is another one.
+    pub async fn read_headers(&mut self) -> Result<bool, ReadError> {
+        if self.headers.is_some() {
+            return Ok(false);
+        }
+        let headers = self.take_headers().await?;
+        let is_listed = self.reader.settings.small_files == SmallFiles::Needed && self.weights.is_whole();
+        let needs_config = is_listed && headers.tensors.needs_config();
+        self.headers = Some(headers);
+        if needs_config {
+            self.read_config().await?;
+        }
+        Ok(needs_config)
+    }
+
+    fn key(&self, plan: &PlanSettings) -> Option<Key> {
+        Key::of(&self.weights.list(), self.weights.opened_paths(), &self.metadata, plan)
+    }
+
+    /// Equal for checkpoints that are read with the same result: the same content of the same files, read in the
+    /// same way. `None` where the content of a file is not known without reading it.
+    pub fn extraction_key(&self) -> Option<String> {
+        self.key(&self.reader.settings.plan).as_ref().map(ToString::to_string)
+    }
+
+    /// Whether what this plan wants was read before, and kept.
+    pub fn is_kept(&self, plan: &PlanSettings) -> bool {
+        let entry = self.reader.samples.as_ref().zip(self.key(plan));
+        entry.is_some_and(|(cache, key)| cache.has(&key))
+    }
+
+    /// The weight files; size and digest are known for the opened ones.
+    pub fn weight_files(&self) -> Vec<WeightFile> {
+        self.weights.list()
+    }
+
+    /// The weights by this plan, from the cache where they were read before.
+    pub async fn read(&mut self, plan: &PlanSettings) -> Result<Weights, ReadError> {
+        if self.reader.settings.small_files == SmallFiles::Needed {
+            // They may show that config.json is needed, which is part of what an entry of the cache is known by.
+            self.read_headers().await?;
+        }
+        let tokens = self.metadata.tokenizer.as_ref().ok().map(|known| Arc::clone(&known.keys));
+        let entry = self.reader.samples.clone().zip(self.key(plan));
+        let mut turn = None;
+        if let Some((cache, key)) = entry.clone() {
+            turn = Some(cache.turn(&key).await);
+            let tokens = tokens.clone();
+            if let Some(found) = off_thread(move || cache.get(&key, tokens)).await {
+                return Ok(Ok(found));
+            }
+        }
+        let fetched = match readable(self.fetch(plan).await)? {
+            Ok(fetched) => fetched,
+            Err(error) => return Ok(Err(error)),
+        };
+        let extracted = off_thread(move || {
+            let extracted = extract::extract(fetched, tokens);
+            if let Some((cache, key)) = &entry {
+                cache.put(key, &extracted);
+            }
+            extracted
+        });
+        let extracted = extracted.await;
+        drop(turn);
+        Ok(Ok(extracted))
+    }
+
+    /// Reads the weights, and makes the row of the repository that the list describes by `entry`.
+    pub async fn row(mut self, entry: RepoEntry) -> Result<Row, ReadError> {
+        self.read_headers().await?;
+        let key = self.extraction_key();
+        let weights = self.read(&self.reader.settings.plan).await?;
+        // With all bytes that were read.
+        let Self { metadata, .. } = self;
+        let row = off_thread(move || {
+            let fingerprinted = weights.map_err(|error| in_full(&*error)).and_then(|extracted| {
+                let fingerprint = Fingerprint::new(&extracted.samples).map_err(|error| in_full(&error))?;
+                Ok((extracted, fingerprint))
+            });
+            match fingerprinted {
+                Ok((extracted, fingerprint)) => row::indexed(&entry, &metadata, key, extracted, fingerprint),
+                Err(reason) => row::failed(&entry, Outcome::Unsupported, reason),
+            }
+        });
+        Ok(row.await)
+    }
+
+    /// The row of the repository where its weights were read before, for the row `same`.
+    pub fn copied_row(self, entry: &RepoEntry, same: Row) -> Row {
+        row::copied(entry, &self.metadata, self.weights.list(), same)
+    }
+
+    /// Takes the headers, read now if they were not; whoever takes them puts them back.
+    async fn take_headers(&mut self) -> Result<Headers, ReadError> {
+        if let Some(headers) = self.headers.take() {
+            return Ok(headers);
+        }
+        let limits = &self.reader.settings.limits;
+        let (tensors, bytes_fetched) = self.weights.tensors(&*self.container, limits).await?;
+        Ok(Headers { tensors, bytes_fetched })
+    }
+
+    /// Reads the small tensors that say how others are packed.
+    async fn read_states(&mut self, headers: &Headers, plan: &PlanSettings) -> Result<States, ReadError> {
+        let wanted = plan::states(&*headers.tensors, &self.metadata.quantization, plan);
+        self.weights.read(&wanted).await?;
+        let state = |f: FileRange| Some(((f.file, f.bytes.start), self.weights.slice(&f)?));
+        Ok(wanted.into_iter().filter_map(state).collect())
+    }
+
+    /// Reads what is sampled of the weights, but for what was read of them before.
+    pub async fn fetch(&mut self, settings: &PlanSettings) -> Result<Fetched, ReadError> {
+        let headers = self.take_headers().await?;
+        let fetched = self.fetch_with(&headers, settings).await;
+        self.headers = Some(headers);
+        fetched
+    }
+
+    async fn fetch_with(&mut self, headers: &Headers, settings: &PlanSettings) -> Result<Fetched, ReadError> {
+        let states = self.read_states(headers, settings).await?;
+        let Headers { tensors, bytes_fetched } = headers;
+        let tokens = self.metadata.anchors(settings);
+        let config = &self.metadata.quantization;
+        let plan = tracing::info_span!("plan")
+            .in_scope(|| plan::sample(&**tensors, config, &states, settings, &tokens))?;
+        self.weights.read(&plan.fetches).await?;
+        let weights = &self.weights;
+        let blocks = plan.asks.into_iter().filter_map(|ask| {
+            let bytes = ask.pieces.iter().map(|piece| weights.slice(piece)).collect::<Option<_>>()?;
+            Some((ask, bytes))
+        });
+        Ok(Fetched {
+            blocks: blocks.collect(),
+            layers: self.layers(&**tensors),
+            vocabulary: plan.vocabulary,
+            parameters: tensors.elements(),
+            files: weights.list(),
+            unreadable: plan.unreadable,
+            bytes_fetched: bytes_fetched + weights.bytes_read(),
+            bytes_in_repo: weights.bytes(),
+        })
+    }
+
+    /// Layers of the main stack.
+    fn layers(&self, tensors: &dyn Tensors) -> u16 {
+        if let Some(index) = &self.weights.index {
+            return plan::layers(index.weight_map.keys().map(String::as_str));
+        }
+        let layers = plan::layers(tensors.names());
+        if self.weights.is_whole() {
+            return layers;
+        }
+        // The last layers may be in a shard that was not opened.
+        let stated = self.metadata.config.layers.or(self.metadata.config.decoder_layers);
+        stated.and_then(|n| u16::try_from(n).ok()).map_or(layers, |stated| layers.max(stated))
+    }
+
+    /// Every row of every weight that has a role, in blocks.
+    pub async fn whole(&mut self) -> Result<Vec<Ask>, ReadError> {
+        let headers = self.take_headers().await?;
+        let states = self.read_states(&headers, &self.reader.settings.plan).await;
+        let asks = states.map(|states| plan::whole(&*headers.tensors, &self.metadata.quantization, &states));
+        self.headers = Some(headers);
+        asks
+    }
+
+    /// The values of one block, read by itself; why there are none in the words of a report.
+    pub async fn block(&self, ask: &Ask) -> Result<Result<Vec<f32>, String>, ReadError> {
+        let mut pieces = Vec::with_capacity(ask.pieces.len());
+        for piece in &ask.pieces {
+            pieces.push(self.weights.range(piece).await?);
+        }
+        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+        Ok(ask.decode(&pieces))
+    }
+}

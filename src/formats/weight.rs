@@ -1,0 +1,81 @@
+//! A weight of a checkpoint: its name, its shape, and how its rows are stored.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Bytes of one of the opened files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRange {
+    /// Which of the opened files.
+    pub file: usize,
+    /// Bytes in the file.
+    pub bytes: Range<u64>,
+}
+
+impl FileRange {
+    /// Number of bytes.
+    pub fn len(&self) -> u64 {
+        self.bytes.end.saturating_sub(self.bytes.start)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A part of one of the tensors that a weight is stored in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartRange {
+    /// Which tensor: its key among [`Form::Stored`]'s parts; empty where there is one.
+    pub suffix: &'static str,
+    /// Bytes relative to the tensor's begin.
+    pub bytes: Range<u64>,
+}
+
+/// How the rows of a matrix are stored, and how their bytes become values. Pure.
+pub trait Encoding: fmt::Debug + Send + Sync {
+    /// The name in reports, e.g. `BF16` or `GPTQ 4-bit`.
+    fn name(&self) -> &str;
+
+    /// Whether the values were rounded to the few that codes can say.
+    fn is_quantised(&self) -> bool;
+
+    /// Whether every row lies strided over the whole matrix, so that one costs all.
+    fn is_strided(&self) -> bool {
+        false
+    }
+
+    /// The bytes that hold these rows of a matrix of so many columns, in the order in which [`Encoding::decode`] takes
+    /// them; why there are none in the words of a report.
+    fn ranges(&self, rows: &Range<u64>, columns: u64) -> Result<Vec<PartRange>, String>;
+
+    /// These rows, `[rows.len(), columns]` row-major, from the content of [`Encoding::ranges`]; why not in the words of a
+    /// report.
+    fn decode(&self, rows: Range<u64>, pieces: &[&[u8]]) -> Result<Vec<f32>, String>;
+}
+
+/// A weight of a checkpoint.
+#[derive(Debug)]
+pub struct Weight<'a> {
+    /// The name that it has where it is not packed.
+    pub name: Cow<'a, str>,
+    /// The shape that it has where it is not packed; empty where that is not known.
+    pub shape: Cow<'a, [u64]>,
+    /// How it is stored.
+    pub form: Form<'a>,
+}
+
+/// How a weight is stored.
+#[derive(Debug)]
+pub enum Form<'a> {
+    /// In these tensors, by suffix.
+    Stored(Arc<dyn Encoding>, BTreeMap<&'a str, FileRange>),
+    /// Not known before these few bytes were read.
+    After(FileRange),
+    /// Not read, for this reason.
+    Unreadable(String),
+}
