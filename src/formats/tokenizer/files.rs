@@ -1,6 +1,7 @@
 //! Which files make a tokenizer.
 
-use super::{Limits, TokenizerError};
+use super::TokenizerError;
+use crate::formats::Limits;
 
 /// The names that are worth fetching, the preferred first. `sentencepiece.bpe.model` is not among them: the
 /// models that have one (XLM-R, mBART, NLLB) shift its ids, so it names the wrong embedding rows.

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use super::structure::MergeHasher;
 use super::vocabulary::Tokens;
-use super::{Algorithm, Component, Function, Limits, Structure, TokenKind, Tokenizer, TokenizerError};
+use super::{Algorithm, Component, Function, Structure, TokenKind, Tokenizer, TokenizerError};
+use crate::formats::Limits;
 
 #[derive(Deserialize)]
 struct Raw<'a> {

@@ -4,9 +4,9 @@ use super::json::read_ids;
 use super::structure::MergeHasher;
 use super::vocabulary::Tokens;
 use super::{
-    Algorithm, Limits, Merges, TokenKind, Tokenizer, TokenizerError, TokenizerFiles, Vocabulary,
-    sentencepiece,
+    Algorithm, Merges, TokenKind, Tokenizer, TokenizerError, TokenizerFiles, Vocabulary, sentencepiece,
 };
+use crate::formats::Limits;
 
 /// `vocab.json`, with `merges.txt` for BPE or a SentencePiece model (Marian) beside it.
 pub(super) fn vocab_json(

@@ -2,7 +2,8 @@
 //! `sentencepiece_model.proto`.
 
 use super::vocabulary::Tokens;
-use super::{Algorithm, Function, Limits, TokenKind, Tokenizer, TokenizerError};
+use super::{Algorithm, Function, TokenKind, Tokenizer, TokenizerError};
+use crate::formats::Limits;
 
 /// A field of a message.
 enum Value<'a> {

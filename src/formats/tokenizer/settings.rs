@@ -4,7 +4,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::vocabulary::Tokens;
-use super::{Function, Limits, TokenKind, Tokenizer, TokenizerError, TokenizerFiles};
+use super::{Function, TokenKind, Tokenizer, TokenizerError, TokenizerFiles};
+use crate::formats::Limits;
 
 const CONFIG: &str = "tokenizer_config.json";
 

@@ -4,8 +4,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use super::TokenizerError;
 use super::files::check_size;
-use super::{Limits, TokenizerError};
+use crate::formats::Limits;
 
 /// The merges of a BPE, hashed in order: they are long and only ever compared.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::formats::Limits;
 
 fn parse(parts: &[(&str, &[u8])]) -> Result<Tokenizer, TokenizerError> {
     let mut files = TokenizerFiles::default();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Limits;
+use crate::formats::Limits;
 
 /// How a token came into the vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::CheckpointSettings;
+use super::settings::CheckpointSettings;
 use crate::store::atomic::hex;
 
 /// Part of every name, so that names change when the values do.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::CheckpointError;
+use super::error::CheckpointError;
 use super::shapes::{Latent, Packing, Scheme, Shape, Vocabulary};
 
 /// Bytes that a vocabulary of pieces falls back to.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::CheckpointError;
+use super::error::CheckpointError;
 use super::shapes::Shape;
 use super::tensors::{self, Tensor};
 

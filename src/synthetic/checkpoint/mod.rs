@@ -4,6 +4,7 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `shapes` | the public models, one row each |
+//! | `settings`, `error` | what is asked for, and why it was not written |
 //! | `tensors` | their names, shapes and dtypes |
 //! | `layout` | shards, headers, the index |
 //! | `values` | what stands in a tensor, from a seed |
@@ -19,9 +20,11 @@
 
 mod digest;
 mod documents;
+mod error;
 mod layout;
 mod place;
 mod regions;
+mod settings;
 mod shapes;
 mod tensors;
 mod values;
@@ -30,12 +33,14 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 use serde::Serialize;
 
+pub use self::error::CheckpointError;
+pub use self::settings::CheckpointSettings;
 pub use self::shapes::{SHAPES, Shape, find};
 
 use self::digest::Digests;
@@ -43,26 +48,14 @@ use self::layout::{Placed, WeightFile};
 use self::place::Place;
 use self::regions::Parts;
 use self::values::Source;
-use crate::checkpoint::plan::{Detail, PlanError};
+use crate::checkpoint::plan::Detail;
 use crate::formats::packed::QuantConfig;
-use crate::formats::shards::ShardIndexError;
-use crate::formats::{HeaderError, Limits, Tokenizer, TokenizerError, TokenizerFiles};
+use crate::formats::{Limits, Tokenizer, TokenizerError, TokenizerFiles};
 use crate::hub::RepoId;
 use crate::signals::tokens::TokenKeys;
 
 /// Elements that are made at once.
 const CHUNK: u64 = 1 << 18;
-
-/// What is written.
-#[derive(Clone, Copy, Debug)]
-pub struct CheckpointSettings {
-    /// Whose layout.
-    pub shape: &'static Shape,
-    /// Decides the values.
-    pub seed: u64,
-    /// Seed of a checkpoint to which this one is related, and the correlation of the weights, 0 to 1.
-    pub from: Option<(u64, f64)>,
-}
 
 /// What was written.
 #[derive(Clone, Debug, Serialize)]
@@ -79,59 +72,6 @@ pub struct Written {
     pub tensors: usize,
     /// Weights of the model: without buffers and scales, packed ones counted singly.
     pub parameters: u64,
-}
-
-/// Why a checkpoint was not written.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    /// The file system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// What was being written.
-        path: PathBuf,
-        /// Why it could not be.
-        source: io::Error,
-    },
-    /// Something lies where the checkpoint should.
-    #[error("{} is there already and not empty", path.display())]
-    Exists {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// No correlation.
-    #[error("a correlation of {0} is not between 0 and 1")]
-    Correlation(f64),
-    /// The safetensors library refuses a header.
-    #[error("a header: {0}")]
-    Header(#[from] safetensors::SafeTensorError),
-    /// A document cannot be written as JSON.
-    #[error("a document: {0}")]
-    Json(#[from] serde_json::Error),
-    /// A header that is not read again.
-    #[error("a header that was written is not read: {0}")]
-    Decode(#[from] HeaderError),
-    /// The same, because it is not complete.
-    #[error("the header of {file} does not end where it says")]
-    HeaderTooLong {
-        /// The weight file.
-        file: String,
-    },
-    /// An index that is not read again.
-    #[error("an index that was written is not read: {0}")]
-    Index(#[from] ShardIndexError),
-    /// A tokenizer that is not read again.
-    #[error("a tokenizer that was written is not read: {0}")]
-    Tokenizer(#[from] TokenizerError),
-    /// A checkpoint of which nothing would be read.
-    #[error("nothing of it would be read: {0}")]
-    Plan(#[from] PlanError),
-}
-
-impl CheckpointError {
-    fn io(path: &Path) -> impl Fn(io::Error) -> Self + use<> {
-        let path = path.to_owned();
-        move |source| Self::Io { path: path.clone(), source }
-    }
 }
 
 /// Writes a checkpoint into `folder`, or with `repo` as a repository of the cache of huggingface_hub that `folder` is

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use sha1::{Digest, Sha1};
 use tempfile::TempDir;
 
-use super::CheckpointError;
 use super::digest::Digests;
+use super::error::CheckpointError;
 use crate::hub::RepoId;
 use crate::store::atomic::hex;
 

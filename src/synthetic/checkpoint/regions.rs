@@ -7,7 +7,7 @@
 use std::iter;
 use std::ops::Range;
 
-use super::CheckpointError;
+use super::error::CheckpointError;
 use super::layout::{Placed, WeightFile, index};
 use super::tensors::Content;
 use crate::checkpoint::containers::safetensors::Headers;
