@@ -18,7 +18,9 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use crate::support::{Cli, Hub, Models, Pair, Truth, demo_hub, keys, temp, tiny, tiny_with, write};
+use crate::support::{
+    Cli, Hub, Models, Pair, Truth, demo_hub, is_as_recorded, keys, temp, tiny, tiny_with, write,
+};
 
 const BASE: &str = "lumenworks/stdlib-llama-500k";
 
@@ -70,7 +72,7 @@ fn every_pair_of_the_demo_models_is_judged_as_it_is() {
     let demo = Demo::read();
     assert!(demo.ids.len() > 20, "only {} models", demo.ids.len());
     let judge = |a: &str, b: &str| compare(demo.subject(a), demo.subject(b), Effort::Enough).unwrap();
-    let (mut wrong, mut undecided) = (Vec::new(), Vec::new());
+    let (mut wrong, mut undecided, mut all) = (Vec::new(), Vec::new(), Vec::new());
     for Pair { a, b, related, relation } in &demo.truth.pairs {
         let (found, mirrored) = (judge(a, b).verdict, judge(b, a).verdict);
         let called = found.relation.map_or("", |relation| relation.name());
@@ -85,10 +87,16 @@ fn every_pair_of_the_demo_models_is_judged_as_it_is() {
         if found.kind != mirrored.kind || found.relation != mirrored.relation {
             wrong.push(format!("{a} | {b}: the order matters: {found:?}, {mirrored:?}"));
         }
+        let (kind, direction) = (found.kind.name(), found.direction.name());
+        all.push(format!(
+            "{a} {b} | {kind} | {called} | {direction} | {:.9} {:.9e}",
+            found.score, found.p_value
+        ));
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), demo.truth.pairs.len(), wrong.join("\n"));
     // Every demo model has tokens and gains, so nothing stays open but what is not quite independent.
     assert!(undecided.len() <= 10, "{}:\n{}", undecided.len(), undecided.join("\n"));
+    is_as_recorded("fixtures/fingerprints/verdicts", &all.join("\n"));
     for (id, subject) in demo.ids.iter().zip(&demo.subjects) {
         let verdict = compare(subject, subject, Effort::Enough).unwrap().verdict;
         assert_eq!(verdict.kind, VerdictKind::Identical, "{id}");

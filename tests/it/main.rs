@@ -15,6 +15,7 @@ mod enumerate;
 mod eval;
 mod extract;
 mod fetch;
+mod fingerprints;
 mod hostile;
 mod hub;
 mod index;

@@ -78,6 +78,16 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Holds a text against the one that is recorded in `tests/PATH.snap`. Record anew with `INSTA_UPDATE=always`.
+pub(crate) fn is_as_recorded(path: &str, text: &str) {
+    let (folder, name) = path.rsplit_once('/').unwrap();
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(Path::new("..").join(folder));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
 /// A folder of models that a Hub can serve.
 pub(crate) struct Models {
     dir: TempDir,

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the units in pipelines/units with the parsers and linters of their formats.
+# Checks the units in pipelines/units, and the workflow of this repository, with the parsers and linters of their formats.
 #
 #   tests/units/run.sh [HUBPRINT_BINARY]
 #
@@ -73,10 +73,11 @@ for version in 1.29.0 1.37.0; do
     done
 done
 
-check "github-actions.yml: schema of GitHub workflows" \
-    "$venv/bin/check-jsonschema" --builtin-schema vendor.github-workflows "$units/github-actions.yml"
-check "github-actions.yml: zizmor" \
-    "$venv/bin/zizmor" --offline --no-config --no-progress --quiet "$units/github-actions.yml"
+for file in "$units/github-actions.yml" "$root/.github/workflows/ci.yml"; do
+    check "${file##*/}: schema of GitHub workflows" \
+        "$venv/bin/check-jsonschema" --builtin-schema vendor.github-workflows "$file"
+    check "${file##*/}: zizmor" "$venv/bin/zizmor" --offline --no-config --no-progress --quiet "$file"
+done
 scripts() {
     "$venv/bin/python" "$here/check.py" --units "$units" --scripts "$scratch/scripts" \
         && "$venv/bin/shellcheck" "$scratch/scripts/"*.sh
