@@ -55,9 +55,7 @@ fn folder(file: &str) -> &str {
 /// parts a group removes its line; none is added.
 #[rustfmt::skip]
 const KNOWN: &[&str] = &[
-    "checkpoint/cache.rs checkpoint/extract.rs checkpoint/fetch.rs checkpoint/files.rs checkpoint/model.rs checkpoint/tokenizer.rs",
     "cli/commands/bulk.rs cli/commands/checkpoint.rs cli/commands/compare.rs cli/commands/crawl.rs cli/commands/db.rs cli/commands/dev.rs cli/commands/eval.rs cli/commands/hub.rs cli/commands/index.rs cli/commands/publish.rs cli/commands/run.rs cli/commands/scan.rs cli/commands/status.rs cli/mod.rs",
-    "formats/tokenizer/files.rs formats/tokenizer/json.rs formats/tokenizer/mod.rs formats/tokenizer/plain.rs formats/tokenizer/sentencepiece.rs formats/tokenizer/settings.rs formats/tokenizer/structure.rs",
     "hub/allowance.rs hub/error.rs",
     "local_hub/access.rs local_hub/body.rs local_hub/cdn.rs local_hub/counters.rs local_hub/download.rs local_hub/fields.rs local_hub/hub.rs local_hub/limits.rs local_hub/listing/filter.rs local_hub/listing/made_up.rs local_hub/listing/mod.rs local_hub/mod.rs local_hub/model.rs local_hub/query.rs local_hub/refusal.rs local_hub/resolve.rs local_hub/route.rs local_hub/tree.rs local_hub/uploads/store.rs local_hub/write_api/account.rs local_hub/write_api/commit.rs local_hub/write_api/lfs.rs local_hub/write_api/lines.rs local_hub/write_api/mod.rs",
     "local_hub/catalogue/describe.rs local_hub/catalogue/digest.rs local_hub/catalogue/made_up/mod.rs local_hub/catalogue/mod.rs local_hub/catalogue/overrides.rs local_hub/catalogue/repo.rs local_hub/catalogue/scan.rs local_hub/catalogue/weights.rs local_hub/uploads/apply.rs local_hub/uploads/log.rs local_hub/uploads/mod.rs",
@@ -70,7 +68,6 @@ const KNOWN: &[&str] = &[
     "signals/relation.rs signals/verdict.rs",
     "signals/roles.rs signals/roles/table.rs",
     "store/atomic.rs store/bucket.rs store/database.rs store/error.rs store/files.rs store/known.rs store/lock.rs store/manifest.rs store/schema.rs store/shard.rs store/task.rs",
-    "synthetic/checkpoint/digest.rs synthetic/checkpoint/documents.rs synthetic/checkpoint/layout.rs synthetic/checkpoint/mod.rs synthetic/checkpoint/place.rs synthetic/checkpoint/regions.rs",
 ];
 
 #[test]
