@@ -9,7 +9,11 @@ use std::{fmt, ops::Range, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::{allowance::Means, rate::Bucket, safe_url::SafeUrl};
+use super::{
+    allowance::{Exceeded, Unit},
+    rate::Bucket,
+    safe_url::SafeUrl,
+};
 
 /// A failed operation on the Hub.
 #[derive(Debug)]
@@ -210,7 +214,7 @@ pub enum HubErrorKind {
     /// was given up.
     Spent {
         /// What of it is spent.
-        what: Means,
+        what: Unit,
         /// How much of it there was.
         most: u64,
     },
@@ -225,6 +229,12 @@ pub enum HubErrorKind {
         /// The text, cut to a printable length.
         text: String,
     },
+}
+
+impl From<Exceeded> for HubErrorKind {
+    fn from(Exceeded { what, most }: Exceeded) -> Self {
+        Self::Spent { what, most }
+    }
 }
 
 /// The error of a lower layer, kept whole for `source()`.
@@ -463,8 +473,8 @@ impl fmt::Display for HubErrorKind {
                 let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
                 write!(f, "{host} is down since {since}")
             }
-            Self::Spent { what: Means::Requests, most } => write!(f, "all {most} requests are spent"),
-            Self::Spent { what: Means::Bytes, most } => {
+            Self::Spent { what: Unit::Requests, most } => write!(f, "all {most} requests are spent"),
+            Self::Spent { what: Unit::Bytes, most } => {
                 write!(f, "of {most} bytes too few are left")
             }
             Self::Expired => f.write_str("the signed URL is refused, and so was a fresh one"),

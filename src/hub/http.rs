@@ -24,7 +24,7 @@ use reqwest::{
 use url::Url;
 
 use super::{
-    allowance::{Hold, Purse},
+    allowance::{Quota, Reservation},
     error::{HubError, HubErrorKind, Missing, Phase, Refusal},
     gate::{Down, Gate, Gates, Pass},
     governor::{Governor, Permit},
@@ -36,7 +36,7 @@ use super::{
     settings::{HubSettings, Parallel, SettingsError, Timeouts},
     slots::{Slot, Slots},
     status::{self, Asked},
-    usage::Counters,
+    usage::SharedUsage,
 };
 use crate::formats::text::printable;
 
@@ -54,8 +54,8 @@ pub(crate) struct Http {
     pages: Lane,
     cdn: Lane,
     gates: Gates,
-    usage: Counters,
-    purse: Arc<Purse>,
+    usage: SharedUsage,
+    quota: Arc<Quota>,
     seeds: Mutex<ChaCha8Rng>,
 }
 
@@ -67,7 +67,7 @@ struct Lane {
 }
 
 /// All that one request needs before it is sent.
-struct Turn {
+struct Admission {
     slot: Slot,
     permit: Permit,
     pass: Pass,
@@ -93,7 +93,7 @@ pub(crate) struct Answer<'h> {
     asked: Asked,
     gate: Arc<Gate>,
     slot: Slot,
-    hold: Hold,
+    reservation: Reservation,
 }
 
 /// Where a walk over redirects ended.
@@ -146,8 +146,8 @@ impl Http {
                 governor: Governor::new(Bucket::Cdn.name(), Meter::unmetered()),
             },
             gates,
-            usage: Counters::default(),
-            purse: Arc::default(),
+            usage: SharedUsage::default(),
+            quota: Arc::default(),
             seeds: Mutex::new(seeds),
             settings,
         })
@@ -161,12 +161,12 @@ impl Http {
         &self.routes
     }
 
-    pub(crate) fn usage(&self) -> &Counters {
+    pub(crate) fn usage(&self) -> &SharedUsage {
         &self.usage
     }
 
-    pub(crate) fn purse(&self) -> &Purse {
-        &self.purse
+    pub(crate) fn quota(&self) -> &Quota {
+        &self.quota
     }
 
     /// Requests that may be in flight at present.
@@ -208,10 +208,11 @@ impl Http {
         let bucket = self.routes.bucket(url);
         let counted = u64::from(bucket != Bucket::Cdn);
         let bytes = ask.range.as_ref().map_or(0, |range| range.end.saturating_sub(range.start));
-        let mut hold = self.purse.hold(counted, bytes).map_err(|kind| HubError::new(url, kind))?;
+        let reserved = self.quota.reserve(counted, bytes);
+        let mut reservation = reserved.map_err(|exceeded| HubError::new(url, exceeded.into()))?;
         let gate = if bucket == Bucket::Cdn { self.gates.cdn(url) } else { self.gates.hub() };
-        let Turn { mut slot, permit, pass } = match self.turn(self.lane(bucket), &gate).await {
-            Ok(turn) => turn,
+        let Admission { mut slot, permit, pass } = match self.admit(self.lane(bucket), &gate).await {
+            Ok(admission) => admission,
             Err(Down { since }) => {
                 let kind = HubErrorKind::HostDown { host: gate.host().to_owned(), since };
                 return Err(HubError::new(url, kind));
@@ -230,7 +231,7 @@ impl Http {
         let asked = Asked { thing: ask.thing, with_token: token.is_some(), bucket };
 
         self.usage.request(bucket);
-        hold.sent();
+        reservation.sent();
         slot.sent();
         let Timeouts { connect, answer, .. } = self.settings.timeouts;
         let kind = match tokio::time::timeout(answer, request.send()).await {
@@ -240,7 +241,8 @@ impl Http {
                 let decisive = status != StatusCode::TOO_MANY_REQUESTS && !status.is_server_error();
                 permit.answered(limit.as_ref(), decisive);
                 self.heard(pass, !status.is_server_error());
-                let answer = Answer { http: self, response, url: url.clone(), asked, gate, slot, hold };
+                let answer =
+                    Answer { http: self, response, url: url.clone(), asked, gate, slot, reservation };
                 let overloaded = match status {
                     StatusCode::TOO_MANY_REQUESTS => limit.is_none(), // otherwise it is the meter's business
                     StatusCode::REQUEST_TIMEOUT => true,
@@ -272,7 +274,7 @@ impl Http {
 
     /// Waits until one request may be sent. What waits for the host holds nothing, so a CDN that is
     /// down does not take the slots of another.
-    async fn turn(&self, lane: &Lane, gate: &Arc<Gate>) -> Result<Turn, Down> {
+    async fn admit(&self, lane: &Lane, gate: &Arc<Gate>) -> Result<Admission, Down> {
         loop {
             let (clear, waited) = gate.clear().await;
             self.usage.waited_for_host(waited);
@@ -281,7 +283,7 @@ impl Http {
             let (permit, waited) = lane.governor.admit().await;
             self.usage.waited(waited);
             match gate.enter() {
-                Some(pass) => return Ok(Turn { slot, permit, pass }),
+                Some(pass) => return Ok(Admission { slot, permit, pass }),
                 None => permit.unsent(), // the host went down meanwhile
             }
         }
@@ -426,7 +428,7 @@ impl Answer<'_> {
             return Err(self.error(HubErrorKind::Malformed { part: "Content-Encoding header", detail }));
         }
         if let Some(stated) = self.stated_length() {
-            self.hold.announced(stated).map_err(|kind| self.error(kind))?;
+            self.reservation.announced(stated).map_err(|exceeded| self.error(exceeded.into()))?;
         }
         let Timeouts { progress, progress_bytes, .. } = self.http.settings.timeouts;
         let (mut received, mut in_period) = (0, 0);
@@ -453,7 +455,7 @@ impl Answer<'_> {
                 }
             };
             self.http.usage.received(chunk.len());
-            self.hold.came(chunk.len() as u64).map_err(|kind| self.error(kind))?;
+            self.reservation.came(chunk.len() as u64).map_err(|exceeded| self.error(exceeded.into()))?;
             received += chunk.len() as u64;
             in_period += chunk.len() as u64;
             if in_period >= progress_bytes {

@@ -54,7 +54,7 @@ mod token;
 mod usage;
 
 pub use self::{
-    allowance::{Allowance, Means},
+    allowance::{Allowance, Unit},
     breaker::BreakerSettings,
     capability::Capabilities,
     client::Hub,
@@ -66,7 +66,9 @@ pub use self::{
     resolve::RemoteFile,
     retry::RetrySettings,
     safe_url::SafeUrl,
-    settings::{HubSettings, Limits, PUBLIC_CDN_HOSTS, PUBLIC_ENDPOINT, Parallel, SettingsError, Timeouts},
+    settings::{
+        HubSettings, PUBLIC_CDN_HOSTS, PUBLIC_ENDPOINT, Parallel, ResponseLimits, SettingsError, Timeouts,
+    },
     token::{InvalidToken, Token},
     usage::{Requests, Retries, Usage},
 };

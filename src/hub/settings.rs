@@ -55,7 +55,7 @@ pub struct HubSettings {
     /// When a request counts as stuck.
     pub timeouts: Timeouts,
     /// Upper bounds for everything the server sends.
-    pub limits: Limits,
+    pub limits: ResponseLimits,
     /// Most requests in flight at once; how many there are adapts to what the host bears.
     pub parallel: Parallel,
     /// What an earlier run learnt about this endpoint.
@@ -92,7 +92,7 @@ impl Default for Timeouts {
 
 /// Upper bounds for what the server sends, in bytes unless said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ResponseLimits {
     /// One page of the list. A thousand models with their file names are a few MB.
     pub page: u64,
     /// The description of one model.
@@ -107,7 +107,7 @@ pub struct Limits {
     pub redirects: u32,
 }
 
-impl Default for Limits {
+impl Default for ResponseLimits {
     fn default() -> Self {
         Self {
             page: 64 << 20,
@@ -218,7 +218,7 @@ impl HubSettings {
             retry: RetrySettings::default(),
             breaker: BreakerSettings::default(),
             timeouts: Timeouts::default(),
-            limits: Limits::default(),
+            limits: ResponseLimits::default(),
             parallel: Parallel::default(),
             capabilities: Capabilities::default(),
             seed: None,

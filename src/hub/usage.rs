@@ -75,9 +75,9 @@ impl Requests {
 
 /// The running totals.
 #[derive(Debug, Default)]
-pub(crate) struct Counters(Mutex<Usage>);
+pub(crate) struct SharedUsage(Mutex<Usage>);
 
-impl Counters {
+impl SharedUsage {
     /// The totals; the limits at present are the caller's to add.
     pub(crate) fn snapshot(&self, limits: Parallel) -> Usage {
         Usage { limits, ..self.lock().clone() }
