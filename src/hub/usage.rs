@@ -7,11 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
-    error::{HubError, HubErrorKind},
-    rate::Bucket,
-    settings::Parallel,
-};
+use super::{error::HubError, error_kind::HubErrorKind, rate::Bucket, settings::Parallel};
 
 /// Totals since the client was built, over all its clones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
