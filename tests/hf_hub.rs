@@ -316,7 +316,7 @@ async fn a_folder_is_uploaded_changed_and_read_back() {
     let written = tempfile::tempdir().unwrap();
     let mut settings = Settings::default();
     settings.tokens.insert(WRITER.to_owned(), vec!["write:meadow".to_owned()]);
-    settings.write.folder = Some(written.path().to_owned());
+    settings.uploads.folder = Some(written.path().to_owned());
     let hub = Hub::start(settings).await;
     let client = hub.client(WRITER);
     assert_eq!(client.whoami().send().await.unwrap().orgs.unwrap()[0].name.as_deref(), Some("meadow"));
@@ -396,7 +396,7 @@ async fn an_upload_of_many_commits_goes_on_where_it_was_cut() {
     let written = tempfile::tempdir().unwrap();
     let mut settings = Settings::default();
     settings.tokens.insert(WRITER.to_owned(), vec!["write:meadow".to_owned()]);
-    settings.write.folder = Some(written.path().to_owned());
+    settings.uploads.folder = Some(written.path().to_owned());
     // So that a death finds it at work.
     settings.line.latency_ms = 20;
     let hub = Hub::start(settings).await;
@@ -467,7 +467,7 @@ async fn a_database_is_published_as_a_dataset_and_pulled() {
     let written = tempfile::tempdir().unwrap();
     let mut settings = Settings::default();
     settings.tokens.insert(WRITER.to_owned(), vec!["write:meadow".to_owned()]);
-    settings.write.folder = Some(written.path().to_owned());
+    settings.uploads.folder = Some(written.path().to_owned());
     let hub = Hub::start(settings).await;
     let home = tempfile::tempdir().unwrap();
     let run = async |args: &[&str]| ran(hubprint(home.path(), &hub, args)).await;

@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use hubprint::formats::safetensors::{Decoded, try_decode};
 use hubprint::formats::{Dtype, Header, Limits};
 use hubprint::hub::{Hub, HubSettings, RemoteFile, RepoEntry, RepoRef};
-use hubprint::pipeline::report::{cpu_seconds, peak_memory_bytes};
+use hubprint::pipeline::process::{cpu_seconds, peak_memory_bytes};
 use hubprint::signals::roles;
 use serde_json::Value;
 

@@ -15,7 +15,7 @@ use std::time::Instant;
 use hnsw_rs::anndists::dist::distances::{DistCosine, Distance};
 use hnsw_rs::api::AnnT;
 use hnsw_rs::hnsw::Hnsw;
-use hubprint::pipeline::report::peak_memory_bytes;
+use hubprint::pipeline::process::peak_memory_bytes;
 use hubprint::retrieval::vector::{Vector, dot};
 use hubprint::retrieval::vectors::Vectors;
 use hubprint::retrieval::{BuildSettings, Index, Look, build, exact_scan};

@@ -103,7 +103,7 @@ pub(crate) fn opened(folder: &Path) -> String {
     times.sort_by(f64::total_cmp);
     let scan_ms = times.iter().sum::<f64>() / times.len() as f64;
     let slow_scan_ms = times[times.len() * 99 / 100];
-    let peak_bytes = hubprint::pipeline::report::peak_memory_bytes().unwrap_or_default();
+    let peak_bytes = hubprint::pipeline::process::peak_memory_bytes().unwrap_or_default();
     serde_json::to_string(&Opened { seconds, scan_ms, slow_scan_ms, peak_bytes }).unwrap()
 }
 

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::extract::{self, Extracted};
 use super::metadata::Metadata;
 use super::plan::PlanSettings;
-use super::single_flight::{Turn, Turns};
+use super::single_flight::{Flight, SingleFlight};
 use crate::formats::packed::QuantConfig;
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 use crate::signals::roles::{Layout, Stack};
@@ -39,7 +39,7 @@ const FACTS: &str = "hubprint";
 pub struct Cache {
     folder: PathBuf,
     /// The contents that are being read.
-    under_way: Turns<String>,
+    under_way: SingleFlight<String>,
 }
 
 /// What an entry says beside the values.
@@ -113,13 +113,13 @@ impl fmt::Display for Key {
 impl Cache {
     /// A cache in this folder, which is made when something is kept.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder, under_way: Turns::default() }
+        Self { folder, under_way: SingleFlight::default() }
     }
 
     /// Waits while somebody else reads this content, whose entry is then there: two copies of one model that are
     /// compared are read once.
-    pub(super) async fn turn(&self, key: &Key) -> Turn {
-        self.under_way.turn(key.0.clone()).await
+    pub(super) async fn turn(&self, key: &Key) -> Flight {
+        self.under_way.enter(key.0.clone()).await
     }
 
     fn path(&self, key: &Key) -> PathBuf {

@@ -130,7 +130,7 @@ pub fn copied(entry: &RepoEntry, metadata: &Metadata, files: Vec<WeightFile>, sa
 }
 
 /// A row with what the listing says now of a repository whose files have not changed.
-pub fn relabelled(entry: &RepoEntry, before: Row) -> Row {
+pub fn updated(entry: &RepoEntry, before: Row) -> Row {
     let said = failed(entry, before.outcome, String::new());
     Row {
         repo_id: said.repo_id,

@@ -132,7 +132,7 @@ fn ended(report: &RunReport) -> Registry {
     let others = [
         ("unchanged", report.unchanged),
         ("filtered", report.filtered),
-        ("relabelled", report.relabelled),
+        ("relabelled", report.metadata_updated),
         ("waiting", report.waiting),
     ];
     let help = "Repositories of the last crawl by how they ended; together all that were listed";

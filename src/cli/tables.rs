@@ -174,7 +174,7 @@ fn ends(report: &RunReport) -> String {
         Outcome::ALL.iter().map(|o| (report.outcomes.get(o.name()).copied().unwrap_or(0), o.name()));
     let others = [
         (report.unchanged, "unchanged"),
-        (report.relabelled, "relabelled"),
+        (report.metadata_updated, "metadata updated"),
         (report.filtered, "filtered"),
         (report.waiting, "waiting"),
     ];
@@ -190,7 +190,7 @@ fn facts(report: &RunReport) -> Vec<String> {
     if report.gone > 0 {
         lines.push(format!("{} repositories are listed no more and now marked as gone", report.gone));
     }
-    lines.extend(report.doubt.clone());
+    lines.extend(report.suspicious_deletion.clone());
     if let Some(spent) = report.spent {
         let limit = match spent {
             Spent::MaxRequests => "requests",
@@ -268,8 +268,8 @@ pub(super) fn maintained(maintained: &Maintained) -> String {
 pub(super) fn forecast(forecast: &Forecast) -> String {
     let l = &forecast.listed;
     let mut out = format!(
-        "{} repositories listed: {} new, {} changed, {} to be tried again, {} relabelled, {} unchanged, {} filtered, \
-         {} unnamed; {} gone",
+        "{} repositories listed: {} new, {} changed, {} to be tried again, {} with updated metadata, \
+         {} unchanged, {} filtered, {} unnamed; {} gone",
         l.listed,
         l.new,
         l.changed,
@@ -280,8 +280,8 @@ pub(super) fn forecast(forecast: &Forecast) -> String {
         l.unnamed,
         forecast.gone
     );
-    if let Some(doubt) = &forecast.doubt {
-        out += &format!("\n{doubt}");
+    if let Some(suspicious) = &forecast.suspicious_deletion {
+        out += &format!("\n{suspicious}");
     }
     out += &format!(
         "\n{} would be read, {} would wait\nrequests to the Hub: {} made for the listing, {} for files; {} to receive",

@@ -5,8 +5,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::error::HubErrorKind;
-
 /// Most that a client may cost from now on; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Allowance {
@@ -16,18 +14,27 @@ pub struct Allowance {
     pub bytes: Option<u64>,
 }
 
-/// What an allowance is made of.
+/// What an allowance is counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Means {
+pub enum Unit {
     /// Requests to the Hub.
     Requests,
     /// Bytes of bodies.
     Bytes,
 }
 
+/// More than the allowance has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exceeded {
+    /// What would be exceeded.
+    pub(crate) what: Unit,
+    /// All that there was of it.
+    pub(crate) most: u64,
+}
+
 /// An allowance, and what is gone of it.
 #[derive(Debug, Default)]
-pub(crate) struct Purse(Mutex<Taken>);
+pub(crate) struct Quota(Mutex<Taken>);
 
 #[derive(Debug, Default)]
 struct Taken {
@@ -36,35 +43,35 @@ struct Taken {
     bytes: u64,
 }
 
-/// What one request has taken; the part that it did not use goes back when this is dropped.
+/// What one request may take; the part that it did not use goes back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Hold {
-    purse: Arc<Purse>,
+pub(crate) struct Reservation {
+    quota: Arc<Quota>,
     requests: u64,
     bytes: u64,
 }
 
-impl Purse {
+impl Quota {
     /// Begins a new allowance, of which nothing is gone.
     pub(crate) fn fill(&self, most: Allowance) {
         *self.lock() = Taken { most, ..Taken::default() };
     }
 
     /// Takes so many requests and bytes.
-    pub(crate) fn hold(self: &Arc<Self>, requests: u64, bytes: u64) -> Result<Hold, HubErrorKind> {
+    pub(crate) fn reserve(self: &Arc<Self>, requests: u64, bytes: u64) -> Result<Reservation, Exceeded> {
         self.take(requests, bytes)?;
-        Ok(Hold { purse: Arc::clone(self), requests, bytes })
+        Ok(Reservation { quota: Arc::clone(self), requests, bytes })
     }
 
-    fn take(&self, requests: u64, bytes: u64) -> Result<(), HubErrorKind> {
+    fn take(&self, requests: u64, bytes: u64) -> Result<(), Exceeded> {
         let mut taken = self.lock();
         let new = (taken.requests.saturating_add(requests), taken.bytes.saturating_add(bytes));
         for (what, most, new, wanted) in [
-            (Means::Requests, taken.most.requests, new.0, requests),
-            (Means::Bytes, taken.most.bytes, new.1, bytes),
+            (Unit::Requests, taken.most.requests, new.0, requests),
+            (Unit::Bytes, taken.most.bytes, new.1, bytes),
         ] {
             if let Some(most) = most.filter(|most| wanted > 0 && new > *most) {
-                return Err(HubErrorKind::Spent { what, most });
+                return Err(Exceeded { what, most });
             }
         }
         (taken.requests, taken.bytes) = new;
@@ -76,31 +83,31 @@ impl Purse {
     }
 }
 
-impl Hold {
+impl Reservation {
     /// The request is sent: it is used.
     pub(crate) fn sent(&mut self) {
         self.requests = 0;
     }
 
     /// So many bytes are announced.
-    pub(crate) fn announced(&mut self, bytes: u64) -> Result<(), HubErrorKind> {
+    pub(crate) fn announced(&mut self, bytes: u64) -> Result<(), Exceeded> {
         let more = bytes.saturating_sub(self.bytes);
-        self.purse.take(0, more)?;
+        self.quota.take(0, more)?;
         self.bytes += more;
         Ok(())
     }
 
     /// So many bytes have come. More than were announced may be too many.
-    pub(crate) fn came(&mut self, bytes: u64) -> Result<(), HubErrorKind> {
+    pub(crate) fn came(&mut self, bytes: u64) -> Result<(), Exceeded> {
         let announced = self.bytes.min(bytes);
         self.bytes -= announced;
-        self.purse.take(0, bytes - announced)
+        self.quota.take(0, bytes - announced)
     }
 }
 
-impl Drop for Hold {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut taken = self.purse.lock();
+        let mut taken = self.quota.lock();
         // A new allowance may have begun since.
         taken.requests = taken.requests.saturating_sub(self.requests);
         taken.bytes = taken.bytes.saturating_sub(self.bytes);
@@ -111,45 +118,41 @@ impl Drop for Hold {
 mod tests {
     use super::*;
 
-    fn spent<T>(result: Result<T, HubErrorKind>) -> Option<Means> {
-        match result {
-            Ok(_) => None,
-            Err(HubErrorKind::Spent { what, .. }) => Some(what),
-            Err(other) => panic!("{other:?}"),
-        }
+    fn exceeded<T>(result: Result<T, Exceeded>) -> Option<Unit> {
+        result.err().map(|exceeded| exceeded.what)
     }
 
     #[test]
     fn what_is_not_used_goes_back() {
-        let purse = Arc::new(Purse::default());
-        purse.fill(Allowance { requests: Some(2), bytes: Some(100) });
-        let mut first = purse.hold(1, 60).unwrap();
-        assert_eq!(spent(purse.hold(1, 41)), Some(Means::Bytes));
-        let second = purse.hold(1, 40).unwrap();
-        assert_eq!(spent(purse.hold(1, 0)), Some(Means::Requests));
-        assert!(purse.hold(0, 0).is_ok(), "what takes nothing is never too much");
+        let quota = Arc::new(Quota::default());
+        quota.fill(Allowance { requests: Some(2), bytes: Some(100) });
+        let mut first = quota.reserve(1, 60).unwrap();
+        assert_eq!(exceeded(quota.reserve(1, 41)), Some(Unit::Bytes));
+        let second = quota.reserve(1, 40).unwrap();
+        assert_eq!(exceeded(quota.reserve(1, 0)), Some(Unit::Requests));
+        assert!(quota.reserve(0, 0).is_ok(), "what takes nothing is never too much");
         drop(second);
         first.sent();
         first.came(50).unwrap();
         drop(first);
-        let mut rest = purse.hold(1, 50).unwrap();
+        let mut rest = quota.reserve(1, 50).unwrap();
         rest.came(50).unwrap();
-        assert_eq!(spent(rest.came(1)), Some(Means::Bytes), "more than was announced");
+        assert_eq!(exceeded(rest.came(1)), Some(Unit::Bytes), "more than was announced");
         drop(rest);
-        assert_eq!(spent(purse.hold(2, 0)), Some(Means::Requests));
-        purse.fill(Allowance::default());
-        assert!(purse.hold(u64::MAX, u64::MAX).is_ok());
+        assert_eq!(exceeded(quota.reserve(2, 0)), Some(Unit::Requests));
+        quota.fill(Allowance::default());
+        assert!(quota.reserve(u64::MAX, u64::MAX).is_ok());
     }
 
     #[test]
     fn announced_bytes_are_taken_once() {
-        let purse = Arc::new(Purse::default());
-        purse.fill(Allowance { requests: None, bytes: Some(10) });
-        let mut hold = purse.hold(1, 6).unwrap();
-        hold.announced(6).unwrap();
-        hold.announced(10).unwrap();
-        assert_eq!(spent(hold.announced(11)), Some(Means::Bytes));
-        hold.came(10).unwrap();
-        assert_eq!(spent(purse.hold(1, 1)), Some(Means::Bytes));
+        let quota = Arc::new(Quota::default());
+        quota.fill(Allowance { requests: None, bytes: Some(10) });
+        let mut reservation = quota.reserve(1, 6).unwrap();
+        reservation.announced(6).unwrap();
+        reservation.announced(10).unwrap();
+        assert_eq!(exceeded(reservation.announced(11)), Some(Unit::Bytes));
+        reservation.came(10).unwrap();
+        assert_eq!(exceeded(quota.reserve(1, 1)), Some(Unit::Bytes));
     }
 }

@@ -62,7 +62,7 @@ impl Hub {
     /// Limits what this client and its clones cost from now on. What is over the limit ends as
     /// [`HubErrorKind::Spent`](super::HubErrorKind::Spent).
     pub fn allow(&self, allowance: Allowance) {
-        self.http.purse().fill(allowance);
+        self.http.quota().fill(allowance);
     }
 
     /// How many requests for files the Hub allows, as far as its answers have said so.

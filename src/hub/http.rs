@@ -8,24 +8,22 @@
 use std::{
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use bytes::{Bytes, BytesMut};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use reqwest::{
     Method, StatusCode,
-    header::{
-        ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, LOCATION,
-        RANGE,
-    },
+    header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, LOCATION, RANGE},
 };
 use url::Url;
 
 use super::{
-    allowance::{Hold, Purse},
-    error::{HubError, HubErrorKind, Missing, Phase, Refusal},
+    allowance::Quota,
+    answer::{Answer, not_borne},
+    error::HubError,
+    error_kind::{HubErrorKind, Missing, Phase},
     gate::{Down, Gate, Gates, Pass},
     governor::{Governor, Permit},
     meter::Meter,
@@ -35,13 +33,9 @@ use super::{
     routes::Routes,
     settings::{HubSettings, Parallel, SettingsError, Timeouts},
     slots::{Slot, Slots},
-    status::{self, Asked},
-    usage::Counters,
+    status::Asked,
+    usage::SharedUsage,
 };
-use crate::formats::text::printable;
-
-/// Bodies of redirects up to this size are read, so that the connection can be used again.
-const SMALL_TALK: u64 = 8 * 1024;
 
 /// The connections of one client, with everything that restrains them.
 #[derive(Debug)]
@@ -54,8 +48,8 @@ pub(crate) struct Http {
     pages: Lane,
     cdn: Lane,
     gates: Gates,
-    usage: Counters,
-    purse: Arc<Purse>,
+    usage: SharedUsage,
+    quota: Arc<Quota>,
     seeds: Mutex<ChaCha8Rng>,
 }
 
@@ -67,7 +61,7 @@ struct Lane {
 }
 
 /// All that one request needs before it is sent.
-struct Turn {
+struct Admission {
     slot: Slot,
     permit: Permit,
     pass: Pass,
@@ -82,18 +76,6 @@ pub(crate) struct Ask<'a> {
     pub(crate) range: Option<Range<u64>>,
     /// What a bare 404 means.
     pub(crate) thing: Missing,
-}
-
-/// Response headers, and a body still to be read. Holds its slot until dropped.
-#[derive(Debug)]
-pub(crate) struct Answer<'h> {
-    http: &'h Http,
-    response: reqwest::Response,
-    url: Url,
-    asked: Asked,
-    gate: Arc<Gate>,
-    slot: Slot,
-    hold: Hold,
 }
 
 /// Where a walk over redirects ended.
@@ -146,8 +128,8 @@ impl Http {
                 governor: Governor::new(Bucket::Cdn.name(), Meter::unmetered()),
             },
             gates,
-            usage: Counters::default(),
-            purse: Arc::default(),
+            usage: SharedUsage::default(),
+            quota: Arc::default(),
             seeds: Mutex::new(seeds),
             settings,
         })
@@ -161,12 +143,12 @@ impl Http {
         &self.routes
     }
 
-    pub(crate) fn usage(&self) -> &Counters {
+    pub(crate) fn usage(&self) -> &SharedUsage {
         &self.usage
     }
 
-    pub(crate) fn purse(&self) -> &Purse {
-        &self.purse
+    pub(crate) fn quota(&self) -> &Quota {
+        &self.quota
     }
 
     /// Requests that may be in flight at present.
@@ -208,10 +190,11 @@ impl Http {
         let bucket = self.routes.bucket(url);
         let counted = u64::from(bucket != Bucket::Cdn);
         let bytes = ask.range.as_ref().map_or(0, |range| range.end.saturating_sub(range.start));
-        let mut hold = self.purse.hold(counted, bytes).map_err(|kind| HubError::new(url, kind))?;
+        let reserved = self.quota.reserve(counted, bytes);
+        let mut reservation = reserved.map_err(|exceeded| HubError::new(url, exceeded.into()))?;
         let gate = if bucket == Bucket::Cdn { self.gates.cdn(url) } else { self.gates.hub() };
-        let Turn { mut slot, permit, pass } = match self.turn(self.lane(bucket), &gate).await {
-            Ok(turn) => turn,
+        let Admission { mut slot, permit, pass } = match self.admit(self.lane(bucket), &gate).await {
+            Ok(admission) => admission,
             Err(Down { since }) => {
                 let kind = HubErrorKind::HostDown { host: gate.host().to_owned(), since };
                 return Err(HubError::new(url, kind));
@@ -230,7 +213,7 @@ impl Http {
         let asked = Asked { thing: ask.thing, with_token: token.is_some(), bucket };
 
         self.usage.request(bucket);
-        hold.sent();
+        reservation.sent();
         slot.sent();
         let Timeouts { connect, answer, .. } = self.settings.timeouts;
         let kind = match tokio::time::timeout(answer, request.send()).await {
@@ -240,14 +223,23 @@ impl Http {
                 let decisive = status != StatusCode::TOO_MANY_REQUESTS && !status.is_server_error();
                 permit.answered(limit.as_ref(), decisive);
                 self.heard(pass, !status.is_server_error());
-                let answer = Answer { http: self, response, url: url.clone(), asked, gate, slot, hold };
+                let answer = Answer {
+                    usage: &self.usage,
+                    timeouts: self.settings.timeouts,
+                    response,
+                    url: url.clone(),
+                    asked,
+                    gate,
+                    slot,
+                    reservation,
+                };
                 let overloaded = match status {
                     StatusCode::TOO_MANY_REQUESTS => limit.is_none(), // otherwise it is the meter's business
                     StatusCode::REQUEST_TIMEOUT => true,
                     _ => status.is_server_error(),
                 };
                 if overloaded {
-                    self.not_borne(&answer.slot);
+                    answer.not_borne();
                 } else if !(has_body && status.is_success()) {
                     answer.slot.succeeded(); // else at the end of the body
                 }
@@ -266,13 +258,13 @@ impl Http {
             Err(_) => HubErrorKind::Stalled { phase: Phase::Answer, limit: answer, received: 0 },
         };
         self.heard(pass, false);
-        self.not_borne(&slot);
+        not_borne(&self.usage, &slot);
         Err(HubError::new(url, kind).while_host_is_down(gate.is_shut()))
     }
 
     /// Waits until one request may be sent. What waits for the host holds nothing, so a CDN that is
     /// down does not take the slots of another.
-    async fn turn(&self, lane: &Lane, gate: &Arc<Gate>) -> Result<Turn, Down> {
+    async fn admit(&self, lane: &Lane, gate: &Arc<Gate>) -> Result<Admission, Down> {
         loop {
             let (clear, waited) = gate.clear().await;
             self.usage.waited_for_host(waited);
@@ -281,7 +273,7 @@ impl Http {
             let (permit, waited) = lane.governor.admit().await;
             self.usage.waited(waited);
             match gate.enter() {
-                Some(pass) => return Ok(Turn { slot, permit, pass }),
+                Some(pass) => return Ok(Admission { slot, permit, pass }),
                 None => permit.unsent(), // the host went down meanwhile
             }
         }
@@ -293,13 +285,6 @@ impl Http {
             pass.succeeded();
         } else if pass.failed() {
             self.usage.breaker_opened();
-        }
-    }
-
-    /// A request was too much for the host.
-    fn not_borne(&self, slot: &Slot) {
-        if slot.failed() {
-            self.usage.limit_decreased();
         }
     }
 
@@ -358,120 +343,6 @@ impl Http {
             }
         }
         found
-    }
-}
-
-impl Answer<'_> {
-    pub(crate) fn status(&self) -> StatusCode {
-        self.response.status()
-    }
-
-    pub(crate) fn headers(&self) -> &HeaderMap {
-        self.response.headers()
-    }
-
-    /// A header as text, if it is ASCII.
-    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
-        status::header(self.headers(), name)
-    }
-
-    /// The URL that was asked, after redirects.
-    pub(crate) fn url(&self) -> &Url {
-        &self.url
-    }
-
-    pub(crate) fn is_redirect(&self) -> bool {
-        matches!(self.status().as_u16(), 301 | 302 | 303 | 307 | 308)
-    }
-
-    /// `Content-Length`, which is a claim.
-    pub(crate) fn stated_length(&self) -> Option<u64> {
-        self.header(&CONTENT_LENGTH)?.trim().parse().ok()
-    }
-
-    /// An error about this answer.
-    pub(crate) fn error(&self, kind: HubErrorKind) -> HubError {
-        let (message, request_id) = status::words(self.headers());
-        HubError::new(&self.url, kind).heard(message, request_id)
-    }
-
-    /// The error this answer is, by its status.
-    pub(crate) fn failure(&self) -> HubError {
-        let error = self.error(status::meaning(self.status(), self.headers(), self.asked));
-        error.while_host_is_down(self.gate.is_shut())
-    }
-
-    /// A redirect that must not be followed from here.
-    pub(crate) fn leaves_origin(&self, to: &Url) -> HubError {
-        let to = to.host_str().unwrap_or_default().to_owned();
-        self.error(HubErrorKind::ForeignRedirect { to, why: Refusal::LeavesOrigin })
-    }
-
-    /// The whole body, at most `cap` bytes, whatever the headers claim.
-    pub(crate) async fn body(mut self, cap: u64) -> Result<Bytes, HubError> {
-        let stated = self.stated_length();
-        if stated.is_some_and(|stated| stated > cap) {
-            return Err(self.error(HubErrorKind::TooLarge { cap, stated }));
-        }
-        let mut body = BytesMut::new();
-        self.fill(&mut body, cap).await?;
-        Ok(body.freeze())
-    }
-
-    /// Appends the body to `sink` until it ends. What arrived before a failure stays in `sink`,
-    /// which never grows over `most` bytes.
-    pub(crate) async fn fill(&mut self, sink: &mut BytesMut, most: u64) -> Result<(), HubError> {
-        if let Some(coding) = self.headers().get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
-            let detail = format!("{:?} although none was asked for", printable(coding.as_bytes()));
-            return Err(self.error(HubErrorKind::Malformed { part: "Content-Encoding header", detail }));
-        }
-        if let Some(stated) = self.stated_length() {
-            self.hold.announced(stated).map_err(|kind| self.error(kind))?;
-        }
-        let Timeouts { progress, progress_bytes, .. } = self.http.settings.timeouts;
-        let (mut received, mut in_period) = (0, 0);
-        let mut period_ends = Instant::now() + progress;
-        loop {
-            let chunk = match tokio::time::timeout_at(period_ends.into(), self.response.chunk()).await {
-                Ok(Ok(Some(chunk))) => chunk,
-                Ok(Ok(None)) => {
-                    if self.status().is_success() {
-                        self.slot.succeeded();
-                    }
-                    return Ok(());
-                }
-                Ok(Err(error)) => {
-                    self.http.not_borne(&self.slot);
-                    let (expected, source) =
-                        (self.stated_length(), Some(Box::new(error.without_url()).into()));
-                    return Err(self.error(HubErrorKind::Truncated { received, expected, source }));
-                }
-                Err(_) => {
-                    self.http.not_borne(&self.slot);
-                    let kind = HubErrorKind::Stalled { phase: Phase::Body, limit: progress, received };
-                    return Err(self.error(kind));
-                }
-            };
-            self.http.usage.received(chunk.len());
-            self.hold.came(chunk.len() as u64).map_err(|kind| self.error(kind))?;
-            received += chunk.len() as u64;
-            in_period += chunk.len() as u64;
-            if in_period >= progress_bytes {
-                (in_period, period_ends) = (0, Instant::now() + progress);
-            }
-            if (sink.len() + chunk.len()) as u64 > most {
-                return Err(self.error(HubErrorKind::TooLarge { cap: most, stated: self.stated_length() }));
-            }
-            sink.extend_from_slice(&chunk);
-        }
-    }
-
-    /// Reads a short body away, so that an HTTP/1 connection can be used again.
-    async fn discard(self) {
-        if self.stated_length().is_some_and(|length| length <= SMALL_TALK) {
-            // Nobody wants this body; if it breaks, the next request opens a new connection.
-            drop(self.body(SMALL_TALK).await);
-        }
     }
 }
 

@@ -8,7 +8,8 @@ use reqwest::Method;
 use super::{
     client::Hub,
     entry::RepoEntry,
-    error::{HubError, HubErrorKind, Missing},
+    error::HubError,
+    error_kind::{HubErrorKind, Missing},
     http::Arrival,
     id::RepoId,
 };

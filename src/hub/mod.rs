@@ -27,20 +27,25 @@
 //! * an answer is either what was asked for, or an error that says in which way it was not.
 
 mod allowance;
+mod answer;
 mod breaker;
 mod capability;
 mod client;
 mod entry;
+mod environment;
 mod error;
+mod error_kind;
 mod gate;
 mod governor;
 mod http;
 mod id;
 mod info;
+mod list_query;
 mod listing;
 mod meter;
 mod range;
 mod rate;
+mod reach;
 mod redirect;
 mod resolve;
 mod retry;
@@ -54,19 +59,23 @@ mod token;
 mod usage;
 
 pub use self::{
-    allowance::{Allowance, Means},
+    allowance::{Allowance, Unit},
     breaker::BreakerSettings,
     capability::Capabilities,
     client::Hub,
     entry::{BaseModel, Gated, Parameters, Rejected, RepoEntry},
-    error::{Cause, HubError, HubErrorKind, Missing, Phase, Refusal},
+    error::HubError,
+    error_kind::{Cause, HubErrorKind, Missing, Phase, Refusal},
     id::{InvalidId, MAX_PART_LEN, MAX_REVISION_LEN, RepoId, RepoRef},
-    listing::{Cursor, Direction, InvalidCursor, ListQuery, PAGE_SIZE, Page, SWEEP_FIELDS, Sort},
+    list_query::{Cursor, Direction, InvalidCursor, ListQuery, PAGE_SIZE, SWEEP_FIELDS, Sort},
+    listing::Page,
     rate::{Bucket, RateOf},
     resolve::RemoteFile,
     retry::RetrySettings,
     safe_url::SafeUrl,
-    settings::{HubSettings, Limits, PUBLIC_CDN_HOSTS, PUBLIC_ENDPOINT, Parallel, SettingsError, Timeouts},
+    settings::{
+        HubSettings, PUBLIC_CDN_HOSTS, PUBLIC_ENDPOINT, Parallel, ResponseLimits, SettingsError, Timeouts,
+    },
     token::{InvalidToken, Token},
     usage::{Requests, Retries, Usage},
 };

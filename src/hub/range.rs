@@ -18,9 +18,11 @@ use reqwest::{
 };
 
 use super::{
+    answer::Answer,
     client::Hub,
-    error::{HubError, HubErrorKind, Missing},
-    http::{Answer, Ask},
+    error::HubError,
+    error_kind::{HubErrorKind, Missing},
+    http::Ask,
     resolve::{Place, RemoteFile},
 };
 use crate::formats::text::printable;

@@ -8,8 +8,9 @@ use reqwest::header::HeaderValue;
 use url::Url;
 
 use super::{
-    error::{HubErrorKind, Refusal},
-    settings::{HubSettings, Reach},
+    error_kind::{HubErrorKind, Refusal},
+    reach::Reach,
+    settings::HubSettings,
 };
 use crate::formats::text::printable;
 

@@ -20,9 +20,11 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::{
+    answer::Answer,
     client::Hub,
-    error::{HubError, HubErrorKind, Missing},
-    http::{Answer, Arrival},
+    error::HubError,
+    error_kind::{HubErrorKind, Missing},
+    http::Arrival,
     id::{RepoId, is_commit_sha},
     status::REPO_COMMIT,
 };

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::error::{HubError, HubErrorKind, Phase};
+use super::error::HubError;
+use super::error_kind::{HubErrorKind, Phase};
 
 /// How patient one operation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::hub::{
-        error::Missing,
+        error_kind::Missing,
         rate::Bucket,
         status::{Asked, meaning},
     };

@@ -5,7 +5,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
 use super::{
-    error::{HubError, HubErrorKind},
+    error::HubError,
+    error_kind::HubErrorKind,
     id::{RepoId, is_revision},
     rate::Bucket,
 };

@@ -11,7 +11,8 @@ use url::Url;
 
 use super::{
     client::Hub,
-    error::{HubError, HubErrorKind, Missing},
+    error::HubError,
+    error_kind::{HubErrorKind, Missing},
     http::{Arrival, Ask},
     id::{RepoId, is_commit_sha},
     routes::Routes,

@@ -12,7 +12,7 @@ use reqwest::{
 };
 
 use super::{
-    error::{HubErrorKind, Missing},
+    error_kind::{HubErrorKind, Missing},
     rate::{Bucket, RateLimit},
 };
 use crate::formats::text::printable;

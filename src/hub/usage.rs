@@ -7,11 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
-    error::{HubError, HubErrorKind},
-    rate::Bucket,
-    settings::Parallel,
-};
+use super::{error::HubError, error_kind::HubErrorKind, rate::Bucket, settings::Parallel};
 
 /// Totals since the client was built, over all its clones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -75,9 +71,9 @@ impl Requests {
 
 /// The running totals.
 #[derive(Debug, Default)]
-pub(crate) struct Counters(Mutex<Usage>);
+pub(crate) struct SharedUsage(Mutex<Usage>);
 
-impl Counters {
+impl SharedUsage {
     /// The totals; the limits at present are the caller's to add.
     pub(crate) fn snapshot(&self, limits: Parallel) -> Usage {
         Usage { limits, ..self.lock().clone() }

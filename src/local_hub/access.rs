@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
 
-use super::catalogue::{DATASETS, Found, Gated, Repo};
+use super::catalogue::{Found, Gated, Repo};
+use super::names::DATASETS;
 use super::refusal::Refusal;
 use super::settings::Settings;
 

@@ -12,6 +12,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 
+use super::blocking::blocking;
 use super::counters::Tally;
 
 const CHUNK: u64 = 256 * 1024;
@@ -49,7 +50,7 @@ pub(crate) async fn open(
 ) -> io::Result<Option<Body>> {
     let path = path.to_owned();
     pieces.reverse();
-    let opened = blocking(move || {
+    let opened = blocking(move || -> io::Result<_> {
         let file = File::open(path)?;
         if file.metadata()?.len() != size {
             return Ok(None);
@@ -67,10 +68,6 @@ pub(crate) async fn open(
             Ok::<_, io::Error>(chunk.map(|chunk| (chunk, (None, sender))))
         }))
     }))
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await?
 }
 
 struct Sender {

@@ -9,12 +9,13 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::response::Response;
 
-use super::Shared;
+use super::bucket::Bucket;
+use super::clock::now_seconds;
 use super::download::{Download, without_body};
 use super::faults::Fate;
 use super::refusal::Refusal;
 use super::reply::{self, put};
-use super::resolve::now;
+use super::shared::Shared;
 use super::signing::Denied;
 use super::write_api::lfs;
 
@@ -54,7 +55,7 @@ async fn answer(shared: &Arc<Shared>, asked: &Parts, body: Body, fate: Fate) -> 
         return reply::text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
     }
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
-    if let Err(denied) = shared.signer.verify(path, query, now(), range) {
+    if let Err(denied) = shared.signer.verify(path, query, now_seconds(), range) {
         return reply::text(StatusCode::FORBIDDEN, &denied.to_string());
     }
     if fate.expire {
@@ -66,14 +67,14 @@ async fn answer(shared: &Arc<Shared>, asked: &Parts, body: Body, fate: Fate) -> 
     } else {
         content(shared, asked, fate).await
     };
-    answer.unwrap_or_else(|refusal| refusal.answer(super::limits::Bucket::Resolvers))
+    answer.unwrap_or_else(|refusal| refusal.answer(Bucket::Resolvers))
 }
 
 async fn content(shared: &Arc<Shared>, asked: &Parts, fate: Fate) -> Result<Response, Refusal> {
     let address = asked.uri.path().strip_prefix(PREFIX).and_then(|rest| rest.split_once('/'));
     let (object_id, xet_hash) = address.ok_or(Refusal::UnknownRoute)?;
-    let written = || shared.store.as_ref()?.content(object_id, xet_hash);
-    let found = shared.catalogue().content(object_id, xet_hash).or_else(written);
+    let uploaded = || shared.store.as_ref()?.content(object_id, xet_hash);
+    let found = shared.catalogue().content(object_id, xet_hash).or_else(uploaded);
     let file = &found.ok_or(Refusal::UnknownRoute)?;
 
     let mut headers = asked.headers.clone();

@@ -1,51 +1,10 @@
 //! What the server has done so far: the numbers a test or a demo asserts on.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
 use serde::Serialize;
-use serde_json::json;
 
-use super::{Shared, reply};
-
-use super::limits::Bucket;
-
-/// Something, by default a number, for each rate-limit bucket.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct PerBucket<T = u64> {
-    /// `/api/...`, apart from resolve-cache.
-    pub api: T,
-    /// `/resolve/`, `/raw/` and `/api/resolve-cache/`.
-    pub resolvers: T,
-    /// Everything else.
-    pub pages: T,
-}
-
-impl<T> PerBucket<T> {
-    pub(crate) fn of(&mut self, bucket: Bucket) -> &mut T {
-        match bucket {
-            Bucket::Api => &mut self.api,
-            Bucket::Resolvers => &mut self.resolvers,
-            Bucket::Pages => &mut self.pages,
-        }
-    }
-
-    pub(crate) fn map<U>(&self, change: impl Fn(&T) -> U) -> PerBucket<U> {
-        let Self { api, resolvers, pages } = self;
-        PerBucket { api: change(api), resolvers: change(resolvers), pages: change(pages) }
-    }
-}
-
-/// Where scripts ask for the counters; no part of the Hub, and itself not counted.
-pub(super) const ADDRESS: &str = "/_hubprint/counters";
-
-/// `GET /_hubprint/counters`: the totals, and the windows of each bucket.
-pub(super) async fn serve(State(shared): State<Arc<Shared>>) -> Response {
-    let (totals, windows) = (shared.tally.read(), shared.limiter.windows());
-    reply::json(StatusCode::OK, &json!({ "totals": totals, "windows": windows }))
-}
+use super::bucket::PerBucket;
 
 /// Faults that were really shown to a client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

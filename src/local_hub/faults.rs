@@ -27,12 +27,12 @@ pub(crate) struct Fate {
 
 #[derive(Debug)]
 pub(crate) struct Faults {
-    settings: settings::Faults,
+    settings: settings::FaultSettings,
     requests: AtomicU64,
 }
 
 impl Faults {
-    pub(crate) fn new(settings: settings::Faults) -> Self {
+    pub(crate) fn new(settings: settings::FaultSettings) -> Self {
         Self { settings, requests: AtomicU64::new(0) }
     }
 
@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn the_seed_and_the_number_decide() {
-        let settings = settings::Faults { error_5xx: 0.3, truncate: 0.5, ..settings::Faults::default() };
+        let settings =
+            settings::FaultSettings { error_5xx: 0.3, truncate: 0.5, ..settings::FaultSettings::default() };
         let (a, b) = (Faults::new(settings.clone()), Faults::new(settings.clone()));
         let drawn: Vec<Fate> = (0..200).map(|_| a.draw()).collect();
         assert_eq!(drawn, (0..200).map(|_| b.draw()).collect::<Vec<_>>());
@@ -81,7 +82,7 @@ mod tests {
         assert!((30..90).contains(&errors), "{errors} of 200 at a share of 0.3");
         assert!(drawn.iter().all(|fate| !fate.expire && !fate.too_many && !fate.ignore_range));
 
-        let more = Faults::new(settings::Faults { expire: 1.0, ..settings });
+        let more = Faults::new(settings::FaultSettings { expire: 1.0, ..settings });
         assert!((0..200).all(|i| more.fate(i).error == a.fate(i).error && more.fate(i).expire));
     }
 }

@@ -8,21 +8,25 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
+use serde_json::json;
 
 use super::access::Reader;
-use super::catalogue::{Catalogue, Found, Repo};
+use super::ask::Ask;
+use super::blocking::blocking;
+use super::catalogue::Repo;
+use super::clock::now_seconds;
 use super::download::without_body;
-use super::limits::Quota;
+use super::limits::QuotaState;
 use super::query::Query;
 use super::refusal::Refusal;
 use super::reply::{self, put};
-use super::resolve::now;
 use super::route::{self, Action, RepoRoute, Route};
+use super::shared::Shared;
 use super::text::escape_path;
 use super::write_api::{self, account};
-use super::{Shared, listing, model, resolve, tree};
+use super::{listing, model, resolve, tree};
 
 /// Headers that a browser's script may read.
 const EXPOSED: &str = "X-Repo-Commit,X-Request-Id,X-Error-Code,X-Error-Message,X-Total-Count,ETag,Link,\
@@ -30,16 +34,8 @@ const EXPOSED: &str = "X-Repo-Commit,X-Request-Id,X-Error-Code,X-Error-Message,X
 /// Size of the page that the Hub sends along with a 429.
 const PAGE_429: usize = 52 * 1024;
 
-/// One request, as the handlers see it.
-pub(crate) struct Ask<'a> {
-    pub(crate) shared: &'a Shared,
-    /// The snapshot that this request works on from beginning to end.
-    pub(crate) catalogue: Arc<Catalogue>,
-    pub(crate) reader: Reader<'a>,
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) raw_query: &'a str,
-    pub(crate) query: Query,
-}
+/// Where scripts ask for the counters; no part of the Hub, and itself not counted.
+pub(super) const COUNTERS: &str = "/_hubprint/counters";
 
 pub(crate) async fn serve(
     State(shared): State<Arc<Shared>>,
@@ -63,7 +59,7 @@ pub(crate) async fn serve(
         raw_query,
         query: Query::parse(raw_query.as_bytes()),
     };
-    let quota = ask.count(&route, peer);
+    let quota = count(&ask, &route, peer);
     let mut answer = match fate.error {
         _ if !quota.granted => too_many_requests(),
         Some(status) => shared.server_error(status),
@@ -75,37 +71,34 @@ pub(crate) async fn serve(
     let headers = answer.headers_mut();
     quota.write(headers);
     put(headers, "x-powered-by", "huggingface-moon");
-    put(headers, "x-request-id", format!("Root=1-{:08x}-{:024x}", now(), fate.number));
+    put(headers, "x-request-id", format!("Root=1-{:08x}-{:024x}", now_seconds(), fate.number));
     put(headers, "access-control-expose-headers", EXPOSED);
     if parts.method == Method::HEAD { without_body(answer) } else { shared.line.pace(answer) }
 }
 
-impl Ask<'_> {
-    /// The repository of this name, at its head: one that clients write, or one of the folder.
-    pub(crate) fn find(&self, id: &str) -> Result<Arc<Repo>, Refusal> {
-        let written = self.shared.store.as_ref().map_or(Found::Nothing, |store| store.find(id));
-        let found = if let Found::Nothing = written { self.catalogue.find(id) } else { written };
-        self.reader.see(found, self.shared.settings.behaviour.error_code_on_missing)
-    }
+/// `GET /_hubprint/counters`: the totals, and the windows of each bucket.
+pub(super) async fn counters(State(shared): State<Arc<Shared>>) -> Response {
+    let (totals, windows) = (shared.tally.read(), shared.limiter.windows());
+    reply::json(StatusCode::OK, &json!({ "totals": totals, "windows": windows }))
+}
 
-    /// Charges the request to whoever sent it.
-    fn count(&self, route: &Route<'_>, peer: SocketAddr) -> Quota {
-        let client = match self.reader {
-            Reader::Anonymous => peer.ip().to_string(),
-            Reader::Known { token, .. } => token.to_owned(),
-        };
-        let second_hop = matches!(route, Route::Repo(RepoRoute { action: Action::ResolveCache { .. }, .. }))
-            && self.query.get("etag").is_some();
-        let free = second_hop && !self.shared.settings.behaviour.count_second_hop;
-        let quota = self.shared.limiter.take(route.bucket(), &client, free, Instant::now());
-        self.shared.tally.add(|counters| {
-            *counters.requests.of(quota.bucket) += 1;
-            let most = counters.max_in_window.of(quota.bucket);
-            *most = quota.seen.max(*most);
-            counters.too_many_requests += u64::from(!quota.granted);
-        });
-        quota
-    }
+/// Charges the request to whoever sent it.
+fn count(ask: &Ask<'_>, route: &Route<'_>, peer: SocketAddr) -> QuotaState {
+    let client = match ask.reader {
+        Reader::Anonymous => peer.ip().to_string(),
+        Reader::Known { token, .. } => token.to_owned(),
+    };
+    let second_hop = matches!(route, Route::Repo(RepoRoute { action: Action::ResolveCache { .. }, .. }))
+        && ask.query.get("etag").is_some();
+    let free = second_hop && !ask.shared.settings.behaviour.count_second_hop;
+    let quota = ask.shared.limiter.take(route.bucket(), &client, free, Instant::now());
+    ask.shared.tally.add(|counters| {
+        *counters.requests.of(quota.bucket) += 1;
+        let most = counters.max_in_window.of(quota.bucket);
+        *most = quota.seen.max(*most);
+        counters.too_many_requests += u64::from(!quota.granted);
+    });
+    quota
 }
 
 async fn dispatch(
@@ -135,7 +128,7 @@ async fn dispatch(
     }
     let repo = ask.find(&route.id).map_err(with_address)?;
     let repo = match route.action.revision() {
-        Some(revision) if repo.written.is_some() => at_revision(repo, revision).await?,
+        Some(revision) if repo.log.is_some() => at_revision(ask, repo, revision).await?,
         _ => repo,
     };
     match &route.action {
@@ -156,12 +149,12 @@ async fn dispatch(
 }
 
 /// The repository as it was; one without such a revision stays, and the handler says so.
-async fn at_revision(repo: Arc<Repo>, revision: &str) -> Result<Arc<Repo>, Refusal> {
-    if repo.has_revision(revision) {
+async fn at_revision(ask: &Ask<'_>, repo: Arc<Repo>, revision: &str) -> Result<Arc<Repo>, Refusal> {
+    let Some(store) = ask.shared.store.clone().filter(|_| !repo.has_revision(revision)) else {
         return Ok(repo);
-    }
+    };
     let revision = revision.to_owned();
-    write_api::blocking(move || Ok(repo.at(&revision).map_or(repo, Arc::new))).await
+    blocking(move || Ok(store.at(&repo, &revision).map_or(repo, Arc::new))).await
 }
 
 /// The same question, relative, about the present name.

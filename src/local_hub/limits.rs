@@ -10,36 +10,18 @@ use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, header::HeaderName};
 
-use super::counters::PerBucket;
+use super::bucket::{Bucket, PerBucket};
 use super::history::{History, WindowCount};
-use super::settings::Limits;
+use super::settings::RateLimits;
 
 /// Announced where there is no limit: clients that plan with the header never slow down.
 const UNLIMITED: u64 = 1_000_000_000;
 /// Clients whose windows are kept; beyond it the closed ones are forgotten.
 const MAX_WINDOWS: usize = 10_000;
 
-/// The three quotas of the Hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Bucket {
-    Api,
-    Resolvers,
-    Pages,
-}
-
-impl Bucket {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::Resolvers => "resolvers",
-            Self::Pages => "pages",
-        }
-    }
-}
-
 /// What the answer to one request says about its bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Quota {
+pub(crate) struct QuotaState {
     pub(crate) bucket: Bucket,
     pub(crate) granted: bool,
     pub(crate) left: u64,
@@ -52,7 +34,7 @@ pub(crate) struct Quota {
     pub(crate) seen: u64,
 }
 
-impl Quota {
+impl QuotaState {
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         let name = self.bucket.name();
         let rows = [
@@ -84,14 +66,14 @@ struct Windows {
 
 #[derive(Debug)]
 pub(crate) struct Limiter {
-    limits: Limits,
+    limits: RateLimits,
     length: Duration,
     started: Instant,
     windows: Mutex<Windows>,
 }
 
 impl Limiter {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: RateLimits) -> Self {
         // The settings were checked: there is such a duration.
         let length = Duration::try_from_secs_f64(limits.window_seconds).unwrap_or(Duration::MAX);
         Self { limits, length, started: Instant::now(), windows: Mutex::default() }
@@ -103,7 +85,7 @@ impl Limiter {
     }
 
     /// Counts a request of `client`; one that is `free` only reads the state of the window.
-    pub(crate) fn take(&self, bucket: Bucket, client: &str, free: bool, now: Instant) -> Quota {
+    pub(crate) fn take(&self, bucket: Bucket, client: &str, free: bool, now: Instant) -> QuotaState {
         let limit = match bucket {
             Bucket::Api => self.limits.api,
             Bucket::Resolvers => self.limits.resolvers,
@@ -131,7 +113,7 @@ impl Limiter {
         if !free {
             history.count(window.number, granted);
         }
-        Quota {
+        QuotaState {
             bucket,
             granted,
             left: limit.saturating_sub(window.seen),
@@ -154,7 +136,7 @@ mod tests {
 
     #[test]
     fn counts_down_refuses_and_starts_again() {
-        let limiter = Limiter::new(Limits { api: 2, window_seconds: 10.0, ..Limits::default() });
+        let limiter = Limiter::new(RateLimits { api: 2, window_seconds: 10.0, ..RateLimits::default() });
         let start = Instant::now();
         let at = |seconds| limiter.take(Bucket::Api, "ip", false, start + Duration::from_secs(seconds));
         let seen: Vec<_> = [0, 1, 9, 10].map(at).iter().map(|q| (q.granted, q.left, q.reset)).collect();
@@ -163,7 +145,7 @@ mod tests {
 
     #[test]
     fn windows_shorter_than_a_second_are_announced_in_whole_ones_and_remembered() {
-        let limiter = Limiter::new(Limits { api: 2, window_seconds: 0.25, ..Limits::default() });
+        let limiter = Limiter::new(RateLimits { api: 2, window_seconds: 0.25, ..RateLimits::default() });
         let start = limiter.started;
         let at = |millis| limiter.take(Bucket::Api, "ip", false, start + Duration::from_millis(millis));
         let taken = [0, 10, 249, 500, 760].map(at);
@@ -180,7 +162,7 @@ mod tests {
 
     #[test]
     fn clients_and_buckets_are_apart_and_free_requests_are_free() {
-        let limiter = Limiter::new(Limits { api: 1, ..Limits::default() });
+        let limiter = Limiter::new(RateLimits { api: 1, ..RateLimits::default() });
         let now = Instant::now();
         assert!(limiter.take(Bucket::Api, "a", false, now).granted);
         assert!(limiter.take(Bucket::Api, "a", true, now).granted);

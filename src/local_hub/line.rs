@@ -29,7 +29,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn new(settings: &settings::Line) -> Self {
+    pub(crate) fn new(settings: &settings::LineSettings) -> Self {
         let bits_per_second = settings.mbit_per_second * 1e6;
         Self {
             latency: Duration::from_millis(settings.latency_ms),
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     fn line(mbit_per_second: f64) -> Arc<Line> {
-        Arc::new(Line::new(&settings::Line { latency_ms: 0, mbit_per_second }))
+        Arc::new(Line::new(&settings::LineSettings { latency_ms: 0, mbit_per_second }))
     }
 
     /// The sizes of the chunks in which a body of so many bytes arrives, after its content was checked.

@@ -7,20 +7,24 @@
 //! | part | file |
 //! |---|---|
 //! | a folder becomes repositories, and a rule any number more | `catalogue/`, `catalogue/made_up/` |
-//! | first origin, the hub: steps of every request, grammar of paths | `hub.rs`, `route.rs` |
+//! | first origin, the hub: steps of every request, grammar of paths | `hub.rs`, `route.rs`, `ask.rs` |
 //! | its answers | `listing/`, `model.rs`, `tree.rs`, `resolve.rs`, `fields.rs` |
-//! | datasets that clients write: on disk, and by which routes | `written/`, `write/` |
+//! | uploads, datasets that clients write: on disk, and by which routes | `uploads/`, `write_api/` |
 //! | who may see and change what; every error in one table | `access.rs`, `refusal.rs` |
 //! | second origin, the CDN: signed addresses, ranges, streamed bodies | `cdn.rs`, `signing.rs`, `download.rs`, `range.rs`, `body.rs` |
-//! | quotas, the line, faults, counts | `limits.rs`, `history.rs`, `line.rs`, `faults.rs`, `counters.rs` |
+//! | quotas, the line, faults, counts | `limits.rs`, `history.rs`, `line.rs`, `faults.rs`, `counters.rs`, `bucket.rs` |
 //!
 //! What it never does: write to the served folder, serve a file that the scan did not list, read a file
 //! into memory to send it, or speak Xet.
 
 mod access;
+mod ask;
+mod blocking;
 mod body;
+mod bucket;
 mod catalogue;
 mod cdn;
+mod clock;
 mod counters;
 mod download;
 mod faults;
@@ -32,6 +36,7 @@ mod limits;
 mod line;
 mod listing;
 mod model;
+mod names;
 mod query;
 mod range;
 mod refusal;
@@ -39,6 +44,7 @@ mod reply;
 mod resolve;
 mod route;
 mod settings;
+mod shared;
 mod signing;
 mod text;
 mod tree;
@@ -47,58 +53,51 @@ mod write_api;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
-use axum::response::Response;
 use axum::routing::get;
 use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use self::catalogue::{Catalogue, DigestCache};
-use self::counters::Tally;
+use self::catalogue::DigestCache;
 use self::faults::Faults;
 use self::heard::Heard;
 use self::limits::Limiter;
 use self::line::Line;
+use self::shared::Shared;
 use self::signing::Signer;
 use self::uploads::Store;
 
+pub use self::bucket::PerBucket;
 pub use self::catalogue::ScanError;
-pub use self::counters::{Counters, FaultCounts, PerBucket, Received};
+pub use self::counters::{Counters, FaultCounts, Received};
 pub use self::history::WindowCount;
-pub use self::settings::{Behaviour, Limits, MultiRange, Settings, SettingsError};
-
-/// Settings that make requests fail; see [`Settings::faults`].
-pub use self::settings::Faults as FaultSettings;
-/// Settings of the line to the clients; see [`Settings::line`].
-pub use self::settings::Line as LineSettings;
-/// Settings of the repositories that no folder holds; see [`Settings::made_up`].
-pub use self::settings::MadeUp as MadeUpSettings;
-/// Settings of the datasets that clients create and change; see [`Settings::write`].
-pub use self::settings::Write as WriteSettings;
-pub use self::uploads::WriteError;
+pub use self::settings::{
+    Behaviour, FaultSettings, LineSettings, MadeUpSettings, MultiRange, RateLimits, Settings, SettingsError,
+    UploadSettings,
+};
+pub use self::uploads::UploadError;
 
 /// Time that connections get to finish when the server stops.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Why a server does not start.
+/// Why a local Hub does not start, or does not read its folder again.
 #[derive(Debug, thiserror::Error)]
-pub enum ServerError {
+pub enum LocalHubError {
     /// A setting makes no sense.
     #[error("settings: {0}")]
     Settings(#[from] SettingsError),
     /// The folder cannot be served.
     #[error("folder: {0}")]
     Scan(#[from] ScanError),
-    /// The folder for writing cannot be used.
+    /// The folder of uploads cannot be used.
     #[error("write.folder: {0}")]
-    Write(#[from] WriteError),
+    Uploads(#[from] UploadError),
     /// A port is taken or forbidden.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -115,42 +114,6 @@ pub enum ServerError {
     Task(#[from] tokio::task::JoinError),
 }
 
-/// What both origins know.
-pub(crate) struct Shared {
-    settings: Settings,
-    folder: PathBuf,
-    digests: DigestCache,
-    catalogue: RwLock<Arc<Catalogue>>,
-    /// What clients write, if they may.
-    store: Option<Arc<Store>>,
-    limiter: Limiter,
-    line: Arc<Line>,
-    faults: Faults,
-    signer: Signer,
-    tally: Arc<Tally>,
-    heard: Heard,
-    hub_url: String,
-    cdn_url: String,
-}
-
-impl Shared {
-    /// The present snapshot.
-    fn catalogue(&self) -> Arc<Catalogue> {
-        Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// 429 from in front of the hub, where nobody knows of quotas.
-    fn edge_429(&self) -> Response {
-        self.tally.add(|counters| counters.faults.too_many += 1);
-        reply::html(StatusCode::TOO_MANY_REQUESTS, "<html><body>Too many requests</body></html>\n".to_owned())
-    }
-
-    fn server_error(&self, status: StatusCode) -> Response {
-        self.tally.add(|counters| counters.faults.error_5xx += 1);
-        reply::html(status, format!("<html><body>{status}</body></html>\n"))
-    }
-}
-
 /// A server that answers. Dropping it stops it at once; [`Running::shutdown`] lets it finish.
 pub struct Running {
     shared: Arc<Shared>,
@@ -164,17 +127,17 @@ pub async fn start(
     hub: SocketAddr,
     cdn: SocketAddr,
     settings: Settings,
-) -> Result<Running, ServerError> {
+) -> Result<Running, LocalHubError> {
     settings.check()?;
     let (hub_listener, hub_url) = listen(hub, &settings).await?;
     let (cdn_listener, cdn_url) = listen(cdn, &settings).await?;
     let (folder, digests, made_up) = (dir.to_owned(), DigestCache::default(), settings.made_up.clone());
     let (digests, catalogue, store) = tokio::task::spawn_blocking({
-        let (folder, written) = (folder.clone(), settings.write.folder.clone());
+        let (folder, uploads) = (folder.clone(), settings.uploads.folder.clone());
         move || {
             let catalogue = catalogue::scan(&folder, &digests, &made_up)?;
-            let store = written.as_deref().map(Store::open).transpose()?;
-            Ok::<_, ServerError>((digests, catalogue, store.map(Arc::new)))
+            let store = uploads.as_deref().map(Store::open).transpose()?;
+            Ok::<_, LocalHubError>((digests, catalogue, store.map(Arc::new)))
         }
     })
     .await??;
@@ -195,7 +158,7 @@ pub async fn start(
     });
     let (stop, stopping) = watch::channel(false);
     let hub_routes = Router::new()
-        .route(counters::ADDRESS, get(counters::serve))
+        .route(hub::COUNTERS, get(hub::counters))
         .fallback(hub::serve)
         .with_state(Arc::clone(&shared));
     let cdn_routes = Router::new().fallback(cdn::serve).with_state(Arc::clone(&shared));
@@ -205,8 +168,8 @@ pub async fn start(
 }
 
 /// Opens a port and says by which address clients reach it.
-async fn listen(address: SocketAddr, settings: &Settings) -> Result<(TcpListener, String), ServerError> {
-    let at = |source| ServerError::Listen { address, source };
+async fn listen(address: SocketAddr, settings: &Settings) -> Result<(TcpListener, String), LocalHubError> {
+    let at = |source| LocalHubError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(at)?;
     let bound = listener.local_addr().map_err(at)?;
     let url = match &settings.public_host {
@@ -261,7 +224,7 @@ impl Running {
     }
 
     /// Reads the folder again. Requests under way keep the snapshot they started with.
-    pub async fn rescan(&self) -> Result<(), ServerError> {
+    pub async fn rescan(&self) -> Result<(), LocalHubError> {
         let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || {
             let catalogue =

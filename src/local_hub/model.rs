@@ -6,9 +6,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::ask::Ask;
 use super::catalogue::Repo;
 use super::fields::{self, Item, Scope, View};
-use super::hub::Ask;
 use super::refusal::Refusal;
 use super::reply::{self, put};
 use super::text::{escape, query_without, timestamp};
@@ -39,7 +39,7 @@ pub(crate) fn info(ask: &Ask<'_>, repo: &Repo, revision: Option<&str>) -> Result
 /// `GET /api/models/{id}/refs`
 pub(crate) fn refs(repo: &Repo) -> Response {
     let main = json!({ "name": "main", "ref": "refs/heads/main", "targetCommit": repo.sha });
-    let tags = repo.written.iter().flat_map(|written| &written.log.tags);
+    let tags = repo.log.iter().flat_map(|log| &log.tags);
     let tag = |(name, sha)| json!({ "name": name, "ref": format!("refs/tags/{name}"), "targetCommit": sha });
     let tags: Value = tags.map(tag).collect();
     reply::json(StatusCode::OK, &json!({ "branches": [main], "converts": [], "tags": tags }))
@@ -73,7 +73,7 @@ pub(crate) fn known_revision(repo: &Repo, revision: &str) -> Result<(), Refusal>
 
 /// The commits up to the revision, the latest first.
 fn history(repo: &Repo) -> Vec<Value> {
-    let Some(written) = &repo.written else {
+    let Some(log) = &repo.log else {
         let mut row = whole_commit(repo);
         row["message"] = json!("");
         row["authors"] = json!([]);
@@ -85,12 +85,12 @@ fn history(repo: &Repo) -> Vec<Value> {
         row["authors"] = json!([{ "user": commit.author }]);
         row
     };
-    written.log.up_to(&repo.sha).iter().rev().map(row).collect()
+    log.up_to(&repo.sha).iter().rev().map(row).collect()
 }
 
 /// The commit that touched a file or folder last.
 pub(crate) fn last_commit(repo: &Repo, path: &str) -> Value {
-    let touched = repo.written.as_ref().and_then(|written| written.last_touch(&repo.sha, path));
+    let touched = repo.log.as_ref().and_then(|log| log.last_touch(&repo.sha, path));
     touched.map_or_else(|| whole_commit(repo), Commit::brief)
 }
 

@@ -10,7 +10,7 @@ use axum::response::Response;
 use serde_json::json;
 use tracing::error;
 
-use super::limits::Bucket;
+use super::bucket::Bucket;
 use super::reply::{self, put};
 
 #[derive(Debug, thiserror::Error)]

@@ -3,15 +3,14 @@
 //! What git keeps is answered by the hub itself, after a redirect to an address that never changes
 //! its content. What LFS keeps comes from the CDN, by a signed address on another origin.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 
+use super::ask::Ask;
 use super::catalogue::{Repo, RepoFile, pointer};
 use super::cdn;
+use super::clock::now_seconds;
 use super::download::Download;
-use super::hub::Ask;
 use super::model::known_revision;
 use super::refusal::Refusal;
 use super::reply::{self, put};
@@ -113,7 +112,7 @@ fn to_cdn(ask: &Ask<'_>, repo: &Repo, file: &RepoFile) -> Response {
     let Some(lfs) = &file.blob.lfs else { return reply::text(StatusCode::NOT_FOUND, "Not found") };
     let range = ask.headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let pinned = range.filter(|_| shared.settings.behaviour.pin_ranges);
-    let expires = now().saturating_add(shared.settings.url_ttl_seconds);
+    let expires = now_seconds().saturating_add(shared.settings.url_ttl_seconds);
     let path = cdn::path(&repo.object_id, &lfs.xet_hash);
     let signed = shared.signer.sign(&shared.cdn_url, &path, expires, pinned);
     let mut answer = reply::redirect(StatusCode::FOUND, &format!("{}{signed}", shared.cdn_url));
@@ -130,11 +129,6 @@ fn to_cdn(ask: &Ask<'_>, repo: &Repo, file: &RepoFile) -> Response {
         put(headers, "link", format!("<{token}>; rel=\"xet-auth\""));
     }
     answer
-}
-
-/// Seconds since 1970.
-pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn quoted(etag: &str) -> String {

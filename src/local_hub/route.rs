@@ -4,8 +4,8 @@
 //! redirect for a renamed repository has to keep the rest of the path letter for letter. That is
 //! more than a route table expresses, and less than forty lines by hand.
 
-use super::catalogue::DATASETS;
-use super::limits::Bucket;
+use super::bucket::Bucket;
+use super::names::DATASETS;
 use super::text::unescape;
 
 /// What a path asks for.

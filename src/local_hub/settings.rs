@@ -44,22 +44,23 @@ pub struct Settings {
     /// Rows that a page of the model list has at most, whatever the client asks for.
     pub page_limit: usize,
     /// Requests a window.
-    pub limits: Limits,
+    pub limits: RateLimits,
     /// Delay and speed.
-    pub line: Line,
+    pub line: LineSettings,
     /// Access token to the gated and private repositories it may read, a dataset being
     /// `datasets/org/name`; `"*"` stands for all. `"write:org/name"`, `"write:org"` and `"write:*"`
-    /// let it create and change datasets, see [`Write`], and read them. There is none by default, as
+    /// let it create and change datasets, see [`UploadSettings`], and read them. There is none by default, as
     /// a token that everybody knows protects nothing.
     pub tokens: BTreeMap<String, Vec<String>>,
     /// Misbehaviour on purpose.
-    pub faults: Faults,
+    pub faults: FaultSettings,
     /// Points in which observations of the live Hub disagree.
     pub behaviour: Behaviour,
     /// Repositories beside those of the folder, to measure on.
-    pub made_up: MadeUp,
+    pub made_up: MadeUpSettings,
     /// Datasets that clients create and change.
-    pub write: Write,
+    #[serde(rename = "write")]
+    pub uploads: UploadSettings,
 }
 
 impl Default for Settings {
@@ -68,13 +69,13 @@ impl Default for Settings {
             public_host: None,
             url_ttl_seconds: 3600,
             page_limit: 1000,
-            limits: Limits::default(),
-            line: Line::default(),
+            limits: RateLimits::default(),
+            line: LineSettings::default(),
             tokens: BTreeMap::new(),
-            faults: Faults::default(),
+            faults: FaultSettings::default(),
             behaviour: Behaviour::default(),
-            made_up: MadeUp::default(),
-            write: Write::default(),
+            made_up: MadeUpSettings::default(),
+            uploads: UploadSettings::default(),
         }
     }
 }
@@ -82,7 +83,7 @@ impl Default for Settings {
 /// Requests that one token, or one anonymous address, may send in a fixed window. 0 is no limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Limits {
+pub struct RateLimits {
     /// `/api/...`, apart from resolve-cache.
     pub api: u64,
     /// `/resolve/`, `/raw/` and `/api/resolve-cache/`.
@@ -94,7 +95,7 @@ pub struct Limits {
     pub window_seconds: f64,
 }
 
-impl Default for Limits {
+impl Default for RateLimits {
     fn default() -> Self {
         Self { api: 0, resolvers: 0, pages: 0, window_seconds: 300.0 }
     }
@@ -104,7 +105,7 @@ impl Default for Limits {
 /// without a limit. Uploads are not held back.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Line {
+pub struct LineSettings {
     /// Delay before every answer.
     pub latency_ms: u64,
     /// Bodies of answers, all of them together, in millions of bits a second; at least 0.001.
@@ -114,7 +115,7 @@ pub struct Line {
 /// Shares of requests, 0 to 1, that go wrong; drawn from `seed` and the number of the request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Faults {
+pub struct FaultSettings {
     /// Answered 500, 502, 503 or 504.
     pub error_5xx: f64,
     /// CDN bodies that end before their Content-Length.
@@ -131,7 +132,7 @@ pub struct Faults {
     pub seed: u64,
 }
 
-impl Default for Faults {
+impl Default for FaultSettings {
     fn default() -> Self {
         Self {
             error_5xx: 0.0,
@@ -203,8 +204,8 @@ impl Default for Behaviour {
 /// to the list, a larger share holds a smaller one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct MadeUp {
-    /// How many there are, at most [`MadeUp::MOST`].
+pub struct MadeUpSettings {
+    /// How many there are, at most [`MadeUpSettings::MOST`].
     pub repos: u64,
     /// Model of the folder whose files, configuration and parameter counts they have; without it
     /// they have none. Git's files are named as in the template. Of files under LFS each states a
@@ -222,12 +223,12 @@ pub struct MadeUp {
     pub renamed: f64,
 }
 
-impl MadeUp {
+impl MadeUpSettings {
     /// Most repositories that can be made up: names and ids have room for no more.
     pub const MOST: u64 = 10_000_000;
 }
 
-impl Default for MadeUp {
+impl Default for MadeUpSettings {
     fn default() -> Self {
         Self { repos: 0, template: None, seed: 1, duplicates: 0.0, changed: 0.0, gone: 0.0, renamed: 0.0 }
     }
@@ -236,7 +237,7 @@ impl Default for MadeUp {
 /// Where writing goes, and how much at once. The served folder itself is never changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Write {
+pub struct UploadSettings {
     /// Folder of the datasets that clients create, with their commits and contents; it is made if
     /// need be, and used by one server at a time. Without it nothing can be written. A token needs a
     /// grant besides, see [`Settings::tokens`].
@@ -248,7 +249,7 @@ pub struct Write {
     pub max_commit_bytes: u64,
 }
 
-impl Default for Write {
+impl Default for UploadSettings {
     fn default() -> Self {
         Self { folder: None, max_object_bytes: 50 << 30, max_commit_bytes: 1 << 30 }
     }
@@ -324,7 +325,7 @@ impl Settings {
                 reason: "0, or at least 0.001, at most 1000000",
             });
         }
-        if self.made_up.repos > MadeUp::MOST {
+        if self.made_up.repos > MadeUpSettings::MOST {
             let (name, value) = ("made_up.repos", self.made_up.repos.to_string());
             return Err(SettingsError::Unusable { name, value, reason: "at most 10000000" });
         }
@@ -395,8 +396,8 @@ mod tests {
         assert_eq!((settings.line.latency_ms, settings.line.mbit_per_second), (40, 100.0));
         assert_eq!((settings.made_up.repos, settings.made_up.seed), (3_000_000, 1));
         assert_eq!(settings.made_up.template.as_deref(), Some("acme/tiny"));
-        assert_eq!(settings.write.folder.as_deref(), Some(Path::new("/srv/written")));
-        assert_eq!((settings.write.max_commit_bytes, settings.write.max_object_bytes), (1000, 50 << 30));
+        assert_eq!(settings.uploads.folder.as_deref(), Some(Path::new("/srv/written")));
+        assert_eq!((settings.uploads.max_commit_bytes, settings.uploads.max_object_bytes), (1000, 50 << 30));
         assert_eq!(settings.tokens["hf_writer"], ["write:acme"]);
         assert_eq!(settings.tokens["hf_x"], ["a/b"]);
         assert_eq!(settings.tokens["hf_reader"], ["*"], "an override leaves the others alone");

@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::ask::Ask;
 use super::catalogue::{Repo, RepoFile};
-use super::hub::Ask;
 use super::model::{known_revision, last_commit};
 use super::query::Query;
 use super::refusal::Refusal;

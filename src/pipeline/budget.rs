@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::hub::{Allowance, Hub, HubError, HubErrorKind, Means, Usage};
+use crate::hub::{Allowance, Hub, HubError, HubErrorKind, Unit, Usage};
 
 /// Most that one crawl may cost. Nothing is limited by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -98,8 +98,8 @@ impl Spent {
     /// The limit behind an error, if it is one of the budget.
     pub fn of(error: &HubError) -> Option<Self> {
         match error.kind() {
-            HubErrorKind::Spent { what: Means::Requests, .. } => Some(Self::MaxRequests),
-            HubErrorKind::Spent { what: Means::Bytes, .. } => Some(Self::MaxBytes),
+            HubErrorKind::Spent { what: Unit::Requests, .. } => Some(Self::MaxRequests),
+            HubErrorKind::Spent { what: Unit::Bytes, .. } => Some(Self::MaxBytes),
             _ => None,
         }
     }

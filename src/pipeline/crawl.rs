@@ -17,20 +17,21 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use super::budget::{Budget, BudgetSettings, Cost, Reserved, Spent, until};
+use super::budget::{Budget, Cost, Reserved, Spent, until};
 use super::forecast::{Forecast, bytes_of};
+use super::process::{cpu_seconds, peak_memory_bytes};
 use super::progress::Progress;
-use super::report::{Experience, RunReport, cpu_seconds, peak_memory_bytes};
+use super::report::{Experience, RunReport};
+use super::settings::CrawlSettings;
 use super::sweep::{Before, Sweep, sweep};
 use crate::checkpoint::job::{self, Unread};
-use crate::checkpoint::plan::{READS_VERSION, SmallFiles};
-use crate::checkpoint::reading::{ReadSettings, Reader, Reading};
+use crate::checkpoint::plan::READS_VERSION;
+use crate::checkpoint::reading::{Reader, Reading};
 use crate::checkpoint::row;
-use crate::checkpoint::single_flight::{Turn, Turns};
+use crate::checkpoint::single_flight::{Flight, SingleFlight};
 use crate::hub::{Hub, HubError, HubErrorKind, RepoEntry};
 use crate::pipeline::backlog::{Backlog, Due};
-use crate::pipeline::enumerate::EnumerateSettings;
-use crate::pipeline::write::{WriteSettings, Writer};
+use crate::pipeline::write::Writer;
 use crate::store::{Database, Live, Row, RowRef, StoreError, Tag, Waiting};
 
 /// Time that repositories under way are given when the run is asked to stop; then they are given back.
@@ -42,33 +43,6 @@ const REWRITTEN: usize = 256;
 /// Bytes of small files and headers that are reserved beside the tensor data of a repository. Most take a tenth of it;
 /// who takes more than the budget has is given back.
 const BYTES_BESIDE: u64 = 1 << 20;
-
-/// Settings of all five stages.
-#[derive(Clone, Debug)]
-pub struct CrawlSettings {
-    /// Which repositories.
-    pub enumerate: EnumerateSettings,
-    /// How each is read.
-    pub read: ReadSettings,
-    /// Repositories read at once. The client itself keeps to 8 CDN requests and the Hub's rate limits.
-    pub repos_in_flight: usize,
-    /// How rows become shards.
-    pub write: WriteSettings,
-    /// What it may cost.
-    pub budget: BudgetSettings,
-}
-
-impl Default for CrawlSettings {
-    fn default() -> Self {
-        Self {
-            enumerate: EnumerateSettings::default(),
-            read: ReadSettings { small_files: SmallFiles::Needed, ..ReadSettings::default() },
-            repos_in_flight: 8,
-            write: WriteSettings::default(),
-            budget: BudgetSettings::default(),
-        }
-    }
-}
 
 /// A crawl that could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +107,7 @@ pub async fn crawl(
     };
     let found = sweep(hub, before, &settings.enumerate, progress, stop.clone()).await?;
     report.swept(&found, &hub.usage(), begun.elapsed());
-    let Sweep { mut backlog, relabelled, unnamed, gone, carried, .. } = found;
+    let Sweep { mut backlog, metadata_updated, unnamed, gone, carried, .. } = found;
     let fingerprints = live.fingerprints();
     // The rest of what is known was needed for the sweep alone.
     let readings = std::mem::take(&mut live.readings);
@@ -159,10 +133,10 @@ pub async fn crawl(
     }
     let mut waiting = carried;
     report.waiting_unlisted = waiting.len() as u64;
-    rewrite(&mut writer, &relabelled, &gone, now, &stop, &mut report, &mut waiting)?;
-    drop((relabelled, gone));
+    rewrite(&mut writer, &metadata_updated, &gone, now, &stop, &mut report, &mut waiting)?;
+    drop((metadata_updated, gone));
 
-    let reads = Reads { hub, settings, budget, readings: Mutex::new(readings), turns: Turns::default() };
+    let reads = Reads { hub, settings, budget, readings: Mutex::new(readings), flights: SingleFlight::default() };
     reads.run(&mut backlog, &mut writer, &mut report, &mut waiting, progress, stop.clone(), now).await?;
     writer.flush()?;
     report.waiting = (waiting.len() + backlog.len()) as u64 - report.waiting_unlisted;
@@ -186,14 +160,14 @@ pub async fn crawl(
 /// which sees the same.
 fn rewrite(
     writer: &mut Writer<'_>,
-    relabelled: &[(RepoEntry, RowRef)],
+    metadata_updated: &[(RepoEntry, RowRef)],
     gone: &[RowRef],
     now: i64,
     stop: &watch::Receiver<bool>,
     report: &mut RunReport,
     waiting: &mut Vec<Waiting>,
 ) -> Result<(), StoreError> {
-    for part in relabelled.chunks(REWRITTEN) {
+    for part in metadata_updated.chunks(REWRITTEN) {
         if *stop.borrow() {
             waiting.extend(part.iter().map(|(entry, _)| Waiting {
                 hub_id: entry.object_id.clone(),
@@ -202,10 +176,10 @@ fn rewrite(
             }));
             continue;
         }
-        report.relabelled += part.len() as u64;
+        report.metadata_updated += part.len() as u64;
         let places: Vec<RowRef> = part.iter().map(|(_, at)| *at).collect();
         for ((entry, _), row) in part.iter().zip(writer.database().rows(&places)?) {
-            writer.push(row::relabelled(entry, row))?;
+            writer.push(row::updated(entry, row))?;
         }
     }
     for part in gone.chunks(REWRITTEN).take_while(|_| !*stop.borrow()) {
@@ -225,7 +199,7 @@ struct Reads<'a> {
     /// Rows by what was read for them.
     readings: Mutex<HashMap<Tag, Held>>,
     /// The contents that are being read: of copies that are new in one night, one is.
-    turns: Turns<Tag>,
+    flights: SingleFlight<Tag>,
 }
 
 /// Where a row is.
@@ -250,7 +224,7 @@ enum End<'a> {
 /// How the reading of one checkpoint ended.
 enum Checkpoint<'a> {
     /// With a row. Copies of its weights wait for it.
-    Row(Box<Row>, Option<Turn>),
+    Row(Box<Row>, Option<Flight>),
     /// Its weights were read before, for the row with this extraction key.
     Same(Box<Reading<'a>>, Tag),
 }
@@ -371,12 +345,12 @@ impl Reads<'_> {
             };
             in_vain = 0;
             // Held until the rows are with the writer, where copies find them.
-            let mut turns = Vec::new();
+            let mut flights = Vec::new();
             let mut rows = Vec::with_capacity(checkpoints.len());
             for checkpoint in checkpoints {
                 rows.push(match checkpoint {
-                    Checkpoint::Row(row, turn) => {
-                        turns.extend(turn);
+                    Checkpoint::Row(row, flight) => {
+                        flights.extend(flight);
                         *row
                     }
                     Checkpoint::Same(reading, key) => {
@@ -468,8 +442,8 @@ impl Reads<'_> {
     ) -> Result<Vec<Checkpoint<'r>>, Unread> {
         let mut checkpoints = Vec::new();
         for mut reading in job::open(self.hub, entry, reader).await? {
-            let turn = match reading.extraction_key() {
-                Some(key) => Some(self.turns.turn(Tag::of(&key)).await),
+            let flight = match reading.extraction_key() {
+                Some(key) => Some(self.flights.enter(Tag::of(&key)).await),
                 None => None,
             };
             let mut known = self.known(reading.extraction_key());
@@ -478,7 +452,7 @@ impl Reads<'_> {
             }
             checkpoints.push(match known {
                 Some(key) => Checkpoint::Same(Box::new(reading), key),
-                None => Checkpoint::Row(Box::new(reading.row(entry.clone()).await?), turn),
+                None => Checkpoint::Row(Box::new(reading.row(entry.clone()).await?), flight),
             });
         }
         Ok(checkpoints)

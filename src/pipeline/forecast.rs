@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::crawl::CrawlSettings;
-use super::report::{Experience, peak_memory_bytes};
+use super::process::peak_memory_bytes;
+use super::report::Experience;
+use super::settings::CrawlSettings;
 use super::sweep::{Listed, Sweep};
 use crate::checkpoint::container::ComponentFiles;
 use crate::checkpoint::error::in_full;
@@ -31,7 +32,8 @@ pub struct Forecast {
     /// Repositories that are listed no more.
     pub gone: u64,
     /// Why those that seem to have gone are not believed to.
-    pub doubt: Option<String>,
+    #[serde(rename = "doubt")]
+    pub suspicious_deletion: Option<String>,
     /// Repositories that would be read.
     pub repositories: u64,
     /// Repositories that would wait, because the budget ends before.
@@ -82,12 +84,12 @@ impl Forecast {
         settings: &CrawlSettings,
         last: Experience,
     ) -> Result<Self, StoreError> {
-        let Sweep { listed, mut backlog, gone, doubt, complete, error, .. } = sweep;
+        let Sweep { listed, mut backlog, gone, suspicious_deletion, complete, error, .. } = sweep;
         let sweep_requests = hub.usage().requests.to_hub();
         let mut forecast = Self {
             listed,
             gone: gone.len() as u64,
-            doubt,
+            suspicious_deletion,
             sweep_requests,
             sweep_seconds,
             complete,

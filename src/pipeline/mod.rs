@@ -10,6 +10,7 @@ pub mod enumerate;
 pub mod forecast;
 pub mod index;
 pub mod maintain;
+pub mod process;
 pub mod progress;
 pub mod report;
 pub mod settings;
@@ -17,8 +18,8 @@ pub mod sweep;
 pub mod write;
 
 pub use budget::BudgetSettings;
-pub use crawl::{CrawlError, CrawlSettings, crawl, foresee};
+pub use crawl::{CrawlError, crawl, foresee};
 pub use forecast::Forecast;
 pub use progress::Progress;
 pub use report::RunReport;
-pub use settings::Pipeline;
+pub use settings::{CrawlSettings, Pipeline};

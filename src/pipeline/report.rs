@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeVal;
 use serde::{Deserialize, Serialize};
 
 use super::budget::Spent;
@@ -17,8 +15,8 @@ use crate::store::{Outcome, Row};
 /// Most failures listed by name; all are rows of the database.
 const LISTED_FAILURES: usize = 1000;
 
-/// A crawl's totals. `outcomes`, `unchanged`, `filtered`, `relabelled` and `waiting` add up to `models`; `outcomes`,
-/// `relabelled` and `gone` to `rows_written` and `rows_kept`.
+/// A crawl's totals. `outcomes`, `unchanged`, `filtered`, `metadata_updated` and `waiting` add up to `models`; `outcomes`,
+/// `metadata_updated` and `gone` to `rows_written` and `rows_kept`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RunReport {
     /// When it began.
@@ -40,11 +38,13 @@ pub struct RunReport {
     /// Repositories that the settings leave out, private ones included.
     pub filtered: u64,
     /// Rows written anew with another name or access, without reading files.
-    pub relabelled: u64,
+    #[serde(rename = "relabelled")]
+    pub metadata_updated: u64,
     /// Repositories that are listed no more, now marked so.
     pub gone: u64,
     /// Why repositories that seem to have gone were not marked.
-    pub doubt: Option<String>,
+    #[serde(rename = "doubt")]
+    pub suspicious_deletion: Option<String>,
     /// Repositories of this listing that are left for the next crawl.
     pub waiting: u64,
     /// Repositories that waited before, were not in this listing, and wait on.
@@ -127,7 +127,7 @@ impl RunReport {
         self.sweep_complete = sweep.complete;
         self.whole_hub = sweep.whole;
         self.sweep_seconds = time.as_secs_f64();
-        self.doubt.clone_from(&sweep.doubt);
+        self.suspicious_deletion.clone_from(&sweep.suspicious_deletion);
         self.spent = sweep.spent;
         if let Some(error) = &sweep.error {
             self.broke_off(error);
@@ -179,21 +179,21 @@ impl RunReport {
 
     /// Which totals do not add up, if any: every enumerated repository must be accounted for.
     pub fn imbalance(&self) -> Option<String> {
-        let Self { models, unchanged, filtered, relabelled, gone, waiting, rows_written, rows_kept, .. } =
-            self;
+        let Self { models, unchanged, filtered, gone, waiting, rows_written, rows_kept, .. } = self;
+        let updated = self.metadata_updated;
         let further = self.further_components;
         let ended: u64 = self.outcomes.values().sum();
-        let accounted = ended + unchanged + filtered + relabelled + waiting;
+        let accounted = ended + unchanged + filtered + updated + waiting;
         if accounted != *models {
             return Some(format!(
-                "{models} repositories, but {ended} ended, {unchanged} unchanged, {filtered} filtered, {relabelled} \
-                 relabelled and {waiting} waiting"
+                "{models} repositories, but {ended} ended, {unchanged} unchanged, {filtered} filtered, {updated} \
+                 with updated metadata and {waiting} waiting"
             ));
         }
-        (ended + further + relabelled + gone != rows_written + rows_kept).then(|| {
+        (ended + further + updated + gone != rows_written + rows_kept).then(|| {
             format!(
                 "{rows_written} rows written and {rows_kept} kept, but {ended} ended with {further} further \
-                 components, {relabelled} relabelled and {gone} gone"
+                 components, {updated} with updated metadata and {gone} gone"
             )
         })
     }
@@ -217,24 +217,4 @@ pub struct Experience {
     pub sweep_seconds: f64,
     /// As in [`RunReport`].
     pub rate_limit_wait_seconds: f64,
-}
-
-/// Processor time of this process so far, seconds.
-pub fn cpu_seconds() -> Option<f64> {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
-    let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
-    Some(seconds(usage.user_time()) + seconds(usage.system_time()))
-}
-
-/// Largest resident size of this process so far, bytes.
-pub fn peak_memory_bytes() -> Option<u64> {
-    // What `getrusage` says begins, on Linux, with what the process had that started this one.
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    if let Some(peak) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
-        return peak.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|n| n * 1024);
-    }
-    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
-    // Linux counts kilobytes, macOS bytes.
-    let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
-    u64::try_from(usage.max_rss()).ok().map(|n| n * unit)
 }

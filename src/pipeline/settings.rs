@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::budget::BudgetSettings;
-use super::crawl::CrawlSettings;
 use crate::checkpoint::plan::{PlanSettings, SmallFiles};
 use crate::checkpoint::reading::ReadSettings;
 use crate::pipeline::enumerate::EnumerateSettings;
@@ -195,6 +194,33 @@ impl Pipeline {
             write: self.write.clone(),
             budget: self.budget,
         })
+    }
+}
+
+/// Settings of all five stages.
+#[derive(Clone, Debug)]
+pub struct CrawlSettings {
+    /// Which repositories.
+    pub enumerate: EnumerateSettings,
+    /// How each is read.
+    pub read: ReadSettings,
+    /// Repositories read at once. The client itself keeps to 8 CDN requests and the Hub's rate limits.
+    pub repos_in_flight: usize,
+    /// How rows become shards.
+    pub write: WriteSettings,
+    /// What it may cost.
+    pub budget: BudgetSettings,
+}
+
+impl Default for CrawlSettings {
+    fn default() -> Self {
+        Self {
+            enumerate: EnumerateSettings::default(),
+            read: ReadSettings { small_files: SmallFiles::Needed, ..ReadSettings::default() },
+            repos_in_flight: 8,
+            write: WriteSettings::default(),
+            budget: BudgetSettings::default(),
+        }
     }
 }
 

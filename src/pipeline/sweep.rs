@@ -58,7 +58,7 @@ pub struct Sweep {
     /// To be read, in order.
     pub backlog: Backlog,
     /// Rows to be written anew with what the listing says.
-    pub relabelled: Vec<(RepoEntry, RowRef)>,
+    pub metadata_updated: Vec<(RepoEntry, RowRef)>,
     /// Rows of names that are none, and whether there is a row with a fingerprint under that name.
     pub unnamed: Vec<(Row, bool)>,
     /// Rows of repositories that are listed no more.
@@ -66,7 +66,7 @@ pub struct Sweep {
     /// What waited before and was not listed, because not everything was; it waits on.
     pub carried: Vec<Waiting>,
     /// Why repositories that seem to have gone are not believed to.
-    pub doubt: Option<String>,
+    pub suspicious_deletion: Option<String>,
     /// Whether it came to the end of the list.
     pub complete: bool,
     /// Whether that was a list of everything.
@@ -81,7 +81,7 @@ pub struct Sweep {
 
 impl Sweep {
     /// Repositories whose rows are only written anew.
-    pub fn relabelled(&self) -> u64 {
+    pub fn metadata_updated(&self) -> u64 {
         self.listed.renamed + self.listed.returned + self.listed.regated
     }
 }
@@ -170,7 +170,7 @@ pub async fn sweep(
                 } else if let Some(known) = known.filter(|_| change.is_relabelling()) {
                     // Files are of no interest any more, and there may be many.
                     let entry = RepoEntry { siblings: None, safetensors: None, config: None, ..*entry };
-                    sweep.relabelled.push((entry, known.at));
+                    sweep.metadata_updated.push((entry, known.at));
                 }
             }
             // The names after this one would end the same way.
@@ -217,7 +217,7 @@ pub async fn sweep(
             }
         }
     }
-    sweep.relabelled.sort_unstable_by_key(|(_, at)| *at);
+    sweep.metadata_updated.sort_unstable_by_key(|(_, at)| *at);
     sweep.backlog.sort()?;
     Ok(sweep)
 }
@@ -237,11 +237,11 @@ impl Sweep {
         Ok(Self {
             listed: Listed::default(),
             backlog: Backlog::new(folder)?,
-            relabelled: Vec::new(),
+            metadata_updated: Vec::new(),
             unnamed: Vec::new(),
             gone: Vec::new(),
             carried: Vec::new(),
-            doubt: None,
+            suspicious_deletion: None,
             complete: false,
             whole: false,
             error: None,
@@ -279,7 +279,7 @@ impl Sweep {
         let gone: Vec<_> = there.clone().filter(|(id, _)| !seen.0.contains(id)).collect();
         let there = there.count();
         if gone.len() as f64 > (most * there as f64).max(1.0) {
-            self.doubt = Some(format!(
+            self.suspicious_deletion = Some(format!(
                 "{} of {there} known repositories are not listed, more than the {:.1} % that are believed; none was \
                  marked as gone",
                 gone.len(),

@@ -56,11 +56,6 @@ fn folder(file: &str) -> &str {
 #[rustfmt::skip]
 const KNOWN: &[&str] = &[
     "cli/commands/bulk.rs cli/commands/checkpoint.rs cli/commands/compare.rs cli/commands/crawl.rs cli/commands/db.rs cli/commands/dev.rs cli/commands/eval.rs cli/commands/hub.rs cli/commands/index.rs cli/commands/publish.rs cli/commands/run.rs cli/commands/scan.rs cli/commands/status.rs cli/mod.rs",
-    "hub/allowance.rs hub/error.rs",
-    "local_hub/access.rs local_hub/body.rs local_hub/cdn.rs local_hub/counters.rs local_hub/download.rs local_hub/fields.rs local_hub/hub.rs local_hub/limits.rs local_hub/listing/filter.rs local_hub/listing/made_up.rs local_hub/listing/mod.rs local_hub/mod.rs local_hub/model.rs local_hub/query.rs local_hub/refusal.rs local_hub/resolve.rs local_hub/route.rs local_hub/tree.rs local_hub/uploads/store.rs local_hub/write_api/account.rs local_hub/write_api/commit.rs local_hub/write_api/lfs.rs local_hub/write_api/lines.rs local_hub/write_api/mod.rs",
-    "local_hub/catalogue/describe.rs local_hub/catalogue/digest.rs local_hub/catalogue/made_up/mod.rs local_hub/catalogue/mod.rs local_hub/catalogue/overrides.rs local_hub/catalogue/repo.rs local_hub/catalogue/scan.rs local_hub/catalogue/weights.rs local_hub/uploads/apply.rs local_hub/uploads/log.rs local_hub/uploads/mod.rs",
-    "pipeline/crawl.rs pipeline/forecast.rs",
-    "pipeline/report.rs pipeline/sweep.rs",
     "retrieval/build/growing.rs retrieval/build/mod.rs retrieval/index.rs retrieval/quality.rs",
     "retrieval/heads.rs retrieval/moved.rs",
     "signals/places.rs signals/sketch.rs",

@@ -15,7 +15,9 @@ use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
 use crate::pipeline::enumerate::EnumerateSettings;
 use crate::pipeline::report::Experience;
-use crate::pipeline::{BudgetSettings, CrawlSettings, Forecast, Progress, RunReport, crawl, foresee};
+use crate::pipeline::{
+    BudgetSettings, CrawlSettings, FetchSettings, Forecast, Progress, RunReport, crawl, foresee,
+};
 use crate::store::{Database, Location, Outcome, Partition, StoreError, Task};
 
 pub(in crate::cli) async fn run(args: CrawlArgs) -> Result<Done, Failure> {
@@ -167,15 +169,16 @@ pub(in crate::cli) fn ended(report: &RunReport, settings: &CrawlSettings) -> Res
         let failure = Failure::from(anyhow::anyhow!(context)).with_hint(hint);
         return Err(if report.is_temporary { failure.temporary() } else { failure });
     }
-    if let Some(doubt) = &report.doubt {
-        printer::talk(&format!("warning: {doubt}; see max_gone in pipelines/README.md"));
+    if let Some(suspicious) = &report.suspicious_deletion {
+        printer::talk(&format!("warning: {suspicious}; see max_gone in pipelines/README.md"));
     }
     let asked_by_name = !settings.enumerate.repos.is_empty();
     let failed = |outcome: Outcome| {
         let bad = if asked_by_name { outcome != Outcome::Indexed } else { outcome.is_failure() };
         bad && !settings.write.accept.contains(&outcome) && report.outcomes.contains_key(outcome.name())
     };
-    let partly = report.interrupted || report.doubt.is_some() || Outcome::ALL.into_iter().any(failed);
+    let partly =
+        report.interrupted || report.suspicious_deletion.is_some() || Outcome::ALL.into_iter().any(failed);
     Ok(if partly { Done::Partly } else { Done::All })
 }
 

@@ -11,7 +11,7 @@ use crate::cli::progress::Watch;
 use crate::cli::{Done, printer, tables};
 use crate::pipeline::Progress;
 use crate::pipeline::index::index;
-use crate::pipeline::report::peak_memory_bytes;
+use crate::pipeline::process::peak_memory_bytes;
 use crate::retrieval::{BuildSettings, memory_bound};
 use crate::store::{Database, Location, Task};
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::card::strings;
 use super::overrides::ModelOverrides;
 use super::repo::Bases;
-use super::walk::Found;
+use super::walk::FolderFile;
 
 /// Keys of config.json that the Hub repeats in its listing.
 const CONFIG_KEYS: [&str; 8] = [
@@ -34,7 +34,7 @@ const LIBRARIES: [(&str, &str); 4] = [
 
 /// What is known of a model before anything is derived.
 pub(super) struct Evidence<'a> {
-    pub(super) files: &'a [Found],
+    pub(super) files: &'a [FolderFile],
     pub(super) card: &'a Map<String, Value>,
     pub(super) config: Option<&'a Value>,
     pub(super) overrides: &'a ModelOverrides,
@@ -135,8 +135,8 @@ mod tests {
     use super::super::card::front_matter;
     use super::*;
 
-    fn files(paths: &[&str]) -> Vec<Found> {
-        let file = |path: &&str| Found {
+    fn files(paths: &[&str]) -> Vec<FolderFile> {
+        let file = |path: &&str| FolderFile {
             path: (*path).to_owned(),
             location: path.into(),
             size: 0,

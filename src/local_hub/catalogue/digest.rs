@@ -15,7 +15,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use super::repo::{Blob, Lfs};
-use super::walk::Found;
+use super::walk::FolderFile;
 use crate::local_hub::text::{hex, is_hex};
 
 /// Suffixes that git leaves to LFS on the Hub.
@@ -57,7 +57,7 @@ pub(crate) struct DigestCache(Mutex<HashMap<State, Blob>>);
 
 impl DigestCache {
     /// What git and LFS call the file. Reads it at most once per state.
-    pub(super) fn blob(&self, file: &Found) -> io::Result<Blob> {
+    pub(super) fn blob(&self, file: &FolderFile) -> io::Result<Blob> {
         let lfs = goes_to_lfs(&file.path, file.size);
         let state = State { location: file.location.clone(), size: file.size, modified: file.modified, lfs };
         if let Some(known) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&state) {
@@ -81,7 +81,7 @@ pub(crate) fn pointer(sha256: &str, size: u64) -> String {
     format!("version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n")
 }
 
-fn lfs_blob(file: &Found) -> io::Result<Blob> {
+fn lfs_blob(file: &FolderFile) -> io::Result<Blob> {
     let sha256 = match named_by_cache(&file.location) {
         Some(name) => name.to_owned(),
         None => hex(&hash::<Sha256>(Sha256::new(), &file.location, file.size)?),
@@ -142,11 +142,11 @@ mod tests {
 
     use super::*;
 
-    fn found(dir: &Path, path: &str, content: &[u8]) -> Found {
+    fn found(dir: &Path, path: &str, content: &[u8]) -> FolderFile {
         let location = dir.join(path);
         File::create(&location).unwrap().write_all(content).unwrap();
         let modified = location.metadata().unwrap().modified().unwrap();
-        Found { path: path.to_owned(), location, size: content.len() as u64, modified }
+        FolderFile { path: path.to_owned(), location, size: content.len() as u64, modified }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A repository as the server knows it: plain data, filled in by the scan or from what was written.
+//! A repository as the server knows it: plain data, filled in by the scan or from what was uploaded.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,11 +7,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::local_hub::names::{DATASETS, is_main};
 use crate::local_hub::text::escape_path;
-use crate::local_hub::uploads::Written;
-
-/// How the ids of datasets begin, here as in the Hub's own addresses.
-pub(crate) const DATASETS: &str = "datasets/";
+use crate::local_hub::uploads::Log;
 
 /// One revision of one repository; only those that clients write to have older ones.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +42,16 @@ pub(crate) struct Repo {
     /// Path to git tree id.
     pub(crate) folders: BTreeMap<String, String>,
     /// All commits, if clients write here; otherwise everything came with one.
-    pub(crate) written: Option<Arc<Written>>,
+    pub(crate) log: Option<Arc<Log>>,
+}
+
+/// What a name leads to.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Repo(Arc<Repo>),
+    /// The repository goes by another name or another spelling.
+    Renamed(Arc<Repo>),
+    Nothing,
 }
 
 #[derive(Debug, Clone)]
@@ -120,11 +127,6 @@ pub(crate) struct Parameters {
     pub(crate) total: u64,
 }
 
-/// Whether `revision` is a name of the one branch.
-pub(crate) fn is_main(revision: &str) -> bool {
-    matches!(revision, "main" | "refs/heads/main" | "HEAD")
-}
-
 impl Repo {
     pub(crate) fn is_dataset(&self) -> bool {
         self.id.starts_with(DATASETS)
@@ -157,21 +159,19 @@ impl Repo {
 
     /// Whether `revision` names this revision: by branch, tag, full or abbreviated sha.
     pub(crate) fn has_revision(&self, revision: &str) -> bool {
-        match &self.written {
-            Some(written) => written.log.find(revision).is_some_and(|commit| commit.sha == self.sha),
+        match &self.log {
+            Some(log) => log.find(revision).is_some_and(|commit| commit.sha == self.sha),
             None => is_main(revision) || (revision.len() >= 7 && self.sha.starts_with(revision)),
         }
     }
 
-    /// The revision of this name, if it is another one than this.
-    pub(crate) fn at(&self, revision: &str) -> Option<Self> {
-        let written = self.written.as_ref()?;
-        let commit = written.log.find(revision)?;
-        (commit.sha != self.sha).then(|| written.revision(&commit.sha))?
-    }
-
     pub(crate) fn stored_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size).fold(0, u64::saturating_add)
+    }
+
+    /// Which of its files the CDN knows as `xet_hash`.
+    pub(crate) fn content_at(&self, xet_hash: &str) -> Option<usize> {
+        self.files.iter().position(|file| file.is_content(xet_hash))
     }
 }
 

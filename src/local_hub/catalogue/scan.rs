@@ -21,10 +21,13 @@ use tracing::{info, warn};
 
 use super::describe::{Evidence, config_subset};
 use super::digest::DigestCache;
+use super::made_up::MadeUp;
 use super::overrides::{FolderOverrides, ModelOverrides};
-use super::repo::{DATASETS, Repo, RepoFile};
-use super::walk::{self, Found};
-use super::{Catalogue, card, weights};
+use super::repo::{Repo, RepoFile};
+use super::snapshot::Catalogue;
+use super::walk::{self, FolderFile};
+use super::{card, weights};
+use crate::local_hub::names::DATASETS;
 use crate::local_hub::settings;
 use crate::local_hub::text::{hex, is_hex, parse_timestamp};
 
@@ -75,7 +78,7 @@ struct Source {
 pub(crate) fn scan(
     root: &Path,
     digests: &DigestCache,
-    made_up: &settings::MadeUp,
+    made_up: &settings::MadeUpSettings,
 ) -> Result<Catalogue, ScanError> {
     let at = |source| ScanError::Io { path: root.to_owned(), source };
     let root = root.canonicalize().map_err(at)?;
@@ -92,7 +95,12 @@ pub(crate) fn scan(
         })
         .collect();
     info!(repos = repos.len(), "scanned {}", root.display());
-    Catalogue::new(repos, folder.renames, made_up)
+    let template = made_up.template.as_ref().map(|id| {
+        let missing = || ScanError::NoTemplate(id.clone());
+        repos.iter().find(|repo| repo.id == *id).ok_or_else(missing)
+    });
+    let made_up = MadeUp::new(made_up.clone(), template.transpose()?);
+    Ok(Catalogue::new(repos, folder.renames, made_up))
 }
 
 /// Every repository's folder, in either layout, sorted by id; `models/` and `datasets/` win over the cache.
@@ -166,7 +174,7 @@ fn read(root: &Path, source: &Source, digests: &DigestCache) -> Result<Repo, Sca
     let (tags, bases) = (evidence.tags(), evidence.bases());
     let (pipeline_tag, library_name) = (evidence.pipeline_tag(), evidence.library_name());
 
-    let date = |text: &Option<String>, default: fn(&[Found]) -> Option<SystemTime>| match text {
+    let date = |text: &Option<String>, default: fn(&[FolderFile]) -> Option<SystemTime>| match text {
         None => Ok(default(&found).map_or(0, millis)),
         Some(text) => parse_timestamp(text)
             .ok_or_else(|| ScanError::Date { path: overrides_path.clone(), text: text.clone() }),
@@ -204,7 +212,7 @@ fn read(root: &Path, source: &Source, digests: &DigestCache) -> Result<Repo, Sca
         parameters,
         folders: folder_ids(&files),
         files: files.into(),
-        written: None,
+        log: None,
     })
 }
 
@@ -220,7 +228,7 @@ fn json_or_default<T: DeserializeOwned + Default>(path: &Path) -> Result<T, Scan
     }
 }
 
-fn small_text(file: &Found) -> Option<String> {
+fn small_text(file: &FolderFile) -> Option<String> {
     let mut bytes = Vec::new();
     File::open(&file.location).ok()?.take(MAX_TEXT).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())

@@ -16,8 +16,9 @@ const MAX_DEPTH: usize = 32;
 /// Bookkeeping of git and of `hf download --local-dir`, and our own.
 const NOT_CONTENT: [&str; 3] = [".git", ".cache", ".hub.json"];
 
+/// A file that was found.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct FolderFile {
     /// Relative to the folder, with forward slashes.
     pub(super) path: String,
     /// Canonical.
@@ -27,7 +28,7 @@ pub(super) struct Found {
 }
 
 /// All files below `folder`, sorted by path. `root` is canonical.
-pub(super) fn files(root: &Path, folder: &Path) -> io::Result<Vec<Found>> {
+pub(super) fn files(root: &Path, folder: &Path) -> io::Result<Vec<FolderFile>> {
     let mut found = Vec::new();
     let mut above = Vec::new();
     visit(root, folder, "", &mut above, &mut found)?;
@@ -40,7 +41,7 @@ fn visit(
     folder: &Path,
     prefix: &str,
     above: &mut Vec<PathBuf>,
-    found: &mut Vec<Found>,
+    found: &mut Vec<FolderFile>,
 ) -> io::Result<()> {
     above.push(folder.canonicalize()?);
     for entry in fs::read_dir(folder)? {
@@ -70,7 +71,7 @@ fn visit(
             visit(root, &location, &format!("{path}/"), above, found)?;
         } else if metadata.is_file() {
             let modified = metadata.modified()?;
-            found.push(Found { path, location, size: metadata.len(), modified });
+            found.push(FolderFile { path, location, size: metadata.len(), modified });
         }
     }
     above.pop();

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::repo::Parameters;
-use super::walk::Found;
+use super::walk::FolderFile;
 
 /// The limit of the format's own library.
 const MAX_HEADER: u64 = 100_000_000;
@@ -24,7 +24,7 @@ struct Tensor {
 }
 
 /// Sums the headers of the files that make up the model; `None` if there are none or one is damaged.
-pub(super) fn parameters(files: &[Found]) -> Option<Parameters> {
+pub(super) fn parameters(files: &[FolderFile]) -> Option<Parameters> {
     let chosen = model_files(files);
     if chosen.is_empty() {
         return None;
@@ -41,10 +41,12 @@ pub(super) fn parameters(files: &[Found]) -> Option<Parameters> {
 }
 
 /// The shards, or the single file; a repository may hold further copies in other precisions.
-fn model_files(files: &[Found]) -> Vec<&Found> {
-    let is_weights = |file: &&Found| Path::new(&file.path).extension().is_some_and(|e| e == "safetensors");
-    let top: Vec<&Found> = files.iter().filter(is_weights).filter(|file| !file.path.contains('/')).collect();
-    let shards: Vec<&Found> =
+fn model_files(files: &[FolderFile]) -> Vec<&FolderFile> {
+    let is_weights =
+        |file: &&FolderFile| Path::new(&file.path).extension().is_some_and(|e| e == "safetensors");
+    let top: Vec<&FolderFile> =
+        files.iter().filter(is_weights).filter(|file| !file.path.contains('/')).collect();
+    let shards: Vec<&FolderFile> =
         top.iter().copied().filter(|f| f.path.starts_with("model-") && f.path.contains("-of-")).collect();
     if !shards.is_empty() {
         return shards;
@@ -113,13 +115,13 @@ mod tests {
 
     use super::*;
 
-    fn written(dir: &Path, path: &str, length: u64, header: &str) -> Found {
+    fn written(dir: &Path, path: &str, length: u64, header: &str) -> FolderFile {
         let location = dir.join(path);
         let mut file = File::create(&location).unwrap();
         file.write_all(&length.to_le_bytes()).unwrap();
         file.write_all(header.as_bytes()).unwrap();
         let size = 8 + header.len() as u64;
-        Found { path: path.to_owned(), location, size, modified: SystemTime::UNIX_EPOCH }
+        FolderFile { path: path.to_owned(), location, size, modified: SystemTime::UNIX_EPOCH }
     }
 
     const HEADER: &str = r#"{"__metadata__":{"format":"pt"},

@@ -13,9 +13,9 @@ use serde::{Serialize, Serializer};
 
 use self::filter::Filter;
 use self::keyset::{Place, Sort};
+use super::ask::Ask;
 use super::catalogue::{MadeUp, Repo};
 use super::fields::{self, Item, Scope, View};
-use super::hub::Ask;
 use super::refusal::Refusal;
 use super::reply;
 use super::text::query_without;

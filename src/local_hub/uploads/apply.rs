@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::log::Stored;
-
-/// Longest path of a file.
-const MAX_PATH: usize = 1024;
+use super::log::{Change, Stored};
 
 /// One line of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,13 +10,6 @@ pub(crate) enum Operation {
     Put { path: String, stored: Stored },
     DeleteFile(String),
     DeleteFolder(String),
-}
-
-/// The difference between two revisions.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Change {
-    pub(super) added: BTreeMap<String, Stored>,
-    pub(super) removed: BTreeSet<String>,
 }
 
 /// Why operations cannot be applied.
@@ -30,20 +20,6 @@ pub(super) enum Misfit {
     Missing(String),
     #[error("{0} would be a file and a folder")]
     Both(String),
-}
-
-/// Whether a path may be that of a file: relative, and nothing in it that leads elsewhere.
-pub(crate) fn check_path(path: &str) -> Result<(), &'static str> {
-    if path.is_empty() || path.len() > MAX_PATH {
-        return Err("is empty or longer than 1024 bytes");
-    }
-    if path.chars().any(|c| c.is_control() || c == '\\') {
-        return Err("holds a control character or a backslash");
-    }
-    if path.split('/').any(|part| matches!(part, "" | "." | ".." | ".git")) {
-        return Err("has an empty part, `.`, `..` or `.git`");
-    }
-    Ok(())
 }
 
 /// Applies the operations in their order; a later one sees what an earlier one did.
@@ -166,17 +142,6 @@ mod tests {
             assert_eq!(applied(&before, vec![operation]), Err(misfit));
         }
         assert!(applied(&before, vec![delete("a"), delete("a")]).is_err());
-    }
-
-    #[test]
-    fn paths() {
-        for good in ["a", "a/b.txt", "naïve file+1", "...", ".gitattributes", "a/.github/x"] {
-            assert_eq!(check_path(good), Ok(()), "{good}");
-        }
-        for bad in ["", "/a", "a/", "a//b", "..", "a/../b", ".", "a\\b", "a\nb", ".git/x", &"a".repeat(1025)]
-        {
-            assert!(check_path(bad).is_err(), "{bad}");
-        }
     }
 
     proptest! {

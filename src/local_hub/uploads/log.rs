@@ -6,11 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 
-use super::apply::{Change, check_path};
-use crate::local_hub::catalogue::{DATASETS, is_main};
-use crate::local_hub::text::{hex, is_hex};
+use crate::local_hub::names::{DATASETS, is_main};
+use crate::local_hub::text::{hex, is_hex, timestamp};
+
+/// Longest path of a file.
+const MAX_PATH: usize = 1024;
 
 /// Of the format of the file.
 const VERSION: u32 = 1;
@@ -56,8 +59,34 @@ pub(crate) struct Stored {
     pub(crate) git: Option<String>,
 }
 
+/// The difference between two revisions.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) added: BTreeMap<String, Stored>,
+    pub(super) removed: BTreeSet<String>,
+}
+
+/// Whether a path may be that of a file: relative, and nothing in it that leads elsewhere.
+pub(crate) fn check_path(path: &str) -> Result<(), &'static str> {
+    if path.is_empty() || path.len() > MAX_PATH {
+        return Err("is empty or longer than 1024 bytes");
+    }
+    if path.chars().any(|c| c.is_control() || c == '\\') {
+        return Err("holds a control character or a backslash");
+    }
+    if path.split('/').any(|part| matches!(part, "" | "." | ".." | ".git")) {
+        return Err("has an empty part, `.`, `..` or `.git`");
+    }
+    Ok(())
+}
+
 impl Commit {
-    pub(super) fn touches(&self, path: &str) -> bool {
+    /// As an entry of a tree shows it.
+    pub(crate) fn brief(&self) -> Value {
+        json!({ "id": self.sha, "title": self.title, "date": timestamp(self.date) })
+    }
+
+    fn touches(&self, path: &str) -> bool {
         let below = format!("{path}/");
         let begins = |found: Option<&String>| found.is_some_and(|found| found.starts_with(&below));
         self.added.contains_key(path)
@@ -122,6 +151,11 @@ impl Log {
     pub(crate) fn up_to(&self, sha: &str) -> &[Commit] {
         let end = self.commits.iter().position(|commit| commit.sha == sha).map_or(0, |at| at + 1);
         self.commits.get(..end).unwrap_or_default()
+    }
+
+    /// The latest commit up to `sha` that touched a file, or a file of a folder.
+    pub(crate) fn last_touch(&self, sha: &str, path: &str) -> Option<&Commit> {
+        self.up_to(sha).iter().rev().find(|commit| commit.touches(path))
     }
 
     /// The files after the commit of this full sha.
@@ -219,5 +253,16 @@ mod tests {
         assert!(bad.check("datasets/a/b").is_err());
         assert!(Log { commits: vec![], ..good.clone() }.check("datasets/a/b").is_err());
         assert!(Log { version: 2, ..good }.check("datasets/a/b").is_err());
+    }
+
+    #[test]
+    fn paths() {
+        for good in ["a", "a/b.txt", "naïve file+1", "...", ".gitattributes", "a/.github/x"] {
+            assert_eq!(check_path(good), Ok(()), "{good}");
+        }
+        for bad in ["", "/a", "a/", "a//b", "..", "a/../b", ".", "a\\b", "a\nb", ".git/x", &"a".repeat(1025)]
+        {
+            assert!(check_path(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -9,13 +9,14 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::Written;
 use super::apply::{self, Operation};
 use super::log::{Log, Note, Stored};
 use super::objects::{self, Objects};
-use crate::local_hub::catalogue::{Found, LFS_SUFFIXES, Repo, RepoFile, git_oid, is_main};
+use super::revision;
+use crate::local_hub::catalogue::{Found, LFS_SUFFIXES, Repo, RepoFile, git_oid};
+use crate::local_hub::clock::now_millis;
+use crate::local_hub::names::is_main;
 use crate::local_hub::refusal::Refusal;
 
 /// Larger logs are not read: a million files have a smaller one.
@@ -25,7 +26,7 @@ pub(crate) const USER: &str = "local";
 
 /// Why the folder for writing cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum WriteError {
+pub enum UploadError {
     /// The file system refused.
     #[error("{}: {source}", path.display())]
     Io {
@@ -69,16 +70,16 @@ pub(crate) struct Store {
 
 impl Store {
     /// Takes the folder, which is made if need be, and reads every log in it.
-    pub(crate) fn open(folder: &Path) -> Result<Self, WriteError> {
-        let at = |source| WriteError::Io { path: folder.to_owned(), source };
+    pub(crate) fn open(folder: &Path) -> Result<Self, UploadError> {
+        let at = |source| UploadError::Io { path: folder.to_owned(), source };
         fs::create_dir_all(folder.join("datasets")).map_err(at)?;
         let folder = folder.canonicalize().map_err(at)?;
         let lock = folder.join("write.lock");
         let file = File::options().create(true).truncate(false).write(true).open(&lock).map_err(at)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(WriteError::Locked(folder)),
-            Err(TryLockError::Error(source)) => return Err(WriteError::Io { path: lock, source }),
+            Err(TryLockError::WouldBlock) => return Err(UploadError::Locked(folder)),
+            Err(TryLockError::Error(source)) => return Err(UploadError::Io { path: lock, source }),
         }
         let objects = Objects::open(folder.join("objects")).map_err(at)?;
         let mut repos = HashMap::new();
@@ -114,7 +115,14 @@ impl Store {
         drop(repos);
         // Most downloads are of the head; the log is longer.
         let of_head = repo.files.iter().find(|file| file.is_content(xet_hash)).cloned();
-        of_head.or_else(|| repo.written.as_ref()?.content(xet_hash))
+        of_head.or_else(|| revision::content(repo.log.as_ref()?, &self.objects, xet_hash))
+    }
+
+    /// The revision of this name, if it is another one than the repository shows.
+    pub(crate) fn at(&self, repo: &Repo, revision: &str) -> Option<Repo> {
+        let log = repo.log.as_ref()?;
+        let sha = &log.find(revision)?.sha;
+        (*sha != repo.sha).then(|| revision::at(log, &self.objects, sha))?
     }
 
     /// Makes a repository of one commit. Blocks on the disk, as all that follows.
@@ -186,7 +194,7 @@ impl Store {
         let log = next(found.as_deref())?;
         write(&log_path(&self.folder, id), &log)?;
         let damaged = || Refusal::Unreadable(io::Error::other("a log without commits"));
-        let repo = Arc::new(Written::head(log, self.objects.clone()).ok_or_else(damaged)?);
+        let repo = Arc::new(revision::head(log, &self.objects).ok_or_else(damaged)?);
         let mut repos = self.repos.write().unwrap_or_else(PoisonError::into_inner);
         repos.insert(id.to_lowercase(), Arc::clone(&repo));
         Ok(repo)
@@ -203,7 +211,7 @@ fn log_path(folder: &Path, id: &str) -> PathBuf {
 }
 
 fn log_of(repo: &Repo) -> Result<&Log, Refusal> {
-    repo.written.as_ref().map(|written| &written.log).ok_or(Refusal::RepoNotFound)
+    repo.log.as_deref().ok_or(Refusal::RepoNotFound)
 }
 
 fn misfit(misfit: &apply::Misfit) -> Refusal {
@@ -214,8 +222,7 @@ fn misfit(misfit: &apply::Misfit) -> Refusal {
 }
 
 fn note(title: String, message: String) -> Note {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-    Note { date: now, title, message, author: USER.to_owned() }
+    Note { date: now_millis(), title, message, author: USER.to_owned() }
 }
 
 fn names(folder: &Path) -> io::Result<Vec<String>> {
@@ -227,9 +234,9 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-fn read(path: &Path, id: &str, objects: &Objects) -> Result<Repo, WriteError> {
-    let at = |source| WriteError::Io { path: path.to_owned(), source };
-    let damaged = |reason: String| WriteError::Damaged { path: path.to_owned(), reason };
+fn read(path: &Path, id: &str, objects: &Objects) -> Result<Repo, UploadError> {
+    let at = |source| UploadError::Io { path: path.to_owned(), source };
+    let damaged = |reason: String| UploadError::Damaged { path: path.to_owned(), reason };
     let file = File::open(path).map_err(at)?;
     if file.metadata().map_err(at)?.len() > MAX_LOG {
         return Err(damaged("longer than 1 GiB".to_owned()));
@@ -237,7 +244,7 @@ fn read(path: &Path, id: &str, objects: &Objects) -> Result<Repo, WriteError> {
     let log: Log = serde_json::from_reader(BufReader::new(file.take(MAX_LOG)))
         .map_err(|error| damaged(error.to_string()))?;
     log.check(id).map_err(damaged)?;
-    Written::head(log, objects.clone()).ok_or_else(|| damaged("no commits".to_owned()))
+    revision::head(log, objects).ok_or_else(|| damaged("no commits".to_owned()))
 }
 
 fn write(path: &Path, log: &Log) -> io::Result<()> {
@@ -286,15 +293,15 @@ mod tests {
         assert!(store.tag(ID, "main", "main").is_err() && store.tag(ID, "v2", "v3").is_err());
         let third = store.commit(ID, draft(None, vec![Operation::DeleteFolder("d".into())])).unwrap();
 
-        assert!(matches!(Store::open(dir.path()), Err(WriteError::Locked(_))));
+        assert!(matches!(Store::open(dir.path()), Err(UploadError::Locked(_))));
         store.close();
         assert!(store.commit(ID, draft(None, vec![])).is_err(), "closed");
         let store = Store::open(dir.path()).unwrap();
         let Found::Repo(repo) = store.find(ID) else { panic!() };
         assert!(repo.private && repo.sha == third.sha && repo.object_id == first.object_id);
         assert_eq!(repo.files.len(), 1);
-        assert!(repo.at("main").is_none() && repo.has_revision(&third.sha[..7]));
-        let old = repo.at("v1").unwrap();
+        assert!(store.at(&repo, "main").is_none() && repo.has_revision(&third.sha[..7]));
+        let old = store.at(&repo, "v1").unwrap();
         assert!(old.sha == second.sha && old.has_revision("v1") && !old.has_revision("main"));
         let file = old.file("d/a.bin").unwrap();
         let xet_hash = &file.blob.lfs.as_ref().unwrap().xet_hash;
@@ -311,7 +318,7 @@ mod tests {
         drop(store);
         let path = dir.path().join("datasets/acme/prints.json");
         File::options().write(true).open(&path).unwrap().set_len(100).unwrap();
-        assert!(matches!(Store::open(dir.path()), Err(WriteError::Damaged { .. })));
+        assert!(matches!(Store::open(dir.path()), Err(UploadError::Damaged { .. })));
     }
 
     #[test]

@@ -6,10 +6,12 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{blocking, json, permitted};
+use super::json;
 use crate::local_hub::access::Reader;
-use crate::local_hub::catalogue::{DATASETS, Found};
-use crate::local_hub::hub::Ask;
+use crate::local_hub::ask::Ask;
+use crate::local_hub::blocking::blocking;
+use crate::local_hub::catalogue::Found;
+use crate::local_hub::names::DATASETS;
 use crate::local_hub::refusal::Refusal;
 use crate::local_hub::reply;
 use crate::local_hub::text::escape_path;
@@ -57,7 +59,7 @@ pub(crate) async fn create(ask: &Ask<'_>, body: Body) -> Result<Response, Refusa
     if matches!(ask.reader, Reader::Anonymous) {
         return Err(Refusal::Unauthenticated { with_code: false });
     }
-    let new: New = json(body).await?;
+    let new: New = json::read(body).await?;
     let (org, name) = match (&new.organization, new.name.split_once('/')) {
         (Some(org), _) => (org.as_str(), new.name.as_str()),
         (None, Some(parts)) => parts,
@@ -65,7 +67,7 @@ pub(crate) async fn create(ask: &Ask<'_>, body: Body) -> Result<Response, Refusa
     };
     let kind = if new.kind.as_deref() == Some("dataset") { DATASETS } else { "" };
     let id = format!("{kind}{org}/{name}");
-    let store = permitted(ask, &id)?;
+    let store = ask.writable(&id)?;
     if !is_name(org) || !is_name(name) {
         return Err(Refusal::BadRequest(format!("Invalid repository name: {org}/{name}")));
     }

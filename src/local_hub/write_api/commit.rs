@@ -8,10 +8,12 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::lines::{self, Header, Line, Lines};
-use super::{blocking, json};
-use crate::local_hub::catalogue::{Repo, goes_to_lfs, is_main};
-use crate::local_hub::hub::Ask;
+use super::json;
+use super::lines::{self, CommitLine, Header, Lines};
+use crate::local_hub::ask::Ask;
+use crate::local_hub::blocking::blocking;
+use crate::local_hub::catalogue::{Repo, goes_to_lfs};
+use crate::local_hub::names::is_main;
 use crate::local_hub::refusal::Refusal;
 use crate::local_hub::reply;
 use crate::local_hub::text::escape_path;
@@ -37,7 +39,7 @@ struct Candidate {
 /// looked at.
 pub(super) async fn preupload(repo: &Repo, revision: &str, body: Body) -> Result<Response, Refusal> {
     on_main(revision)?;
-    let asked: Candidates = json(body).await?;
+    let asked: Candidates = json::read(body).await?;
     let row = |file: &Candidate| {
         let under_lfs = file.size > 0 && goes_to_lfs(&file.path, file.size);
         let mode = if under_lfs { "lfs" } else { "regular" };
@@ -65,14 +67,16 @@ pub(super) async fn commit(
     if ask.query.flag("create_pr") {
         return Err(Refusal::NotWritable("Pull requests are not kept here"));
     }
-    let mut lines = Lines::of(body, ask.shared.settings.write.max_commit_bytes);
+    let mut lines = Lines::of(body, ask.shared.settings.uploads.max_commit_bytes);
     let (mut header, mut operations): (Option<Header>, _) = (None, Vec::new());
     while let Some(line) = lines.next().await? {
         let reading = Arc::clone(store);
         match blocking(move || lines::read(&line, &reading)).await? {
-            Line::Header(found) => header = Some(found),
-            Line::Operation(_, _) if operations.len() >= MAX_OPERATIONS => return Err(Refusal::TooLarge),
-            Line::Operation(operation, came) => {
+            CommitLine::Header(found) => header = Some(found),
+            CommitLine::Operation(_, _) if operations.len() >= MAX_OPERATIONS => {
+                return Err(Refusal::TooLarge);
+            }
+            CommitLine::Operation(operation, came) => {
                 if let Some(bytes) = came {
                     ask.shared.tally.add(|counters| counters.received.count(bytes));
                 }
@@ -106,7 +110,7 @@ pub(super) async fn tag(
     revision: &str,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let NewTag { tag } = json(body).await?;
+    let NewTag { tag } = json::read(body).await?;
     if !is_tag(&tag) {
         return Err(Refusal::BadRequest(format!("Invalid tag name: {tag:.100}")));
     }

@@ -4,7 +4,7 @@
 //! length, and lies on the second origin. What arrives is written to disk as it comes, and kept if
 //! it is what the address names.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -14,13 +14,14 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{blocking, json};
-use crate::local_hub::Shared;
+use super::json;
+use crate::local_hub::ask::Ask;
+use crate::local_hub::blocking::blocking;
 use crate::local_hub::catalogue::Repo;
-use crate::local_hub::hub::Ask;
+use crate::local_hub::clock::now_seconds;
 use crate::local_hub::refusal::Refusal;
 use crate::local_hub::reply::{self, put};
-use crate::local_hub::resolve::now;
+use crate::local_hub::shared::Shared;
 use crate::local_hub::text::{escape_path, is_hex};
 use crate::local_hub::uploads::Store;
 
@@ -48,7 +49,7 @@ pub(super) async fn batch(
     repo: &Repo,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let asked: Asked = json(body).await?;
+    let asked: Asked = json::read(body).await?;
     if asked.operation != "upload" {
         return Err(Refusal::BadRequest(
             "Only uploads are negotiated; resolve leads to downloads".to_owned(),
@@ -63,7 +64,7 @@ pub(super) async fn batch(
 /// What to do with one object: nothing if it is here.
 fn offer(shared: &Shared, store: &Store, repo: &Repo, object: &Object) -> Value {
     let Object { oid, size } = object;
-    let most = shared.settings.write.max_object_bytes;
+    let most = shared.settings.uploads.max_object_bytes;
     let refused =
         |message: String| json!({ "oid": oid, "size": size, "error": { "code": 422, "message": message } });
     if !is_hex(oid, 64) {
@@ -77,7 +78,7 @@ fn offer(shared: &Shared, store: &Store, repo: &Repo, object: &Object) -> Value 
     }
     let life = shared.settings.url_ttl_seconds;
     let path = format!("{PREFIX}{oid}/{size}");
-    let signed = shared.signer.sign(&shared.cdn_url, &path, now().saturating_add(life), None);
+    let signed = shared.signer.sign(&shared.cdn_url, &path, now_seconds().saturating_add(life), None);
     let verify = format!("{}/{}.git/info/lfs/objects/verify", shared.hub_url, escape_path(&repo.id));
     json!({
         "oid": oid, "size": size, "authenticated": true,
@@ -90,7 +91,7 @@ fn offer(shared: &Shared, store: &Store, repo: &Repo, object: &Object) -> Value 
 
 /// `POST /datasets/{id}.git/info/lfs/objects/verify`
 pub(super) async fn verify(store: &Arc<Store>, body: Body) -> Result<Response, Refusal> {
-    let Object { oid, size } = json(body).await?;
+    let Object { oid, size } = json::read(body).await?;
     if is_hex(&oid, 64) && store.objects.size(&oid) == Some(size) {
         return Ok(reply::json(StatusCode::OK, &json!({ "oid": oid, "size": size })));
     }
@@ -132,7 +133,7 @@ pub(crate) async fn receive(
         if last || waiting >= BATCH {
             let full = std::mem::take(&mut batch);
             waiting = 0;
-            incoming = blocking(move || {
+            incoming = blocking(move || -> io::Result<_> {
                 for chunk in &full {
                     incoming.write_all(chunk)?;
                 }
@@ -152,7 +153,7 @@ pub(crate) async fn receive(
         )));
     }
     let etag = format!("\"{sha256}\"");
-    blocking(move || Ok(store.objects.keep(incoming)?)).await?;
+    blocking(move || store.objects.keep(incoming)).await?;
     let mut answer = reply::text(StatusCode::OK, "");
     put(answer.headers_mut(), "etag", etag);
     Ok(answer)

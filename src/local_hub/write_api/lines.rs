@@ -80,7 +80,7 @@ impl Lines {
 
 /// What a line says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum CommitLine {
     Header(Header),
     /// With the bytes that came in the line itself, if it brought a file.
     Operation(Operation, Option<u64>),
@@ -129,7 +129,7 @@ struct Deleted {
 }
 
 /// Reads a line, and stores the file that it may hold. Blocks on the disk.
-pub(super) fn read(line: &[u8], store: &Store) -> Result<Line, Refusal> {
+pub(super) fn read(line: &[u8], store: &Store) -> Result<CommitLine, Refusal> {
     let Keyed { key, value } = serde_json::from_slice(line).map_err(|error| malformed(&error))?;
     let value = value.get();
     let operation = match key.as_ref() {
@@ -139,21 +139,21 @@ pub(super) fn read(line: &[u8], store: &Store) -> Result<Line, Refusal> {
             if header.summary.trim().is_empty() || words > MAX_WORDS {
                 return Err(Refusal::BadRequest("A commit needs a summary of at most 64 KiB".to_owned()));
             }
-            return Ok(Line::Header(header));
+            return Ok(CommitLine::Header(header));
         }
         "file" => {
             let inline: Inline<'_> = serde_json::from_str(value).map_err(|error| malformed(&error))?;
             let path = checked(inline.path.clone())?;
             let stored = keep(&inline, store)?;
             let size = stored.size;
-            return Ok(Line::Operation(Operation::Put { path, stored }, Some(size)));
+            return Ok(CommitLine::Operation(Operation::Put { path, stored }, Some(size)));
         }
         "lfsFile" => pointed(serde_json::from_str(value).map_err(|error| malformed(&error))?, store)?,
         "deletedFile" | "deletedEntry" => Operation::DeleteFile(deleted(value)?),
         "deletedFolder" => Operation::DeleteFolder(deleted(value)?),
         other => return Err(Refusal::BadRequest(format!("Unknown key in a commit: {other:.40}"))),
     };
-    Ok(Line::Operation(operation, None))
+    Ok(CommitLine::Operation(operation, None))
 }
 
 fn malformed(error: &serde_json::Error) -> Refusal {
@@ -260,7 +260,7 @@ mod tests {
             line(r#"{"key":"header","value":{"summary":"s","description":"d","parentCommit":"abc","x":1}}"#);
         let words = |text: &str| Some(text.to_owned());
         let expected = Header { summary: "s".into(), description: words("d"), parent_commit: words("abc") };
-        assert_eq!(header, Line::Header(expected));
+        assert_eq!(header, CommitLine::Header(expected));
 
         let text =
             line(r#"{"key":"file","value":{"content":"aGVsbG8K","path":"a.txt","encoding":"base64"}}"#);
@@ -268,22 +268,26 @@ mod tests {
         let git = Some("ce013625030ba8dba906f756967f9e9ca394464a".to_owned());
         let stored = Stored { size: 6, sha256: sha256.to_owned(), git };
         let put = Operation::Put { path: "a.txt".into(), stored: stored.clone() };
-        assert_eq!(text, Line::Operation(put, Some(6)));
+        assert_eq!(text, CommitLine::Operation(put, Some(6)));
 
         let under_lfs = Stored { git: None, ..stored };
         let put = |path: &str| Operation::Put { path: path.into(), stored: under_lfs.clone() };
         let inline =
             line(r#"{"key":"file","value":{"content":"hello\n","path":"d/a.parquet","encoding":"utf-8"}}"#);
-        assert_eq!(inline, Line::Operation(put("d/a.parquet"), Some(6)), "LFS by its name, however it came");
+        assert_eq!(
+            inline,
+            CommitLine::Operation(put("d/a.parquet"), Some(6)),
+            "LFS by its name, however it came"
+        );
         let sent = line(&format!(
             r#"{{"key":"lfsFile","value":{{"path":"b.txt","algo":"sha256","oid":"{sha256}","size":6}}}}"#
         ));
-        assert_eq!(sent, Line::Operation(put("b.txt"), None));
+        assert_eq!(sent, CommitLine::Operation(put("b.txt"), None));
 
         let folder = line(r#"{"key":"deletedFolder","value":{"path":"d/"}}"#);
-        assert_eq!(folder, Line::Operation(Operation::DeleteFolder("d".into()), None));
+        assert_eq!(folder, CommitLine::Operation(Operation::DeleteFolder("d".into()), None));
         let file = line(r#"{"key":"deletedFile","value":{"path":"d/x"}}"#);
-        assert_eq!(file, Line::Operation(Operation::DeleteFile("d/x".into()), None));
+        assert_eq!(file, CommitLine::Operation(Operation::DeleteFile("d/x".into()), None));
     }
 
     #[test]

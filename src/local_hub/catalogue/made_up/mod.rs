@@ -23,8 +23,7 @@ use sha2::{Digest, Sha256};
 
 use self::draw::{Draw, Question};
 use super::digest::lfs_named;
-use super::repo::{Repo, RepoFile};
-use super::{Found, content_at};
+use super::repo::{Found, Repo, RepoFile};
 use crate::local_hub::settings;
 use crate::local_hub::text::hex;
 
@@ -46,7 +45,7 @@ const TASKS: [&str; 4] = ["text-generation", "text-classification", "fill-mask",
 /// The made-up part of a catalogue; the number of a repository is its place in it.
 #[derive(Debug)]
 pub(crate) struct MadeUp {
-    settings: settings::MadeUp,
+    settings: settings::MadeUpSettings,
     draw: Draw,
     /// The part of every `_id` that comes from the seed.
     machine: String,
@@ -55,7 +54,7 @@ pub(crate) struct MadeUp {
 }
 
 impl MadeUp {
-    pub(super) fn new(settings: settings::MadeUp, template: Option<&Repo>) -> Self {
+    pub(super) fn new(settings: settings::MadeUpSettings, template: Option<&Repo>) -> Self {
         let kinds =
             TASKS.iter().flat_map(|task| LICENSES.iter().map(|license| kind(task, license, template)));
         let machine = hex(&Sha256::digest(settings.seed.to_be_bytes())[..5]);
@@ -155,7 +154,7 @@ impl MadeUp {
             return None;
         }
         let repo = self.whole(number);
-        let at = content_at(&repo, xet_hash)?;
+        let at = repo.content_at(xet_hash)?;
         Some((Arc::new(repo), at))
     }
 
@@ -244,7 +243,7 @@ mod tests {
     use super::super::repo::Blob;
     use super::*;
 
-    fn made_up(change: impl FnOnce(&mut settings::MadeUp)) -> MadeUp {
+    fn made_up(change: impl FnOnce(&mut settings::MadeUpSettings)) -> MadeUp {
         let file = |path: &str, blob| RepoFile {
             path: path.to_owned(),
             location: PathBuf::from("/template").join(path),
@@ -258,7 +257,7 @@ mod tests {
             file("b.safetensors", lfs_named("2".repeat(64), 7)),
         ];
         let template = Repo { files: files.into(), ..Repo::default() };
-        let mut settings = settings::MadeUp { repos: 2_000, ..settings::MadeUp::default() };
+        let mut settings = settings::MadeUpSettings { repos: 2_000, ..settings::MadeUpSettings::default() };
         change(&mut settings);
         MadeUp::new(settings, Some(&template))
     }
@@ -271,8 +270,8 @@ mod tests {
 
     #[test]
     fn creation_and_ids_grow_with_the_number_to_the_last_one() {
-        let made_up = made_up(|settings| settings.repos = settings::MadeUp::MOST);
-        let last = settings::MadeUp::MOST - 1;
+        let made_up = made_up(|settings| settings.repos = settings::MadeUpSettings::MOST);
+        let last = settings::MadeUpSettings::MOST - 1;
         let mut before = (0, String::new());
         for number in (0..2_000).chain([1 << 16, (1 << 20) + 1, last - 1, last]) {
             let repo = made_up.listed(number);

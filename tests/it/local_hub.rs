@@ -1128,9 +1128,9 @@ async fn a_server_stops_when_told_and_a_bad_folder_or_port_is_an_error() {
     let hub: SocketAddr = world.running.hub_url().strip_prefix("http://").unwrap().parse().unwrap();
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let taken = local_hub::start(world.dir.path(), hub, any, Settings::default()).await;
-    assert!(matches!(taken, Err(local_hub::ServerError::Listen { .. })));
+    assert!(matches!(taken, Err(local_hub::LocalHubError::Listen { .. })));
     let absent = local_hub::start(&world.dir.path().join("absent"), any, any, Settings::default()).await;
-    assert!(matches!(absent, Err(local_hub::ServerError::Scan(_))));
+    assert!(matches!(absent, Err(local_hub::LocalHubError::Scan(_))));
 
     let World { running, client, .. } = world;
     let url = running.hub_url().to_owned();

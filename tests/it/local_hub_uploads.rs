@@ -7,7 +7,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hubprint::local_hub::{self, Received, Running, ServerError, Settings, WriteError};
+use hubprint::local_hub::{self, LocalHubError, Received, Running, Settings, UploadError};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, redirect};
 use serde_json::{Value, json};
@@ -69,7 +69,7 @@ impl World {
         world
     }
 
-    async fn start(&self, settings: &[&str]) -> Result<Running, ServerError> {
+    async fn start(&self, settings: &[&str]) -> Result<Running, LocalHubError> {
         let mut chosen = Settings::default();
         let folder = format!("write.folder={}", self.written.path().display());
         let tokens = [
@@ -322,7 +322,7 @@ async fn old_revisions_tags_and_a_restart() {
         assert_eq!((&rest[0]["id"], &rest[0]["title"]), (&json!(first), &json!("initial commit")));
     }
     let again = world.start(&[]).await.map(|_| ());
-    assert!(matches!(again, Err(ServerError::Write(WriteError::Locked(_)))), "one server at a time");
+    assert!(matches!(again, Err(LocalHubError::Uploads(UploadError::Locked(_)))), "one server at a time");
 }
 
 #[tokio::test]
