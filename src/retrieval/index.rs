@@ -429,7 +429,7 @@ impl Index {
         exact: bool,
     ) -> Result<Vec<Related>, StoreError> {
         let most = if exact { usize::MAX } else { MOST_IN_VAIN };
-        let hits = self.families.search().nearest_moved(sought.fingerprint.products.as_ref(), most, exact);
+        let hits = self.families.search().nearest_moved(sought.fingerprint.row_gram.as_ref(), most, exact);
         let mut related: Vec<Related> = Vec::new();
         for hit in hits {
             let family = self.families.heads[hit.number as usize].family;

@@ -4,9 +4,10 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::Fingerprint;
+use super::blocks::Block;
+use super::fingerprint::Fingerprint;
 use super::roles::{Position, Role};
-use super::samples::{Block, Samples};
+use super::samples::Samples;
 
 /// Weights of a made-up Llama: Gaussian matrices with some shared outlier dimensions, gains with a
 /// depth trend, as real models have them.

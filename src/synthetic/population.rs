@@ -13,7 +13,7 @@
 //! - **Depth-pruned**: one child in fifty keeps every second layer. **Cross-size**: one in a hundred has another hidden
 //!   size, and with it weights that nothing stored can relate to the parent.
 //! - **Moved**: one child in a hundred has its hidden dimensions in another order, and so nothing in common with its
-//!   parent but the products of its rows; of the queries that are children, one in twenty.
+//!   parent but the pairwise cosines of its rows; of the queries that are children, one in twenty.
 //! - **Missing signals**: one model in twenty has no embedding, one in fifty no gains, one in ten the matrices of four
 //!   layers only. One date in twenty is missing.
 //! - **Cells and vectors** are count sketches, which are linear: those of a child are `r` times the parent's plus
@@ -32,12 +32,13 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::formats::ModelConfig;
-use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, Resemblance, VECTOR_DIMENSIONS};
+use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, ColumnCorrelation, VECTOR_DIMENSIONS};
+use crate::signals::gram::{GRAM_DIMENSIONS, GramSketch};
+use crate::signals::hash::mix;
 use crate::signals::normal;
-use crate::signals::products::{PRODUCT_DIMENSIONS, Products};
-use crate::signals::profile::{Gram, POINTS, Profile, STORED_TOKENS};
+use crate::signals::profile::{POINTS, Profile, STORED_TOKENS, TokenGram};
 use crate::signals::roles::Stack;
-use crate::signals::sketch::{mix, quantise};
+use crate::signals::sketch::quantise;
 use crate::signals::{Fingerprint, Role};
 use crate::store::{Database, Outcome, Row, StoreError, Task, atomic};
 
@@ -79,11 +80,11 @@ const MATRICES: [Role; 7] =
 /// Matrix layers of a sample.
 const MATRIX_LAYERS: u16 = 16;
 const EMBEDDING_CELLS: u32 = 16;
-/// Where the noise of the products is drawn from, as cells and parts have their places.
+/// Where the noise of the cosines is drawn from, as cells and parts have their places.
 const PRODUCTS: u64 = 3 << 60;
-/// Correlation of the products of a model with those of every second layer of it: rows of a layer that is kept lie at the
+/// Correlation of the cosines of a model with those of every second layer of it: rows of a layer that is kept lie at the
 /// same relative depth, and most have those of the same layers beside them.
-const PRUNED_PRODUCTS: f32 = 0.8;
+const PRUNED_GRAM: f32 = 0.8;
 
 /// How a model came to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -382,16 +383,16 @@ impl Plan {
         }
     }
 
-    /// The sketch of the products of a model's rows.
-    fn products(&self, number: u32) -> [f32; PRODUCT_DIMENSIONS] {
+    /// The sketch of a model's row Gram matrix.
+    fn row_gram(&self, number: u32) -> [f32; GRAM_DIMENSIONS] {
         let own = || self.noise(mix(u64::from(number)) ^ mix(PRODUCTS));
         let model = self.models[number as usize];
         match model.origin {
             Origin::Root | Origin::Resized => self.of_recipe(model.shape, PRODUCTS, own()),
-            Origin::Copy { of } => self.products(of),
-            Origin::Moved { parent } => self.products(parent),
-            Origin::Pruned { parent } => tuned(&self.products(parent), &own(), PRUNED_PRODUCTS),
-            Origin::Tuned { parent, r } => tuned(&self.products(parent), &own(), r * r),
+            Origin::Copy { of } => self.row_gram(of),
+            Origin::Moved { parent } => self.row_gram(parent),
+            Origin::Pruned { parent } => tuned(&self.row_gram(parent), &own(), PRUNED_GRAM),
+            Origin::Tuned { parent, r } => tuned(&self.row_gram(parent), &own(), r * r),
         }
     }
 
@@ -464,13 +465,13 @@ impl Plan {
                 values.iter_mut().zip(made).for_each(|(v, m)| *v = m / norm);
             }
         };
-        let own_products = || self.own(source, shape, PRODUCTS, key ^ mix(PRODUCTS));
-        let products = match source {
-            Source::Model(number) => self.products(number),
+        let own_cosines = || self.own(source, shape, PRODUCTS, key ^ mix(PRODUCTS));
+        let cosines = match source {
+            Source::Model(number) => self.row_gram(number),
             Source::Child { parent, r } | Source::Moved { parent, r } => {
-                tuned(&self.products(parent), &own_products(), r * r)
+                tuned(&self.row_gram(parent), &own_cosines(), r * r)
             }
-            Source::Stranger => own_products(),
+            Source::Stranger => own_cosines(),
         };
         let mut vector = [0.0f32; VECTOR_DIMENSIONS];
         let (gains, rest) = vector.split_at_mut(256);
@@ -483,8 +484,13 @@ impl Plan {
             layers,
             vocabulary: Some(vocabulary),
             cells,
-            resemblance: Resemblance { gains: 0.002, residual: 0.001, inner: 0.001, embedding: 0.002 },
-            products: Some(Products { sketch: quantise(&products), concentration: 0.001, rows: 64 }),
+            column_correlation: ColumnCorrelation {
+                gains: 0.002,
+                residual: 0.001,
+                inner: 0.001,
+                embedding: 0.002,
+            },
+            row_gram: Some(GramSketch { sketch: quantise(&cosines), concentration: 0.001, rows: 64 }),
             vector: quantise(&vector),
         }
     }
@@ -544,7 +550,7 @@ impl Plan {
                     .iter()
                     .map(|role| (*role, curve(10 + *role as u64)))
                     .collect::<BTreeMap<_, _>>(),
-                gram: Gram {
+                gram: TokenGram {
                     keys: (0..STORED_TOKENS as u64).map(mix).collect(),
                     cosines: gram.map(|v| (v * 30.0).clamp(-127.0, 127.0) as i8).to_vec(),
                 },
