@@ -32,7 +32,7 @@ pub struct Whole {
     /// The same from the samples, where they have this role.
     pub sampled: Option<f64>,
     /// How far the sampled mean may lie off: four standard errors of a mean of as many groups of neighbouring rows
-    /// as were sampled. Neighbouring rows resemble each other, so groups count and rows do not.
+    /// as were sampled. Neighbouring rows correlate, so groups count and rows do not.
     pub error: f64,
 }
 

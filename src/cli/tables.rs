@@ -331,7 +331,7 @@ mod tests {
         let words = evidence_in_words(&sampled::compare(&base, &base), VerdictKind::Derived);
         let words: Vec<&str> =
             words.split(", ").filter_map(|word| word.rsplit_once(" z ")).map(|w| w.0).collect();
-        assert_eq!(words, ["gains", "weights", "embedding", "rows", "row products"]);
+        assert_eq!(words, ["gains", "weights", "embedding", "rows", "row cosines"]);
         let with_toy = evidence_in_words(&toy::evidence(), VerdictKind::Derived);
         assert!(with_toy.ends_with(", blocks z 50"), "{with_toy}");
     }

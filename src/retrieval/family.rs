@@ -36,7 +36,7 @@ pub(super) const CANDIDATES: usize = 12;
 pub struct Link {
     /// The head.
     pub head: u32,
-    /// Mean correlation of the weights; where hidden dimensions were moved, correlation of the products of rows.
+    /// Mean correlation of the weights; where the hidden basis was changed, correlation of the pairwise cosines of rows.
     pub effect: f32,
     /// Corrected p-value.
     pub p_value: f64,

@@ -5,7 +5,7 @@
 //! a dimension *says about known tokens* stays. So the alignment is estimated from one part of the model (the
 //! embedding rows of common tokens, or the norm gains) and tested on the others, which it has not seen.
 //!
-//! Tables of two independent models may resemble each other up to a rotation, because tokens mean the same
+//! Tables of two independent models may be alike up to a rotation, because tokens mean the same
 //! to both; but a rotation maps no single dimension to a single dimension. So a one-to-one match of dimensions
 //! cannot come from shared semantics. Before matching, the table is whitened: a few directions (token
 //! frequency above all) dominate any embedding and make all dimensions look alike.
@@ -125,7 +125,7 @@ impl CommonTokens {
         Ok(Self { a: centred(a), b: centred(b), by_string })
     }
 
-    /// Whether a copy with moved dimensions would have been seen.
+    /// Whether a copy with permuted dimensions would have been seen.
     pub(super) fn is_conclusive(&self) -> bool {
         self.by_string && self.len() >= ENOUGH_TOKENS
     }

@@ -126,8 +126,8 @@ pub static MLP_NEURONS: Test = Test {
 /// Pairwise cosines of matrix rows.
 pub static ROW_GRAM: Test = Test {
     key: "row_products",
-    name: "row products",
-    short: "row products",
+    name: "pairwise cosines of rows",
+    short: "row cosines",
     survives: 0.98,
     invariant: true,
     repeats: None,
@@ -135,7 +135,7 @@ pub static ROW_GRAM: Test = Test {
     widened: true,
     sentence: |_, effect| {
         format!(
-            "{} and more rows of the matrices lie to each other as in the other model, which moved hidden dimensions do not change: their products correlate by {:.3} (z {:.1}), where independent models give 0.",
+            "The pairwise cosines of {} and more matrix rows, which no change of the hidden basis alters, are those of the other model: they correlate by {:.3} (z {:.1}), where independent models give 0.",
             effect.cells,
             effect.value,
             effect.z()

@@ -2,7 +2,7 @@
 //! permuted or rotated, and nearly so when some of them are dropped.
 //!
 //! A row of a matrix that reads the residual stream is a vector of the hidden space; so is one that writes to it. Its
-//! norm's gain is moved into it first, as whoever rotates a model has to do. The cosines of all pairs of sampled rows
+//! norm's gain is folded into it first, as whoever rotates a model has to do. The cosines of all pairs of sampled rows
 //! are sketched ([`super::sketch`]), keyed by role, relative depth and row; so two models of any width can be held
 //! against each other, and the cosine of their sketches estimates the correlation of their matrices. It is about the
 //! square of the correlation of the weights, and about the root of the part of the dimensions that was kept.
@@ -302,7 +302,7 @@ impl<'a> Norms<'a> {
         all
     }
 
-    /// The gain that can be moved into the columns of this matrix. A constant one moves nothing, and where gains
+    /// The gain that can be folded into the columns of this matrix. A constant one changes nothing, and where gains
     /// are stored without the 1 that is added to them, one that was folded away is 0.
     fn before(&self, position: Position) -> Option<&'a [f32]> {
         let Position { stack, layer, role, .. } = position;
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn no_change_of_the_basis_moves_them() {
+    fn no_change_of_the_basis_changes_them() {
         let model = Model::random(1, 6, 96);
         let of_model = gram(&model);
         assert!(of_model.against(&gram(&model.permuted(7))).value > 0.999);

@@ -35,7 +35,7 @@ const MOST_CANDIDATES: usize = 1 << 16;
 /// place.
 pub(super) fn sampled(pair: &SampledPair<'_>) -> Signal {
     if !pair.in_place {
-        return Signal::absent("hidden dimensions were moved");
+        return Signal::absent("hidden dimensions are not in place");
     }
     if pair.roles().get(&Role::Down).is_some_and(|r| *r >= IN_PLACE) {
         return Signal::absent("the neurons are where they were");
@@ -103,7 +103,7 @@ fn layer(small: &Block, large: &Block) -> Option<Found> {
 /// One unit vector a neuron.
 struct Codes {
     unit: Array2<f32>,
-    /// Participation ratio of their spectrum: rows that resemble each other tell less.
+    /// Participation ratio of their spectrum: rows that correlate tell less.
     freedom: f64,
 }
 

@@ -38,7 +38,7 @@ pub(super) fn compare_by(tests: &[&'static Test], a: &Samples, b: &Samples) -> E
         open.push(Open::InPlace);
     }
     open.extend([Open::Permuted, Open::Rotated]);
-    // The rank of a difference says something only where there is less difference than likeness.
+    // The rank of a difference says something only where the models have more in common than apart.
     let related = in_place.effect(&WEIGHT_BLOCKS).is_some_and(|e| e.value > 0.5);
     let known = a.tokens.is_some() && b.tokens.is_some() && !tokens.is_empty();
     let tokens_renumbered = known.then(|| {
@@ -120,7 +120,7 @@ pub fn realign(a: &Samples, b: &Samples, evidence: &mut Evidence) {
     if let Ok(common) = tokens {
         let conclusive = common.is_conclusive();
         let (aligned, rotations) = common.align();
-        // Enough that a copy under more noise than the match bears is not taken for a stranger.
+        // Enough that a copy under more noise than the match bears is not called independent.
         unclear = aligned.matched >= align::NOTABLE_MATCHES && !aligned.is_usable();
         if !aligned.in_place {
             evidence.realigned.push(found(Correspondence::Tokens, &aligned));

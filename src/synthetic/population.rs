@@ -19,7 +19,7 @@
 //! - **Cells and vectors** are count sketches, which are linear: those of a child are `r` times the parent's plus
 //!   `sqrt(1 - r^2)` times Gaussian noise, rounded to bytes. Products of rows keep `r^2`, or .8 where every second layer
 //!   was dropped.
-//! - **Likeness**: unrelated models of one shape correlate by `likeness` in every cell, as models of one training
+//! - **Background correlation**: unrelated models of one shape correlate by `background` in every cell, as models of one training
 //!   recipe do. Trained models of one config and data, from other seeds, show a few hundredths (ARCHITECTURE.md).
 //!
 //! Every draw is a function of the seed and the model's number, so rows are made in the order of their dates without
@@ -52,8 +52,8 @@ pub const QUERIES: &str = "queries";
 /// See [`QUERIES`].
 pub const STRANGERS: &str = "strangers";
 /// What unrelated models of one shape share unless something else is asked for.
-pub const LIKENESS: f32 = 0.02;
-/// What the truth calls a model with moved dimensions.
+pub const BACKGROUND: f32 = 0.02;
+/// What the truth calls a model with permuted dimensions.
 pub const MOVED: &str = "moved";
 /// First day of the made-up Hub, milliseconds since 1970: 2022-03-02.
 const BEGINNING: i64 = 1_646_179_200_000;
@@ -124,7 +124,7 @@ pub struct PopulationSettings {
     /// Further models that are strangers, all of them.
     pub strangers: u32,
     /// Correlation of unrelated models of one shape, 0 to 1.
-    pub likeness: f32,
+    pub background: f32,
     /// Seed of everything.
     pub seed: u64,
     /// Which of them are written, in the order of their dates: the rest may be added later, as the next night's.
@@ -133,7 +133,7 @@ pub struct PopulationSettings {
 
 impl Default for PopulationSettings {
     fn default() -> Self {
-        Self { models: 0, queries: 0, strangers: 0, likeness: LIKENESS, seed: 1, written: 0..u32::MAX }
+        Self { models: 0, queries: 0, strangers: 0, background: BACKGROUND, seed: 1, written: 0..u32::MAX }
     }
 }
 
@@ -144,7 +144,7 @@ pub fn population(
     settings: &PopulationSettings,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<(), StoreError> {
-    let plan = Plan::new(settings.models, settings.seed, settings.likeness);
+    let plan = Plan::new(settings.models, settings.seed, settings.background);
     let mut order: Vec<u32> = (0..settings.models).collect();
     order.sort_by_key(|number| plan.models[*number as usize].created_at);
     let last = settings.written.end.min(settings.models) as usize;
@@ -229,7 +229,7 @@ impl Source {
 
 struct Plan {
     seed: u64,
-    likeness: f32,
+    background: f32,
     models: Vec<Model>,
     /// First model of each family.
     roots: Vec<u32>,
@@ -244,7 +244,7 @@ fn uniform(seed: u64) -> f64 {
 impl Plan {
     /// Draws families and links. A model's fate does not depend on how many follow it but through the sizes of
     /// families, so populations of one seed and size are equal.
-    fn new(n: u32, seed: u64, likeness: f32) -> Self {
+    fn new(n: u32, seed: u64, background: f32) -> Self {
         let largest = f64::from(n) / 12.0;
         let mut families: Vec<u32> = Vec::new();
         let mut left = n;
@@ -320,7 +320,7 @@ impl Plan {
         let table = 1 << 12;
         let gaussians =
             (0..table).map(|i| normal::quantile((f64::from(i) + 0.5) / f64::from(table)) as f32).collect();
-        Self { seed, likeness: likeness.clamp(0.0, 1.0), models, roots, gaussians }
+        Self { seed, background: background.clamp(0.0, 1.0), models, roots, gaussians }
     }
 
     /// Gaussian noise, a function of seed, model and place.
@@ -338,11 +338,11 @@ impl Plan {
 
     /// Noise of a model that descends from none, with what all of its shape have at this place.
     fn of_recipe<const N: usize>(&self, shape: u8, place: u64, own: [f32; N]) -> [f32; N] {
-        if self.likeness == 0.0 {
+        if self.background == 0.0 {
             return own;
         }
         let shared = self.noise(mix(u64::from(shape) ^ 17 << 50) ^ mix(place));
-        tuned(&shared, &own, self.likeness.sqrt())
+        tuned(&shared, &own, self.background.sqrt())
     }
 
     /// The sketch of one block of a model: along its line of ancestors.
