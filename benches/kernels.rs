@@ -14,10 +14,11 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use hubprint::formats::safetensors::{Decoded, try_decode};
 use hubprint::formats::{Dtype, Header, Limits};
+use hubprint::signals::blocks::le_bytes;
+use hubprint::signals::buckets::Buckets;
 use hubprint::signals::columns::{Columns, standardise};
-use hubprint::signals::places::Places;
-use hubprint::signals::samples::le_bytes;
-use hubprint::signals::sketch::{Sketch, mix};
+use hubprint::signals::hash::mix;
+use hubprint::signals::sketch::Sketch;
 use sha2::{Digest, Sha256};
 
 /// Elements of one decoding: 4 MB as F32, which no cache of a core holds.
@@ -68,7 +69,11 @@ fn signals(criterion: &mut Criterion) {
         assert!(columns.push(row).is_some());
     }
     // Of independent rows: one over the degrees of freedom.
-    assert!((columns.resemblance() * HIDDEN as f32 - 1.0).abs() < 0.2, "{}", columns.resemblance());
+    assert!(
+        (columns.mean_squared_correlation() * HIDDEN as f32 - 1.0).abs() < 0.2,
+        "{}",
+        columns.mean_squared_correlation()
+    );
 
     let mut group = criterion.benchmark_group("signals");
     group.throughput(Throughput::Bytes(4 * HIDDEN as u64));
@@ -81,16 +86,18 @@ fn signals(criterion: &mut Criterion) {
         });
     });
     let mut cell = Sketch::<32>::default();
-    let places = Places::new(7, HIDDEN);
+    let places = Buckets::new(7, HIDDEN);
     group.bench_function("sketch a row", |b| b.iter(|| cell.add(black_box(&places), &rows[0])));
-    group.bench_function("places of a row", |b| b.iter(|| Places::new(black_box(7), HIDDEN)));
+    group.bench_function("places of a row", |b| b.iter(|| Buckets::new(black_box(7), HIDDEN)));
     group.bench_function("digest a row", |b| {
         b.iter(|| Sha256::digest(le_bytes(black_box(&rows[0]))));
     });
     group.bench_function("baseline: copy a row", |b| b.iter(|| room.copy_from_slice(black_box(&rows[0]))));
     // Multiplications; with 256 rows of 4,096 it is 134 million.
     group.throughput(Throughput::Elements(ROWS * (ROWS - 1) / 2 * HIDDEN as u64));
-    group.bench_function("resemblance of 256 rows", |b| b.iter(|| black_box(&columns).resemblance()));
+    group.bench_function("mean squared correlation of 256 rows", |b| {
+        b.iter(|| black_box(&columns).mean_squared_correlation())
+    });
     group.finish();
 }
 

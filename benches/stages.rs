@@ -45,7 +45,7 @@ use hubprint::retrieval::{BuildSettings, Index, Look};
 use hubprint::signals::evidence::Evidence;
 use hubprint::signals::profile::Profile;
 use hubprint::signals::verdict::{self, Context, VerdictKind};
-use hubprint::signals::{Fingerprint, Role, sketch, stored};
+use hubprint::signals::{Fingerprint, Role, hash, stored};
 use hubprint::store::{Database, Outcome, Partition, Row, RowRef, Task};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -295,7 +295,7 @@ impl Weights {
     fn bytes(self, ask: &Ask) -> Bytes {
         let at = [ask.position.role as u64, u64::from(ask.position.layer), ask.start];
         let stream = |owner: [u64; 2]| {
-            let seed = sketch::key(&[owner[0], owner[1], at[0], at[1], at[2]]);
+            let seed = hash::key(&[owner[0], owner[1], at[0], at[1], at[2]]);
             ChaCha8Rng::seed_from_u64(seed)
         };
         let (mut base, mut own) = (stream([self.family, 0]), stream([self.family, self.member]));

@@ -263,7 +263,7 @@ fn on_heads(folder: &Path) -> Answers {
     let graph = Hnsw::<i8, ByteCosine>::new(32, heads.len(), 16, 400, ByteCosine);
     // Shuffled, as near-duplicates one after the other cut nodes off.
     let mut items: Vec<(&[i8], usize)> = heads.iter().map(|(c, v)| (v.as_slice(), *c as usize)).collect();
-    items.sort_by_key(|item| hubprint::signals::sketch::mix(item.1 as u64));
+    items.sort_by_key(|item| hubprint::signals::hash::mix(item.1 as u64));
     graph.parallel_insert_slice(&items);
     let build_seconds = begun.elapsed().as_secs_f64();
     let answers =

@@ -112,7 +112,7 @@ fn samples(subject: &Subject) -> Result<&Samples, String> {
     subject.weights.as_ref().map(|w| &w.samples).map_err(|error| format!("{}: {error}", subject.name))
 }
 
-/// Evidence and verdict. The search for moved dimensions is dear, so it is made where the tensors in place have
+/// Evidence and verdict. The search for dimensions that correspond is dear, so it is made where the tensors in place have
 /// not decided.
 fn judge(a: &Samples, b: &Samples, context: Context, effort: Effort) -> (Evidence, Verdict) {
     let mut evidence = sampled::compare(a, b);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::plan::Ask;
-use crate::signals::samples::{Block, le_bytes};
+use crate::signals::blocks::{Block, le_bytes};
 use crate::signals::tokens::TokenKeys;
 use crate::signals::{Position, Role, Samples};
 use crate::store::WeightFile;

@@ -12,7 +12,8 @@ use super::plan::{Ask, PlanSettings};
 use super::reading::{ReadSettings, Reader, Reading};
 use super::source::RepoFiles;
 use super::sources::folder::FolderFiles;
-use crate::signals::columns::{dot, standardise};
+use crate::signals::columns::standardise;
+use crate::signals::dot::dot;
 use crate::signals::evidence::Tests;
 use crate::signals::{Position, Role};
 
@@ -31,7 +32,7 @@ pub struct Whole {
     /// The same from the samples, where they have this role.
     pub sampled: Option<f64>,
     /// How far the sampled mean may lie off: four standard errors of a mean of as many groups of neighbouring rows
-    /// as were sampled. Neighbouring rows resemble each other, so groups count and rows do not.
+    /// as were sampled. Neighbouring rows correlate, so groups count and rows do not.
     pub error: f64,
 }
 
@@ -160,7 +161,7 @@ fn whole(role: Role, sums: &Sums, blocks: usize, tests: &Tests) -> Whole {
         role,
         rows: sums.rows.n,
         mean: sums.rows.mean(),
-        sampled: tests.roles.get(role.name()).copied(),
+        sampled: tests.roles.get(&role).copied(),
         // Values are read in single precision, so equal means differ by some 1e-6.
         error: 1e-5 + ERRORS * sums.groups.deviation() / (blocks as f64).sqrt(),
     }

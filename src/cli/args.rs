@@ -12,7 +12,7 @@ use crate::pipeline::BudgetSettings;
 use crate::pipeline::backlog::Order;
 use crate::store::{Location, Partition};
 use crate::synthetic::checkpoint::SHAPES;
-use crate::synthetic::population::LIKENESS;
+use crate::synthetic::population::BACKGROUND;
 
 /// Find which models of a Hugging Face Hub descend from which, from their weights.
 #[derive(Debug, Parser)]
@@ -554,8 +554,8 @@ pub(super) struct PopulationArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) strangers: u32,
     /// Correlation of unrelated models of one shape, 0 to 1: what a training recipe gives
-    #[arg(long, value_name = "R", default_value_t = LIKENESS)]
-    pub(super) likeness: f32,
+    #[arg(long, alias = "likeness", value_name = "R", default_value_t = BACKGROUND)]
+    pub(super) background: f32,
     /// Seed of everything
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(super) seed: u64,

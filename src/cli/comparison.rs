@@ -1,24 +1,27 @@
 //! One comparison, for people.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{CellAlignment, Table};
 
 use super::tables::{bytes, table};
 use crate::answers::compare::Comparison;
 use crate::checkpoint::full::Whole;
 use crate::checkpoint::model::Subject;
-use crate::signals::Signal;
+use crate::signals::battery::HIDDEN_DIMENSIONS;
 use crate::signals::evidence::Tests;
 use crate::signals::merge::Shares;
 use crate::signals::named::{Named, Significance};
 use crate::signals::screen::Screening;
 use crate::signals::verdict::Direction;
+use crate::signals::{Signal, Test};
 
 /// What each named signal is, in a few words.
 const MEANINGS: [(&str, &str); 8] = [
     ("MFI", "config fields that agree"),
     ("TFV", "tokenizer structure"),
     ("VOA", "vocabulary overlap"),
-    ("EAS", "how tokens lie to each other"),
+    ("EAS", "pairwise cosines of tokens"),
     ("END", "embedding norms, 0 is equal"),
     ("NLF", "norm gains"),
     ("LEP", "weight size over depth"),
@@ -150,13 +153,14 @@ pub(super) fn explanation(comparison: &Comparison) -> String {
     let mut all = table(&["test", "hidden dimensions", "value", "sd", "z", "ln p", "n", ""]);
     add_tests(&mut all, "in place", &evidence.in_place);
     for realigned in &evidence.realigned {
-        add_test(&mut all, "dimensions", realigned.by.name(), &realigned.dimensions);
+        add_test(&mut all, &HIDDEN_DIMENSIONS, realigned.by.name(), &realigned.dimensions);
         add_tests(&mut all, realigned.by.name(), &realigned.tests);
     }
     right(&mut all, &[2, 3, 4, 5, 6]);
     let mut out = format!("{all}\n\n{}\n", screening(&comparison.screening));
-    let roles: Vec<String> =
-        evidence.in_place.roles.iter().map(|(role, r)| format!("{role} {r:.5}")).collect();
+    let roles: BTreeMap<&str, f64> =
+        evidence.in_place.roles.iter().map(|(role, r)| (role.name(), *r)).collect();
+    let roles: Vec<String> = roles.into_iter().map(|(role, r)| format!("{role} {r:.5}")).collect();
     let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
     out += &format!("correlation by role: {}\n", list(&roles));
     out += &format!("equal blocks: {} of {}\n", evidence.reuse.equal, evidence.reuse.of);
@@ -189,13 +193,13 @@ pub(super) fn whole(whole: &[Whole]) -> String {
 }
 
 fn add_tests(table: &mut Table, by: &str, tests: &Tests) {
-    for (name, signal) in tests.signals() {
-        add_test(table, name, by, signal);
+    for (test, signal) in tests.iter() {
+        add_test(table, test, by, signal);
     }
 }
 
-fn add_test(table: &mut Table, name: &str, by: &str, signal: &Signal) {
-    let (name, by) = (name.to_owned(), by.to_owned());
+fn add_test(table: &mut Table, test: &Test, by: &str, signal: &Signal) {
+    let (name, by) = (test.key.to_owned(), by.to_owned());
     match signal {
         Signal::Present(e) => table.add_row([
             name,
@@ -238,4 +242,20 @@ pub(super) fn plain(comparison: &Comparison, bytes: u64) -> String {
         });
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signals::toy;
+
+    #[test]
+    fn every_test_of_the_table_has_a_line() {
+        let mut all = table(&["test", "hidden dimensions", "value", "sd", "z", "ln p", "n", ""]);
+        add_tests(&mut all, "in place", &toy::evidence().in_place);
+        let text = all.to_string();
+        let lines: Vec<&str> =
+            text.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(lines, toy::TESTS.map(|test| test.key), "{text}");
+    }
 }

@@ -306,7 +306,7 @@ fn test(signal: &Signal) -> TestJson {
 }
 
 fn tests(tests: &Tests) -> BTreeMap<&'static str, TestJson> {
-    tests.signals().into_iter().map(|(name, signal)| (name, test(signal))).collect()
+    tests.iter().map(|(of, signal)| (of.key, test(signal))).collect()
 }
 
 fn named(named: &Named) -> SignalJson {
@@ -355,7 +355,7 @@ pub(super) fn verdict(comparison: &Comparison) -> VerdictJson {
         tests: tests(&evidence.in_place),
         realigned: realigned.collect(),
         not_ruled_out: evidence.open.iter().map(|open| open.name()).collect(),
-        roles: evidence.in_place.roles.clone(),
+        roles: evidence.in_place.roles.iter().map(|(role, r)| (role.name(), *r)).collect(),
         equal_blocks: evidence.reuse.equal,
         common_blocks: evidence.reuse.of,
         delta_rank: evidence.delta.map(|d| d.rank),
@@ -508,5 +508,20 @@ fn candidate(candidate: &Candidate) -> CandidateJson<'_> {
         copies: &candidate.copies,
         similarity: candidate.comparison.evidence.body_effect(),
         verdict: verdict(&candidate.comparison),
+    }
+}
+
+#[cfg(test)]
+mod unit_tests {
+    use super::*;
+    use crate::signals::toy;
+
+    #[test]
+    fn every_test_of_the_table_has_a_key() {
+        let found = tests(&toy::evidence().in_place);
+        let mut keys = toy::TESTS.map(|test| test.key);
+        keys.sort_unstable();
+        assert!(found.keys().eq(keys.iter()), "{:?}", found.keys());
+        assert_eq!(found["toy_blocks"].value, Some(1.0));
     }
 }

@@ -13,7 +13,7 @@ use crate::pipeline::forecast::Bound;
 use crate::pipeline::maintain::Maintained;
 use crate::pipeline::{Forecast, RunReport};
 use crate::retrieval::Quality;
-use crate::signals::verdict::VerdictKind;
+use crate::signals::{Evidence, VerdictKind};
 use crate::store::Outcome;
 
 /// Width of tables where there is no terminal to ask.
@@ -107,28 +107,17 @@ fn candidate(what: &str, candidate: &Candidate) -> [String; 7] {
         relation.to_owned(),
         format!("{:.3}", verdict.score),
         evidence.body_effect().map_or_else(|| "-".into(), |v| format!("{v:.4}")),
-        evidence_in_words(&candidate.comparison),
+        evidence_in_words(evidence, verdict.kind),
     ]
 }
 
-fn evidence_in_words(comparison: &Comparison) -> String {
-    if comparison.verdict.kind == VerdictKind::Identical {
+fn evidence_in_words(evidence: &Evidence, kind: VerdictKind) -> String {
+    if kind == VerdictKind::Identical {
         return "same weight files".into();
     }
-    let short = |name: &str| match name {
-        "norm_gains" => "gains",
-        "weight_blocks" => "weights",
-        "layer_map" => "layers",
-        "row_products" => "row products",
-        _ => "embedding",
-    };
-    let same_depth = comparison.evidence.a.layers == comparison.evidence.b.layers;
-    let signals = comparison.evidence.in_place.signals();
-    let words: Vec<String> = signals
-        .into_iter()
-        .filter(|(name, _)| !(same_depth && *name == "layer_map"))
-        .filter_map(|(name, signal)| Some(format!("{} z {:.0}", short(name), signal.effect()?.z())))
-        .collect();
+    let counted = evidence.in_place.counted();
+    let words: Vec<String> =
+        counted.map(|(test, effect)| format!("{} z {:.0}", test.short, effect.z())).collect();
     words.join(", ")
 }
 
@@ -328,4 +317,22 @@ pub(super) fn index(index: &IndexJson) -> String {
         index.seconds,
         false_families(built.quality)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signals::testing::Model;
+    use crate::signals::{sampled, toy};
+
+    #[test]
+    fn every_test_has_a_word_of_its_own() {
+        let base = Model::random(1, 4, 96).samples();
+        let words = evidence_in_words(&sampled::compare(&base, &base), VerdictKind::Derived);
+        let words: Vec<&str> =
+            words.split(", ").filter_map(|word| word.rsplit_once(" z ")).map(|w| w.0).collect();
+        assert_eq!(words, ["gains", "weights", "embedding", "rows", "row cosines"]);
+        let with_toy = evidence_in_words(&toy::evidence(), VerdictKind::Derived);
+        assert!(with_toy.ends_with(", blocks z 50"), "{with_toy}");
+    }
 }

@@ -36,7 +36,7 @@ pub(super) const CANDIDATES: usize = 12;
 pub struct Link {
     /// The head.
     pub head: u32,
-    /// Mean correlation of the weights; where hidden dimensions were moved, correlation of the products of rows.
+    /// Mean correlation of the weights; where the hidden basis was changed, correlation of the pairwise cosines of rows.
     pub effect: f32,
     /// Corrected p-value.
     pub p_value: f64,
@@ -212,7 +212,7 @@ impl Families {
         };
         let in_place = nearest(heads.nearest(query.hidden_size, &query.vector, CANDIDATES, false))?;
         let moved = match in_place {
-            None => nearest(heads.nearest_moved(query.products.as_ref(), CANDIDATES, false))?,
+            None => nearest(heads.nearest_moved(query.row_gram.as_ref(), CANDIDATES, false))?,
             Some(_) => None,
         };
         Ok(Confirmed { in_place, moved })
@@ -248,6 +248,6 @@ fn searched(fingerprint: &Fingerprint) -> Searched {
     Searched {
         hidden_size: fingerprint.hidden_size,
         vector: fingerprint.vector,
-        products: fingerprint.products.as_ref().map(signs_of),
+        products: fingerprint.row_gram.as_ref().map(signs_of),
     }
 }

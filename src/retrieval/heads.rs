@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::moved::{Moved, Signs};
 use super::vector::{self, Code, Vector};
-use crate::signals::products::Products;
+use crate::signals::gram::GramSketch;
 
 /// Most differing signs that are looked at further: chance differs in 512 with a standard deviation of 16, and one
 /// in a hundred lies 2.3 deviations below.
@@ -140,7 +140,7 @@ impl Heads {
     }
 
     /// The `k` nearest heads of any hidden size by the products of their rows, with the correlation of these.
-    pub fn nearest_moved(&self, products: Option<&Products>, k: usize, exact: bool) -> Vec<Hit> {
+    pub fn nearest_moved(&self, products: Option<&GramSketch>, k: usize, exact: bool) -> Vec<Hit> {
         products.map_or_else(Vec::new, |products| self.moved.nearest(products, k, exact))
     }
 }

@@ -361,7 +361,7 @@ impl Index {
     ///
     /// The content with the query's own digests is found by them, whatever the test can say of it. Heads are judged from
     /// the nearest on. Further heads of a confirmed family are not judged, but their members are looked at as well. Where
-    /// none is confirmed, those are judged whose rows lie to each other as the query's do.
+    /// none is confirmed, those are judged whose row Gram matrix is like that of the query.
     pub fn find<'q>(&self, sought: impl Into<Sought<'q>>, k: usize, look: Look) -> Result<Found, StoreError> {
         let sought = sought.into();
         let query = sought.fingerprint;
@@ -429,7 +429,7 @@ impl Index {
         exact: bool,
     ) -> Result<Vec<Related>, StoreError> {
         let most = if exact { usize::MAX } else { MOST_IN_VAIN };
-        let hits = self.families.search().nearest_moved(sought.fingerprint.products.as_ref(), most, exact);
+        let hits = self.families.search().nearest_moved(sought.fingerprint.row_gram.as_ref(), most, exact);
         let mut related: Vec<Related> = Vec::new();
         for hit in hits {
             let family = self.families.heads[hit.number as usize].family;

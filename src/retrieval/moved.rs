@@ -1,26 +1,26 @@
 //! Search among family heads whose hidden dimensions may have been permuted, rotated or pruned.
 //!
 //! Their vectors say nothing then, but the products of their rows do, whatever the hidden size
-//! ([`crate::signals::products`]). Of each head 512 signs are kept. The first 256 of them are compared first: three in a
+//! ([`crate::signals::gram`]). Of each head 512 signs are kept. The first 256 of them are compared first: three in a
 //! hundred unrelated heads are as near as `FARTHEST_START`, and one in a hundred thousand as near as `FARTHEST`. A head
 //! whose products correlate by .5 with the query's, as those of weights with a correlation of .7 do, is passed over in one
 //! of two thousand cases, one by .4 in one of twenty. It is what is left to try where no head was confirmed in place.
 
 use super::heads::{self, Hit};
 use super::vector::{correlation, near, signs};
-use crate::signals::products::{PRODUCT_DIMENSIONS, Products};
+use crate::signals::gram::{GRAM_DIMENSIONS, GramSketch};
 
 /// Signs of a sketch of products.
 pub type Signs = [u64; 2 * HALF];
 /// Words of its first half.
-const HALF: usize = PRODUCT_DIMENSIONS / 128;
+const HALF: usize = GRAM_DIMENSIONS / 128;
 /// Most differing signs of the first 256: 1.9 standard deviations of chance below a half.
 const FARTHEST_START: u32 = 113;
 /// Most differing signs of all: 4.3 standard deviations below, which is a correlation of .3.
 const FARTHEST: u32 = 207;
 
 /// The signs of a model's products.
-pub fn signs_of(products: &Products) -> Signs {
+pub fn signs_of(products: &GramSketch) -> Signs {
     let seed = u64::from(products.concentration.to_bits());
     signs(products.sketch.iter().map(|v| f32::from(*v)), seed)
 }
@@ -44,7 +44,7 @@ impl Moved {
 
     /// The `k` nearest heads, nearest first, with the correlation that their signs tell. With `exact` the signs of every
     /// one are looked at.
-    pub(super) fn nearest(&self, query: &Products, k: usize, exact: bool) -> Vec<Hit> {
+    pub(super) fn nearest(&self, query: &GramSketch, k: usize, exact: bool) -> Vec<Hit> {
         let (start, rest) = halves(&signs_of(query));
         let farthest_start = if exact { u32::MAX } else { FARTHEST_START };
         let begun = near(&start, &self.starts, farthest_start);
@@ -52,7 +52,7 @@ impl Moved {
         let hits = near(&rest, &rests, FARTHEST).into_iter().filter_map(|(n, of_rest)| {
             let (i, of_start) = begun[n as usize];
             let distance = of_start + of_rest;
-            let cosine = correlation(distance, PRODUCT_DIMENSIONS);
+            let cosine = correlation(distance, GRAM_DIMENSIONS);
             (distance <= FARTHEST).then_some(Hit { number: self.numbers[i as usize], cosine })
         });
         heads::nearest(hits, k)
@@ -72,14 +72,14 @@ mod tests {
     use crate::signals::sketch::quantise;
     use crate::signals::testing::gaussian;
 
-    fn products(values: &[f32; PRODUCT_DIMENSIONS]) -> Products {
-        Products { sketch: quantise(values), concentration: 0.001, rows: 64 }
+    fn products(values: &[f32; GRAM_DIMENSIONS]) -> GramSketch {
+        GramSketch { sketch: quantise(values), concentration: 0.001, rows: 64 }
     }
 
     #[test]
     fn the_first_signs_pass_over_few_relatives_and_most_strangers() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let all: Vec<[f32; PRODUCT_DIMENSIONS]> =
+        let all: Vec<[f32; GRAM_DIMENSIONS]> =
             (0..500).map(|_| std::array::from_fn(|_| gaussian(&mut rng))).collect();
         let mut moved = Moved::default();
         for (number, values) in (7..).zip(&all) {

@@ -1,7 +1,7 @@
 //! Fingerprints of the family heads, one record after the other: what a candidate is judged by.
 //!
 //! A record is little-endian: its length (u32), its CRC-32 (u32), then hidden size (u32), layers (u16), vocabulary
-//! (u32, all ones for unknown), four resemblances (f32), the products (concentration, f32; rows, u16, 0 for none; the
+//! (u32, all ones for unknown), four column correlations (f32), the row Gram matrix (concentration, f32; rows, u16, 0 for none; the
 //! sketch), number of cells (u32) and the cells. Every record is
 //! checked when it is read, so that a damaged file is an error and never a wrong verdict.
 
@@ -9,16 +9,16 @@ use std::path::Path;
 
 use super::segments::{Paths, SegmentWriter, Segments};
 use super::vector::Vector;
-use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, Resemblance};
-use crate::signals::products::{PRODUCT_DIMENSIONS, Products};
+use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, ColumnCorrelation};
+use crate::signals::gram::{GRAM_DIMENSIONS, GramSketch};
 use crate::signals::roles::Stack;
 use crate::signals::{Fingerprint, Role};
 use crate::store::StoreError;
 
 const PREFIX: usize = 8;
-const FIXED: usize = 4 + 2 + 4 + 16 + (4 + 2 + PRODUCT_DIMENSIONS) + 4;
+const FIXED: usize = 4 + 2 + 4 + 16 + (4 + 2 + GRAM_DIMENSIONS) + 4;
 /// What stands where there are none.
-const NO_PRODUCTS: Products = Products { sketch: [0; PRODUCT_DIMENSIONS], concentration: 0.0, rows: 0 };
+const NO_GRAM: GramSketch = GramSketch { sketch: [0; GRAM_DIMENSIONS], concentration: 0.0, rows: 0 };
 const CELL: usize = 25 + CELL_DIMENSIONS;
 /// Longest record that is read; a model has some 200 cells.
 const MOST_BYTES: u32 = 1 << 24;
@@ -99,13 +99,13 @@ fn read(all: &Segments, at: u64, vector: &Vector) -> Result<Fingerprint, StoreEr
 }
 
 fn encode(fingerprint: &Fingerprint) -> Vec<u8> {
-    let Resemblance { gains, residual, inner, embedding } = fingerprint.resemblance;
+    let ColumnCorrelation { gains, residual, inner, embedding } = fingerprint.column_correlation;
     let mut body = Vec::with_capacity(FIXED + CELL * fingerprint.cells.len());
     body.extend(fingerprint.hidden_size.to_le_bytes());
     body.extend(fingerprint.layers.to_le_bytes());
     body.extend(fingerprint.vocabulary.unwrap_or(u32::MAX).to_le_bytes());
     body.extend([gains, residual, inner, embedding].iter().flat_map(|r| r.to_le_bytes()));
-    let Products { sketch, concentration, rows } = fingerprint.products.unwrap_or(NO_PRODUCTS);
+    let GramSketch { sketch, concentration, rows } = fingerprint.row_gram.unwrap_or(NO_GRAM);
     body.extend(concentration.to_le_bytes());
     body.extend(rows.to_le_bytes());
     body.extend(sketch.map(i8::cast_unsigned));
@@ -133,11 +133,11 @@ fn decode(record: &[u8], vector: &Vector) -> Option<Fingerprint> {
     let layers = u16::from_le_bytes(take(&mut fixed)?);
     let vocabulary = u32::from_le_bytes(take(&mut fixed)?);
     let mut float = || Some(f32::from_le_bytes(take(&mut fixed)?));
-    let resemblance =
-        Resemblance { gains: float()?, residual: float()?, inner: float()?, embedding: float()? };
+    let column_correlation =
+        ColumnCorrelation { gains: float()?, residual: float()?, inner: float()?, embedding: float()? };
     let concentration = f32::from_le_bytes(take(&mut fixed)?);
     let rows = u16::from_le_bytes(take(&mut fixed)?);
-    let sketch = take::<PRODUCT_DIMENSIONS>(&mut fixed)?.map(u8::cast_signed);
+    let sketch = take::<GRAM_DIMENSIONS>(&mut fixed)?.map(u8::cast_signed);
     let count = u32::from_le_bytes(take(&mut fixed)?) as usize;
     if cells.len() != count.checked_mul(CELL)? {
         return None;
@@ -162,8 +162,8 @@ fn decode(record: &[u8], vector: &Vector) -> Option<Fingerprint> {
         layers,
         vocabulary: Some(vocabulary).filter(|v| *v != u32::MAX),
         cells: cells.collect::<Option<_>>()?,
-        resemblance,
-        products: (rows > 0).then_some(Products { sketch, concentration, rows }),
+        column_correlation,
+        row_gram: (rows > 0).then_some(GramSketch { sketch, concentration, rows }),
         vector: *vector,
     })
 }

@@ -14,7 +14,7 @@ use super::index::{Index, Look};
 use super::vector::{Vector, dot, norm};
 use super::vectors::Vectors;
 use crate::signals::Fingerprint;
-use crate::signals::sketch::mix;
+use crate::signals::hash::mix;
 use crate::store::StoreError;
 
 /// Nearest contents that recall is measured on.
@@ -207,7 +207,7 @@ fn turned(fingerprint: &Fingerprint, seed: u64) -> Fingerprint {
         values.copy_from_slice(&moved);
     };
     turn(seed, &mut stranger.vector);
-    if let Some(products) = &mut stranger.products {
+    if let Some(products) = &mut stranger.row_gram {
         turn(mix(seed), &mut products.sketch);
     }
     for cell in &mut stranger.cells {

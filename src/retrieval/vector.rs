@@ -5,7 +5,7 @@
 //! the machine, the results are the same integers.
 
 use crate::signals::fingerprint::VECTOR_DIMENSIONS;
-use crate::signals::sketch::mix;
+use crate::signals::hash::mix;
 
 /// A retrieval vector; only its direction means something.
 pub type Vector = [i8; VECTOR_DIMENSIONS];

@@ -5,7 +5,7 @@
 //! a dimension *says about known tokens* stays. So the alignment is estimated from one part of the model (the
 //! embedding rows of common tokens, or the norm gains) and tested on the others, which it has not seen.
 //!
-//! Tables of two independent models may resemble each other up to a rotation, because tokens mean the same
+//! Tables of two independent models may be alike up to a rotation, because tokens mean the same
 //! to both; but a rotation maps no single dimension to a single dimension. So a one-to-one match of dimensions
 //! cannot come from shared semantics. Before matching, the table is whitened: a few directions (token
 //! frequency above all) dominate any embedding and make all dimensions look alike.
@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
 
+use super::blocks::Blocks;
 use super::columns::standardise;
 use super::matching::{self, Matching};
 use super::normal::Scores;
 use super::roles::Position;
-use super::samples::Samples;
 use super::units::Basis;
 
 /// Most tokens that enter, and never more than there are dimensions; the cost of whitening grows with the
@@ -95,9 +95,9 @@ impl Aligned {
 
 impl CommonTokens {
     /// The common tokens of two models; `Err` with their number where there are too few.
-    pub(super) fn find(a: &Samples, b: &Samples) -> Result<Self, usize> {
+    pub(super) fn find(a: &Blocks, b: &Blocks) -> Result<Self, usize> {
         let by_string = a.tokens.is_some() && b.tokens.is_some();
-        let rows = |model: &'_ Samples| -> BTreeMap<u64, Vec<f32>> {
+        let rows = |model: &'_ Blocks| -> BTreeMap<u64, Vec<f32>> {
             let keys = model.tokens.as_deref().filter(|_| by_string);
             let key = |id: u64| {
                 if by_string { keys.and_then(|k| k.key(u32::try_from(id).ok()?)) } else { Some(id) }
@@ -125,7 +125,7 @@ impl CommonTokens {
         Ok(Self { a: centred(a), b: centred(b), by_string })
     }
 
-    /// Whether a copy with moved dimensions would have been seen.
+    /// Whether a copy with permuted dimensions would have been seen.
     pub(super) fn is_conclusive(&self) -> bool {
         self.by_string && self.len() >= ENOUGH_TOKENS
     }
@@ -236,7 +236,7 @@ fn unit_columns(x: &Array2<f32>) -> Array2<f32> {
 /// The null is that both clouds are drawn from one density. Then a point of b is nearer to a point of a than
 /// [`NEARER`] of that point's own spacing as often as points of a are to each other, and this rate is
 /// measured on a. [`Aligned::share`] is what exceeds it.
-pub(super) fn gain_cloud(a: &Samples, b: &Samples) -> Option<Aligned> {
+pub(super) fn gain_cloud(a: &Blocks, b: &Blocks) -> Option<Aligned> {
     let (of_a, of_b) = (gains(a), gains(b));
     let common: Vec<(&[f32], &[f32])> =
         of_a.iter().filter_map(|(place, gain)| Some((*gain, *of_b.get(place)?))).collect();
@@ -278,7 +278,7 @@ pub(super) fn gain_cloud(a: &Samples, b: &Samples) -> Option<Aligned> {
 }
 
 /// Norm gains over the hidden dimension that are not constant.
-fn gains(samples: &Samples) -> BTreeMap<Position, &[f32]> {
+fn gains(samples: &Blocks) -> BTreeMap<Position, &[f32]> {
     samples
         .blocks
         .iter()
@@ -290,7 +290,7 @@ fn gains(samples: &Samples) -> BTreeMap<Position, &[f32]> {
 
 /// Whether the norm gains say something: a rotated copy must have constant ones, because a rotation does not
 /// commute with gains.
-pub(super) fn has_gains(samples: &Samples) -> bool {
+pub(super) fn has_gains(samples: &Blocks) -> bool {
     gains(samples).len() >= LEAST_GAINS
 }
 

@@ -1,8 +1,8 @@
 //! The rank of the difference between two models: a merged LoRA adapter leaves one of a few dozen.
 
-use super::columns::dot;
+use super::blocks::{Block, Blocks};
+use super::dot::dot;
 use super::evidence::Delta;
-use super::samples::Samples;
 
 /// Fewest rows of a block from which a low rank can be told.
 const LEAST_ROWS: usize = 32;
@@ -13,10 +13,10 @@ const EXPLAINED: f64 = 0.95;
 
 /// The numerical rank of the difference, over blocks of at least [`LEAST_ROWS`] rows that both models have and
 /// that differ. `None` where there is no such block.
-pub(super) fn delta(a: &Samples, b: &Samples) -> Option<Delta> {
+pub(super) fn delta(a: &Blocks, b: &Blocks) -> Option<Delta> {
     let mut found: Option<Delta> = None;
     for block in a.blocks.iter().filter(|x| x.position.role.is_matrix()) {
-        let same = |y: &&super::samples::Block| {
+        let same = |y: &&Block| {
             (y.position, y.start, y.columns) == (block.position, block.start, block.columns)
                 && y.values.len() == block.values.len()
         };

@@ -1,135 +1,82 @@
-//! What a comparison finds: effect sizes with their null deviation, or the reason why there is none.
+//! What a comparison finds: its tests, and what is beside them.
 //!
 //! [`super::stored`] finds it from two fingerprints of the database, [`super::sampled`] from the weights
-//! themselves, which also shows models whose hidden dimensions were moved. [`super::verdict`] judges it.
+//! themselves, which also shows models whose hidden space has another basis. [`super::verdict`] judges it.
 
 use std::collections::BTreeMap;
 
-use super::normal;
+use super::battery;
+use super::layer_map::LayerPair;
+use super::roles::Role;
+use super::signal::{Effect, Signal};
+use super::test::Test;
 
-/// Result of one test.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Effect {
-    /// Mean matched correlation, in -1..=1, or a share of matches, in 0..=1.
-    pub value: f64,
-    /// Its standard deviation under the null.
-    pub sd: f64,
-    /// Cells (blocks of rows) or matches that entered.
-    pub cells: usize,
-    /// `ln` of the number of hypotheses that this one was chosen from; 0 for a fixed one.
-    pub ln_choices: f64,
-}
-
-impl Effect {
-    /// `value / sd`.
-    pub fn z(&self) -> f64 {
-        self.value / self.sd
-    }
-
-    /// `ln` of the one-sided p-value, corrected for the choices (Bonferroni); at most 0.
-    pub fn ln_p(&self) -> f64 {
-        (normal::ln_upper_tail(self.z()) + self.ln_choices).min(0.0)
-    }
-}
-
-/// A figure without a null distribution.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Figure {
-    /// The value; its meaning and range are the signal's.
-    pub value: f64,
-    /// What entered: points, roles, pairs, tokens.
-    pub n: usize,
-}
-
-impl Figure {
-    pub(super) fn new(value: f64, n: usize) -> Self {
-        Self { value, n }
-    }
-}
-
-/// One signal of a comparison.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Signal {
-    /// It could be computed.
-    Present(Effect),
-    /// It could not; the text says why, for the report.
-    Absent(String),
-}
-
-impl Signal {
-    /// The effect, where present.
-    pub fn effect(&self) -> Option<Effect> {
-        match self {
-            Self::Present(effect) => Some(*effect),
-            Self::Absent(_) => None,
-        }
-    }
-
-    pub(super) fn or_absent(effect: Option<Effect>, reason: &str) -> Self {
-        effect.map_or_else(|| Self::Absent(reason.into()), Self::Present)
-    }
-}
-
-/// The tests of matched columns, under one correspondence of the hidden dimensions.
-#[derive(Clone, Debug, PartialEq)]
+/// The tests under one correspondence of the hidden dimensions, and what fell out of them.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tests {
-    /// Gains of all norms, layer by layer.
-    pub norm_gains: Signal,
-    /// Matrix blocks at the same layer and position: the sampled parameter cosine.
-    pub weight_blocks: Signal,
-    /// Layers along the best order-keeping layer map.
-    pub layer_map: Signal,
-    /// Embedding rows of the same tokens.
-    pub embedding: Signal,
-    /// Share of matrix rows that are rows of the same matrix in the other model, in any order.
-    pub rows: Signal,
-    /// Part of these rows that have another number there.
-    pub rows_moved: f64,
-    /// Share of MLP neurons that are neurons of the same layer in the other model, in any order, by their codes.
-    pub neurons: Signal,
-    /// Part of these neurons that have another number there.
-    pub neurons_moved: f64,
-    /// Inner products of matrix rows with each other, which say the same whatever becomes of the hidden dimensions: no
-    /// correspondence has a test of its own.
-    pub row_products: Signal,
-    /// The layer map itself: (layer of a, layer of b, z).
-    pub matched_layers: Vec<(u16, u16, f64)>,
+    /// In the order of the table that they are from.
+    signals: Vec<(&'static Test, Signal)>,
+    /// The layer map: (layer of a, layer of b, z).
+    pub matched_layers: Vec<LayerPair>,
     /// Mean correlation of each matrix role at the same layer, where present.
-    pub roles: BTreeMap<&'static str, f64>,
+    pub roles: BTreeMap<Role, f64>,
 }
 
 impl Tests {
-    /// Every test absent for one reason.
-    pub(super) fn absent(reason: &str) -> Self {
-        let absent = || Signal::Absent(reason.to_owned());
-        Self {
-            norm_gains: absent(),
-            weight_blocks: absent(),
-            layer_map: absent(),
-            embedding: absent(),
-            rows: absent(),
-            rows_moved: 0.0,
-            neurons: absent(),
-            neurons_moved: 0.0,
-            row_products: absent(),
-            matched_layers: Vec::new(),
-            roles: BTreeMap::new(),
+    /// Of these tests, each as `measure` finds it; those that it does not make are left out.
+    pub(super) fn new(tests: &[&'static Test], measure: impl Fn(&'static Test) -> Option<Signal>) -> Self {
+        let signals = tests.iter().filter_map(|test| Some((*test, measure(test)?))).collect();
+        Self { signals, ..Self::default() }
+    }
+
+    /// Each test with its signal, in report order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Test, &Signal)> {
+        self.signals.iter().map(|(test, signal)| (*test, signal))
+    }
+
+    /// The effect of a test, or why there is none.
+    pub fn get(&self, test: &Test) -> Result<Effect, &str> {
+        match self.iter().find(|(made, _)| *made == test) {
+            Some((_, Signal::Present(effect))) => Ok(*effect),
+            Some((_, Signal::Absent(reason))) => Err(reason),
+            None => Err("this test was not made"),
         }
     }
 
-    /// The signals by name, in report order.
-    pub fn signals(&self) -> [(&'static str, &Signal); 7] {
-        [
-            ("norm_gains", &self.norm_gains),
-            ("weight_blocks", &self.weight_blocks),
-            ("layer_map", &self.layer_map),
-            ("embedding", &self.embedding),
-            ("rows", &self.rows),
-            ("neurons", &self.neurons),
-            ("row_products", &self.row_products),
-        ]
+    /// The effect of a test, where present.
+    pub fn effect(&self, test: &Test) -> Option<Effect> {
+        self.get(test).ok()
+    }
+
+    /// The tests that are present and do not repeat another one.
+    pub fn counted(&self) -> impl Iterator<Item = (&'static Test, Effect)> {
+        let repeats = |test: &Test| test.repeats.is_some_and(|other| self.effect(other).is_some());
+        self.iter()
+            .filter_map(|(test, signal)| Some((test, signal.effect()?)))
+            .filter(move |(test, _)| !repeats(test))
+    }
+
+    /// The same with another result of one test.
+    pub(super) fn with(mut self, test: &Test, signal: Signal) -> Self {
+        self.signals.iter_mut().filter(|(made, _)| *made == test).for_each(|(_, old)| *old = signal.clone());
+        self
+    }
+
+    /// Widens deviations to what models known to be independent show, where that is more than theory
+    /// says. Some families break the exchangeability of hidden dimensions; their controls show by how much.
+    pub fn hold_against(&mut self, controls: &[Self]) {
+        for (test, signal) in self.signals.iter_mut().filter(|(test, _)| test.widened) {
+            let found: Vec<f64> = controls.iter().filter_map(|c| Some(c.effect(test)?.value)).collect();
+            if let (Signal::Present(effect), true) = (signal, found.len() >= LEAST_CONTROLS) {
+                let rms = (found.iter().map(|v| v * v).sum::<f64>() / found.len() as f64).sqrt();
+                effect.sd = effect.sd.max(rms);
+            }
+        }
     }
 }
+
+/// Fewest controls whose spread says anything.
+const LEAST_CONTROLS: usize = 3;
 
 /// How hidden dimensions were found to correspond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +105,7 @@ impl Correspondence {
 pub struct Realigned {
     /// How.
     pub by: Correspondence,
-    /// Share of the dimensions that correspond; a rotation has none.
+    /// Share of the dimensions that correspond ([`battery::HIDDEN_DIMENSIONS`]); a rotation has none.
     pub dimensions: Signal,
     /// The tests. What the correspondence was estimated from is absent in them.
     pub tests: Tests,
@@ -167,8 +114,8 @@ pub struct Realigned {
 /// A way of descent that this comparison could not look for, so that it cannot be ruled out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Open {
-    /// The stored fingerprint does not show moved dimensions.
-    Moved,
+    /// The stored fingerprint shows no dimensions that are permuted, pruned or rotated.
+    OtherBasis,
     /// No blocks in common.
     InPlace,
     /// Hidden dimensions in another order, or a subset of them.
@@ -181,7 +128,7 @@ impl Open {
     /// What is not ruled out, in words.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Moved => {
+            Self::OtherBasis => {
                 "a copy with moved hidden dimensions that its rows do not show (compare the two models to test for it)"
             }
             Self::InPlace => "descent as such (no block of weights could be compared)",
@@ -258,33 +205,11 @@ pub struct Evidence {
     /// Blocks of equal bytes.
     pub reuse: Reuse,
     /// Whether common tokens have other ids, where both tokenizers are known.
-    pub tokens_moved: Option<bool>,
+    pub tokens_renumbered: Option<bool>,
     /// The difference, where both have blocks that were read in detail.
     pub delta: Option<Delta>,
     /// One minus the largest correlation of blocks that differ: how fine the tests are.
     pub resolution: f64,
-}
-
-/// Fewest controls whose spread says anything.
-const LEAST_CONTROLS: usize = 3;
-
-impl Tests {
-    /// Widens every deviation to what models known to be independent show, where that is more than theory
-    /// says. Some families break the exchangeability of hidden dimensions; their controls show by how much.
-    pub fn hold_against(&mut self, controls: &[Self]) {
-        let widen = |signal: &mut Signal, of: fn(&Self) -> &Signal| {
-            let found: Vec<f64> = controls.iter().filter_map(|c| Some(of(c).effect()?.value)).collect();
-            if let (Signal::Present(effect), true) = (signal, found.len() >= LEAST_CONTROLS) {
-                let rms = (found.iter().map(|v| v * v).sum::<f64>() / found.len() as f64).sqrt();
-                effect.sd = effect.sd.max(rms);
-            }
-        };
-        widen(&mut self.norm_gains, |t| &t.norm_gains);
-        widen(&mut self.weight_blocks, |t| &t.weight_blocks);
-        widen(&mut self.layer_map, |t| &t.layer_map);
-        widen(&mut self.embedding, |t| &t.embedding);
-        widen(&mut self.row_products, |t| &t.row_products);
-    }
 }
 
 impl Evidence {
@@ -293,23 +218,24 @@ impl Evidence {
         Self {
             a: Shape::default(),
             b: Shape::default(),
-            in_place: Tests::absent(reason),
+            in_place: Tests::new(&battery::ALL, |_| Some(Signal::absent(reason))),
             realigned: Vec::new(),
             open: vec![Open::InPlace],
             reuse: Reuse::default(),
-            tokens_moved: None,
+            tokens_renumbered: None,
             delta: None,
             resolution: 0.0,
         }
     }
 
-    /// The effect that the whole body of weights shows, in place or, where that tells more, moved: what models are
-    /// ranked by.
+    /// The similarity of the two models, which they are ranked by: the effect that the whole body of weights shows in
+    /// place or, where that tells more, in any basis.
     pub fn body_effect(&self) -> Option<f64> {
-        let tests = &self.in_place;
-        let body = if self.a.layers == self.b.layers { &tests.weight_blocks } else { &tests.layer_map };
-        let in_place = body.effect().or(tests.norm_gains.effect()).or(tests.embedding.effect());
-        let effects = in_place.into_iter().chain(tests.row_products.effect());
+        let counted = || self.in_place.counted();
+        let body =
+            counted().filter(|(test, _)| test.similarity.is_some()).min_by_key(|(test, _)| test.similarity);
+        let effects =
+            body.into_iter().chain(counted().filter(|(test, _)| test.invariant)).map(|(_, effect)| effect);
         effects.min_by(|x, y| x.ln_p().total_cmp(&y.ln_p())).map(|e| e.value)
     }
 }

@@ -7,11 +7,13 @@
 
 use sha2::{Digest, Sha256};
 
+use super::blocks::le_bytes;
+use super::buckets::Buckets;
 use super::columns::Columns;
-use super::places::Places;
-use super::products::{Products, RowProducts};
+use super::gram::{GramSketch, RowGram};
+use super::hash;
 use super::roles::{Position, Role, Stack};
-use super::samples::{Samples, le_bytes};
+use super::samples::Samples;
 use super::sketch::{self, Sketch};
 
 /// Version of everything that decides a fingerprint's bytes: positions, statistics, hashes. Fingerprints of
@@ -60,9 +62,9 @@ impl Cell {
 }
 
 /// Mean squared correlation between different columns of one model, a value in 0..=1 for each group; see
-/// [`Columns::resemblance`].
+/// [`Columns::mean_squared_correlation`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Resemblance {
+pub struct ColumnCorrelation {
     /// Between norm gains.
     pub gains: f32,
     /// Between matrix rows over the residual dimension.
@@ -84,11 +86,11 @@ pub struct Fingerprint {
     pub vocabulary: Option<u32>,
     /// Sketches, ordered by role, layer and start.
     pub cells: Vec<Cell>,
-    /// Inner likeness of the columns.
-    pub resemblance: Resemblance,
-    /// How rows lie to each other, in any basis of the hidden space; `None` where too few were read, and in rows that
-    /// were written before it was known.
-    pub products: Option<Products>,
+    /// How far the columns correlate with each other.
+    pub column_correlation: ColumnCorrelation,
+    /// The row Gram matrix, the same in any basis of the hidden space; `None` where too few rows were read, and in
+    /// fingerprints that were stored before it was known.
+    pub row_gram: Option<GramSketch>,
     /// The retrieval vector; only its direction means something.
     pub vector: [i8; VECTOR_DIMENSIONS],
 }
@@ -122,7 +124,7 @@ struct Builder {
     gains: Columns,
     residual: Columns,
     embedding: Columns,
-    /// Resemblance of the columns of each block that does not run over the residual dimension.
+    /// Correlation of the columns of each block that does not run over the residual dimension.
     inner: Vec<f32>,
     vector: Vector,
 }
@@ -158,7 +160,7 @@ impl Builder {
         let Position { stack, layer, expert, role, .. } = position;
         let residual = position.row_is_residual() && columns == self.hidden_size;
         let mut own = Columns::new(columns);
-        let alike = match (role, residual) {
+        let columns_of = match (role, residual) {
             (_, false) => &mut own,
             (role, true) if role.is_norm() => &mut self.gains,
             (Role::Embedding, true) => &mut self.embedding,
@@ -167,9 +169,9 @@ impl Builder {
         let mut sketch = Sketch::<CELL_DIMENSIONS>::default();
         let mut rows = 0u16;
         for (r, raw) in values.chunks_exact(columns).enumerate() {
-            if let Some(row) = alike.push(raw) {
+            if let Some(row) = columns_of.push(raw) {
                 rows += 1;
-                sketch.add(&Places::of(cell_key(position, start, r as u64), row.len()), row);
+                sketch.add(&Buckets::of(cell_key(position, start, r as u64), row.len()), row);
                 self.vector.add(position, start, r as u64, row);
             }
         }
@@ -177,7 +179,7 @@ impl Builder {
             return;
         }
         if !own.is_empty() {
-            self.inner.push(own.resemblance());
+            self.inner.push(own.mean_squared_correlation());
         }
         self.cells.push(Cell {
             stack,
@@ -204,13 +206,13 @@ impl Builder {
             layers: self.vector.layers,
             vocabulary: samples.vocabulary,
             cells: self.cells,
-            resemblance: Resemblance {
-                gains: self.gains.resemblance(),
-                residual: self.residual.resemblance(),
+            column_correlation: ColumnCorrelation {
+                gains: self.gains.mean_squared_correlation(),
+                residual: self.residual.mean_squared_correlation(),
                 inner,
-                embedding: self.embedding.resemblance(),
+                embedding: self.embedding.mean_squared_correlation(),
             },
-            products: samples.products().map(RowProducts::sketched),
+            row_gram: samples.row_gram().map(RowGram::sketched),
             vector: self.vector.quantise(),
         })
     }
@@ -232,13 +234,13 @@ impl Vector {
         let depth = position.relative_depth(self.layers);
         let d = self.hidden_size as u64;
         let code = u64::from(role as u8) + 256 * u64::from(stack as u8);
-        let places = |key: &[u64]| Places::of(sketch::key(key), values.len());
+        let buckets = |key: &[u64]| Buckets::of(hash::key(key), values.len());
         if role.is_norm() {
-            self.gains.add(&places(&[1, d, code, depth]), values);
+            self.gains.add(&buckets(&[1, d, code, depth]), values);
         } else if role == Role::Embedding {
-            self.embedding.add(&places(&[2, d, start, row]), values);
+            self.embedding.add(&buckets(&[2, d, start, row]), values);
         } else {
-            self.matrices.add(&places(&[3, d, code, depth, row]), values);
+            self.matrices.add(&buckets(&[3, d, code, depth, row]), values);
         }
     }
 
@@ -257,17 +259,17 @@ fn hash(values: &[f32]) -> u64 {
     Sha256::digest(le_bytes(values)).iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
-/// Gains are keyed by their layer, because gains of different layers resemble each other and one key would
+/// Gains are keyed by their layer, because gains of different layers correlate and one key would
 /// make their sketch errors add up. Matrix rows are not, so that any layer can be held against any other.
 fn cell_key(position: Position, start: u64, row: u64) -> u64 {
     let Position { stack, layer, role, .. } = position;
     let code = u64::from(role as u8) + 256 * u64::from(stack as u8);
     if role.is_norm() {
-        sketch::key(&[code, u64::from(layer)])
+        hash::key(&[code, u64::from(layer)])
     } else if role == Role::Embedding {
-        sketch::key(&[code, start + row])
+        hash::key(&[code, start + row])
     } else {
-        sketch::key(&[code, row])
+        hash::key(&[code, row])
     }
 }
 
@@ -287,7 +289,7 @@ mod tests {
     #[test]
     fn order_of_the_blocks_does_not_matter() {
         let model = Model::random(1, 4, 96);
-        let mut blocks = model.samples().blocks;
+        let mut blocks = model.samples().blocks.clone();
         blocks.reverse();
         let backward = Fingerprint::new(&Samples::new(4, Some(1000), blocks, None)).unwrap();
         assert_eq!(model.fingerprint(), backward);

@@ -1,5 +1,19 @@
 //! Which layer of one model is which layer of the other: the best order-keeping match of two stacks.
 
+use super::signal::Effect;
+
+/// A layer of a, the layer of b that stands against it, and the z of the two.
+pub type LayerPair = (u16, u16, f64);
+
+/// Two stacks, layer by layer.
+#[derive(Clone, Debug)]
+pub(super) struct LayerMap {
+    /// The layers that stand against each other, from the first to the last.
+    pub(super) layers: Vec<LayerPair>,
+    /// What they have in common.
+    pub(super) effect: Effect,
+}
+
 /// One matched pair of layers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Match {

@@ -8,14 +8,14 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::columns::dot;
-use super::evidence::Effect;
+use super::dot::dot;
+use super::signal::Effect;
 
 /// One pair of matched columns of equal length.
 pub(super) type Pair<'a> = (&'a [f32], &'a [f32]);
 
 /// Matched rows of one block.
-pub(super) struct Cell<'a> {
+pub(super) struct RowPairs<'a> {
     pub(super) pairs: Vec<Pair<'a>>,
     /// Degrees of freedom of a row.
     pub(super) freedom: f64,
@@ -27,14 +27,14 @@ pub(super) struct Cell<'a> {
 #[derive(Default)]
 pub(super) struct Matched<'a> {
     /// Cells over the residual dimension; one permutation acts on all of them.
-    shared: Vec<Cell<'a>>,
+    shared: Vec<RowPairs<'a>>,
     /// Cells over an inner dimension, each with a permutation of its own.
-    own: Vec<Cell<'a>>,
+    own: Vec<RowPairs<'a>>,
 }
 
 impl<'a> Matched<'a> {
     /// Adds a cell; an empty one is ignored.
-    pub(super) fn add(&mut self, cell: Cell<'a>) {
+    pub(super) fn add(&mut self, cell: RowPairs<'a>) {
         if !cell.pairs.is_empty() {
             if cell.residual { self.shared.push(cell) } else { self.own.push(cell) }
         }
@@ -54,17 +54,12 @@ impl<'a> Matched<'a> {
             variance += v;
         }
         let n = cells as f64;
-        Some(Effect {
-            value: sum / n,
-            sd: (variance.sqrt() / n).max(f64::MIN_POSITIVE),
-            cells,
-            ln_choices: 0.0,
-        })
+        Some(Effect::correlation(sum / n, (variance.sqrt() / n).max(f64::MIN_POSITIVE), cells))
     }
 }
 
 /// `S` and `Var[S]` of cells over one dimension, every row weighted by one over the rows of its cell.
-fn moments(cells: &[Cell<'_>]) -> (f64, f64) {
+fn moments(cells: &[RowPairs<'_>]) -> (f64, f64) {
     let d = cells.iter().flat_map(|c| &c.pairs).next().map_or(0, |(a, _)| a.len());
     let m: usize = cells.iter().map(|c| c.pairs.len()).sum();
     let freedom = cells.iter().map(|c| c.freedom).fold(f64::INFINITY, f64::min).max(1.0);
@@ -116,15 +111,15 @@ mod tests {
             .collect()
     }
 
-    fn cell(pairs: Vec<Pair<'_>>, d: usize) -> Cell<'_> {
-        Cell { pairs, freedom: degrees_of_freedom(d), residual: true }
+    fn cell(pairs: Vec<Pair<'_>>, d: usize) -> RowPairs<'_> {
+        RowPairs { pairs, freedom: degrees_of_freedom(d), residual: true }
     }
 
     #[test]
     fn both_forms_of_the_trace_agree() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let (a, b) = (columns(&mut rng, 40, 39, &[0.0; 39]), columns(&mut rng, 40, 39, &[0.0; 39]));
-        let cells: Vec<Cell<'_>> = a
+        let cells: Vec<RowPairs<'_>> = a
             .chunks(4)
             .zip(b.chunks(4))
             .map(|(a, b)| cell(a.iter().zip(b).map(|(a, b)| (&a[..], &b[..])).collect(), 39))
@@ -141,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn z_is_standard_normal_although_columns_resemble_each_other() {
+    fn z_is_standard_normal_although_columns_correlate() {
         // Every model has outlier dimensions of its own, shared by all of its columns.
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let d = 128;

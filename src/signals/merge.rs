@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use super::columns::dot;
+use super::blocks::Block;
+use super::dot::dot;
 use super::roles::Position;
-use super::samples::{Block, Samples};
+use super::samples::Samples;
 
 /// Most parents, the first among them.
 pub const MOST_PARENTS: usize = 8;

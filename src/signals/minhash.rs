@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sketch::{key, mix};
+use super::hash::{key, mix};
 
 /// `K` minima of a set's elements, each under a hash function of its own, of which the low 16 bits are kept
 /// (b-bit minwise hashing, Li and König 2010). Two sets share a minimum with probability J, their Jaccard

@@ -5,18 +5,21 @@
 //! | MFI | metadata: config.json field by field | agreement, 0..=1 |
 //! | TFV | tokenizer structure | agreement, 0..=1 |
 //! | VOA | vocabulary overlap | Jaccard similarity of the tokens, 0..=1 |
-//! | EAS | how tokens lie to each other in the embedding | correlation of their cosines, -1..=1 |
+//! | EAS | pairwise cosines of the tokens' embedding rows | their correlation, -1..=1 |
 //! | END | spread of embedding norms | distance of the curves, 0 is equal |
 //! | NLF | norm gains | mean correlation, -1..=1 |
 //! | LEP | weights' size over depth | correlation of the curves, -1..=1 |
 //! | WVC | weight values at the same place | mean correlation, -1..=1 |
 //!
-//! Only NLF and WVC have a null distribution, hence a z. The others resemble each other between unrelated
-//! models too.
+//! Only NLF and WVC have a null distribution, hence a z. Unrelated models are alike in the others,
+//! too.
 
-use super::evidence::{Evidence, Figure, Signal};
+use super::battery::{NORM_GAINS, WEIGHT_BLOCKS};
+use super::evidence::Evidence;
 use super::profile::{self, Population, Profile};
 use super::screen::Screening;
+use super::signal::Figure;
+use super::test::Test;
 use super::tokenizer::TokenizerPrint;
 use super::tokens::TokenKeys;
 
@@ -83,11 +86,9 @@ pub fn named(
         let (a, b) = profiles.ok_or("the weights of one model cannot be read")?;
         measure(a, b).map(figure)
     };
-    let effect = |signal: &Signal| match signal {
-        Signal::Present(e) => {
-            Ok(Value { value: e.value, n: e.cells, significance: Some(Significance::Z(e.z())) })
-        }
-        Signal::Absent(reason) => Err(reason.clone()),
+    let effect = |test: &Test| match evidence.in_place.get(test) {
+        Ok(e) => Ok(Value { value: e.value, n: e.cells, significance: Some(Significance::Z(e.z())) }),
+        Err(reason) => Err(reason.to_owned()),
     };
     let agreement = |value| Value { value, n: screening.compared, significance: None };
     let mfi =
@@ -104,9 +105,9 @@ pub fn named(
         ("VOA", tokenizers.map(|(a, b)| overlap(a, b))),
         ("EAS", of_profiles(&eas)),
         ("END", of_profiles(&profile::norm_distance)),
-        ("NLF", effect(&evidence.in_place.norm_gains)),
+        ("NLF", effect(&NORM_GAINS)),
         ("LEP", of_profiles(&profile::energy_correlation)),
-        ("WVC", effect(&evidence.in_place.weight_blocks)),
+        ("WVC", effect(&WEIGHT_BLOCKS)),
     ];
     values.into_iter().map(|(name, value)| Named { name, value }).collect()
 }

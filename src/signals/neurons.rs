@@ -13,11 +13,15 @@ use std::collections::BTreeMap;
 
 use ndarray::Array2;
 
+use super::blocks::Block;
 use super::matching::{self, Matching};
 use super::normal::Scores;
-use super::roles::Position;
-use super::samples::Block;
+use super::roles::{Position, Role};
+use super::sampled_pair::{SampledPair, at_place};
+use super::signal::{Effect, Signal};
 
+/// Correlation of down projections from which on neurons need not be looked for.
+const IN_PLACE: f64 = 0.9;
 /// Fewest rows in common: among 1,000 neurons of each model, chance reaches a cosine of .95 with 24 rows.
 const LEAST_ROWS: usize = 24;
 /// Most rows that enter.
@@ -27,19 +31,44 @@ const MOST_NEURONS: usize = 2048;
 /// Most neurons of the larger layer; public MLPs have at most 53,248.
 const MOST_CANDIDATES: usize = 1 << 16;
 
+/// Looks for the MLP neurons, unless they are where they were. Their codes are over hidden dimensions, which must be in
+/// place.
+pub(super) fn sampled(pair: &SampledPair<'_>) -> Signal {
+    if !pair.in_place {
+        return Signal::absent("hidden dimensions are not in place");
+    }
+    if pair.roles().get(&Role::Down).is_some_and(|r| *r >= IN_PLACE) {
+        return Signal::absent("the neurons are where they were");
+    }
+    let wanted = |block: &&Block| {
+        let place = block.position;
+        place.is_main() && place.role == Role::Down && !place.row_is_residual()
+    };
+    let blocks: BTreeMap<Position, &Block> =
+        pair.b.blocks.iter().filter(wanted).map(|block| (block.position, block)).collect();
+    let counterpart = pair.counterpart();
+    let found =
+        find(pair.a.blocks.iter().filter(wanted), |place| at_place(&blocks, counterpart(place)?).copied());
+    let effect = found.map(|found| {
+        let share = found.matched as f64 / found.possible.max(1) as f64;
+        Effect::share(share, found.matched, found.elsewhere)
+    });
+    Signal::or_absent(effect, "too few rows of the same down projections were read")
+}
+
 /// Neurons found again.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Found {
+struct Found {
     /// Matches that chance does not explain.
-    pub(super) matched: usize,
+    matched: usize,
     /// Matches that there could be.
-    pub(super) possible: usize,
+    possible: usize,
     /// Matched neurons with another number.
-    pub(super) moved: usize,
+    elsewhere: usize,
 }
 
 /// Looks for the neurons of each down projection of `a` in that of `b` at the place that `counterpart` names.
-pub(super) fn find<'a>(
+fn find<'a>(
     a: impl Iterator<Item = &'a Block>,
     counterpart: impl Fn(Position) -> Option<&'a Block>,
 ) -> Option<Found> {
@@ -48,7 +77,7 @@ pub(super) fn find<'a>(
     found.reduce(|x, y| Found {
         matched: x.matched + y.matched,
         possible: x.possible + y.possible,
-        moved: x.moved + y.moved,
+        elsewhere: x.elsewhere + y.elsewhere,
     })
 }
 
@@ -67,14 +96,14 @@ fn layer(small: &Block, large: &Block) -> Option<Found> {
     let y = Codes::new(large.columns, common.iter().map(|c| c.1), &all)?;
     let Matching { pairs, possible } =
         matching::mutual(&x.unit.view(), &y.unit.view(), x.freedom.min(y.freedom));
-    let moved = pairs.iter().filter(|(i, j, _)| chosen[*i] != *j).count();
-    Some(Found { matched: pairs.len(), possible, moved })
+    let elsewhere = pairs.iter().filter(|(i, j, _)| chosen[*i] != *j).count();
+    Some(Found { matched: pairs.len(), possible, elsewhere })
 }
 
 /// One unit vector a neuron.
 struct Codes {
     unit: Array2<f32>,
-    /// Participation ratio of their spectrum: rows that resemble each other tell less.
+    /// Participation ratio of their spectrum: rows that correlate tell less.
     freedom: f64,
 }
 
@@ -104,7 +133,6 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::signals::Role;
     use crate::signals::testing::gaussian;
 
     const ROWS: usize = 32;
@@ -134,12 +162,12 @@ mod tests {
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(2));
         let permuted = found(&block, &with_neurons(&block, &order));
         assert_eq!((permuted.matched, permuted.possible), (700, 700));
-        assert!(permuted.moved > 690);
+        assert!(permuted.elsewhere > 690);
         let pruned = with_neurons(&block, &order[..350]);
         for (a, b) in [(&block, &pruned), (&pruned, &block)] {
             assert_eq!((found(a, b).matched, found(a, b).possible), (350, 350));
         }
-        assert_eq!(found(&block, &block).moved, 0);
+        assert_eq!(found(&block, &block).elsewhere, 0);
     }
 
     #[test]

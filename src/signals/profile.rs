@@ -1,14 +1,14 @@
 //! Signals that describe a model as a whole: how its embedding norms spread, how its weights grow with depth,
-//! and how its tokens lie to each other. Unrelated models resemble each other in all three, so they support a
+//! and the cosines between its tokens' embedding rows. Unrelated models are alike in all three, so they support a
 //! verdict and never make one.
 
 use std::collections::BTreeMap;
 
-use super::columns::dot;
-use super::evidence::Figure;
+use super::blocks::Blocks;
+use super::dot::dot;
+use super::hash;
 use super::roles::Role;
-use super::samples::Samples;
-use super::sketch;
+use super::signal::Figure;
 
 /// Points of a curve.
 pub const POINTS: usize = 16;
@@ -35,17 +35,17 @@ pub struct Profile {
     /// linear trend, of unit variance.
     pub energy: BTreeMap<Role, Curve>,
     /// Cosines of some tokens.
-    pub gram: Gram,
+    pub gram: TokenGram,
 }
 
 impl Profile {
     /// Profiles one model; `tokens` bounds the Gram matrix.
-    pub fn new(samples: &Samples, tokens: usize) -> Self {
-        Self { norms: norms(samples), energy: energy(samples), gram: Gram::new(samples, tokens) }
+    pub fn new(samples: &Blocks, tokens: usize) -> Self {
+        Self { norms: norms(samples), energy: energy(samples), gram: TokenGram::new(samples, tokens) }
     }
 }
 
-fn norms(samples: &Samples) -> Option<Curve> {
+fn norms(samples: &Blocks) -> Option<Curve> {
     let canonical = samples.blocks.iter().filter(|b| b.position.role == Role::Embedding);
     let mut logs: Vec<f32> = canonical
         .flat_map(|block| {
@@ -62,7 +62,7 @@ fn norms(samples: &Samples) -> Option<Curve> {
     unit_variance(std::array::from_fn(at))
 }
 
-fn energy(samples: &Samples) -> BTreeMap<Role, Curve> {
+fn energy(samples: &Blocks) -> BTreeMap<Role, Curve> {
     let mut by_role: BTreeMap<Role, BTreeMap<u16, f32>> = BTreeMap::new();
     for block in samples.blocks.iter().filter(|b| b.position.is_main() && b.position.role.is_matrix()) {
         for (_, values) in block.canonical() {
@@ -131,24 +131,24 @@ pub fn energy_correlation(a: &Profile, b: &Profile) -> Result<Figure, String> {
     Ok(Figure::new(common.iter().sum::<f64>() / common.len() as f64, common.len()))
 }
 
-/// Cosines between embedding rows. Tokens are known by a key, so that models with other ids for the same tokens,
+/// Gram matrix of embedding rows: pairwise cosines. Tokens are known by a key, so that models with other ids for the same tokens,
 /// or hidden dimensions permuted or rotated, have the same ones.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Gram {
+pub struct TokenGram {
     /// Keys of the tokens, ascending: those with the smallest keys, so that two models choose the same.
     pub keys: Vec<u64>,
     /// The upper triangle, row by row, in 1/127.
     pub cosines: Vec<i8>,
 }
 
-impl Gram {
+impl TokenGram {
     /// Of at most `most` of the rows that were read.
-    fn new(samples: &Samples, most: usize) -> Self {
+    fn new(samples: &Blocks, most: usize) -> Self {
         let vocabulary = u64::from(samples.vocabulary.unwrap_or(0));
         let key = |id: u64| match &samples.tokens {
             Some(tokens) => tokens.key(u32::try_from(id).ok()?),
             // Without a tokenizer, ids mean the same in vocabularies of one size.
-            None => Some(sketch::key(&[vocabulary, id])),
+            None => Some(hash::key(&[vocabulary, id])),
         };
         let rows: BTreeMap<u64, &[f32]> =
             samples.embedding().into_iter().filter_map(|(id, row)| Some((key(id)?, row))).collect();
@@ -189,7 +189,7 @@ pub struct Population {
 
 impl Population {
     /// Counts one model in.
-    pub fn add(&mut self, gram: &Gram) {
+    pub fn add(&mut self, gram: &TokenGram) {
         for (pair, cosine) in gram.pairs() {
             let (sum, n) = self.sums.entry(pair).or_default();
             *sum += cosine;
@@ -204,7 +204,11 @@ impl Population {
 
 /// EAS: correlation of the Gram matrices over common tokens, minus the population's mean where it knows the
 /// pair of tokens; without a population, as they are, which leaves what any two models share.
-pub fn gram_correlation(a: &Gram, b: &Gram, population: Option<&Population>) -> Result<Figure, String> {
+pub fn gram_correlation(
+    a: &TokenGram,
+    b: &TokenGram,
+    population: Option<&Population>,
+) -> Result<Figure, String> {
     let of_b: BTreeMap<(u64, u64), f64> = b.pairs().collect();
     let common: Vec<(f64, f64)> = a
         .pairs()

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use half::{bf16, f16};
 
-use super::columns::{dot, standardise};
+use super::blocks::{Block, Blocks};
+use super::columns::standardise;
+use super::dot::dot;
 use super::evidence::Reuse;
 use super::roles::Position;
-use super::samples::{Block, Samples};
 
 /// Correlation of the ratios of two rows from which on they are the same factors.
 const SAME_FACTORS: f32 = 0.98;
 
 /// Looks at all blocks that both models have and that are not constant.
-pub(crate) fn reuse(a: &Samples, b: &Samples) -> Reuse {
+pub(crate) fn reuse(a: &Blocks, b: &Blocks) -> Reuse {
     let of_b: BTreeMap<(Position, u64), &Block> =
         b.blocks.iter().map(|block| ((block.position, block.start), block)).collect();
     let common = a.blocks.iter().filter_map(|x| {
@@ -66,6 +67,7 @@ fn has_column_factors(x: &Block, y: &Block) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples::Samples;
     use super::super::testing::Model;
     use super::*;
 

@@ -6,7 +6,7 @@
 //! Weinberger et al. 2009, feature hashing). Only directions are kept: cosines are all that is asked later,
 //! so a sketch is scaled to its own largest entry and stored in bytes.
 
-use super::places::Places;
+use super::buckets::Buckets;
 
 /// A sketch being filled.
 pub struct Sketch<const D: usize> {
@@ -20,9 +20,9 @@ impl<const D: usize> Default for Sketch<D> {
 }
 
 impl<const D: usize> Sketch<D> {
-    /// Adds a vector, each entry at its place.
-    pub fn add(&mut self, places: &Places, values: &[f32]) {
-        for ((bucket, turn), v) in places.iter::<D>().zip(values) {
+    /// Adds a vector, each entry to its bucket.
+    pub fn add(&mut self, buckets: &Buckets, values: &[f32]) {
+        for ((bucket, turn), v) in buckets.iter::<D>().zip(values) {
             // As a branch the sign would be mispredicted every other time, which costs three times as much as all the
             // rest.
             self.buckets[bucket] += f32::from_bits(v.to_bits() ^ turn);
@@ -76,21 +76,9 @@ pub fn norm(a: &[i8]) -> f64 {
     f64::from(dot(a, a)).sqrt()
 }
 
-/// A key from small numbers; different lists give different keys.
-pub fn key(parts: &[u64]) -> u64 {
-    parts.iter().fold(0x6875_6270_7269_6e74, |k, p| mix(k ^ p.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-}
-
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
-pub fn mix(mut z: u64) -> u64 {
-    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::hash::{key, mix};
     use super::*;
 
     fn noise(seed: u64, n: usize) -> Vec<f32> {
@@ -106,8 +94,8 @@ mod tests {
         let values: Vec<f64> = (0..n)
             .map(|s| {
                 let (mut a, mut b) = (Sketch::<64>::default(), Sketch::<64>::default());
-                a.add(&Places::new(7, 2000), &noise(2 * s, 2000));
-                b.add(&Places::new(7, 2000), &noise(2 * s + 1, 2000));
+                a.add(&Buckets::new(7, 2000), &noise(2 * s, 2000));
+                b.add(&Buckets::new(7, 2000), &noise(2 * s + 1, 2000));
                 cosine(&a.quantise(), &b.quantise())
             })
             .collect();
@@ -122,8 +110,8 @@ mod tests {
         let a = noise(1, 5000);
         let b: Vec<f32> = a.iter().zip(noise(2, 5000)).map(|(x, y)| x + 0.5 * y).collect();
         let (mut sa, mut sb) = (Sketch::<1024>::default(), Sketch::<1024>::default());
-        sa.add(&Places::new(1, a.len()), &a);
-        sb.add(&Places::new(1, b.len()), &b);
+        sa.add(&Buckets::new(1, a.len()), &a);
+        sb.add(&Buckets::new(1, b.len()), &b);
         let truth = 1.0 / 1.25f64.sqrt();
         assert!((cosine(&sa.quantise(), &sb.quantise()) - truth).abs() < 0.03);
     }
@@ -132,8 +120,8 @@ mod tests {
     fn other_keys_are_other_sketches() {
         let a = noise(1, 5000);
         let (mut sa, mut sb) = (Sketch::<1024>::default(), Sketch::<1024>::default());
-        sa.add(&Places::new(key(&[1, 2]), a.len()), &a);
-        sb.add(&Places::new(key(&[2, 1]), a.len()), &a);
+        sa.add(&Buckets::new(key(&[1, 2]), a.len()), &a);
+        sb.add(&Buckets::new(key(&[2, 1]), a.len()), &a);
         assert!(cosine(&sa.quantise(), &sb.quantise()).abs() < 0.15);
     }
 }

@@ -4,9 +4,10 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::Fingerprint;
+use super::blocks::Block;
+use super::fingerprint::Fingerprint;
 use super::roles::{Position, Role};
-use super::samples::{Block, Samples};
+use super::samples::Samples;
 
 /// Weights of a made-up Llama: Gaussian matrices with some shared outlier dimensions, gains with a
 /// depth trend, as real models have them.
@@ -43,7 +44,7 @@ impl Model {
             }
             blocks.push(block(Role::Down, layer, 4, 3 * d, rng, &wide));
             for role in [Role::AttentionNorm, Role::MlpNorm] {
-                // Gains of neighbouring layers resemble each other.
+                // Gains of neighbouring layers correlate.
                 let values = base.iter().map(|b| 1.0 + b + 0.1 * gaussian(rng)).collect();
                 let position = at(role, layer);
                 blocks.push(Block { position, start: 0, tensor_rows: 1, columns: d, values });
@@ -99,7 +100,7 @@ impl Model {
         copy
     }
 
-    /// The hidden dimensions in another order. Rows of a matrix that writes to them move as well, so others
+    /// The hidden dimensions in another order. Rows of a matrix that writes to them are permuted as well, so others
     /// are sampled.
     pub(crate) fn permuted(&self, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);

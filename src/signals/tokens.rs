@@ -7,8 +7,8 @@
 //! The form follows from the spelling alone, never from the flags that files attach to a token, because those
 //! change in a fine-tune, or with the kind of file.
 
+use super::hash::{key, mix};
 use super::minhash::MinHash;
-use super::sketch::{key, mix};
 use crate::formats::tokenizer::{Token, TokenKind, Tokenizer};
 
 /// What a token stands for, apart from its bytes.

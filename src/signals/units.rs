@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use ndarray::Array2;
 
+use super::blocks::{Block, Blocks};
 use super::columns::{degrees_of_freedom, standardise};
 use super::roles::{Position, Role};
-use super::samples::{Block, Samples};
 
 /// How the hidden dimensions of a model are looked at.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ pub(super) struct Units {
 impl Units {
     /// Standardises every row. In a basis of tokens there are no gains: they are no vectors of the hidden
     /// space.
-    pub(super) fn new(samples: &Samples, basis: &Basis) -> Self {
+    pub(super) fn new(samples: &Blocks, basis: &Basis) -> Self {
         let mut blocks: BTreeMap<Position, UnitBlock> = BTreeMap::new();
         let mut embedding = BTreeMap::new();
         for block in &samples.blocks {

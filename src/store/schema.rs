@@ -25,7 +25,7 @@
 //! | cell_role .. cell_residual | lists of equal length n | see [`crate::signals::fingerprint::Cell`] |
 //! | cell_sketch | `list<int8>` | 32 n bytes |
 //! | products | `fixed_size_list<int8>[512]?` | sketch of the products of rows; null where too few were read |
-//! | product_concentration, product_rows | float32?, uint16? | see [`Products`] |
+//! | product_concentration, product_rows | float32?, uint16? | see [`GramSketch`] |
 //! | vector | `fixed_size_list<int8>[1024]?` | retrieval vector |
 
 use std::path::Path;
@@ -45,9 +45,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Outcome, Row, StoreError, Waiting, WeightFile};
-use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, Resemblance, VECTOR_DIMENSIONS};
-use crate::signals::products::{PRODUCT_DIMENSIONS, Products};
-use crate::signals::profile::{Gram, POINTS, Profile};
+use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, ColumnCorrelation, VECTOR_DIMENSIONS};
+use crate::signals::gram::{GRAM_DIMENSIONS, GramSketch};
+use crate::signals::profile::{POINTS, Profile, TokenGram};
 use crate::signals::roles::Stack;
 use crate::signals::{Fingerprint, Role};
 
@@ -55,7 +55,7 @@ use crate::signals::{Fingerprint, Role};
 pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
     let fingerprints = || rows.iter().map(|r| r.fingerprint.as_ref());
     let cells = || rows.iter().map(|r| r.fingerprint.as_ref().map_or(&[][..], |f| f.cells.as_slice()));
-    let products = || fingerprints().map(|f| f?.products.as_ref());
+    let products = || fingerprints().map(|f| f?.row_gram.as_ref());
     let profiles = || rows.iter().map(|r| r.profile.as_ref());
     let files = || rows.iter().map(|r| r.weight_files.as_slice());
     let columns: Vec<(&str, ArrayRef)> = vec![
@@ -127,7 +127,7 @@ pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
             "resemblance",
             lists::<Float32Type, _>(fingerprints().map(|f| {
                 f.into_iter().flat_map(|f| {
-                    let r = f.resemblance;
+                    let r = f.column_correlation;
                     [r.gains, r.residual, r.inner, r.embedding].map(Some)
                 })
             })),
@@ -609,7 +609,7 @@ impl Reader<'_> {
         Ok(Some(Profile {
             norms: norms.values().as_ref().first_chunk::<POINTS>().copied(),
             energy: energy.collect::<Result<_, StoreError>>()?,
-            gram: Gram { keys: keys.values().to_vec(), cosines: cosines.values().to_vec() },
+            gram: TokenGram { keys: keys.values().to_vec(), cosines: cosines.values().to_vec() },
         }))
     }
 
@@ -635,23 +635,23 @@ impl Reader<'_> {
             layers,
             vocabulary: self.number::<UInt32Type>("vocabulary", i)?,
             cells: self.cells(i)?,
-            resemblance: Resemblance { gains, residual, inner, embedding },
-            products: self.products(i)?,
+            column_correlation: ColumnCorrelation { gains, residual, inner, embedding },
+            row_gram: self.row_gram(i)?,
             vector,
         }))
     }
 
-    fn products(&self, i: usize) -> Result<Option<Products>, StoreError> {
+    fn row_gram(&self, i: usize) -> Result<Option<GramSketch>, StoreError> {
         if ADDED_COLUMNS.iter().any(|name| self.batch.column_by_name(name).is_none()) {
             return Ok(None);
         }
-        let sketch = self.bytes::<PRODUCT_DIMENSIONS>("products", i)?;
+        let sketch = self.bytes::<GRAM_DIMENSIONS>("products", i)?;
         let concentration = self.number::<Float32Type>("product_concentration", i)?;
         let rows = self.number::<UInt16Type>("product_rows", i)?;
         match (sketch, concentration, rows) {
             (None, None, None) => Ok(None),
             (Some(sketch), Some(concentration), Some(rows)) => {
-                Ok(Some(Products { sketch, concentration, rows }))
+                Ok(Some(GramSketch { sketch, concentration, rows }))
             }
             _ => Err(self.damaged(format!("the products of row {i} are there in part"))),
         }
@@ -754,7 +754,7 @@ pub(crate) mod testing {
             profile: indexed.then(|| Profile {
                 norms: Some([0.5; POINTS]),
                 energy: [(Role::Query, [0.25; POINTS])].into(),
-                gram: Gram { keys: vec![3, 9], cosines: vec![-5] },
+                gram: TokenGram { keys: vec![3, 9], cosines: vec![-5] },
             }),
             fingerprint,
         }
@@ -778,7 +778,7 @@ mod tests {
     #[test]
     fn shards_from_before_row_products_are_read_and_completed() {
         let fingerprint = Model::random(1, 6, 64).fingerprint();
-        assert!(fingerprint.products.is_some());
+        assert!(fingerprint.row_gram.is_some());
         let row = testing::row("a", Some(fingerprint));
         let batch = to_batch(std::slice::from_ref(&row)).unwrap();
         let old: Vec<usize> = (0..batch.num_columns())
@@ -787,7 +787,7 @@ mod tests {
         let old = batch.project(&old).unwrap();
         let path = Path::new("x");
         let mut expected = row;
-        expected.fingerprint.as_mut().unwrap().products = None;
+        expected.fingerprint.as_mut().unwrap().row_gram = None;
         assert_eq!(from_batch(&old, path).unwrap(), [expected.clone()]);
         let completed = complete(&old, path).unwrap();
         assert_eq!(completed.schema(), batch.schema());

@@ -13,13 +13,13 @@
 //! - **Depth-pruned**: one child in fifty keeps every second layer. **Cross-size**: one in a hundred has another hidden
 //!   size, and with it weights that nothing stored can relate to the parent.
 //! - **Moved**: one child in a hundred has its hidden dimensions in another order, and so nothing in common with its
-//!   parent but the products of its rows; of the queries that are children, one in twenty.
+//!   parent but the pairwise cosines of its rows; of the queries that are children, one in twenty.
 //! - **Missing signals**: one model in twenty has no embedding, one in fifty no gains, one in ten the matrices of four
 //!   layers only. One date in twenty is missing.
 //! - **Cells and vectors** are count sketches, which are linear: those of a child are `r` times the parent's plus
 //!   `sqrt(1 - r^2)` times Gaussian noise, rounded to bytes. Products of rows keep `r^2`, or .8 where every second layer
 //!   was dropped.
-//! - **Likeness**: unrelated models of one shape correlate by `likeness` in every cell, as models of one training
+//! - **Background correlation**: unrelated models of one shape correlate by `background` in every cell, as models of one training
 //!   recipe do. Trained models of one config and data, from other seeds, show a few hundredths (ARCHITECTURE.md).
 //!
 //! Every draw is a function of the seed and the model's number, so rows are made in the order of their dates without
@@ -32,12 +32,13 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::formats::ModelConfig;
-use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, Resemblance, VECTOR_DIMENSIONS};
+use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, ColumnCorrelation, VECTOR_DIMENSIONS};
+use crate::signals::gram::{GRAM_DIMENSIONS, GramSketch};
+use crate::signals::hash::mix;
 use crate::signals::normal;
-use crate::signals::products::{PRODUCT_DIMENSIONS, Products};
-use crate::signals::profile::{Gram, POINTS, Profile, STORED_TOKENS};
+use crate::signals::profile::{POINTS, Profile, STORED_TOKENS, TokenGram};
 use crate::signals::roles::Stack;
-use crate::signals::sketch::{mix, quantise};
+use crate::signals::sketch::quantise;
 use crate::signals::{Fingerprint, Role};
 use crate::store::{Database, Outcome, Row, StoreError, Task, atomic};
 
@@ -51,8 +52,8 @@ pub const QUERIES: &str = "queries";
 /// See [`QUERIES`].
 pub const STRANGERS: &str = "strangers";
 /// What unrelated models of one shape share unless something else is asked for.
-pub const LIKENESS: f32 = 0.02;
-/// What the truth calls a model with moved dimensions.
+pub const BACKGROUND: f32 = 0.02;
+/// What the truth calls a model with permuted dimensions.
 pub const MOVED: &str = "moved";
 /// First day of the made-up Hub, milliseconds since 1970: 2022-03-02.
 const BEGINNING: i64 = 1_646_179_200_000;
@@ -79,11 +80,11 @@ const MATRICES: [Role; 7] =
 /// Matrix layers of a sample.
 const MATRIX_LAYERS: u16 = 16;
 const EMBEDDING_CELLS: u32 = 16;
-/// Where the noise of the products is drawn from, as cells and parts have their places.
+/// Where the noise of the cosines is drawn from, as cells and parts have their places.
 const PRODUCTS: u64 = 3 << 60;
-/// Correlation of the products of a model with those of every second layer of it: rows of a layer that is kept lie at the
+/// Correlation of the cosines of a model with those of every second layer of it: rows of a layer that is kept lie at the
 /// same relative depth, and most have those of the same layers beside them.
-const PRUNED_PRODUCTS: f32 = 0.8;
+const PRUNED_GRAM: f32 = 0.8;
 
 /// How a model came to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -123,7 +124,7 @@ pub struct PopulationSettings {
     /// Further models that are strangers, all of them.
     pub strangers: u32,
     /// Correlation of unrelated models of one shape, 0 to 1.
-    pub likeness: f32,
+    pub background: f32,
     /// Seed of everything.
     pub seed: u64,
     /// Which of them are written, in the order of their dates: the rest may be added later, as the next night's.
@@ -132,7 +133,7 @@ pub struct PopulationSettings {
 
 impl Default for PopulationSettings {
     fn default() -> Self {
-        Self { models: 0, queries: 0, strangers: 0, likeness: LIKENESS, seed: 1, written: 0..u32::MAX }
+        Self { models: 0, queries: 0, strangers: 0, background: BACKGROUND, seed: 1, written: 0..u32::MAX }
     }
 }
 
@@ -143,7 +144,7 @@ pub fn population(
     settings: &PopulationSettings,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<(), StoreError> {
-    let plan = Plan::new(settings.models, settings.seed, settings.likeness);
+    let plan = Plan::new(settings.models, settings.seed, settings.background);
     let mut order: Vec<u32> = (0..settings.models).collect();
     order.sort_by_key(|number| plan.models[*number as usize].created_at);
     let last = settings.written.end.min(settings.models) as usize;
@@ -228,7 +229,7 @@ impl Source {
 
 struct Plan {
     seed: u64,
-    likeness: f32,
+    background: f32,
     models: Vec<Model>,
     /// First model of each family.
     roots: Vec<u32>,
@@ -243,7 +244,7 @@ fn uniform(seed: u64) -> f64 {
 impl Plan {
     /// Draws families and links. A model's fate does not depend on how many follow it but through the sizes of
     /// families, so populations of one seed and size are equal.
-    fn new(n: u32, seed: u64, likeness: f32) -> Self {
+    fn new(n: u32, seed: u64, background: f32) -> Self {
         let largest = f64::from(n) / 12.0;
         let mut families: Vec<u32> = Vec::new();
         let mut left = n;
@@ -319,7 +320,7 @@ impl Plan {
         let table = 1 << 12;
         let gaussians =
             (0..table).map(|i| normal::quantile((f64::from(i) + 0.5) / f64::from(table)) as f32).collect();
-        Self { seed, likeness: likeness.clamp(0.0, 1.0), models, roots, gaussians }
+        Self { seed, background: background.clamp(0.0, 1.0), models, roots, gaussians }
     }
 
     /// Gaussian noise, a function of seed, model and place.
@@ -337,11 +338,11 @@ impl Plan {
 
     /// Noise of a model that descends from none, with what all of its shape have at this place.
     fn of_recipe<const N: usize>(&self, shape: u8, place: u64, own: [f32; N]) -> [f32; N] {
-        if self.likeness == 0.0 {
+        if self.background == 0.0 {
             return own;
         }
         let shared = self.noise(mix(u64::from(shape) ^ 17 << 50) ^ mix(place));
-        tuned(&shared, &own, self.likeness.sqrt())
+        tuned(&shared, &own, self.background.sqrt())
     }
 
     /// The sketch of one block of a model: along its line of ancestors.
@@ -382,16 +383,16 @@ impl Plan {
         }
     }
 
-    /// The sketch of the products of a model's rows.
-    fn products(&self, number: u32) -> [f32; PRODUCT_DIMENSIONS] {
+    /// The sketch of a model's row Gram matrix.
+    fn row_gram(&self, number: u32) -> [f32; GRAM_DIMENSIONS] {
         let own = || self.noise(mix(u64::from(number)) ^ mix(PRODUCTS));
         let model = self.models[number as usize];
         match model.origin {
             Origin::Root | Origin::Resized => self.of_recipe(model.shape, PRODUCTS, own()),
-            Origin::Copy { of } => self.products(of),
-            Origin::Moved { parent } => self.products(parent),
-            Origin::Pruned { parent } => tuned(&self.products(parent), &own(), PRUNED_PRODUCTS),
-            Origin::Tuned { parent, r } => tuned(&self.products(parent), &own(), r * r),
+            Origin::Copy { of } => self.row_gram(of),
+            Origin::Moved { parent } => self.row_gram(parent),
+            Origin::Pruned { parent } => tuned(&self.row_gram(parent), &own(), PRUNED_GRAM),
+            Origin::Tuned { parent, r } => tuned(&self.row_gram(parent), &own(), r * r),
         }
     }
 
@@ -464,13 +465,13 @@ impl Plan {
                 values.iter_mut().zip(made).for_each(|(v, m)| *v = m / norm);
             }
         };
-        let own_products = || self.own(source, shape, PRODUCTS, key ^ mix(PRODUCTS));
-        let products = match source {
-            Source::Model(number) => self.products(number),
+        let own_cosines = || self.own(source, shape, PRODUCTS, key ^ mix(PRODUCTS));
+        let cosines = match source {
+            Source::Model(number) => self.row_gram(number),
             Source::Child { parent, r } | Source::Moved { parent, r } => {
-                tuned(&self.products(parent), &own_products(), r * r)
+                tuned(&self.row_gram(parent), &own_cosines(), r * r)
             }
-            Source::Stranger => own_products(),
+            Source::Stranger => own_cosines(),
         };
         let mut vector = [0.0f32; VECTOR_DIMENSIONS];
         let (gains, rest) = vector.split_at_mut(256);
@@ -483,8 +484,13 @@ impl Plan {
             layers,
             vocabulary: Some(vocabulary),
             cells,
-            resemblance: Resemblance { gains: 0.002, residual: 0.001, inner: 0.001, embedding: 0.002 },
-            products: Some(Products { sketch: quantise(&products), concentration: 0.001, rows: 64 }),
+            column_correlation: ColumnCorrelation {
+                gains: 0.002,
+                residual: 0.001,
+                inner: 0.001,
+                embedding: 0.002,
+            },
+            row_gram: Some(GramSketch { sketch: quantise(&cosines), concentration: 0.001, rows: 64 }),
             vector: quantise(&vector),
         }
     }
@@ -544,7 +550,7 @@ impl Plan {
                     .iter()
                     .map(|role| (*role, curve(10 + *role as u64)))
                     .collect::<BTreeMap<_, _>>(),
-                gram: Gram {
+                gram: TokenGram {
                     keys: (0..STORED_TOKENS as u64).map(mix).collect(),
                     cosines: gram.map(|v| (v * 30.0).clamp(-127.0, 127.0) as i8).to_vec(),
                 },

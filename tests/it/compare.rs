@@ -10,7 +10,8 @@ use hubprint::checkpoint::model::{self, Subject};
 use hubprint::checkpoint::plan::PlanSettings;
 use hubprint::checkpoint::reading::{ReadSettings, Reader};
 use hubprint::hub::{Hub as Client, HubSettings};
-use hubprint::signals::samples::Block;
+use hubprint::signals::battery::{EMBEDDING, NORM_GAINS, WEIGHT_BLOCKS};
+use hubprint::signals::blocks::Block;
 use hubprint::signals::verdict::VerdictKind;
 use hubprint::signals::{Samples, sampled};
 use rand::SeedableRng;
@@ -138,11 +139,10 @@ fn z_of_unrelated_trained_models_is_standard_normal() {
     let mut all: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for (i, a) in strangers.iter().enumerate() {
         for b in strangers[..i].iter().filter(|b| b.hidden_size == a.hidden_size) {
-            let tests = sampled::compare(a, b).in_place;
-            for (name, signal) in tests.signals() {
-                if let (Some(effect), "norm_gains" | "weight_blocks" | "embedding") = (signal.effect(), name)
-                {
-                    all.entry(name).or_default().push(effect.z());
+            let found = sampled::compare(a, b).in_place;
+            for test in [&NORM_GAINS, &WEIGHT_BLOCKS, &EMBEDDING] {
+                if let Some(effect) = found.effect(test) {
+                    all.entry(test.name).or_default().push(effect.z());
                 }
             }
         }

@@ -20,7 +20,7 @@ fn settings(args: &PopulationArgs) -> PopulationSettings {
         models: args.models,
         queries: args.queries,
         strangers: args.strangers,
-        likeness: args.likeness,
+        background: args.background,
         seed: args.seed,
         written: args.begin..args.end.unwrap_or(args.models),
     }

@@ -350,7 +350,7 @@ fn an_equal_content_is_found_by_its_digests_alone() {
     let empty = Fingerprint {
         cells: Vec::new(),
         vector: [0; VECTOR_DIMENSIONS],
-        products: None,
+        row_gram: None,
         ..Model::random(5, 4, 64).fingerprint()
     };
     assert!(index.find(&empty, 3, Look::Usual).unwrap().related.is_empty());
@@ -392,7 +392,7 @@ fn copies_with_moved_dimensions_are_of_their_family() {
     assert_eq!(grown.families, 11, "{grown:?}");
     let index = Index::open(&db).unwrap();
     for (query, relation) in [
-        (base.tuned(0.9, 7).permuted(9), Relation::Moved),
+        (base.tuned(0.9, 7).permuted(9), Relation::BasisChanged),
         (base.with_dimensions(&kept[..80]), Relation::WidthPruned),
     ] {
         for look in [Look::Usual, Look::Exact] {

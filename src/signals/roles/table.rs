@@ -11,12 +11,12 @@
 //! tied to the embedding), projectors of other modalities, and `wq`, `wk` of Meta's own Llama files, whose rows
 //! are in another rotary order than everybody else's.
 
-use super::Role::{
+use super::role::Role::{
     self, AttentionNorm, CrossKey, CrossNorm, CrossOutput, CrossQuery, CrossValue, Down, Embedding,
     EmbeddingNorm, FinalNorm, Gate, GateUp, Key, KvLatent, MlpNorm, Output, PostAttentionNorm, PostMlpNorm,
     PreMlpNorm, Qkv, Query, QueryLatent, SsmIn, SsmOut, Up, Value,
 };
-use super::{Layout, Stack};
+use super::role::{Layout, Stack};
 
 /// What frameworks and multimodal models put in front of the names of a language model; may be repeated.
 pub(super) const WRAPPERS: &[&str] = &[
@@ -31,8 +31,8 @@ pub(super) const WRAPPERS: &[&str] = &[
 
 type Names = &'static [(&'static str, Role)];
 
-/// Models that share their names.
-pub(super) struct Family {
+/// How models that share their names are named.
+pub(super) struct Scheme {
     /// What may stand in front of every name.
     pub(super) roots: &'static [&'static str],
     /// What stands before the layer number.
@@ -51,7 +51,7 @@ pub(super) struct Family {
 }
 
 /// What most families have in common.
-const PLAIN: Family = Family {
+const PLAIN: Scheme = Scheme {
     roots: &["", "model."],
     layers: "layers",
     stack: Stack::Main,
@@ -67,10 +67,10 @@ const BERT_ROOTS: &[&str] =
     &["", "model.", "bert.", "roberta.", "electra.", "camembert.", "deberta.", "mpnet.", "esm."];
 const GPT2_ROOTS: &[&str] = &["", "transformer."];
 
-pub(super) const FAMILIES: &[Family] = &[
+pub(super) const SCHEMES: &[Scheme] = &[
     // Llama, Mistral, Qwen 2 and 3, Gemma, Phi, OLMo, Cohere, GLM, StarCoder 2, and what follows their naming,
     // with experts (Mixtral, Qwen-MoE, DeepSeek) or state spaces (Jamba, Bamba, Falcon-H1) in the layer.
-    Family {
+    Scheme {
         roots: LLAMA_ROOTS,
         inside: &[
             ("self_attn.q_proj", Query),
@@ -134,7 +134,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     // All experts in one tensor: gpt-oss and Llama 4, transposed; later Qwen, not transposed. Shapes decide.
-    Family {
+    Scheme {
         layout: Layout::Conv1d,
         stacked: true,
         ends: &[""],
@@ -147,13 +147,13 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     // Granite-MoE.
-    Family {
+    Scheme {
         stacked: true,
         inside: &[("block_sparse_moe.input_linear", GateUp), ("block_sparse_moe.output_linear", Down)],
         ..PLAIN
     },
     // InternLM 2; Meta's own Llama files.
-    Family {
+    Scheme {
         layout: Layout::Interleaved,
         inside: &[
             ("attention.wqkv", Qkv),
@@ -169,7 +169,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     // GPT-NeoX, Pythia; Persimmon.
-    Family {
+    Scheme {
         roots: &["", "gpt_neox.", "model."],
         layout: Layout::Interleaved,
         inside: &[
@@ -185,7 +185,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     // ModernBERT.
-    Family {
+    Scheme {
         inside: &[
             ("attn.Wqkv", Qkv),
             ("attn.Wo", Output),
@@ -202,7 +202,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     // Mamba, Mamba 2, Falcon-Mamba; Nemotron-H, where a layer is one of state space, attention and MLP.
-    Family {
+    Scheme {
         roots: &["", "backbone."],
         inside: &[
             ("mixer.in_proj", SsmIn),
@@ -219,7 +219,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     // ChatGLM 2 and 3, GLM-4-9B in their own code.
-    Family {
+    Scheme {
         roots: &["transformer."],
         layers: "encoder.layers",
         inside: &[
@@ -234,7 +234,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     // GPT-2 and GPT; the same names with plain matrices in GPT-BigCode, GPT-Neo and Qwen 1. Shapes decide.
-    Family {
+    Scheme {
         roots: GPT2_ROOTS,
         layers: "h",
         layout: Layout::Conv1d,
@@ -251,7 +251,7 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     // What is always plain in layers of that name: Qwen 1, whose `w2` is the gate; GPT-Neo; GPT-J and CodeGen;
     // Phi in its own code.
-    Family {
+    Scheme {
         roots: GPT2_ROOTS,
         layers: "h",
         inside: &[
@@ -277,7 +277,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     // Falcon, BLOOM; the fused matrix of CodeGen.
-    Family {
+    Scheme {
         roots: GPT2_ROOTS,
         layers: "h",
         layout: Layout::Interleaved,
@@ -300,7 +300,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     // MPT; other names in its first version and in Replit's.
-    Family {
+    Scheme {
         roots: GPT2_ROOTS,
         layers: "blocks",
         inside: &[
@@ -319,7 +319,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     // BERT, RoBERTa, ELECTRA, DeBERTa, MPNet, ESM; `gamma` is the TensorFlow name of a gain.
-    Family {
+    Scheme {
         roots: BERT_ROOTS,
         layers: "encoder.layer",
         layout: Layout::Interleaved,
@@ -353,9 +353,9 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     // The final norm of XLM-RoBERTa-XL; under another root the same name belongs to DeBERTa's positions.
-    Family { roots: &["roberta."], outside: &[("encoder.LayerNorm", FinalNorm)], ..PLAIN },
+    Scheme { roots: &["roberta."], outside: &[("encoder.LayerNorm", FinalNorm)], ..PLAIN },
     // ALBERT: the number is that of the group of layers that share their weights.
-    Family {
+    Scheme {
         roots: &["", "albert."],
         layers: "encoder.albert_layer_groups",
         inside: &[
@@ -372,7 +372,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     // DistilBERT.
-    Family {
+    Scheme {
         roots: &["", "distilbert."],
         layers: "transformer.layer",
         inside: &[
@@ -389,7 +389,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     // T5 and kin, decoder and encoder.
-    Family {
+    Scheme {
         roots: GPT2_ROOTS,
         layers: "decoder.block",
         inside: &[
@@ -416,7 +416,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ],
         ..PLAIN
     },
-    Family {
+    Scheme {
         roots: GPT2_ROOTS,
         layers: "encoder.block",
         stack: Stack::Encoder,
@@ -436,7 +436,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     // BART, mBART, Marian, Pegasus, M2M100, Whisper, decoder and encoder; OPT has the decoder alone.
-    Family {
+    Scheme {
         layers: "decoder.layers",
         inside: BART,
         outside: &[
@@ -448,7 +448,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ],
         ..PLAIN
     },
-    Family {
+    Scheme {
         layers: "encoder.layers",
         stack: Stack::Encoder,
         inside: BART,
@@ -460,7 +460,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     // XGLM, BioGPT.
-    Family {
+    Scheme {
         roots: &["model.", "biogpt."],
         inside: BART,
         outside: &[("embed_tokens", Embedding), ("layer_norm", FinalNorm)],

@@ -15,8 +15,8 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 
 use super::tensors::{Content, Tensor};
+use crate::signals::hash::mix;
 use crate::signals::normal;
-use crate::signals::sketch::mix;
 
 /// Spread of gains within a tensor, as that of their logarithm.
 const GAIN_SPREAD: f32 = 0.12;

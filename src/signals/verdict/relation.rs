@@ -1,10 +1,13 @@
 //! The likely relation behind a `derived`, and its direction: from facts, never guessed.
 
-use super::evidence::{Correspondence, Delta, Evidence, Realigned, Shape, Signal, Tests};
-use super::verdict::FINE_TUNE;
+use super::super::battery::{EMBEDDING, NORM_GAINS, WEIGHT_BLOCKS};
+use super::super::evidence::{Correspondence, Delta, Evidence, Realigned, Shape, Tests};
 
-/// Share of matrix rows or neurons found elsewhere in their matrix from which on they were moved.
-const ROWS_MOVED: f64 = 0.3;
+/// Correlation down to which a descendant is called a fine-tune; below, it was trained on at length. Fine-tunes
+/// of public base models keep .97 and more, continued pretraining .4 to .95.
+const FINE_TUNE: f64 = 0.9;
+/// Share of matrix rows or neurons that have another number in the other model from which on they were permuted.
+const PERMUTED: f64 = 0.3;
 /// Largest angle (root of one minus the correlation) of rounding: 4 bits give .07 to .15.
 const ROUNDING: f64 = 0.2;
 
@@ -38,11 +41,11 @@ pub enum Relation {
     Permuted,
     /// Hidden dimensions rotated.
     Rotated,
-    /// Hidden dimensions permuted or rotated.
-    Moved,
+    /// Another basis of the hidden space: hidden dimensions permuted or rotated.
+    BasisChanged,
     /// One has experts where the other has one MLP.
     MoeFromDense,
-    /// A weighted sum of several models; see [`super::merge`].
+    /// A weighted sum of several models; see [`crate::signals::merge`].
     Merged,
 }
 
@@ -63,7 +66,7 @@ impl Relation {
             Self::WidthPruned => "width-pruned",
             Self::Permuted => "permuted copy",
             Self::Rotated => "rotated copy",
-            Self::Moved => "copy with moved dimensions",
+            Self::BasisChanged => "copy with moved dimensions",
             Self::MoeFromDense => "MoE from dense",
             Self::Merged => "merged",
         }
@@ -113,24 +116,24 @@ pub(super) fn relation(evidence: &Evidence, tests: &Tests, realigned: Option<&Re
     if differ(a.inner_size, b.inner_size) {
         return Relation::WidthPruned;
     }
-    if differ(a.vocabulary, b.vocabulary) || evidence.tokens_moved == Some(true) {
+    if differ(a.vocabulary, b.vocabulary) || evidence.tokens_renumbered == Some(true) {
         return Relation::VocabularyChanged;
     }
     let reuse = evidence.reuse;
     let untouched = 1.0 - evidence.resolution;
-    let at_least = |signal: &Signal, bound: f64| signal.effect().is_none_or(|e| e.value >= bound);
     let matrices: Vec<f64> = tests.roles.values().copied().collect();
     let lowest = matrices.iter().copied().fold(f64::INFINITY, f64::min);
     let highest = matrices.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let compared = !matrices.is_empty();
-    let moved = |signal: &Signal, part: f64| signal.effect().is_some_and(|e| e.value * part > ROWS_MOVED);
-    if moved(&tests.rows, tests.rows_moved) || moved(&tests.neurons, tests.neurons_moved) {
+    let embedding_kept = tests.effect(&EMBEDDING).is_none_or(|e| e.value >= untouched);
+    let mut effects = tests.iter().filter_map(|(_, signal)| signal.effect());
+    if effects.any(|e| e.value * e.elsewhere > PERMUTED) {
         return Relation::Permuted;
     }
     if compared && (reuse.b_is_cast || reuse.a_is_cast) {
         return Relation::Copy;
     }
-    if compared && lowest >= untouched && reuse.gains && at_least(&tests.embedding, untouched) {
+    if compared && lowest >= untouched && reuse.gains && embedding_kept {
         return Relation::Copy;
     }
     if reuse.rescaled {
@@ -148,7 +151,7 @@ pub(super) fn relation(evidence: &Evidence, tests: &Tests, realigned: Option<&Re
     if reuse.gains && highest >= untouched {
         return Relation::PartialFineTune;
     }
-    let body = tests.weight_blocks.effect().or(tests.norm_gains.effect());
+    let body = tests.effect(&WEIGHT_BLOCKS).or(tests.effect(&NORM_GAINS));
     if body.is_some_and(|e| e.value < FINE_TUNE) {
         Relation::ContinuedPretraining
     } else {
@@ -156,9 +159,13 @@ pub(super) fn relation(evidence: &Evidence, tests: &Tests, realigned: Option<&Re
     }
 }
 
-/// The same where row products alone tell of descent, and so not what became of the hidden dimensions.
-pub(super) fn of_moved(evidence: &Evidence) -> Relation {
-    if evidence.a.hidden_size == evidence.b.hidden_size { Relation::Moved } else { Relation::WidthPruned }
+/// The same where invariant tests alone tell of descent, and so not what became of the hidden dimensions.
+pub(super) fn in_another_basis(evidence: &Evidence) -> Relation {
+    if evidence.a.hidden_size == evidence.b.hidden_size {
+        Relation::BasisChanged
+    } else {
+        Relation::WidthPruned
+    }
 }
 
 /// The direction where a hard fact gives one: what was packed, pruned or made of experts is the child.
@@ -182,7 +189,7 @@ pub(super) fn direction(evidence: &Evidence, relation: Relation) -> Direction {
         }),
         Relation::MoeFromDense => child(|x, y| x.experts && !y.experts),
         // With every token where it was, the longer vocabulary was extended.
-        Relation::VocabularyChanged if evidence.tokens_moved != Some(true) => {
+        Relation::VocabularyChanged if evidence.tokens_renumbered != Some(true) => {
             child(|x, y| x.vocabulary > y.vocabulary)
         }
         // Whoever compacts ids drops tokens.

@@ -1,39 +1,40 @@
-//! What the rows of a model's matrices have to do with each other: their inner products, which stay as they are when
-//! hidden dimensions are permuted or rotated, and nearly so when some of them are dropped.
+//! The row Gram matrix: pairwise cosines of a model's matrix rows, which stay as they are when hidden dimensions are
+//! permuted or rotated, and nearly so when some of them are dropped.
 //!
 //! A row of a matrix that reads the residual stream is a vector of the hidden space; so is one that writes to it. Its
-//! norm's gain is moved into it first, as whoever rotates a model has to do. Of all pairs of sampled rows the cosines
+//! norm's gain is folded into it first, as whoever rotates a model has to do. The cosines of all pairs of sampled rows
 //! are sketched ([`super::sketch`]), keyed by role, relative depth and row; so two models of any width can be held
-//! against each other, and the cosine of their sketches estimates the correlation of their products. It is about the
+//! against each other, and the cosine of their sketches estimates the correlation of their matrices. It is about the
 //! square of the correlation of the weights, and about the root of the part of the dimensions that was kept.
 //!
 //! **Null.** The sign of most rows is a convention: turning over a row of the value or the gated up projection, or one
 //! of query and key together, changes nothing that a model computes, and neither initialisation nor optimiser
-//! prefers a sign. So products with such a row have independent random signs in independent models, the expected
+//! prefers a sign. So cosines with such a row have independent random signs in independent models, the expected
 //! correlation is 0, and its variance is
 //!
 //! ```text
 //! Var = 1/D + sum (a b)^2 / (sum a^2 sum b^2)      at most 1/D + sqrt(k_a k_b), k = sum a^4 / (sum a^2)^2
 //! ```
 //!
-//! where the first term is there for sketches of D buckets alone. Pairs whose product does not change its sign by any convention are left out: two rows
-//! that go through an activation function, and a query with the key of its own layer. No more can be improbable than
-//! that all rows chose the signs of the other model: of `n` rows, each of which also is one of many that might have
-//! stood in its place, the p-value never counts as less than `2^-n`.
+//! where the first term is there for sketches of D buckets alone. Pairs whose cosine does not change its sign by any
+//! convention are left out: two rows that go through an activation function, and a query with the key of its own layer.
+//! No more can be improbable than that all rows chose the signs of the other model: of `n` rows, each of which also is
+//! one of many that might have stood in its place, the p-value never counts as less than `2^-n`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::{Array2, Axis};
 
-use super::evidence::{Effect, Signal};
-use super::places::Places;
+use super::blocks::{Block, Blocks};
+use super::buckets::Buckets;
+use super::hash;
 use super::roles::{Position, Role, Stack};
 use super::sample;
-use super::samples::{Block, Samples};
+use super::signal::{Effect, Signal};
 use super::sketch::{self, Sketch};
 
-/// Bytes of the sketch: a correlation of .4 of the products, which is .63 of the weights, is nine deviations.
-pub const PRODUCT_DIMENSIONS: usize = 512;
+/// Bytes of the sketch: a correlation of .4 of the cosines, which is .63 of the weights, is nine deviations.
+pub const GRAM_DIMENSIONS: usize = 512;
 /// Most rows of one matrix, and of all together: what they cost grows with the square.
 const MOST_OF_MATRIX: usize = 8;
 const MOST_ROWS: usize = 320;
@@ -45,43 +46,43 @@ const LEAST_PAIRS: usize = 64;
 const TOO_FEW: &str = "too few rows over the hidden dimension were read in both models";
 /// Cosine from which on a row repeats another. Rows of trained models reach a few tenths.
 const REPEATED: f32 = 0.5;
-/// Products farther from 0 than so many deviations count as if they were there.
+/// Cosines farther from 0 than so many deviations count as if they were there.
 const CLIP: f32 = 3.0;
 /// Standard deviation of normal values over the median of their magnitudes.
 const DEVIATION: f32 = 1.4826;
 
-/// The products of one model, as the database keeps them.
+/// The row Gram matrix of one model, as the database keeps it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Products {
+pub struct GramSketch {
     /// The sketch; only its direction means something.
-    pub sketch: [i8; PRODUCT_DIMENSIONS],
+    pub sketch: [i8; GRAM_DIMENSIONS],
     /// Sum of their fourth powers over the square of the sum of their squares, 0 to 1.
     pub concentration: f32,
     /// Rows whose sign, or whose place among many, is a matter of chance.
     pub rows: u16,
 }
 
-impl Products {
-    /// Correlation with the products of another model, estimated from the sketches.
+impl GramSketch {
+    /// Correlation with the cosines of another model, estimated from the sketches.
     pub fn against(&self, other: &Self) -> Effect {
         let value = sketch::cosine(&self.sketch, &other.sketch);
         let concentrated = (f64::from(self.concentration) * f64::from(other.concentration)).max(0.0).sqrt();
-        let variance = 1.0 / PRODUCT_DIMENSIONS as f64 + concentrated;
+        let variance = 1.0 / GRAM_DIMENSIONS as f64 + concentrated;
         effect(value, variance, self.rows.min(other.rows))
     }
 }
 
-/// The products of one model, one by one.
+/// The row Gram matrix of one model, cosine by cosine.
 #[derive(Clone, Debug)]
-pub(super) struct RowProducts {
+pub(super) struct RowGram {
     rows: Vec<Row>,
     /// Of each with each, clipped.
     cosines: Array2<f32>,
 }
 
-impl RowProducts {
+impl RowGram {
     /// Of the canonical rows of one model; `None` where too few were read.
-    pub(super) fn new(samples: &Samples) -> Option<Self> {
+    pub(super) fn new(samples: &Blocks) -> Option<Self> {
         let (rows, units): (Vec<Row>, Vec<Vec<f32>>) = rows(samples).into_iter().unzip();
         let table = Array2::from_shape_vec((rows.len(), samples.hidden_size), units.concat()).ok()?;
         let mut found = Self { cosines: table.dot(&table.t()), rows }.without_repeated();
@@ -113,7 +114,7 @@ impl RowProducts {
         Self { rows, cosines }
     }
 
-    /// The products whose sign is a matter of chance, each with what tells which rows they are of, in whatever order.
+    /// The cosines whose sign is a matter of chance, each with what tells which rows they are of, in whatever order.
     fn pairs(&self) -> impl Iterator<Item = (u64, f32)> {
         self.rows.iter().zip(self.cosines.rows()).enumerate().flat_map(|(i, (x, cosines))| {
             let earlier = self.rows[..i].iter().zip(cosines);
@@ -130,10 +131,10 @@ impl RowProducts {
     }
 
     /// What the database keeps.
-    pub(super) fn sketched(&self) -> Products {
+    pub(super) fn sketched(&self) -> GramSketch {
         let (keys, cosines): (Vec<u64>, Vec<f32>) = self.pairs().unzip();
-        let mut sketch = Sketch::<PRODUCT_DIMENSIONS>::default();
-        sketch.add(&Places::of_entries(keys.into_iter()), &cosines);
+        let mut sketch = Sketch::<GRAM_DIMENSIONS>::default();
+        sketch.add(&Buckets::of_entries(keys.into_iter()), &cosines);
         let (mut squares, mut fourths) = (0.0f64, 0.0f64);
         for cosine in cosines {
             let square = f64::from(cosine).powi(2);
@@ -141,10 +142,10 @@ impl RowProducts {
             fourths += square * square;
         }
         let concentration = (fourths / (squares * squares)) as f32;
-        Products { sketch: sketch.quantise(), concentration, rows: self.free_rows() }
+        GramSketch { sketch: sketch.quantise(), concentration, rows: self.free_rows() }
     }
 
-    /// Correlation with the products of the same rows in another model; `None` where there are too few.
+    /// Correlation with the cosines of the same rows in another model; `None` where there are too few.
     fn against(&self, other: &Self) -> Option<Effect> {
         let of_other: BTreeMap<u64, usize> = other.rows.iter().map(|row| row.key).zip(0..).collect();
         let keys = self.rows.iter().map(|row| row.key).enumerate();
@@ -177,16 +178,16 @@ impl RowProducts {
 fn effect(value: f64, variance: f64, rows: u16) -> Effect {
     // Where the tail of a normal distribution is 2^-rows.
     let most = (2.0 * std::f64::consts::LN_2 * f64::from(rows)).sqrt();
-    Effect { value, sd: variance.sqrt().max(value / most), cells: usize::from(rows), ln_choices: 0.0 }
+    Effect::correlation(value, variance.sqrt().max(value / most), usize::from(rows))
 }
 
-/// The test of two models' products, from sketches.
-pub(super) fn stored(a: Option<&Products>, b: Option<&Products>) -> Signal {
+/// The test of two models' row Gram matrices, from sketches.
+pub(super) fn stored(a: Option<&GramSketch>, b: Option<&GramSketch>) -> Signal {
     Signal::or_absent(a.zip(b).map(|(a, b)| a.against(b)), TOO_FEW)
 }
 
 /// The same exactly.
-pub(super) fn sampled(a: Option<&RowProducts>, b: Option<&RowProducts>) -> Signal {
+pub(super) fn sampled(a: Option<&RowGram>, b: Option<&RowGram>) -> Signal {
     Signal::or_absent(a.zip(b).and_then(|(a, b)| a.against(b)), TOO_FEW)
 }
 
@@ -202,7 +203,7 @@ struct Row {
 }
 
 impl Row {
-    /// Whether the sign of the product is a matter of chance.
+    /// Whether the sign of the cosine is a matter of chance.
     fn is_by_chance_with(&self, other: &Self) -> bool {
         let of_one_head = |x: Role, y: Role| {
             matches!((x, y), (Role::Query, Role::Key) | (Role::CrossQuery, Role::CrossKey))
@@ -215,7 +216,7 @@ impl Row {
 }
 
 /// The rows that enter, in canonical order, each as a unit vector.
-fn rows(samples: &Samples) -> Vec<(Row, Vec<f32>)> {
+fn rows(samples: &Blocks) -> Vec<(Row, Vec<f32>)> {
     let is_usable = |block: &&Block| {
         let Position { role, expert, .. } = block.position;
         role.is_matrix()
@@ -246,7 +247,7 @@ fn rows(samples: &Samples) -> Vec<(Row, Vec<f32>)> {
             for i in chosen {
                 let at = i as usize * block.columns;
                 if let Some(unit) = unit(&values[at..at + block.columns], gain) {
-                    let key = sketch::key(&[role as u64, stack as u64, depth, place(i)]);
+                    let key = hash::key(&[role as u64, stack as u64, depth, place(i)]);
                     rows.push((Row { role, stack, layer, is_free, key }, unit));
                 }
             }
@@ -285,7 +286,7 @@ struct Norms<'a> {
 }
 
 impl<'a> Norms<'a> {
-    fn new(samples: &'a Samples) -> Self {
+    fn new(samples: &'a Blocks) -> Self {
         let mut all = Self { gains: BTreeMap::new(), of_stack: BTreeSet::new(), gated: BTreeSet::new() };
         for block in &samples.blocks {
             let Position { stack, layer, role, .. } = block.position;
@@ -301,7 +302,7 @@ impl<'a> Norms<'a> {
         all
     }
 
-    /// The gain that can be moved into the columns of this matrix. A constant one moves nothing, and where gains
+    /// The gain that can be folded into the columns of this matrix. A constant one changes nothing, and where gains
     /// are stored without the 1 that is added to them, one that was folded away is 0.
     fn before(&self, position: Position) -> Option<&'a [f32]> {
         let Position { stack, layer, role, .. } = position;
@@ -317,16 +318,16 @@ mod tests {
     use super::super::testing::Model;
     use super::*;
 
-    fn products(model: &Model) -> Products {
-        model.samples().products().unwrap().sketched()
+    fn gram(model: &Model) -> GramSketch {
+        model.samples().row_gram().unwrap().sketched()
     }
 
     #[test]
-    fn products_of_independent_models_have_the_stated_spread() {
+    fn cosines_of_independent_models_have_the_stated_spread() {
         // 40 models of one shape with outlier dimensions, 780 pairs. The bound is conservative.
-        let all: Vec<RowProducts> =
-            (0..40).map(|seed| Model::random(seed, 6, 96).samples().products().unwrap().clone()).collect();
-        let sketched: Vec<Products> = all.iter().map(RowProducts::sketched).collect();
+        let all: Vec<RowGram> =
+            (0..40).map(|seed| Model::random(seed, 6, 96).samples().row_gram().unwrap().clone()).collect();
+        let sketched: Vec<GramSketch> = all.iter().map(RowGram::sketched).collect();
         let (mut exact, mut estimated) = (Vec::new(), Vec::new());
         for (i, (a, of_a)) in all.iter().zip(&sketched).enumerate() {
             exact.extend(all[..i].iter().map(|b| a.against(b).unwrap().z()));
@@ -342,10 +343,10 @@ mod tests {
     }
 
     #[test]
-    fn no_change_of_the_basis_moves_them() {
+    fn no_change_of_the_basis_changes_them() {
         let model = Model::random(1, 6, 96);
-        let of_model = products(&model);
-        assert!(of_model.against(&products(&model.permuted(7))).value > 0.999);
+        let of_model = gram(&model);
+        assert!(of_model.against(&gram(&model.permuted(7))).value > 0.999);
         // A turn by some angle in each plane of two neighbouring dimensions, once gains are where they do not matter.
         let mut folded = model.clone();
         for layer in &mut folded.layers {
@@ -376,7 +377,7 @@ mod tests {
             let mut last = model.layers[0].iter().find(|b| b.position.role.is_norm()).unwrap().clone();
             last.position = Position::main(Role::FinalNorm, 0);
             model.outside.push(last);
-            products(&model)
+            gram(&model)
         };
         let turned = with_final_norm(&model).against(&with_final_norm(&folded));
         assert!(turned.value > 0.95, "{turned:?}");
@@ -385,23 +386,23 @@ mod tests {
     #[test]
     fn they_follow_the_square_of_the_correlation_and_the_root_of_the_kept_part() {
         let model = Model::random(2, 8, 256);
-        let of_model = products(&model);
+        let of_model = gram(&model);
         for r in [0.9f32, 0.7] {
-            let value = of_model.against(&products(&model.tuned(r, 5).permuted(3))).value;
+            let value = of_model.against(&gram(&model.tuned(r, 5).permuted(3))).value;
             assert!((value - f64::from(r * r)).abs() < 0.15, "{r}: {value}");
         }
         for kept in [192, 128] {
             let chosen: Vec<usize> = (0..kept).map(|i| i * 97 % 256).collect();
-            let value = of_model.against(&products(&model.with_dimensions(&chosen))).value;
+            let value = of_model.against(&gram(&model.with_dimensions(&chosen))).value;
             assert!((value - (kept as f64 / 256.0).sqrt()).abs() < 0.15, "{kept}: {value}");
         }
-        let deeper = of_model.against(&products(&model.keep_layers(&[0, 2, 4, 6])));
+        let deeper = of_model.against(&gram(&model.keep_layers(&[0, 2, 4, 6])));
         assert!(deeper.value > 0.4, "{deeper:?}");
     }
 
     #[test]
     fn no_more_is_improbable_than_the_signs_of_the_rows() {
-        let few = products(&Model::random(3, 2, 96));
+        let few = gram(&Model::random(3, 2, 96));
         let same = few.against(&few);
         assert!((same.value - 1.0).abs() < 1e-9);
         // Tails of the normal distribution are a little less than e^(-z^2/2).
@@ -411,9 +412,9 @@ mod tests {
 
     #[test]
     fn layers_that_repeat_each_other_are_no_evidence() {
-        // One layer throughout, up to a little noise: whatever sign a product has, it has in every layer.
-        let shared: Vec<Products> = (0..12)
-            .map(|seed| products(&Model::random(seed, 8, 96).keep_layers(&[3; 8]).tuned(0.99, 100 + seed)))
+        // One layer throughout, up to a little noise: whatever sign a cosine has, it has in every layer.
+        let shared: Vec<GramSketch> = (0..12)
+            .map(|seed| gram(&Model::random(seed, 8, 96).keep_layers(&[3; 8]).tuned(0.99, 100 + seed)))
             .collect();
         for (i, a) in shared.iter().enumerate() {
             for b in &shared[..i] {
@@ -426,8 +427,8 @@ mod tests {
     fn too_few_rows_have_none() {
         let mut model = Model::random(1, 2, 96);
         model.layers.iter_mut().for_each(|layer| layer.retain(|b| b.position.role == Role::Down));
-        assert!(model.samples().products().is_none());
-        let of = products(&Model::random(1, 2, 96));
+        assert!(model.samples().row_gram().is_none());
+        let of = gram(&Model::random(1, 2, 96));
         assert!(matches!(stored(None, Some(&of)), Signal::Absent(_)));
     }
 }
