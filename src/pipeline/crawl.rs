@@ -136,7 +136,8 @@ pub async fn crawl(
     rewrite(&mut writer, &metadata_updated, &gone, now, &stop, &mut report, &mut waiting)?;
     drop((metadata_updated, gone));
 
-    let reads = Reads { hub, settings, budget, readings: Mutex::new(readings), flights: SingleFlight::default() };
+    let reads =
+        Reads { hub, settings, budget, readings: Mutex::new(readings), flights: SingleFlight::default() };
     reads.run(&mut backlog, &mut writer, &mut report, &mut waiting, progress, stop.clone(), now).await?;
     writer.flush()?;
     report.waiting = (waiting.len() + backlog.len()) as u64 - report.waiting_unlisted;

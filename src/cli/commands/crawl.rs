@@ -15,9 +15,7 @@ use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
 use crate::pipeline::enumerate::EnumerateSettings;
 use crate::pipeline::report::Experience;
-use crate::pipeline::{
-    BudgetSettings, CrawlSettings, FetchSettings, Forecast, Progress, RunReport, crawl, foresee,
-};
+use crate::pipeline::{BudgetSettings, CrawlSettings, Forecast, Progress, RunReport, crawl, foresee};
 use crate::store::{Database, Location, Outcome, Partition, StoreError, Task};
 
 pub(in crate::cli) async fn run(args: CrawlArgs) -> Result<Done, Failure> {
