@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use hubprint::answers::scan::Scanner;
-use hubprint::retrieval::{Look, Sought};
+use hubprint::retrieval::{SearchMode, SearchQuery};
 use hubprint::signals::Fingerprint;
 use hubprint::store::{Database, Tag};
 use hubprint::synthetic::population::{QUERIES, STRANGERS, TRUTH};
@@ -95,7 +95,11 @@ pub(crate) fn opened(folder: &Path) -> String {
             let (weights, samples) = (tag(&row.weights_digest), tag(&row.sample_digest));
             let begun = Instant::now();
             scanner
-                .brief(Sought { fingerprint: &fingerprint, weights, samples, but: None }, 5, Look::Usual)
+                .brief(
+                    SearchQuery { fingerprint: &fingerprint, weights, samples, but: None },
+                    5,
+                    SearchMode::Usual,
+                )
                 .unwrap();
             1000.0 * begun.elapsed().as_secs_f64()
         })
@@ -235,7 +239,7 @@ pub(crate) fn table(runs: &[Run]) -> String {
     };
     let number = |value: &Value| value.as_u64().map_or_else(|| "-".into(), |n| n.to_string());
     let size = |value: &Value| value.as_u64().map_or_else(|| "-".into(), |n| bytes(n as f64));
-    row("contents, heads, families", &|run| {
+    row("checkpoints, representatives, families", &|run| {
         let index = Run::index(&run.build);
         ["contents", "heads", "families"].map(|key| number(&index[key])).join(", ")
     });
@@ -257,7 +261,7 @@ pub(crate) fn table(runs: &[Run]) -> String {
     row("part of new models from which a build from nothing pays", &|run| {
         format!("{:.0} %", 100.0 * run.rebuild_pays_from())
     });
-    row("`db verify --deep`: contents found, searched for", &|run| {
+    row("`db verify --deep`: checkpoints found, searched for", &|run| {
         let deep = &Run::index(&run.verify)["deep"];
         format!("{} of {}", number(&deep["found"]), number(&deep["searches"]))
     });
@@ -290,10 +294,10 @@ pub(crate) fn recall(runs: &[Run]) -> String {
         "r >= .3",
         "r >= .9",
         ".2 to .3",
-        "moved, r >= .7",
+        "permuted, r >= .7",
         "wrong family first",
         "root right",
-        "named for strangers",
+        "named for negatives",
         "at most, 95 %",
     ];
     let share =
