@@ -45,7 +45,7 @@ struct Run {
     recall: f64,
     recall_near: f64,
     /// Models without relatives that a family was named for; only ours says no.
-    false_families: Option<usize>,
+    false_positives: Option<usize>,
     /// See above.
     peak_bytes: u64,
     disk_bytes: u64,
@@ -64,7 +64,7 @@ pub(crate) fn one(method: &str, folder: &Path) -> String {
     let mut run = score(folder, &answers);
     if method != "ours" {
         // A nearest neighbour always names somebody.
-        run.false_families = None;
+        run.false_positives = None;
     }
     serde_json::to_string(&run).unwrap()
 }
@@ -91,7 +91,7 @@ pub(crate) fn table(folders: &[(usize, PathBuf)]) -> String {
                 format!("{:.0}", run.queries_per_second),
                 format!("{:.4}", run.recall),
                 format!("{:.4}", run.recall_near),
-                run.false_families.map_or_else(|| "-".into(), |n| n.to_string()),
+                run.false_positives.map_or_else(|| "-".into(), |n| n.to_string()),
                 document::bytes(run.peak_bytes as f64),
                 document::bytes(run.disk_bytes as f64),
             ]);
@@ -154,11 +154,11 @@ fn score(folder: &Path, answers: &Answers) -> Run {
         .collect();
     let families: HashMap<String, String> =
         read(folder.join(TRUTH)).into_iter().map(|t| (t[0].clone(), t[1].clone())).collect();
-    let (mut at, mut near, mut strangers) = ((0, 0), (0, 0), 0);
+    let (mut at, mut near, mut negatives) = ((0, 0), (0, 0), 0);
     for (query, named) in &answers.named {
         let Some((family, r)) = truth.get(query) else { continue };
         if family.is_empty() {
-            strangers += usize::from(named.is_some());
+            negatives += usize::from(named.is_some());
             continue;
         }
         let repository = named.map(|checkpoint| &index.repositories(checkpoint)[0].repo_id);
@@ -176,7 +176,7 @@ fn score(folder: &Path, answers: &Answers) -> Run {
         queries_per_second: answers.named.len() as f64 / answers.seconds,
         recall: share(at),
         recall_near: share(near),
-        false_families: Some(strangers),
+        false_positives: Some(negatives),
         peak_bytes: answers.peak_bytes,
         disk_bytes: answers.disk_bytes,
     }
@@ -258,11 +258,12 @@ fn newcomer(folder: &Path) -> Answers {
 fn on_representatives(folder: &Path) -> Answers {
     let queries = queries(folder, vector);
     let representatives: Vec<(u32, Vector)> =
-        open(folder).representative_vectors().map(|(content, vector)| (content, *vector)).collect();
+        open(folder).representative_vectors().map(|(checkpoint, vector)| (checkpoint, *vector)).collect();
     let begun = Instant::now();
     let graph = Hnsw::<i8, ByteCosine>::new(32, representatives.len(), 16, 400, ByteCosine);
     // Shuffled, as near-duplicates one after the other cut nodes off.
-    let mut items: Vec<(&[i8], usize)> = representatives.iter().map(|(c, v)| (v.as_slice(), *c as usize)).collect();
+    let mut items: Vec<(&[i8], usize)> =
+        representatives.iter().map(|(c, v)| (v.as_slice(), *c as usize)).collect();
     items.sort_by_key(|item| hubprint::signals::hash::mix(item.1 as u64));
     graph.parallel_insert_slice(&items);
     let build_seconds = begun.elapsed().as_secs_f64();

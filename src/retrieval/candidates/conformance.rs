@@ -121,7 +121,7 @@ pub(in crate::retrieval) fn conforms(make: impl Fn() -> Box<dyn Candidates>) {
     assert_eq!(answers(&*at_once), expected, "at once");
     let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
     pool.install(|| {
-        (0..8).into_par_iter().for_each(|_| assert_eq!(answers(&*source), expected, "in parallel"))
+        (0..8).into_par_iter().for_each(|_| assert_eq!(answers(&*source), expected, "in parallel"));
     });
 }
 

@@ -37,6 +37,7 @@ impl Sources {
     }
 
     /// Empty ones of the same kinds.
+    #[must_use]
     pub fn empty(&self) -> Self {
         Self::new(self.make)
     }
