@@ -448,7 +448,7 @@ static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
     write(folder.path(), rows);
     let mut db = Database::open_to_write(folder.path(), Task::Index).unwrap();
     let built = index(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap();
-    assert_eq!((built.models, built.contents, built.families), (count, count, FAMILIES as usize));
+    assert_eq!((built.models, built.checkpoints, built.families), (count, count, FAMILIES as usize));
     assert!(built.quality.recall_at_10 > 0.95, "{built:?}");
 
     let wanted = Weights::child(PLANTED, MEMBERS, PLANTED_CORRELATION);
