@@ -40,8 +40,8 @@ use hubprint::formats::{Header, Limits};
 use hubprint::hub::{Hub, HubSettings, PUBLIC_ENDPOINT};
 use hubprint::pipeline::index::index;
 use hubprint::pipeline::write::{WriteSettings, Writer};
-use hubprint::retrieval::heads::Hit;
-use hubprint::retrieval::{BuildSettings, Index, Look};
+use hubprint::retrieval::hits::Hit;
+use hubprint::retrieval::{BuildSettings, Index, SearchMode};
 use hubprint::signals::evidence::Evidence;
 use hubprint::signals::profile::Profile;
 use hubprint::signals::verdict::{self, Context, VerdictKind};
@@ -181,7 +181,7 @@ fn index_stage(criterion: &mut Criterion) {
 fn scan_stage(criterion: &mut Criterion) {
     let index = LazyLock::new(|| {
         let index = Index::open(&Database::open(LIBRARY.folder.path()).unwrap()).unwrap();
-        let found = index.find(&LIBRARY.query, 10, Look::Usual).unwrap();
+        let found = index.find(&LIBRARY.query, 10, SearchMode::Usual).unwrap();
         assert_eq!(found.related.len(), 1, "{found:?}");
         let family = &found.related[0];
         let of_family =
@@ -193,7 +193,7 @@ fn scan_stage(criterion: &mut Criterion) {
     let scanner = LazyLock::new(|| {
         let scanner = Scanner::open(Database::open(LIBRARY.folder.path()).unwrap()).unwrap();
         let query = Query::read(LIBRARY.subject.clone()).unwrap();
-        let answer = scanner.scan(&query, 10, Look::Usual).unwrap();
+        let answer = scanner.scan(&query, 10, SearchMode::Usual).unwrap();
         assert_eq!(answer.families.len(), 1, "{answer:?}");
         let found = &answer.families[0];
         let family = format!("family-{PLANTED}/");
@@ -209,7 +209,7 @@ fn scan_stage(criterion: &mut Criterion) {
     });
 
     let mut group = criterion.benchmark_group("scan");
-    for (name, how) in [("usual", Look::Usual), ("exact baseline", Look::Exact)] {
+    for (name, how) in [("usual", SearchMode::Usual), ("exact baseline", SearchMode::Exact)] {
         group.bench_function(format!("families and closest ten among 2,000, {name}"), |b| {
             b.iter(|| index.find(black_box(&LIBRARY.query), 10, how).unwrap());
         });
@@ -219,7 +219,7 @@ fn scan_stage(criterion: &mut Criterion) {
     });
     group.bench_function("whole scan of 2,000, top 10", |b| {
         // The fingerprint of what was read is part of it.
-        let scan = |subject| scanner.scan(&Query::read(subject).unwrap(), 10, Look::Usual).unwrap();
+        let scan = |subject| scanner.scan(&Query::read(subject).unwrap(), 10, SearchMode::Usual).unwrap();
         b.iter_batched(|| LIBRARY.subject.clone(), scan, BatchSize::LargeInput);
     });
     group.finish();
@@ -448,7 +448,7 @@ static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
     write(folder.path(), rows);
     let mut db = Database::open_to_write(folder.path(), Task::Index).unwrap();
     let built = index(&mut db, &BuildSettings::default(), true, &|_, _| {}, &|| false).unwrap();
-    assert_eq!((built.models, built.contents, built.families), (count, count, FAMILIES as usize));
+    assert_eq!((built.models, built.checkpoints, built.families), (count, count, FAMILIES as usize));
     assert!(built.quality.recall_at_10 > 0.95, "{built:?}");
 
     let wanted = Weights::child(PLANTED, MEMBERS, PLANTED_CORRELATION);

@@ -1,11 +1,11 @@
-//! Retrieval side by side: our index, the exact scan, hnsw_rs as a newcomer would use it and on family heads only, and
+//! Retrieval side by side: our index, the exact scan, hnsw_rs as a newcomer would use it and on representatives of families only, and
 //! usearch (with `--features usearch`, which needs a C++ compiler).
 //!
 //! Each method runs in a process of its own. Its peak memory is taken when the last query is answered: the vectors that
 //! the method is given, the queries, what it makes of both, and before that the rows of up to 1,024 queries, from which
-//! they are read, some 80 MB. Ours is given whole fingerprints, and builds its index in that process; `hnsw_rs on heads`
-//! opens ours, which alone knows the heads; no other method does. A query counts as found when the family of the nearest
-//! content is that of its true parent.
+//! they are read, some 80 MB. Ours is given whole fingerprints, and builds its index in that process; `hnsw_rs on representatives`
+//! opens ours, which alone knows those; no other method does. A query counts as found when the family of the nearest
+//! checkpoint is that of its true parent.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use hnsw_rs::hnsw::Hnsw;
 use hubprint::pipeline::process::peak_memory_bytes;
 use hubprint::retrieval::vector::{Vector, dot};
 use hubprint::retrieval::vectors::Vectors;
-use hubprint::retrieval::{BuildSettings, Index, Look, build, exact_scan};
+use hubprint::retrieval::{BuildSettings, Index, SearchMode, build, exact_scan};
 use hubprint::signals::Fingerprint;
 use hubprint::store::{Database, Task};
 use hubprint::synthetic::population::{MOVED, QUERIES, TRUTH};
@@ -32,7 +32,7 @@ const METHODS: [(&str, usize); 5] = [
     ("ours", usize::MAX),
     ("exact scan", usize::MAX),
     ("hnsw_rs", 100_000),
-    ("hnsw_rs on heads", 100_000),
+    ("hnsw_rs on representatives", 100_000),
     ("usearch", 500_000),
 ];
 
@@ -44,8 +44,8 @@ struct Run {
     /// Family recall@1 of queries whose correlation with their parent is .3 or more, and .9 or more.
     recall: f64,
     recall_near: f64,
-    /// Strangers that a family was named for; only ours says no.
-    false_families: Option<usize>,
+    /// Models without relatives that a family was named for; only ours says no.
+    false_positives: Option<usize>,
     /// See above.
     peak_bytes: u64,
     disk_bytes: u64,
@@ -57,14 +57,14 @@ pub(crate) fn one(method: &str, folder: &Path) -> String {
         "ours" => ours(folder),
         "exact scan" => exact(folder),
         "hnsw_rs" => newcomer(folder),
-        "hnsw_rs on heads" => on_heads(folder),
+        "hnsw_rs on representatives" => on_representatives(folder),
         "usearch" => usearch(folder),
         other => unreachable!("{other}"),
     };
     let mut run = score(folder, &answers);
     if method != "ours" {
         // A nearest neighbour always names somebody.
-        run.false_families = None;
+        run.false_positives = None;
     }
     serde_json::to_string(&run).unwrap()
 }
@@ -91,7 +91,7 @@ pub(crate) fn table(folders: &[(usize, PathBuf)]) -> String {
                 format!("{:.0}", run.queries_per_second),
                 format!("{:.4}", run.recall),
                 format!("{:.4}", run.recall_near),
-                run.false_families.map_or_else(|| "-".into(), |n| n.to_string()),
+                run.false_positives.map_or_else(|| "-".into(), |n| n.to_string()),
                 document::bytes(run.peak_bytes as f64),
                 document::bytes(run.disk_bytes as f64),
             ]);
@@ -104,7 +104,7 @@ pub(crate) fn table(folders: &[(usize, PathBuf)]) -> String {
         "queries/s",
         "recall, r >= .3",
         "r >= .9",
-        "strangers named",
+        "negatives named",
         "peak memory",
         "index",
     ];
@@ -117,7 +117,7 @@ pub(crate) fn table(folders: &[(usize, PathBuf)]) -> String {
     text
 }
 
-/// What was asked, and what a method named for it: the content, or nothing.
+/// What was asked, and what a method named for it: the checkpoint, or nothing.
 struct Answers {
     named: Vec<(String, Option<u32>)>,
     build_seconds: f64,
@@ -145,7 +145,7 @@ fn score(folder: &Path, answers: &Answers) -> Run {
         let text = std::fs::read_to_string(path).unwrap();
         text.lines().skip(1).map(|line| line.split('\t').map(str::to_owned).collect()).collect()
     };
-    // Of a query: (family, correlation with the parent); the family is empty for a stranger. Children with moved dimensions
+    // Of a query: (family, correlation with the parent); the family is empty for one without relatives. Children with permuted dimensions
     // are left out: no method but ours has what they could be found by.
     let truth: HashMap<String, (String, f64)> = read(folder.join(QUERIES).join(TRUTH))
         .into_iter()
@@ -154,14 +154,14 @@ fn score(folder: &Path, answers: &Answers) -> Run {
         .collect();
     let families: HashMap<String, String> =
         read(folder.join(TRUTH)).into_iter().map(|t| (t[0].clone(), t[1].clone())).collect();
-    let (mut at, mut near, mut strangers) = ((0, 0), (0, 0), 0);
+    let (mut at, mut near, mut negatives) = ((0, 0), (0, 0), 0);
     for (query, named) in &answers.named {
         let Some((family, r)) = truth.get(query) else { continue };
         if family.is_empty() {
-            strangers += usize::from(named.is_some());
+            negatives += usize::from(named.is_some());
             continue;
         }
-        let repository = named.map(|content| &index.repositories(content)[0].repo_id);
+        let repository = named.map(|checkpoint| &index.repositories(checkpoint)[0].repo_id);
         let found = usize::from(repository.is_some_and(|r| families[r] == *family));
         if *r >= 0.3 {
             at = (at.0 + found, at.1 + 1);
@@ -176,7 +176,7 @@ fn score(folder: &Path, answers: &Answers) -> Run {
         queries_per_second: answers.named.len() as f64 / answers.seconds,
         recall: share(at),
         recall_near: share(near),
-        false_families: Some(strangers),
+        false_positives: Some(negatives),
         peak_bytes: answers.peak_bytes,
         disk_bytes: answers.disk_bytes,
     }
@@ -204,7 +204,7 @@ fn floats(vector: &Vector) -> Vec<f32> {
     vector.iter().map(|x| f32::from(*x)).collect()
 }
 
-/// The vectors of all contents, each as a method wants it.
+/// The vectors of all checkpoints, each as a method wants it.
 fn vectors<V>(folder: &Path, of: fn(&Vector) -> V) -> Vec<V> {
     let mut all = Vec::new();
     let vectors = Vectors::of(&Database::open(folder).unwrap()).unwrap();
@@ -225,7 +225,7 @@ fn ours(folder: &Path) -> Answers {
     let build_seconds = begun.elapsed().as_secs_f64();
     let index = Index::open(&db).unwrap();
     let answers = ask(&queries, build_seconds, |query| {
-        let found = index.find(query, 5, Look::Usual).unwrap();
+        let found = index.find(query, 5, SearchMode::Usual).unwrap();
         found.related.first().and_then(|family| Some(family.closest.first()?.number))
     });
     Answers { disk_bytes: built.bytes, ..answers }
@@ -255,14 +255,15 @@ fn newcomer(folder: &Path) -> Answers {
     Answers { disk_bytes: dumped(&graph), ..answers }
 }
 
-fn on_heads(folder: &Path) -> Answers {
+fn on_representatives(folder: &Path) -> Answers {
     let queries = queries(folder, vector);
-    let heads: Vec<(u32, Vector)> =
-        open(folder).head_vectors().map(|(content, vector)| (content, *vector)).collect();
+    let representatives: Vec<(u32, Vector)> =
+        open(folder).representative_vectors().map(|(checkpoint, vector)| (checkpoint, *vector)).collect();
     let begun = Instant::now();
-    let graph = Hnsw::<i8, ByteCosine>::new(32, heads.len(), 16, 400, ByteCosine);
+    let graph = Hnsw::<i8, ByteCosine>::new(32, representatives.len(), 16, 400, ByteCosine);
     // Shuffled, as near-duplicates one after the other cut nodes off.
-    let mut items: Vec<(&[i8], usize)> = heads.iter().map(|(c, v)| (v.as_slice(), *c as usize)).collect();
+    let mut items: Vec<(&[i8], usize)> =
+        representatives.iter().map(|(c, v)| (v.as_slice(), *c as usize)).collect();
     items.sort_by_key(|item| hubprint::signals::hash::mix(item.1 as u64));
     graph.parallel_insert_slice(&items);
     let build_seconds = begun.elapsed().as_secs_f64();

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use hubprint::answers::scan::Scanner;
-use hubprint::retrieval::{Look, Sought};
+use hubprint::retrieval::{SearchMode, SearchQuery};
 use hubprint::signals::Fingerprint;
 use hubprint::store::{Database, Tag};
 use hubprint::synthetic::population::{QUERIES, STRANGERS, TRUTH};
@@ -20,10 +20,10 @@ use super::growth;
 
 /// Part of the models that the night adds.
 const NIGHT: f64 = 0.02;
-/// Queries, and strangers, of which so many bound a rate of one in ten thousand; of fewer models there are fewer.
+/// Queries, and negatives, of which so many bound a rate of one in ten thousand; of fewer models there are fewer.
 const QUERIES_MADE: usize = 5_000;
-const STRANGERS_MADE: usize = 30_000;
-const STRANGERS_A_MODEL: usize = 3;
+const NEGATIVES_MADE: usize = 30_000;
+const NEGATIVES_A_MODEL: usize = 3;
 /// Queries that are asked one after the other.
 const ASKED: usize = 500;
 const SEED: &str = "1";
@@ -61,7 +61,7 @@ pub(crate) struct Run {
     verify: Took,
     opened: Opened,
     bulk: Took,
-    strangers: Took,
+    negatives: Took,
     score: Value,
     false_score: Value,
 }
@@ -95,7 +95,11 @@ pub(crate) fn opened(folder: &Path) -> String {
             let (weights, samples) = (tag(&row.weights_digest), tag(&row.sample_digest));
             let begun = Instant::now();
             scanner
-                .brief(Sought { fingerprint: &fingerprint, weights, samples, but: None }, 5, Look::Usual)
+                .brief(
+                    SearchQuery { fingerprint: &fingerprint, weights, samples, but: None },
+                    5,
+                    SearchMode::Usual,
+                )
                 .unwrap();
             1000.0 * begun.elapsed().as_secs_f64()
         })
@@ -143,16 +147,16 @@ pub(crate) fn run(models: usize, folder: &Path) -> Run {
         (took, serde_json::from_str(&hubprint(&score).printed).unwrap())
     };
     let (bulk, score) = scan(QUERIES);
-    let (strangers, false_score) = scan(STRANGERS);
-    Run { models, folder: work, build, idle, night, verify, opened, bulk, strangers, score, false_score }
+    let (negatives, false_score) = scan(STRANGERS);
+    Run { models, folder: work, build, idle, night, verify, opened, bulk, negatives, score, false_score }
 }
 
 /// Makes the databases unless they are there, made in the same way.
 fn make(models: usize, folder: &Path, base: &Path, night: &Path) {
     let all = models + (models as f64 * NIGHT).ceil() as usize;
     let queries = QUERIES_MADE.min(models);
-    let strangers = STRANGERS_MADE.min(STRANGERS_A_MODEL * models);
-    let how = format!("{models} of {all} models, {queries} queries, {strangers} strangers, seed {SEED}\n");
+    let negatives = NEGATIVES_MADE.min(NEGATIVES_A_MODEL * models);
+    let how = format!("{models} of {all} models, {queries} queries, {negatives} strangers, seed {SEED}\n");
     let made = folder.join("made");
     if fs::read_to_string(&made).is_ok_and(|before| before == how) {
         return;
@@ -166,8 +170,8 @@ fn make(models: usize, folder: &Path, base: &Path, night: &Path) {
         let args = ["dev", "population", "--models", &all, "--seed", SEED, "--db", &db];
         hubprint(&[&args, more].concat());
     };
-    let [end, queries, strangers] = [models, queries, strangers].map(|n| n.to_string());
-    population(base, &["--end", &end, "--queries", &queries, "--strangers", &strangers]);
+    let [end, queries, negatives] = [models, queries, negatives].map(|n| n.to_string());
+    population(base, &["--end", &end, "--queries", &queries, "--negatives", &negatives]);
     population(night, &["--begin", &end]);
     hubprint::store::atomic::write(&made, how.as_bytes()).unwrap();
 }
@@ -197,9 +201,9 @@ impl Run {
     fn bulk_rate(&self) -> f64 {
         let bands = ["related", "moved"].into_iter().flat_map(|key| self.score[key].as_array().unwrap());
         let related: f64 = bands.map(|band| band["queries"].as_f64().unwrap()).sum();
-        let strangers = |score: &Value| score["strangers"].as_f64().unwrap();
-        let all = related + strangers(&self.score) + strangers(&self.false_score);
-        all / (self.bulk.seconds + self.strangers.seconds)
+        let negatives = |score: &Value| score["strangers"].as_f64().unwrap();
+        let all = related + negatives(&self.score) + negatives(&self.false_score);
+        all / (self.bulk.seconds + self.negatives.seconds)
     }
 
     /// Part of the models from which on a build from nothing takes less time than an addition: where the line through a
@@ -217,7 +221,7 @@ impl Run {
         })
     }
 
-    /// Largest rate that the strangers leave possible, with 95 % confidence.
+    /// Largest rate that the negatives leave possible, with 95 % confidence.
     fn false_rate(&self) -> (u64, u64, f64) {
         let of = |key: &str| self.false_score[key].as_u64().unwrap();
         let (named, all) = (of("false_families"), of("strangers"));
@@ -235,7 +239,7 @@ pub(crate) fn table(runs: &[Run]) -> String {
     };
     let number = |value: &Value| value.as_u64().map_or_else(|| "-".into(), |n| n.to_string());
     let size = |value: &Value| value.as_u64().map_or_else(|| "-".into(), |n| bytes(n as f64));
-    row("contents, heads, families", &|run| {
+    row("checkpoints, representatives, families", &|run| {
         let index = Run::index(&run.build);
         ["contents", "heads", "families"].map(|key| number(&index[key])).join(", ")
     });
@@ -257,7 +261,7 @@ pub(crate) fn table(runs: &[Run]) -> String {
     row("part of new models from which a build from nothing pays", &|run| {
         format!("{:.0} %", 100.0 * run.rebuild_pays_from())
     });
-    row("`db verify --deep`: contents found, searched for", &|run| {
+    row("`db verify --deep`: checkpoints found, searched for", &|run| {
         let deep = &Run::index(&run.verify)["deep"];
         format!("{} of {}", number(&deep["found"]), number(&deep["searches"]))
     });
@@ -271,7 +275,7 @@ pub(crate) fn table(runs: &[Run]) -> String {
         format!("{:.2} ms; {:.2} ms", run.opened.scan_ms, run.opened.slow_scan_ms)
     });
     row("bulk scans a second, opening included", &|run| format!("{:.0}", run.bulk_rate()));
-    row("peak memory of a bulk scan", &|run| bytes(run.strangers.peak_bytes as f64));
+    row("peak memory of a bulk scan", &|run| bytes(run.negatives.peak_bytes as f64));
     let head: Vec<&str> = head.iter().map(String::as_str).collect();
     let mut text = document::table(&head, &rows);
     let growth_of =
@@ -290,10 +294,10 @@ pub(crate) fn recall(runs: &[Run]) -> String {
         "r >= .3",
         "r >= .9",
         ".2 to .3",
-        "moved, r >= .7",
+        "permuted, r >= .7",
         "wrong family first",
         "root right",
-        "named for strangers",
+        "named for negatives",
         "at most, 95 %",
     ];
     let share =
@@ -301,7 +305,7 @@ pub(crate) fn recall(runs: &[Run]) -> String {
     let rows: Vec<Vec<String>> = runs
         .iter()
         .map(|run| {
-            let (named, strangers, rate) = run.false_rate();
+            let (named, negatives, rate) = run.false_rate();
             let weakest = run.recall_from("related", 0.0);
             let (found, all) = run.recall_from("related", 0.3);
             let count = |key: &str| run.score[key].to_string();
@@ -313,7 +317,7 @@ pub(crate) fn recall(runs: &[Run]) -> String {
                 share(run.recall_from("moved", 0.7)),
                 count("wrong_families"),
                 format!("{} of {}", count("right_roots"), count("found")),
-                format!("{named} of {strangers}"),
+                format!("{named} of {negatives}"),
                 format!("{rate:.1e}"),
             ]
         })

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::checkpoint::model::{LoadError, Subject};
 use crate::checkpoint::plan::PlanError;
 use crate::formats::ModelConfig;
-use crate::retrieval::Sought;
+use crate::retrieval::SearchQuery;
 use crate::signals::Fingerprint;
 use crate::signals::evidence::Evidence;
 use crate::signals::fingerprint::FingerprintError;
@@ -30,8 +30,8 @@ impl Known {
     }
 
     /// As the index takes it; `but` is the repository of the index that it is, which is no relative of its own.
-    pub fn sought<'a>(&'a self, but: Option<&'a str>) -> Sought<'a> {
-        Sought { fingerprint: &self.fingerprint, weights: self.weights, samples: self.samples, but }
+    pub fn sought<'a>(&'a self, but: Option<&'a str>) -> SearchQuery<'a> {
+        SearchQuery { fingerprint: &self.fingerprint, weights: self.weights, samples: self.samples, but }
     }
 }
 

@@ -8,10 +8,10 @@ use super::query::{Query, QueryError};
 use crate::checkpoint::model::Model;
 use crate::checkpoint::reading::Reader;
 use crate::hub::Hub;
-use crate::retrieval::heads::Hit;
+use crate::retrieval::hits::Hit;
 use crate::retrieval::judge::Judge;
 use crate::retrieval::tables::Posting;
-use crate::retrieval::{Index, Look, Quality, Related, Sought};
+use crate::retrieval::{Index, Quality, Related, SearchMode, SearchQuery};
 use crate::signals::profile::Population;
 use crate::signals::verdict::{Context, VerdictKind};
 use crate::store::{Database, Row, RowRef, StoreError, Tag};
@@ -116,7 +116,12 @@ impl Scanner {
     }
 
     /// The families of a model, with up to `closest` contents of each.
-    pub fn brief(&self, sought: Sought<'_>, closest: usize, look: Look) -> Result<Vec<Brief>, StoreError> {
+    pub fn brief(
+        &self,
+        sought: SearchQuery<'_>,
+        closest: usize,
+        look: SearchMode,
+    ) -> Result<Vec<Brief>, StoreError> {
         let oldest = |content| Some(self.index.repositories(content).first()?.repo_id.clone());
         let named = |content| {
             let mut others = self.index.others(content, sought.but);
@@ -144,9 +149,9 @@ impl Scanner {
 
     /// Puts the verdict on the closest content that it confirms; false where it confirms none. Of members the index has
     /// no fingerprint, so a row is read for each that is judged.
-    fn judge_closest(&self, sought: &Sought<'_>, related: &mut Related) -> Result<bool, StoreError> {
+    fn judge_closest(&self, sought: &SearchQuery<'_>, related: &mut Related) -> Result<bool, StoreError> {
         let mut judge = Judge::new(sought.fingerprint, self.index.controls());
-        let context = Context { searched: self.index.contents(), ..Context::default() };
+        let context = Context { searched: self.index.checkpoints(), ..Context::default() };
         for hit in &related.closest {
             let at: Vec<RowRef> = self.index.others(hit.number, sought.but).take(1).map(|p| p.at).collect();
             let row = self.db.rows(&at)?.into_iter().next();
@@ -163,13 +168,13 @@ impl Scanner {
     /// A row with these weights, where the database has one: what reading them would give is in it.
     fn stored(&self, weights_digest: &str) -> Result<Option<Row>, StoreError> {
         let tag = Tag::of(weights_digest);
-        let Some(content) = self.index.content_of(tag) else { return Ok(None) };
+        let Some(content) = self.index.checkpoint_of(tag) else { return Ok(None) };
         let at = self.index.repositories(content).iter().find(|p| p.weights == Some(tag));
         Ok(self.db.rows(at.map(|p| p.at).as_slice())?.into_iter().next())
     }
 
     /// Finds and judges the relatives of a model, up to `top_k` of each family.
-    pub fn scan(&self, query: &Query, top_k: usize, look: Look) -> Result<Answer, StoreError> {
+    pub fn scan(&self, query: &Query, top_k: usize, look: SearchMode) -> Result<Answer, StoreError> {
         let _span = tracing::info_span!("scan").entered();
         let found = self.index.find(query.known().sought(None), top_k, look)?;
         let mut families = Vec::with_capacity(found.related.len());
@@ -178,7 +183,7 @@ impl Scanner {
         }
         let closest_rejected = match found.rejected {
             Some(hit) if families.is_empty() => {
-                let content = self.index.content_of_head(hit.number);
+                let content = self.index.checkpoint_of_representative(hit.number);
                 self.candidates(query, &[(content, hit.cosine)])?.into_iter().next()
             }
             _ => None,
@@ -186,7 +191,7 @@ impl Scanner {
         Ok(Answer {
             families,
             closest_rejected,
-            searched: self.index.contents(),
+            searched: self.index.checkpoints(),
             quality: self.index.quality(),
         })
     }
@@ -221,7 +226,7 @@ impl Scanner {
         })?;
         Ok(FamilyAnswer {
             id: family.id.clone(),
-            contents: family.contents,
+            contents: family.checkpoints,
             root,
             root_evidence: family.evidence.clone(),
             members,
@@ -266,7 +271,7 @@ impl Scanner {
                 _ => None,
             };
             let screening = query.screening(row);
-            let context = Context { same_content, searched: self.index.contents(), tier: screening.tier };
+            let context = Context { same_content, searched: self.index.checkpoints(), tier: screening.tier };
             let (evidence, verdict) = judge.judge(fingerprint, context);
             let named = query.named(row, &screening, &evidence, population);
             let others = self.index.repositories(*content).iter().filter(|p| Some(p.at) != at);

@@ -237,7 +237,7 @@ pub(super) struct ScanArgs {
     /// Related models to print of each family
     #[arg(long, value_name = "K", default_value_t = 5)]
     pub(super) top_k: usize,
-    /// Look at every head and every member instead of those that the codes select
+    /// Look at every representative and every member instead of those that the codes select
     #[arg(long)]
     pub(super) exact: bool,
     /// Print one JSON object a query
@@ -550,9 +550,9 @@ pub(super) struct PopulationArgs {
     /// Further models to scan for, in DIR/queries, a database of its own
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) queries: u32,
-    /// Models that descend from none of them, in DIR/strangers, a database of its own
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(super) strangers: u32,
+    /// Negatives, models that descend from none of them, in DIR/strangers, a database of its own
+    #[arg(long, alias = "strangers", value_name = "N", default_value_t = 0)]
+    pub(super) negatives: u32,
     /// Correlation of unrelated models of one shape, 0 to 1: what a training recipe gives
     #[arg(long, alias = "likeness", value_name = "R", default_value_t = BACKGROUND)]
     pub(super) background: f32,

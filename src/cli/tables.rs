@@ -75,19 +75,19 @@ pub(super) fn scan(query: &Query, answer: &Answer) -> String {
             family.contents, family.root_evidence
         );
     }
-    out + &false_families(answer.quality) + "\n"
+    out + &false_positives(answer.quality) + "\n"
 }
 
 /// How often a search is wrong.
-pub(super) fn false_families(quality: Quality) -> String {
-    let Quality { strangers, false_families, .. } = quality;
+pub(super) fn false_positives(quality: Quality) -> String {
+    let Quality { negatives, false_positives, .. } = quality;
     match quality.false_rate_at_most() {
         Some(rate) => format!(
-            "false families: named for {false_families} of {strangers} made-up strangers, so for at most {} of a \
-             million (95 %)",
+            "false positives: a family named for {false_positives} of {negatives} made-up models without relatives, so \
+             for at most {} of a million (95 %)",
             (rate * 1e6).ceil()
         ),
-        None => "false families: not measured on this index".to_owned(),
+        None => "false positives: not measured on this index".to_owned(),
     }
 }
 
@@ -310,12 +310,12 @@ pub(super) fn index(index: &IndexJson) -> String {
     format!(
         "index of {} models, {} distinct{how}, in {} families: {quality}, {}; {} a model with the shards; {:.1} s{peak}\n{}",
         built.models,
-        built.contents,
+        built.checkpoints,
         built.families,
         bytes(built.bytes),
         bytes(built.stored_bytes_per_model.unwrap_or_default()),
         index.seconds,
-        false_families(built.quality)
+        false_positives(built.quality)
     )
 }
 

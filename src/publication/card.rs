@@ -57,8 +57,8 @@ pub fn card(manifest: &Manifest, about: &About, lineage: Option<&str>, key: &str
     );
     let outcomes: Vec<String> = about.outcomes.iter().map(|(o, n)| format!("{n} {}", o.name())).collect();
     let _ = writeln!(text, "| repositories | {models}: {} |", outcomes.join(", "));
-    if let Some((quality, contents, families)) = &about.index {
-        let _ = writeln!(text, "| distinct models, families | {contents}, {families} |");
+    if let Some((quality, checkpoints, families)) = &about.index {
+        let _ = writeln!(text, "| distinct models, families | {checkpoints}, {families} |");
         let _ = writeln!(
             text,
             "| recall of the ten nearest, over {} models | {:.4} |",
@@ -66,8 +66,8 @@ pub fn card(manifest: &Manifest, about: &About, lineage: Option<&str>, key: &str
         );
         let _ = writeln!(
             text,
-            "| false positive rate, over {} strangers | {} |",
-            quality.strangers,
+            "| false positive rate, over {} negatives | {} |",
+            quality.negatives,
             rate(quality)
         );
     }
@@ -77,7 +77,7 @@ pub fn card(manifest: &Manifest, about: &About, lineage: Option<&str>, key: &str
     if about.index.is_some() {
         text += "Recall: the share of the ten models of its own family that are nearest to a model by an exact scan of all \
                  vectors that the search finds, on average over models chosen at random. False positive rate: the share \
-                 of strangers, models whose values were moved and turned at random, that a family is named for; at most: \
+                 of negatives, models whose values were permuted and signs changed at random, that a family is named for; at most: \
                  what it is below with 95 % confidence, which for none of n is 3/n.\n\n";
     }
     let _ =
@@ -88,9 +88,9 @@ pub fn card(manifest: &Manifest, about: &About, lineage: Option<&str>, key: &str
 /// The false positive rate and how high it may be.
 fn rate(quality: &Quality) -> String {
     let Some(bound) = quality.false_rate_at_most() else { return "not measured".into() };
-    let found = quality.false_families;
+    let found = quality.false_positives;
     let share = |rate: f64| format!("{:.2} %", 100.0 * rate);
-    format!("{found} ({}), at most {}", share(found as f64 / quality.strangers as f64), share(bound))
+    format!("{found} ({}), at most {}", share(found as f64 / quality.negatives as f64), share(bound))
 }
 
 fn config<'a>(text: &mut String, name: &str, files: impl Iterator<Item = &'a str>, default: bool) {
@@ -154,8 +154,12 @@ mod tests {
 
     #[test]
     fn a_rate_of_nothing_is_not_nothing() {
-        let quality =
-            |false_families, strangers| Quality { queries: 1, recall_at_10: 1.0, strangers, false_families };
+        let quality = |false_positives, negatives| Quality {
+            queries: 1,
+            recall_at_10: 1.0,
+            negatives,
+            false_positives,
+        };
         // The rule of three.
         assert_eq!(rate(&quality(0, 1000)), "0 (0.00 %), at most 0.30 %");
         assert_eq!(rate(&quality(2, 1000)), "2 (0.20 %), at most 0.63 %");

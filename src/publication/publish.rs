@@ -114,7 +114,7 @@ pub fn prepare(db: &Database, key: &Key, settings: &PublishSettings) -> Result<P
         licence: settings.licence.clone(),
         address: settings.to.clone(),
         outcomes: db.live()?.outcomes(),
-        index: index.map(|index| (index.quality(), index.contents(), index.families())),
+        index: index.map(|index| (index.quality(), index.checkpoints(), index.families())),
     };
     let lineage = manifest.index.as_ref().and_then(|index| index.files.get(LINEAGE)).map(|e| e.file.as_str());
     let public = key.public();

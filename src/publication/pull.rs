@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::list::{self, CARD, MARKER, MARKER_TEXT, MOST_BYTES, PublicKey, Publication};
 use super::remote::{Shelf, ShelfError, blocking, is_leftover};
-use crate::retrieval::index::{METADATA, MOST_METADATA, check_version};
+use crate::retrieval::metadata::{METADATA, MOST_METADATA, check_version};
 use crate::store::files::manifest_name;
 use crate::store::lock::Lock;
 use crate::store::maintenance::{self, Keep};

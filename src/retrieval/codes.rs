@@ -1,4 +1,4 @@
-//! How contents differ from their heads: the sign code of each, one after the other, little-endian.
+//! How checkpoints differ from their representatives: the sign code of each, one after the other, little-endian.
 
 use std::path::Path;
 

@@ -2,23 +2,23 @@
 
 use std::collections::HashMap;
 
-use super::family::Head;
-use super::tables::{Content, Family, Lineage, Named, Posting};
+use super::representatives::Representative;
+use super::tables::{Checkpoint, FamilyRow, Lineage, Named, Posting};
 use crate::store::RowRef;
 
 /// The lineage of every repository, in the order of the postings; with the immutable ids of their rows, because names
 /// are used again.
 pub(super) fn of(
-    contents: &[Content],
-    heads: &[Head],
-    table: &[Family],
+    checkpoints: &[Checkpoint],
+    representatives: &[Representative],
+    table: &[FamilyRow],
     postings: &[Posting],
     hub_ids: &HashMap<RowRef, String>,
 ) -> Vec<Lineage> {
-    let mut oldest: Vec<Option<&Posting>> = vec![None; contents.len()];
+    let mut oldest: Vec<Option<&Posting>> = vec![None; checkpoints.len()];
     let age = |p: &Posting| (p.created_at.unwrap_or(i64::MAX), p.repo_id.clone());
     for posting in postings {
-        let oldest = &mut oldest[posting.content as usize];
+        let oldest = &mut oldest[posting.checkpoint as usize];
         if oldest.is_none_or(|before| age(posting) < age(before)) {
             *oldest = Some(posting);
         }
@@ -27,15 +27,21 @@ pub(super) fn of(
         repo_id: posting.repo_id.clone(),
         hub_id: hub_ids.get(&posting.at).cloned().unwrap_or_default(),
     };
-    let name = |content: u32| oldest[content as usize].map(named);
+    let name = |checkpoint: u32| oldest[checkpoint as usize].map(named);
     let lineage = |posting: &'_ Posting| {
-        let place = contents[posting.content as usize].place;
-        let head = &heads[place.head as usize];
-        let family = &table[head.family as usize];
-        let (linked_to, correlation, p_value) = match head.link {
-            // It is near its head.
-            _ if head.content != posting.content => (Some(head.content), Some(place.effect), None),
-            Some(link) => (Some(heads[link.head as usize].content), Some(link.effect), Some(link.p_value)),
+        let place = checkpoints[posting.checkpoint as usize].place;
+        let representative = &representatives[place.representative as usize];
+        let family = &table[representative.family as usize];
+        let (linked_to, correlation, p_value) = match representative.link {
+            // It is near its representative.
+            _ if representative.checkpoint != posting.checkpoint => {
+                (Some(representative.checkpoint), Some(place.effect), None)
+            }
+            Some(link) => (
+                Some(representatives[link.representative as usize].checkpoint),
+                Some(link.effect),
+                Some(link.p_value),
+            ),
             None => (None, None, None),
         };
         (family, linked_to, correlation, p_value)
@@ -49,7 +55,7 @@ pub(super) fn of(
                 created_at: posting.created_at,
                 family: family.id.clone(),
                 root: name(family.root),
-                copy_of: name(posting.content).filter(|oldest| *oldest != this),
+                copy_of: name(posting.checkpoint).filter(|oldest| *oldest != this),
                 this,
                 linked_to: linked_to.and_then(name),
                 correlation,

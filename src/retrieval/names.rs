@@ -1,14 +1,14 @@
 //! The names of families when an index is built from nothing.
 //!
-//! A family is named after the content that founded it. Once all repositories of that content are gone, a build from
-//! nothing knows it no more, and would give the family another name. So each family takes the name of that family of
-//! the index before of which it holds the most contents, if no other family holds more of it.
+//! A family is named after the checkpoint that founded it. Once all repositories of that checkpoint are gone, a build
+//! from nothing knows it no more, and would give the family another name. So each family takes the name of that family of
+//! the index before of which it holds the most checkpoints, if no other family holds more of it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::store::Tag;
 
-/// The families of the index before: their names, and the family of each content by the tag of its digest.
+/// The families of the index before: their names, and the family of each checkpoint by the tag of its digest.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     pub(super) names: Vec<String>,
@@ -16,10 +16,11 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Replaces names where a family goes on. `contents` are the tags of contents with the number of their family now.
-    pub(super) fn inherit(&self, ids: &mut [String], contents: impl Iterator<Item = (Tag, u32)>) {
+    /// Replaces names where a family goes on. `checkpoints` are the tags of checkpoints with the number of their family
+    /// now.
+    pub(super) fn inherit(&self, ids: &mut [String], checkpoints: impl Iterator<Item = (Tag, u32)>) {
         let mut common: BTreeMap<(u32, u32), u32> = BTreeMap::new();
-        for (tag, now) in contents {
+        for (tag, now) in checkpoints {
             if let Some(before) = self.of.get(&tag) {
                 *common.entry((*before, now)).or_default() += 1;
             }
@@ -53,13 +54,13 @@ impl Names {
 mod tests {
     use super::*;
 
-    fn tag(content: u32) -> Tag {
-        Tag::of(&content.to_string())
+    fn tag(checkpoint: u32) -> Tag {
+        Tag::of(&checkpoint.to_string())
     }
 
     #[test]
     fn a_family_keeps_its_name_when_its_founder_is_gone() {
-        // Contents 0 to 2 were of family a, which 0 founded; 3 and 4 of b.
+        // Checkpoints 0 to 2 were of family a, which 0 founded; 3 and 4 of b.
         let before = Names {
             names: vec!["a".into(), "b".into()],
             of: [(0, 0), (1, 0), (2, 0), (3, 1), (4, 1)].map(|(c, f)| (tag(c), f)).into(),

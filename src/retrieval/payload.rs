@@ -1,4 +1,4 @@
-//! Fingerprints of the family heads, one record after the other: what a candidate is judged by.
+//! Fingerprints of the family representatives, one record after the other: what a candidate is judged by.
 //!
 //! A record is little-endian: its length (u32), its CRC-32 (u32), then hidden size (u32), layers (u16), vocabulary
 //! (u32, all ones for unknown), four column correlations (f32), the row Gram matrix (concentration, f32; rows, u16, 0 for none; the

@@ -4,11 +4,10 @@ use crate::store::maintenance::Compacted;
 use crate::store::manifest::IndexEntry;
 use crate::store::{Database, StoreError, atomic};
 
-use super::build::{FOLDER, write_metadata};
-use super::index::{METADATA, POSTINGS, read_metadata};
+use super::metadata::{FOLDER, METADATA, Metadata, POSTINGS};
 use super::tables::{self, Posting};
 
-/// The index of a database for its shards after a compaction. What it says of contents, families and links does not
+/// The index of a database for its shards after a compaction. What it says of checkpoints, families and links does not
 /// change; its postings name the new places. `None` where there is no index, or where it does not cover all shards:
 /// then it is to be built first.
 pub fn relocate(db: &Database, compacted: &Compacted) -> Result<Option<IndexEntry>, StoreError> {
@@ -19,22 +18,22 @@ pub fn relocate(db: &Database, compacted: &Compacted) -> Result<Option<IndexEntr
     let missing = || StoreError::NoIndex { path: db.location().to_string().into() };
     let file = |name: &str| db.files().local(entry.files.get(name).ok_or_else(missing)?);
     let path = file(METADATA)?;
-    let mut metadata = read_metadata(&path)?;
+    let mut metadata = Metadata::read(&path)?;
     metadata.check(manifest, entry, &path)?;
     let postings = tables::read_postings(&file(POSTINGS)?, metadata.postings)?;
-    let mut moved: Vec<Posting> = postings
+    let mut relocated: Vec<Posting> = postings
         .into_iter()
         // A row that is gone was replaced by a later one, which has a posting of its own.
         .filter_map(|posting| Some(Posting { at: compacted.place(posting.at)?, ..posting }))
         .collect();
-    moved.sort_by_key(|p| (p.content, p.at));
-    metadata.postings = moved.len();
+    relocated.sort_by_key(|p| (p.checkpoint, p.at));
+    metadata.postings = relocated.len();
     metadata.shards = compacted.shards.iter().map(|shard| shard.entry.sha256.clone()).collect();
     let folder = atomic::temporary_folder(&db.folder().join(FOLDER))?;
     let path = folder.path().join(POSTINGS);
-    tables::write_postings(&path, &moved)?;
+    tables::write_postings(&path, &relocated)?;
     let mut files = entry.files.clone();
     files.insert(POSTINGS.to_owned(), db.files().adopt(&path, FOLDER, "parquet")?);
-    files.insert(METADATA.to_owned(), write_metadata(db, &metadata)?);
+    files.insert(METADATA.to_owned(), metadata.write(db)?);
     Ok(Some(IndexEntry { shards: compacted.shards.len(), files }))
 }

@@ -1,8 +1,8 @@
 //! The likeliest ancestor of a family.
 //!
-//! Hard facts first: a quantised model, or one with another hidden size or number of layers than most, is a child. Of the rest, the
-//! one created first on the Hub: an ancestor is older than its descendants, though an upload date is a prior and no
-//! proof. Where dates are missing, task vectors tell: independent fine-tunes of one parent differ from it in nearly
+//! Hard facts first: a quantised model, or one with another hidden size or number of layers than most, is a child. Of the
+//! rest, the one created first on the Hub: an ancestor is older than its descendants, though an upload date is a prior and
+//! no proof. Where dates are missing, task vectors tell: independent fine-tunes of one parent differ from it in nearly
 //! orthogonal directions, and from each other in directions that share half (arXiv:2405.18432 uses the same in
 //! weight space). So the parent is the `p` that minimises the mean `|cos(x - p, y - p)|` over pairs of the others.
 //! It is computed wherever there are enough members, and the evidence says whether both agree.
@@ -20,9 +20,9 @@ const ORTHOGONAL: f32 = 0.25;
 /// Squared distance below which a difference is rounding and has no direction.
 const LEAST_DISTANCE: f32 = 1e-3;
 
-/// What speaks for and against a content being an ancestor.
+/// What speaks for and against a checkpoint being an ancestor.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Facts {
+pub struct CheckpointFacts {
     /// Creation of its oldest repository, milliseconds since 1970.
     pub created_at: Option<i64>,
     /// Whether it is stored quantised.
@@ -38,29 +38,29 @@ pub struct Facts {
 /// A member of a family.
 #[derive(Clone, Copy, Debug)]
 pub struct Member {
-    /// Its content.
-    pub content: u32,
+    /// Its checkpoint.
+    pub checkpoint: u32,
     /// What is known of it.
-    pub facts: Facts,
+    pub facts: CheckpointFacts,
 }
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Root {
-    /// The content.
-    pub content: u32,
+    /// The checkpoint.
+    pub checkpoint: u32,
     /// Why, in words.
     pub evidence: String,
 }
 
-/// Chooses among the members of one family; `vector` gives the vector of a content. `None` for no members.
+/// Chooses among the members of one family; `vector` gives the vector of a checkpoint. `None` for no members.
 pub fn root<E>(
     members: &[Member],
     mut vector: impl FnMut(u32) -> Result<Vector, E>,
 ) -> Result<Option<Root>, E> {
     let Some(first) = members.first() else { return Ok(None) };
     if members.len() == 1 {
-        return Ok(Some(Root { content: first.content, evidence: "the only member".into() }));
+        return Ok(Some(Root { checkpoint: first.checkpoint, evidence: "the only member".into() }));
     }
     let usual = usual_shape(members);
     let mut eligible: Vec<&Member> =
@@ -68,21 +68,21 @@ pub fn root<E>(
     if eligible.is_empty() {
         eligible = members.iter().collect();
     }
-    eligible.sort_by_key(|m| (m.facts.created_at.unwrap_or(i64::MAX), m.content));
+    eligible.sort_by_key(|m| (m.facts.created_at.unwrap_or(i64::MAX), m.checkpoint));
     let dated = eligible.iter().all(|m| m.facts.created_at.is_some());
 
     let mut candidates: Vec<&Member> = eligible.iter().copied().take(CANDIDATES).collect();
     let mut declared: Vec<&Member> = eligible.iter().copied().filter(|m| m.facts.declared_by > 0).collect();
     declared.sort_by_key(|m| std::cmp::Reverse(m.facts.declared_by));
     candidates.extend(declared.into_iter().take(CANDIDATES));
-    // By content: the first ones are heads that others were placed under.
-    let mut by_content = eligible.clone();
-    by_content.sort_by_key(|m| m.content);
-    candidates.extend(by_content.into_iter().take(CANDIDATES));
+    // By checkpoint: the first ones are representatives that others were placed under.
+    let mut by_checkpoint = eligible.clone();
+    by_checkpoint.sort_by_key(|m| m.checkpoint);
+    candidates.extend(by_checkpoint.into_iter().take(CANDIDATES));
     let mut seen = Vec::new();
     candidates.retain(|m| {
-        !seen.contains(&m.content) && {
-            seen.push(m.content);
+        !seen.contains(&m.checkpoint) && {
+            seen.push(m.checkpoint);
             true
         }
     });
@@ -94,13 +94,13 @@ pub fn root<E>(
     if sample.len() > LEAST_MEMBERS {
         let of_sample: Vec<(u32, Unit)> = sample
             .iter()
-            .map(|m| Ok((m.content, Unit::new(&vector(m.content)?))))
+            .map(|m| Ok((m.checkpoint, Unit::new(&vector(m.checkpoint)?))))
             .collect::<Result<_, E>>()?;
         for candidate in &candidates {
-            let parent = Unit::new(&vector(candidate.content)?);
+            let parent = Unit::new(&vector(candidate.checkpoint)?);
             let others: Vec<&Unit> = of_sample
                 .iter()
-                .filter(|(content, _)| *content != candidate.content)
+                .filter(|(checkpoint, _)| *checkpoint != candidate.checkpoint)
                 .map(|(_, u)| u)
                 .collect();
             if let Some(value) = mean_cosine(&parent, &others) {
@@ -109,7 +109,8 @@ pub fn root<E>(
         }
     }
     let hub = spread.iter().copied().min_by(|x, y| x.1.total_cmp(&y.1));
-    let of = |wanted: &Member| spread.iter().find(|(m, _)| m.content == wanted.content).map(|(_, v)| *v);
+    let of =
+        |wanted: &Member| spread.iter().find(|(m, _)| m.checkpoint == wanted.checkpoint).map(|(_, v)| *v);
 
     let chosen = match hub {
         Some((hub, _)) if !dated => hub,
@@ -117,7 +118,7 @@ pub fn root<E>(
     };
     let n = members.len();
     let mut evidence =
-        if dated { format!("created first of {n} contents") } else { format!("one of {n} contents") };
+        if dated { format!("created first of {n} checkpoints") } else { format!("one of {n} checkpoints") };
     match (of(chosen), hub) {
         (Some(value), _) if value <= ORTHOGONAL => {
             evidence += &format!(
@@ -134,7 +135,7 @@ pub fn root<E>(
     if chosen.facts.declared_by > 0 {
         evidence += &format!("; {} members declare it as their base", chosen.facts.declared_by);
     }
-    Ok(Some(Root { content: chosen.content, evidence }))
+    Ok(Some(Root { checkpoint: chosen.checkpoint, evidence }))
 }
 
 /// Hidden size and layers.
@@ -191,51 +192,51 @@ mod tests {
     use super::*;
     use crate::signals::testing::Model;
 
-    /// A base and six children; `dates` by content.
+    /// A base and six children; `dates` by checkpoint.
     fn family(dates: impl Fn(u32) -> Option<i64>) -> (Vec<Member>, Vec<Vector>) {
         let base = Model::random(1, 6, 96);
         let mut vectors: Vec<Vector> = (0..6).map(|s| base.tuned(0.9, 50 + s).fingerprint().vector).collect();
         vectors.insert(2, base.fingerprint().vector);
-        let facts = |content| Facts {
-            created_at: dates(content),
+        let facts = |checkpoint| CheckpointFacts {
+            created_at: dates(checkpoint),
             quantised: false,
             hidden_size: 64,
             layers: 6,
             declared_by: 0,
         };
-        let member = |content| Member { content, facts: facts(content) };
+        let member = |checkpoint| Member { checkpoint, facts: facts(checkpoint) };
         ((0..7).map(member).collect(), vectors)
     }
 
     fn chosen(members: &[Member], vectors: &[Vector]) -> Root {
-        root::<Infallible>(members, |content| Ok(vectors[content as usize])).unwrap().unwrap()
+        root::<Infallible>(members, |checkpoint| Ok(vectors[checkpoint as usize])).unwrap().unwrap()
     }
 
     #[test]
     fn directions_tell_the_parent_without_dates() {
         let (members, vectors) = family(|_| None);
         let root = chosen(&members, &vectors);
-        assert_eq!(root.content, 2, "{}", root.evidence);
+        assert_eq!(root.checkpoint, 2, "{}", root.evidence);
         assert!(root.evidence.contains("orthogonal"), "{}", root.evidence);
     }
 
     #[test]
     fn the_oldest_wins_and_what_speaks_against_it_is_said() {
-        let (members, vectors) = family(|content| Some(100 + i64::from(content)));
+        let (members, vectors) = family(|checkpoint| Some(100 + i64::from(checkpoint)));
         let root = chosen(&members, &vectors);
-        assert_eq!(root.content, 0);
+        assert_eq!(root.checkpoint, 0);
         assert!(root.evidence.contains("share a direction"), "{}", root.evidence);
-        let (members, vectors) = family(|content| Some(i64::from((content + 5) % 7)));
-        assert_eq!(chosen(&members, &vectors).content, 2);
+        let (members, vectors) = family(|checkpoint| Some(i64::from((checkpoint + 5) % 7)));
+        assert_eq!(chosen(&members, &vectors).checkpoint, 2);
     }
 
     #[test]
     fn children_by_fact_are_no_roots() {
-        let (mut members, vectors) = family(|content| Some(i64::from(content)));
+        let (mut members, vectors) = family(|checkpoint| Some(i64::from(checkpoint)));
         members[0].facts.quantised = true;
         members[1].facts.layers = 3;
         members[2].facts.hidden_size = 48;
-        assert_eq!(chosen(&members, &vectors).content, 3);
+        assert_eq!(chosen(&members, &vectors).checkpoint, 3);
         assert_eq!(chosen(&members[..1], &vectors).evidence, "the only member");
         assert_eq!(root::<Infallible>(&[], |_| unreachable!()).unwrap(), None);
     }

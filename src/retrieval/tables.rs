@@ -14,9 +14,9 @@ use arrow::datatypes::{
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::family::{Head, Link, Place};
-use super::moved::Signs;
-use super::root::Facts;
+use super::candidates::features::GramSigns;
+use super::representatives::{Link, Place, Representative};
+use super::root::CheckpointFacts;
 use crate::store::schema::{numbers, text, time};
 use crate::store::shard::write_batch;
 use crate::store::{RowRef, StoreError, Tag};
@@ -26,20 +26,20 @@ const BATCH_ROWS: usize = 1 << 13;
 /// Most bytes of a row in memory, on the average: names are short, and evidence is a sentence or two.
 const MOST_ROW_BYTES: usize = 4096;
 
-/// A content: one distinct set of weights.
+/// A checkpoint: one distinct set of weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Content {
+pub struct Checkpoint {
     /// Where it belongs.
     pub place: Place,
     /// What is known of it.
-    pub facts: Facts,
+    pub facts: CheckpointFacts,
 }
 
-/// A repository behind a content.
+/// A repository behind a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Posting {
-    /// The content.
-    pub content: u32,
+    /// The checkpoint.
+    pub checkpoint: u32,
     /// Where its row lies.
     pub at: RowRef,
     /// Its name.
@@ -56,21 +56,21 @@ pub struct Posting {
 
 /// A family.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Family {
-    /// The start of the digest of the content that founded it; never changes.
+pub struct FamilyRow {
+    /// The start of the digest of the checkpoint that founded it; never changes.
     pub id: String,
-    /// The content of the likeliest ancestor.
+    /// The checkpoint of the likeliest ancestor.
     pub root: u32,
-    /// Contents in it.
-    pub contents: u32,
+    /// Checkpoints in it.
+    pub checkpoints: u32,
     /// Why that is the root.
     pub evidence: String,
 }
 
-/// Writes contents.
-pub fn write_contents(path: &Path, all: &[Content]) -> Result<(), StoreError> {
+/// Writes checkpoints.
+pub fn write_checkpoints(path: &Path, all: &[Checkpoint]) -> Result<(), StoreError> {
     let columns = [
-        ("head", numbers::<UInt32Type>(all.iter().map(|c| Some(c.place.head)))),
+        ("head", numbers::<UInt32Type>(all.iter().map(|c| Some(c.place.representative)))),
         ("cosine", numbers::<Float32Type>(all.iter().map(|c| Some(c.place.cosine)))),
         ("effect", numbers::<Float32Type>(all.iter().map(|c| Some(c.place.effect)))),
         ("created_at", numbers::<Int64Type>(all.iter().map(|c| c.facts.created_at))),
@@ -82,10 +82,11 @@ pub fn write_contents(path: &Path, all: &[Content]) -> Result<(), StoreError> {
     write(path, columns)
 }
 
-/// Reads contents, of which there must be so many.
-pub fn read_contents(path: &Path, rows: usize) -> Result<Vec<Content>, StoreError> {
+/// Reads checkpoints, of which there must be so many.
+pub fn read_checkpoints(path: &Path, rows: usize) -> Result<Vec<Checkpoint>, StoreError> {
     let table = Table::read(path, Some(rows))?;
-    let (head, cosine) = (table.numbers::<UInt32Type>("head")?, table.numbers::<Float32Type>("cosine")?);
+    let (representative, cosine) =
+        (table.numbers::<UInt32Type>("head")?, table.numbers::<Float32Type>("cosine")?);
     let (effect, created) =
         (table.numbers::<Float32Type>("effect")?, table.numbers::<Int64Type>("created_at")?);
     let (width, layers) =
@@ -93,9 +94,13 @@ pub fn read_contents(path: &Path, rows: usize) -> Result<Vec<Content>, StoreErro
     let votes = table.numbers::<UInt32Type>("declared_by")?;
     let quantised = table.flags("quantised")?;
     Ok((0..table.rows())
-        .map(|i| Content {
-            place: Place { head: head.value(i), cosine: cosine.value(i), effect: effect.value(i) },
-            facts: Facts {
+        .map(|i| Checkpoint {
+            place: Place {
+                representative: representative.value(i),
+                cosine: cosine.value(i),
+                effect: effect.value(i),
+            },
+            facts: CheckpointFacts {
                 created_at: created.is_valid(i).then(|| created.value(i)),
                 quantised: quantised.value(i),
                 hidden_size: width.value(i),
@@ -106,40 +111,41 @@ pub fn read_contents(path: &Path, rows: usize) -> Result<Vec<Content>, StoreErro
         .collect())
 }
 
-/// Writes heads.
-pub fn write_heads(path: &Path, all: &[Head]) -> Result<(), StoreError> {
+/// Writes representatives.
+pub fn write_representatives(path: &Path, all: &[Representative]) -> Result<(), StoreError> {
     let columns = [
-        ("content", numbers::<UInt32Type>(all.iter().map(|h| Some(h.content)))),
+        ("content", numbers::<UInt32Type>(all.iter().map(|h| Some(h.checkpoint)))),
         ("family", numbers::<UInt32Type>(all.iter().map(|h| Some(h.family)))),
         ("hidden_size", numbers::<UInt32Type>(all.iter().map(|h| Some(h.hidden_size)))),
         ("payload", numbers::<UInt64Type>(all.iter().map(|h| Some(h.payload)))),
-        ("products", signs(all.iter().map(|h| h.products)).map_err(StoreError::damaged(path))?),
-        ("link_head", numbers::<UInt32Type>(all.iter().map(|h| Some(h.link?.head)))),
+        ("products", signs(all.iter().map(|h| h.gram)).map_err(StoreError::damaged(path))?),
+        ("link_head", numbers::<UInt32Type>(all.iter().map(|h| Some(h.link?.representative)))),
         ("link_effect", numbers::<Float32Type>(all.iter().map(|h| Some(h.link?.effect)))),
         ("link_p_value", numbers::<Float64Type>(all.iter().map(|h| Some(h.link?.p_value)))),
     ];
     write(path, columns)
 }
 
-/// Reads heads, of which there must be so many.
-pub fn read_heads(path: &Path, rows: usize) -> Result<Vec<Head>, StoreError> {
+/// Reads representatives, of which there must be so many.
+pub fn read_representatives(path: &Path, rows: usize) -> Result<Vec<Representative>, StoreError> {
     let table = Table::read(path, Some(rows))?;
-    let (content, family) = (table.numbers::<UInt32Type>("content")?, table.numbers::<UInt32Type>("family")?);
+    let (checkpoint, family) =
+        (table.numbers::<UInt32Type>("content")?, table.numbers::<UInt32Type>("family")?);
     let (width, payload) =
         (table.numbers::<UInt32Type>("hidden_size")?, table.numbers::<UInt64Type>("payload")?);
-    let (head, effect) =
+    let (representative, effect) =
         (table.numbers::<UInt32Type>("link_head")?, table.numbers::<Float32Type>("link_effect")?);
     let p_value = table.numbers::<Float64Type>("link_p_value")?;
-    let products = table.binary("products", size_of::<Signs>())?;
+    let gram = table.binary("products", size_of::<GramSigns>())?;
     Ok((0..table.rows())
-        .map(|i| Head {
-            content: content.value(i),
+        .map(|i| Representative {
+            checkpoint: checkpoint.value(i),
             family: family.value(i),
             hidden_size: width.value(i),
             payload: payload.value(i),
-            products: products.is_valid(i).then(|| signs_from(products.value(i))),
-            link: head.is_valid(i).then(|| Link {
-                head: head.value(i),
+            gram: gram.is_valid(i).then(|| signs_from(gram.value(i))),
+            link: representative.is_valid(i).then(|| Link {
+                representative: representative.value(i),
                 effect: effect.value(i),
                 p_value: p_value.value(i),
             }),
@@ -148,26 +154,27 @@ pub fn read_heads(path: &Path, rows: usize) -> Result<Vec<Head>, StoreError> {
 }
 
 /// Writes families.
-pub fn write_families(path: &Path, all: &[Family]) -> Result<(), StoreError> {
+pub fn write_families(path: &Path, all: &[FamilyRow]) -> Result<(), StoreError> {
     let columns = [
         ("id", text(all.iter().map(|f| Some(f.id.as_str())))),
         ("root", numbers::<UInt32Type>(all.iter().map(|f| Some(f.root)))),
-        ("contents", numbers::<UInt32Type>(all.iter().map(|f| Some(f.contents)))),
+        ("contents", numbers::<UInt32Type>(all.iter().map(|f| Some(f.checkpoints)))),
         ("evidence", text(all.iter().map(|f| Some(f.evidence.as_str())))),
     ];
     write(path, columns)
 }
 
 /// Reads families, of which there must be so many.
-pub fn read_families(path: &Path, rows: usize) -> Result<Vec<Family>, StoreError> {
+pub fn read_families(path: &Path, rows: usize) -> Result<Vec<FamilyRow>, StoreError> {
     let table = Table::read(path, Some(rows))?;
     let (id, evidence) = (table.text("id")?, table.text("evidence")?);
-    let (root, contents) = (table.numbers::<UInt32Type>("root")?, table.numbers::<UInt32Type>("contents")?);
+    let (root, checkpoints) =
+        (table.numbers::<UInt32Type>("root")?, table.numbers::<UInt32Type>("contents")?);
     Ok((0..table.rows())
-        .map(|i| Family {
+        .map(|i| FamilyRow {
             id: id.value(i).to_owned(),
             root: root.value(i),
-            contents: contents.value(i),
+            checkpoints: checkpoints.value(i),
             evidence: evidence.value(i).to_owned(),
         })
         .collect())
@@ -176,7 +183,7 @@ pub fn read_families(path: &Path, rows: usize) -> Result<Vec<Family>, StoreError
 /// Writes postings.
 pub fn write_postings(path: &Path, all: &[Posting]) -> Result<(), StoreError> {
     let columns = [
-        ("content", numbers::<UInt32Type>(all.iter().map(|p| Some(p.content)))),
+        ("content", numbers::<UInt32Type>(all.iter().map(|p| Some(p.checkpoint)))),
         ("shard", numbers::<UInt32Type>(all.iter().map(|p| Some(p.at.shard)))),
         ("row", numbers::<UInt32Type>(all.iter().map(|p| Some(p.at.row)))),
         ("repo_id", text(all.iter().map(|p| Some(p.repo_id.as_str())))),
@@ -191,7 +198,7 @@ pub fn write_postings(path: &Path, all: &[Posting]) -> Result<(), StoreError> {
 /// Reads postings, of which there must be so many.
 pub fn read_postings(path: &Path, rows: usize) -> Result<Vec<Posting>, StoreError> {
     let table = Table::read(path, Some(rows))?;
-    let content = table.numbers::<UInt32Type>("content")?;
+    let checkpoint = table.numbers::<UInt32Type>("content")?;
     let (shard, row) = (table.numbers::<UInt32Type>("shard")?, table.numbers::<UInt32Type>("row")?);
     let created = table.numbers::<Int64Type>("created_at")?;
     let names = table.text("repo_id")?;
@@ -202,7 +209,7 @@ pub fn read_postings(path: &Path, rows: usize) -> Result<Vec<Posting>, StoreErro
     };
     Ok((0..table.rows())
         .map(|i| Posting {
-            content: content.value(i),
+            checkpoint: checkpoint.value(i),
             at: RowRef { shard: shard.value(i), row: row.value(i) },
             repo_id: names.value(i).to_owned(),
             created_at: created.is_valid(i).then(|| created.value(i)),
@@ -233,9 +240,9 @@ pub struct Lineage {
     pub family: String,
     /// The oldest repository of the likeliest ancestor of the family.
     pub root: Option<Named>,
-    /// The oldest repository with the same content, if that is another one.
+    /// The oldest repository with the same checkpoint, if that is another one.
     pub copy_of: Option<Named>,
-    /// The oldest repository of the content by which it was placed in the family; none for the one that founded it.
+    /// The oldest repository of the checkpoint by which it was placed in the family; none for the one that founded it.
     pub linked_to: Option<Named>,
     /// Mean correlation of the weights with that one.
     pub correlation: Option<f32>,
@@ -298,13 +305,13 @@ fn tags<'a>(values: impl Iterator<Item = Option<&'a Tag>>) -> Result<ArrayRef, a
     Ok(Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(bytes, 16)?))
 }
 
-fn signs(values: impl Iterator<Item = Option<Signs>>) -> Result<ArrayRef, arrow::error::ArrowError> {
+fn signs(values: impl Iterator<Item = Option<GramSigns>>) -> Result<ArrayRef, arrow::error::ArrowError> {
     let bytes = values.map(|signs| signs.map(|signs| signs.map(u64::to_le_bytes).concat()));
-    let size = size_of::<Signs>() as i32;
+    let size = size_of::<GramSigns>() as i32;
     Ok(Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(bytes, size)?))
 }
 
-fn signs_from(bytes: &[u8]) -> Signs {
+fn signs_from(bytes: &[u8]) -> GramSigns {
     let (words, _) = bytes.as_chunks::<8>();
     std::array::from_fn(|i| words.get(i).map_or(0, |word| u64::from_le_bytes(*word)))
 }

@@ -1,4 +1,4 @@
-//! The retrieval vectors of all contents, one after the other, each with its CRC-32 (u32, little-endian): a damaged
+//! The retrieval vectors of all checkpoints, one after the other, each with its CRC-32 (u32, little-endian): a damaged
 //! one is an error when it is read, and never a wrong neighbour.
 
 use std::path::Path;
@@ -46,10 +46,10 @@ impl Vectors {
         self.all.length() / RECORD as u64
     }
 
-    /// The vector of a content.
-    pub fn read(&self, content: u32) -> Result<Vector, StoreError> {
+    /// The vector of a checkpoint.
+    pub fn read(&self, checkpoint: u32) -> Result<Vector, StoreError> {
         let mut bytes = [0u8; RECORD];
-        let at = u64::from(content) * RECORD as u64;
+        let at = u64::from(checkpoint) * RECORD as u64;
         self.all.read(&mut bytes, at)?;
         self.checked(&bytes, at)
     }

@@ -6,8 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::heads::Hit;
-use super::index::{Found, HEAD_HITS, Index, Look, Sought};
+use super::candidates::{Candidates, Features};
+use super::find::{Found, PROPOSED};
+use super::hits::Hit;
+use super::index::Index;
+use super::query::{SearchMode, SearchQuery};
+use super::representatives::Representative;
 use super::vector::cosine;
 use crate::store::{Database, Outcome, RowRef, StoreError, Tag};
 
@@ -22,40 +26,44 @@ pub struct Verified {
     pub has_index: bool,
     /// Repositories that the index names.
     pub repositories: usize,
-    /// Contents of the index; of each its vector was searched for among the members of its head.
-    pub contents: usize,
-    /// Heads of the index; of each its vector was searched for among all heads.
-    pub heads: usize,
-    /// Heads that a search for their own vector does not find.
-    pub lost_heads: usize,
-    /// Contents that a search for their own vector does not find, nor anything as near.
-    pub lost_contents: usize,
+    /// Checkpoints of the index; of each its vector was searched for among the members of its representative.
+    #[serde(rename = "contents")]
+    pub checkpoints: usize,
+    /// Representatives of the index; of each its vector was searched for in place, among all of them.
+    #[serde(rename = "heads")]
+    pub representatives: usize,
+    /// Representatives that a search for their own vector does not find.
+    #[serde(rename = "lost_heads")]
+    pub lost_representatives: usize,
+    /// Checkpoints that a search for their own vector does not find, nor anything as near.
+    #[serde(rename = "lost_contents")]
+    pub lost_checkpoints: usize,
     /// Repositories with a fingerprint in the shards that the index covers, and no posting.
     pub lost_repositories: usize,
     /// What whole searches found, where they were made.
     pub deep: Option<Deep>,
 }
 
-/// Every content, searched for as a scan does: by the fingerprint of its oldest repository, read from the shards.
+/// Every checkpoint, searched for as a scan does: by the fingerprint of its oldest repository, read from the shards.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Deep {
     /// Searches made.
     pub searches: usize,
-    /// Those that named the content itself, or one with an equal vector.
+    /// Those that named the checkpoint itself, or one with an equal vector.
     pub found: usize,
-    /// Those that did so only because of its digest: the test says too little about it, or other contents are as near.
+    /// Those that did so only because of its digest: the test says too little about it, or other checkpoints are as near.
     pub by_digest_alone: usize,
-    /// Contents that were not named.
+    /// Checkpoints that were not named.
     pub lost: usize,
 }
 
-/// Hits among which a content has to find itself.
+/// Hits among which a checkpoint has to find itself.
 const HITS: usize = 10;
 /// Cosine from which on two vectors count as equal.
 const EQUAL: f32 = 1.0 - 1e-6;
 
-/// Checks every checksum of shards and index, the row totals, and that every repository, every content and every
-/// head is found; when `deep`, by whole searches as well. `progress` gets (steps done, steps in all).
+/// Checks every checksum of shards and index, the row totals, and that every repository, every checkpoint and every
+/// representative is found; when `deep`, by whole searches as well. `progress` gets (steps done, steps in all).
 pub fn verify(
     db: &Database,
     deep: bool,
@@ -69,8 +77,8 @@ pub fn verify(
     let index = Index::open(db)?;
     verified.has_index = true;
     verified.repositories = index.postings.all().len();
-    verified.contents = index.contents();
-    verified.heads = index.heads();
+    verified.checkpoints = index.checkpoints();
+    verified.representatives = index.representatives();
 
     let covered = index.metadata.shards.len() as u32;
     let postings: HashSet<_> = index.postings.all().iter().map(|p| p.at).collect();
@@ -79,11 +87,11 @@ pub fn verify(
     verified.lost_repositories =
         fingerprints.filter(|known| known.at.shard < covered && !postings.contains(&known.at)).count();
 
-    // The first repository of each content that has any.
-    let oldest: HashMap<RowRef, u32> = (0..index.contents() as u32)
-        .filter_map(|content| Some((index.postings.of(content).first()?.at, content)))
+    // The first repository of each checkpoint that has any.
+    let oldest: HashMap<RowRef, u32> = (0..index.checkpoints() as u32)
+        .filter_map(|checkpoint| Some((index.postings.of(checkpoint).first()?.at, checkpoint)))
         .collect();
-    let all = index.contents() + index.heads() + if deep { oldest.len() } else { 0 };
+    let all = index.checkpoints() + index.representatives() + if deep { oldest.len() } else { 0 };
     let done = AtomicU64::new(0);
     let step = || {
         let n = done.fetch_add(1, Ordering::Relaxed) + 1;
@@ -91,33 +99,34 @@ pub fn verify(
             progress(n, all as u64);
         }
     };
-    let lost_heads = (0..index.heads() as u32).into_par_iter().map(|number| {
-        let head = &index.families.heads[number as usize];
-        let heads = index.families.search();
-        let hits = heads.nearest(head.hidden_size, heads.vector(number), HEAD_HITS, false);
+    let lost_representatives = (0..index.representatives() as u32).into_par_iter().map(|number| {
+        let Representative { hidden_size, gram, .. } = index.families.representatives[number as usize];
+        let sources = index.families.sources();
+        let itself = Features { hidden_size, vector: *sources.vector(number), gram };
+        let hits = sources.in_place().propose(&itself, PROPOSED, SearchMode::Usual);
         step();
         usize::from(!hits.iter().any(|hit| hit.number == number))
     });
-    verified.lost_heads = lost_heads.sum();
-    let lost_contents = (0..index.contents() as u32).into_par_iter().map(|content| {
-        let place = index.contents[content as usize].place;
-        let vector = index.vectors.read(content)?;
-        let head = index.families.search().vector(place.head);
-        let hit = Hit { number: place.head, cosine: cosine(head, &vector) };
-        let closest = index.closest(&vector, &[hit], HITS, Look::Usual, None)?;
+    verified.lost_representatives = lost_representatives.sum();
+    let lost_checkpoints = (0..index.checkpoints() as u32).into_par_iter().map(|checkpoint| {
+        let place = index.checkpoints[checkpoint as usize].place;
+        let vector = index.vectors.read(checkpoint)?;
+        let representative = index.families.sources().vector(place.representative);
+        let hit = Hit { number: place.representative, cosine: cosine(representative, &vector) };
+        let closest = index.closest(&vector, &[hit], HITS, SearchMode::Usual, None)?;
         step();
-        let is_gone = index.postings.of(content).is_empty();
-        let is_found = closest.iter().any(|hit| hit.number == content || hit.cosine >= EQUAL);
+        let is_gone = index.postings.of(checkpoint).is_empty();
+        let is_found = closest.iter().any(|hit| hit.number == checkpoint || hit.cosine >= EQUAL);
         Ok(usize::from(!is_gone && !is_found))
     });
-    verified.lost_contents = lost_contents.sum::<Result<usize, StoreError>>()?;
+    verified.lost_checkpoints = lost_checkpoints.sum::<Result<usize, StoreError>>()?;
     if deep {
         verified.deep = Some(search_all(db, &index, &oldest, &step)?);
     }
     Ok(verified)
 }
 
-/// Searches for the contents of these rows.
+/// Searches for the checkpoints of these rows.
 fn search_all(
     db: &Database,
     index: &Index,
@@ -125,26 +134,27 @@ fn search_all(
     step: &(dyn Fn() + Sync),
 ) -> Result<Deep, StoreError> {
     let mut deep = Deep::default();
-    let is_named = |found: &Found, content: u32| {
+    let is_named = |found: &Found, checkpoint: u32| {
         let mut closest = found.related.iter().flat_map(|related| &related.closest);
-        closest.any(|hit| hit.number == content || hit.cosine >= EQUAL)
+        closest.any(|hit| hit.number == checkpoint || hit.cosine >= EQUAL)
     };
     for shard in 0..index.metadata.shards.len() {
         for batch in db.contents(shard)? {
             let ends = batch?.into_par_iter().filter_map(|(at, row)| {
-                let (content, fingerprint) = (*oldest.get(&at)?, row.fingerprint?);
+                let (checkpoint, fingerprint) = (*oldest.get(&at)?, row.fingerprint?);
                 let tag = |digest: &Option<String>| digest.as_deref().map(Tag::of);
-                let sought = Sought {
+                let query = SearchQuery {
                     fingerprint: &fingerprint,
                     weights: tag(&row.weights_digest),
                     samples: tag(&row.sample_digest),
                     but: None,
                 };
-                let named = |found: Result<Found, StoreError>| found.map(|found| is_named(&found, content));
+                let named =
+                    |found: Result<Found, StoreError>| found.map(|found| is_named(&found, checkpoint));
                 step();
-                let by_vector = named(index.find(&fingerprint, HITS, Look::Usual));
+                let by_vector = named(index.find(&fingerprint, HITS, SearchMode::Usual));
                 Some(by_vector.and_then(|by_vector| {
-                    Ok((by_vector, by_vector || named(index.find(sought, HITS, Look::Usual))?))
+                    Ok((by_vector, by_vector || named(index.find(query, HITS, SearchMode::Usual))?))
                 }))
             });
             for (by_vector, found) in ends.collect::<Result<Vec<(bool, bool)>, StoreError>>()? {
@@ -164,6 +174,6 @@ impl Verified {
     /// Whether nothing is lost.
     pub fn is_whole(&self) -> bool {
         let deep = self.deep.as_ref().map_or(0, |deep| deep.lost);
-        self.lost_heads + self.lost_contents + self.lost_repositories + deep == 0
+        self.lost_representatives + self.lost_checkpoints + self.lost_repositories + deep == 0
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Cli, Hub, Models, files_below, nobody, read, write};
 
-/// Three tiny models, crawled; two of them have one content.
+/// Three tiny models, crawled; two of them are one checkpoint.
 fn crawled() -> (Models, Hub, Cli) {
     let mut models = Models::new();
     models.add_tiny("a/one", 1);
@@ -249,8 +249,8 @@ fn verify_proves_that_nothing_is_lost_and_sees_damage() {
 /// The name of the family of every repository.
 fn families_of(cli: &Cli) -> BTreeMap<String, String> {
     let index = Index::open(&Database::open(cli.db().as_path()).unwrap()).unwrap();
-    let family = |content| index.family(index.family_of(content)).id.clone();
-    index.all_repositories().iter().map(|p| (p.repo_id.clone(), family(p.content))).collect()
+    let family = |checkpoint| index.family(index.family_of(checkpoint)).id.clone();
+    index.all_repositories().iter().map(|p| (p.repo_id.clone(), family(p.checkpoint))).collect()
 }
 
 #[test]
@@ -261,18 +261,23 @@ fn a_made_up_database_is_indexed_night_by_night_and_scored() {
         let args = [&["dev", "population", "--models", "1200", "--seed", "3", "--db", &db], range].concat();
         cli.expect(0, &args);
     };
-    population(&["--end", "1000", "--queries", "300"]);
+    // The word that `--negatives` had before.
+    population(&["--end", "1000", "--queries", "300", "--strangers", "40"]);
     let built = cli.expect(0, &["index", "--db", "DB", "--json"]).json();
     assert_eq!((&built["models"], &built["incremental"]), (&json!(1000), &json!(false)));
     assert_eq!(built["false_families"], 0);
     assert!(built["stored_bytes_per_model"].as_u64().unwrap() <= 16_384, "{built}");
-    let (contents, heads) = (built["contents"].as_u64().unwrap(), built["heads"].as_u64().unwrap());
-    assert!(contents < 1000 && heads < contents, "copies share a content, members a head: {built}");
+    let (checkpoints, representatives) =
+        (built["contents"].as_u64().unwrap(), built["heads"].as_u64().unwrap());
+    assert!(
+        checkpoints < 1000 && representatives < checkpoints,
+        "copies share a checkpoint, members a representative: {built}"
+    );
     let before = families_of(&cli);
     population(&["--begin", "1000"]);
     let night = cli.expect(0, &["index", "--db", "DB", "--json"]).json();
     assert_eq!((&night["models"], &night["incremental"]), (&json!(1200), &json!(true)));
-    assert_eq!(night["contents"].as_u64().unwrap() - contents, night["added"].as_u64().unwrap());
+    assert_eq!(night["contents"].as_u64().unwrap() - checkpoints, night["added"].as_u64().unwrap());
     assert_eq!(night["strangers"], 11_000, "a tenth more was measured");
     // Whoever had a family has it still, and what came is in an old one or in a new one.
     let after = families_of(&cli);
@@ -285,6 +290,11 @@ fn a_made_up_database_is_indexed_night_by_night_and_scored() {
     let verified = cli.expect(0, &["db", "verify", "--db", "DB", "--deep", "--json"]).json();
     assert_eq!((&verified["deep"]["found"], &verified["deep"]["lost"]), (&verified["contents"], &json!(0)));
 
+    let negatives = format!("{db}/strangers");
+    let answered = cli.expect(0, &["scan", "--db", "DB", "--from-db", &negatives]);
+    let named = answered.lines();
+    assert_eq!(named.len(), 40);
+    assert!(named.iter().all(|answer| answer["families"] == json!([])), "{named:?}");
     let queries = format!("{db}/queries");
     let answers = cli.home().join("answers.jsonl");
     for effort in [&["--exact"][..], &[]] {

@@ -73,7 +73,7 @@ fn answers_have_the_documented_keys_and_order() {
         "sha",
     ];
     assert_eq!(top, expected);
-    // No family was named for any of 10,000 strangers: the rule of three.
+    // No family was named for any of 10,000 negatives: the rule of three.
     let bound = answer["false_rate_at_most"].as_f64().unwrap();
     assert!((bound - 2.9957e-4).abs() < 1e-7, "{bound}");
     assert_eq!(answer["sha"].as_str().unwrap().len(), 40);
@@ -469,7 +469,7 @@ fn what_came_is_judged_against_others() {
     cli.expect(0, &["index", "--db", "DB"]);
     assert!(new_in(&cli).is_empty());
 
-    // All at once: one of two is the head that stands for the other, and is judged by it. The third is by that head.
+    // All at once: one of two is the representative that stands for the other, and is judged by it. The third is by that one.
     let cli = Cli::new(hub.url());
     cli.crawl(0, &[]);
     cli.expect(0, &["index", "--db", "DB"]);

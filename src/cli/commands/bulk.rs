@@ -24,7 +24,7 @@ use crate::cli::progress::Watch;
 use crate::cli::{Done, printer, tables};
 use crate::hub::Hub;
 use crate::pipeline::Progress;
-use crate::retrieval::Look;
+use crate::retrieval::SearchMode;
 use crate::store::schema::Content;
 use crate::store::{Database, RowRef, StoreError, Tag, atomic};
 
@@ -86,7 +86,7 @@ pub(super) async fn run(
         counts.failed,
         counts.scanned as f64 / seconds.max(1e-9)
     ));
-    printer::talk(&tables::false_families(scanner.index().quality()));
+    printer::talk(&tables::false_positives(scanner.index().quality()));
     match (counts.failed, counts.scanned) {
         (0, _) => Ok(Done::All),
         (n, 0) => Err(Failure::from(anyhow::anyhow!("none of {n} models could be scanned"))),
@@ -194,7 +194,7 @@ fn answer(
     scanner: &Scanner,
     queries: &Receiver<Asked>,
     out: &mut Output,
-    look: Look,
+    look: SearchMode,
     top_k: usize,
     leave_out_itself: bool,
     progress: &Progress,
@@ -235,7 +235,7 @@ fn line(
     scanner: &Scanner,
     name: &str,
     known: Result<Known, Failure>,
-    look: Look,
+    look: SearchMode,
     top_k: usize,
     leave_out_itself: bool,
 ) -> Result<(String, Result<bool, Failure>), Failure> {

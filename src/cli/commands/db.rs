@@ -43,7 +43,7 @@ pub(in crate::cli) fn info(args: &InfoArgs) -> Result<Done, Failure> {
         extraction_version: manifest.extraction_version,
         facts: db.facts(&live)?,
         families: index.as_ref().map_or(0, Index::families),
-        contents: index.as_ref().map_or(0, Index::contents),
+        contents: index.as_ref().map_or(0, Index::checkpoints),
         largest_families: index.as_ref().map(largest).unwrap_or_default(),
         has_index: manifest.index.is_some(),
         shards_not_indexed: manifest.shards_not_indexed(),
@@ -58,11 +58,11 @@ pub(in crate::cli) fn info(args: &InfoArgs) -> Result<Done, Failure> {
 
 fn largest(index: &Index) -> Vec<LargestJson> {
     let mut families: Vec<_> = (0..index.families() as u32).map(|number| index.family(number)).collect();
-    families.sort_by(|a, b| (b.contents, &a.id).cmp(&(a.contents, &b.id)));
-    let family = |f: &&retrieval::Family| LargestJson {
+    families.sort_by(|a, b| (b.checkpoints, &a.id).cmp(&(a.checkpoints, &b.id)));
+    let family = |f: &&retrieval::FamilyRow| LargestJson {
         family: f.id.clone(),
         root: index.repositories(f.root).first().map(|p| p.repo_id.clone()),
-        contents: f.contents,
+        contents: f.checkpoints,
     };
     families.iter().take(LARGEST).map(family).collect()
 }
@@ -137,7 +137,7 @@ fn text_of_copy(copy: &pull::Copy) -> String {
 }
 
 fn text_of_verified(verified: &Verified) -> String {
-    let Verified { shards, rows, repositories, contents, heads, .. } = verified;
+    let Verified { shards, rows, repositories, checkpoints, representatives, .. } = verified;
     let mut lines =
         vec![format!("{shards} shards with {rows} rows: length, SHA-256 and number of rows are as stated")];
     if !verified.has_index {
@@ -152,14 +152,17 @@ fn text_of_verified(verified: &Verified) -> String {
         "repositories with a fingerprint that it names: {}",
         of(verified.lost_repositories, repositories + verified.lost_repositories)
     ));
-    lines.push(format!("heads that a search of all heads finds: {}", of(verified.lost_heads, *heads)));
     lines.push(format!(
-        "contents that a search below their head finds: {}",
-        of(verified.lost_contents, *contents)
+        "representatives that a search of all of them finds: {}",
+        of(verified.lost_representatives, *representatives)
+    ));
+    lines.push(format!(
+        "checkpoints that a search behind their representative finds: {}",
+        of(verified.lost_checkpoints, *checkpoints)
     ));
     lines.push(match &verified.deep {
         Some(Deep { searches, found, by_digest_alone, .. }) => format!(
-            "contents that a whole search finds: {found} of {searches}, {by_digest_alone} of them by their digest alone"
+            "checkpoints that a whole search finds: {found} of {searches}, {by_digest_alone} of them by their digest alone"
         ),
         None => "whole searches were not made; --deep makes them".to_owned(),
     });

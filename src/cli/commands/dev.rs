@@ -19,7 +19,7 @@ fn settings(args: &PopulationArgs) -> PopulationSettings {
     PopulationSettings {
         models: args.models,
         queries: args.queries,
-        strangers: args.strangers,
+        strangers: args.negatives,
         background: args.background,
         seed: args.seed,
         written: args.begin..args.end.unwrap_or(args.models),
@@ -48,10 +48,12 @@ struct Score {
     /// The same of those whose hidden dimensions are in another order than the parent's.
     moved: Vec<Band>,
     /// Queries without any.
-    strangers: usize,
-    /// Strangers that a family was named for.
-    false_families: usize,
-    /// Largest share of strangers for which that is so, with 95 % confidence.
+    #[serde(rename = "strangers")]
+    negatives: usize,
+    /// Of those, the ones that a family was named for.
+    #[serde(rename = "false_families")]
+    false_positives: usize,
+    /// Largest share of negatives for which that is so, with 95 % confidence.
     false_rate_at_most: Option<f64>,
     /// Related queries whose first family is a wrong one.
     wrong_families: usize,
@@ -124,8 +126,8 @@ pub(in crate::cli) fn score(args: &ScoreArgs) -> Result<Done, Failure> {
         let first = answer.families.first();
         let named = first.and_then(|f| family(f.judged.as_deref()?));
         if truth.relation == "stranger" {
-            score.strangers += 1;
-            score.false_families += usize::from(first.is_some());
+            score.negatives += 1;
+            score.false_positives += usize::from(first.is_some());
             continue;
         }
         let found = named == Some(truth.family.as_str());
@@ -146,8 +148,8 @@ pub(in crate::cli) fn score(args: &ScoreArgs) -> Result<Done, Failure> {
     for band in score.related.iter_mut().chain(&mut score.moved) {
         band.recall = band.found as f64 / band.queries.max(1) as f64;
     }
-    let Score { strangers, false_families, .. } = score;
-    let quality = Quality { strangers, false_families, ..Quality::default() };
+    let Score { negatives, false_positives, .. } = score;
+    let quality = Quality { negatives, false_positives, ..Quality::default() };
     score.false_rate_at_most = quality.false_rate_at_most();
     if args.json {
         printer::json(&score)?;
@@ -161,11 +163,11 @@ pub(in crate::cli) fn score(args: &ScoreArgs) -> Result<Done, Failure> {
         }
     }
     printer::data(&format!(
-        "wrong families named first: {}; a family named for {} of {} strangers, so for at most {:.1e} of them \
+        "wrong families named first: {}; a family named for {} of {} without relatives, so for at most {:.1e} of them \
          (95 %)\nroot right: {} of {}; closest is the parent: {} of {}",
         score.wrong_families,
-        score.false_families,
-        score.strangers,
+        score.false_positives,
+        score.negatives,
         score.false_rate_at_most.unwrap_or(1.0),
         score.right_roots,
         score.found,

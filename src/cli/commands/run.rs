@@ -20,7 +20,7 @@ use crate::local_hub;
 use crate::pipeline::enumerate::EnumerateSettings;
 use crate::pipeline::maintain::{MaintainSettings, Maintained, maintain};
 use crate::pipeline::{CrawlSettings, Pipeline};
-use crate::retrieval::Look;
+use crate::retrieval::SearchMode;
 use crate::store::{Database, Location, StoreError, Task};
 
 pub(in crate::cli) async fn run(args: RunArgs) -> Result<Done, Failure> {
@@ -141,7 +141,7 @@ async fn stages(pipeline: &Pipeline, hub: &Hub, args: &RunArgs) -> Result<Done, 
         let _signals = EndOnSignal::listen();
         for name in &settings.models {
             let begun = Instant::now();
-            let line = match scan_one(&scanner, name, hub, &reader, settings.top_k, Look::Usual).await {
+            let line = match scan_one(&scanner, name, hub, &reader, settings.top_k, SearchMode::Usual).await {
                 Ok((query, answer)) => {
                     if !as_json {
                         printer::data(&tables::scan(&query, &answer))?;

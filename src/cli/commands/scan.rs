@@ -11,7 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::json::{self, ScanErrorJson};
 use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
-use crate::retrieval::Look;
+use crate::retrieval::SearchMode;
 use crate::store::{Database, Location, StoreError};
 
 use super::bulk;
@@ -63,8 +63,8 @@ pub(super) fn database(args: &ScanArgs) -> Result<Location, Failure> {
     args.db.clone().map_or_else(environment::default_database, Ok)
 }
 
-pub(super) fn look(args: &ScanArgs) -> Look {
-    if args.exact { Look::Exact } else { Look::Usual }
+pub(super) fn look(args: &ScanArgs) -> SearchMode {
+    if args.exact { SearchMode::Exact } else { SearchMode::Usual }
 }
 
 /// Opens the index, and says when it is behind its database.
@@ -86,7 +86,7 @@ pub(in crate::cli) async fn scan_one(
     hub: &Hub,
     reader: &Reader,
     top_k: usize,
-    look: Look,
+    look: SearchMode,
 ) -> Result<(Query, Answer), Failure> {
     let query = scanner.query(name, hub, reader).await?;
     let answer = scanner.scan(&query, top_k, look)?;

@@ -1,75 +1,57 @@
 //! Building an index, from nothing or from the one before.
 //!
-//! Shards are read in the order of the manifest, the next one while the last is placed. What a content is placed
-//! under never changes ([`super::family`]), so the index of last night is a prefix of tonight's: its files of vectors and
+//! Shards are read in the order of the manifest, the next one while the last is placed. What a checkpoint is placed
+//! under never changes ([`super::families`]), so the index of last night is a prefix of tonight's: its files of vectors and
 //! fingerprints belong to the new one as they are, the new shards are added. A build that is interrupted commits the
 //! shards that it has finished, and the next one goes on behind them.
 
 mod growing;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::Path;
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use self::growing::{Growing, tag_of};
 use super::codes::CODES;
-use super::index::{INDEX_VERSION, Index, METADATA, Metadata};
+use super::index::Index;
+use super::measure::{self, Samples};
+use super::metadata::{FOLDER, INDEX_VERSION, METADATA, Metadata};
 use super::names::Names;
 use super::payload::PAYLOAD;
-use super::quality::{self, Quality, Samples};
+use super::quality::Quality;
 use super::segments::{Paths, is_part_of};
+use super::settings::BuildSettings;
 use super::vectors::VECTORS;
 use crate::signals::fingerprint::{EXTRACTION_VERSION, VECTOR_DIMENSIONS};
 use crate::store::manifest::IndexEntry;
 use crate::store::{Database, FileEntry, RowRef, StoreError, atomic};
 
-/// Folder of the files of indexes.
-pub(super) const FOLDER: &str = "index";
 /// See [`memory_bound`].
 const MEMORY_PER_ROW: u64 = 3_600;
 const MEMORY_IN_WORK: u64 = 512_000_000;
-/// Part of the contents without a repository from which on an index is built from nothing.
+/// Part of the checkpoints without a repository from which on an index is built from nothing.
 const MOST_GONE: f64 = 0.2;
-/// Parts of vectors, one for each build that added contents, up to which an index is gone on with. It has up to as many
+/// Parts of vectors, one for each build that added checkpoints, up to which an index is gone on with. It has up to as many
 /// of codes and of fingerprints; a build has most of them open twice, and a process may often open no more than 1,024.
 const MOST_PARTS: usize = 64;
-
-/// How an index is measured at the end of its build. Whatever changes here, the index is gone on with, and what was
-/// measured begins anew.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BuildSettings {
-    /// Contents that recall is measured on.
-    pub recall_queries: usize,
-    /// Made-up strangers that the rate of false families is measured on.
-    pub strangers: usize,
-    /// Seed of both samples.
-    pub seed: u64,
-}
-
-impl Default for BuildSettings {
-    fn default() -> Self {
-        Self { recall_queries: 200, strangers: 10_000, seed: 1 }
-    }
-}
 
 /// What a build did.
 #[derive(Clone, Debug, Serialize)]
 pub struct Built {
     /// Repositories with a fingerprint.
     pub models: usize,
-    /// Distinct contents.
-    pub contents: usize,
-    /// Contents that stand for those near them; searches look at these.
-    pub heads: usize,
+    /// Distinct checkpoints.
+    #[serde(rename = "contents")]
+    pub checkpoints: usize,
+    /// Checkpoints that stand for those near them; searches look at these.
+    #[serde(rename = "heads")]
+    pub representatives: usize,
     /// Families.
     pub families: usize,
-    /// Contents that were added to the index before; all of them in a build from nothing.
+    /// Checkpoints that were added to the index before; all of them in a build from nothing.
     pub added: usize,
     /// Whether it began with the index before.
     pub incremental: bool,
@@ -89,9 +71,9 @@ pub struct Built {
 /// Most memory that a build takes, bytes: what a row leaves behind in the maps and tables below, if it is a family of
 /// its own, and what is in work at once.
 ///
-/// A row of its own family takes 1,024 bytes for the vector of its head, 128 for its code, some 700 for its names and
-/// digests in three maps, 500 for its links and its part of the tables as they are written, and again half of all
-/// that where a growing vector is copied.
+/// A row of its own family takes 1,024 bytes for the vector of its representative, 128 for its code, some 700 for its
+/// names and digests in three maps, 500 for its links and its part of the tables as they are written, and again half of
+/// all that where a growing vector is copied.
 pub fn memory_bound(db: &Database) -> u64 {
     MEMORY_IN_WORK + MEMORY_PER_ROW * db.manifest().rows()
 }
@@ -124,7 +106,7 @@ pub fn build(
 
     let begin = previous.as_ref().map_or(0, |p| p.metadata.shards.len());
     let incremental = previous.is_some();
-    let before = previous.as_ref().map_or(0, Index::contents);
+    let before = previous.as_ref().map_or(0, Index::checkpoints);
     let changed_from = before as u32;
     let old_table = previous.as_ref().map(|p| p.table.clone()).unwrap_or_default();
     // The parts that are gone on with.
@@ -157,8 +139,8 @@ pub fn build(
         dimensions: VECTOR_DIMENSIONS,
         database: db.manifest().id.clone(),
         postings: parts.models,
-        contents: parts.contents,
-        heads: parts.heads,
+        checkpoints: parts.checkpoints,
+        representatives: parts.representatives,
         families: parts.families,
         complete,
         settings: settings.clone(),
@@ -170,9 +152,9 @@ pub fn build(
         paths.extend(built.clone());
         let index = Index::assemble(metadata.clone(), paths)?;
         metadata.quality = before_quality;
-        // The same contents again would be no new evidence.
-        if parts.contents > before || !before_quality.covers(settings) {
-            let measured = quality::measure(&index, samples, &|done| progress(rows + done, all), stop)?;
+        // The same checkpoints again would be no new evidence.
+        if parts.checkpoints > before || !before_quality.covers(settings) {
+            let measured = measure::measure(&index, samples, &|done| progress(rows + done, all), stop)?;
             metadata.quality = before_quality.with(measured);
         }
     }
@@ -183,7 +165,7 @@ pub fn build(
             Ok((name, db.files().adopt(&path, FOLDER, extension)?))
         });
         entries.extend(adopted.collect::<Result<Vec<(String, FileEntry)>, StoreError>>()?);
-        entries.insert(METADATA.to_owned(), write_metadata(db, &metadata)?);
+        entries.insert(METADATA.to_owned(), metadata.write(db)?);
         db.set_index(&IndexEntry { shards: covered, files: entries })?;
     }
     let bytes =
@@ -191,10 +173,10 @@ pub fn build(
     let in_shards: u64 = db.manifest().shards[..covered].iter().map(|s| s.entry.bytes).sum();
     Ok(Built {
         models: parts.models,
-        contents: parts.contents,
-        heads: parts.heads,
+        checkpoints: parts.checkpoints,
+        representatives: parts.representatives,
         families: parts.families,
-        added: parts.contents - before,
+        added: parts.checkpoints - before,
         incremental,
         complete,
         committed,
@@ -204,13 +186,13 @@ pub fn build(
     })
 }
 
-/// Whether an index can be gone on with: most of its contents are still there, and its files are not too many.
+/// Whether an index can be gone on with: most of its checkpoints are still there, and its files are not too many.
 fn is_reusable(index: &Index, live: &HashSet<RowRef>) -> bool {
     let held: HashSet<u32> =
-        index.postings.all().iter().filter(|p| live.contains(&p.at)).map(|p| p.content).collect();
-    let gone = index.contents() - held.len();
+        index.postings.all().iter().filter(|p| live.contains(&p.at)).map(|p| p.checkpoint).collect();
+    let gone = index.checkpoints() - held.len();
     let parts = index.paths.keys().filter(|name| is_part_of(name, VECTORS)).count();
-    gone as f64 <= MOST_GONE * index.contents() as f64 && parts <= MOST_PARTS
+    gone as f64 <= MOST_GONE * index.checkpoints() as f64 && parts <= MOST_PARTS
 }
 
 /// What was measured with these settings.
@@ -220,7 +202,7 @@ fn quality_before(index: Option<&Index>, settings: &BuildSettings) -> Quality {
 
 /// What the families of an index are called.
 fn names_of(index: Index) -> Names {
-    let tags = index.postings.all().iter().map(|p| (tag_of(p), index.family_of(p.content)));
+    let tags = index.postings.all().iter().map(|p| (tag_of(p), index.family_of(p.checkpoint)));
     Names { of: tags.collect(), names: index.table.into_iter().map(|family| family.id).collect() }
 }
 
@@ -239,9 +221,21 @@ fn paths_in(folder: &Path) -> Result<Paths, StoreError> {
     entries.map(path).collect()
 }
 
-pub(super) fn write_metadata(db: &Database, metadata: &Metadata) -> Result<FileEntry, StoreError> {
-    let json = serde_json::to_vec_pretty(metadata).map_err(StoreError::damaged(db.folder()))?;
-    db.files().add(FOLDER, "json", |file| {
-        std::io::Write::write_all(file, &json).map_err(StoreError::io(db.folder()))
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retrieval::tests::databases::{built, database};
+
+    #[test]
+    fn an_index_of_many_parts_is_not_gone_on_with() {
+        let (_dir, mut db) = database();
+        built(&mut db, true);
+        let live = db.live().unwrap().places().collect();
+        let mut index = Index::open(&db).unwrap();
+        let part = index.paths["vectors-0000.bin"].clone();
+        for n in 0..=MOST_PARTS {
+            index.paths.insert(format!("{VECTORS}-{n:04}.bin"), part.clone());
+            assert_eq!(is_reusable(&index, &live), n < MOST_PARTS, "{} parts", n + 1);
+        }
+    }
 }

@@ -7,22 +7,24 @@ use std::sync::mpsc::sync_channel;
 use rayon::prelude::*;
 
 use super::super::codes;
-use super::super::family::{Families, Place};
-use super::super::index::{CONTENTS, FAMILIES, HEADS, Index, LINEAGE, POSTINGS};
+use super::super::families::Families;
+use super::super::index::Index;
 use super::super::lineage;
 use super::super::members::difference;
+use super::super::metadata::{CHECKPOINTS, FAMILIES, LINEAGE, POSTINGS, REPRESENTATIVES};
 use super::super::names::Names;
 use super::super::payload::PayloadWriter;
-use super::super::root::{self, Facts, Member, Root};
+use super::super::representatives::Place;
+use super::super::root::{self, CheckpointFacts, Member, Root};
 use super::super::segments::Paths;
-use super::super::tables::{self, Content, Family, Posting};
+use super::super::tables::{self, Checkpoint, FamilyRow, Posting};
 use super::super::vector::Code;
 use super::super::vectors::VectorsWriter;
 use crate::signals::Fingerprint;
 use crate::store::schema;
 use crate::store::{Database, RowRef, StoreError, Tag};
 
-/// Contents placed at once; their fingerprints are some 15 KB each.
+/// Checkpoints placed at once; their fingerprints are some 15 KB each.
 const BATCH: usize = 2048;
 /// Batches that are read ahead.
 const AHEAD: usize = 2;
@@ -30,19 +32,19 @@ const AHEAD: usize = 2;
 /// What grows while shards are read.
 pub(super) struct Growing {
     families: Families,
-    /// By content.
+    /// By checkpoint.
     places: Vec<Place>,
-    facts: Vec<Facts>,
-    /// How contents differ from their heads.
+    facts: Vec<CheckpointFacts>,
+    /// How checkpoints differ from their representatives.
     codes: Vec<Code>,
     pub(super) postings: Vec<Posting>,
     /// How many of them are of the index before.
     taken_over: usize,
     /// Rows that are not new, because the last complete build had them.
     settled: HashSet<RowRef>,
-    /// By the tag of the digest of the content.
+    /// By the tag of the digest of the checkpoint.
     known: HashMap<Tag, u32>,
-    /// (content, base that a card declares), to be counted when all names are known.
+    /// (checkpoint, base that a card declares), to be counted when all names are known.
     declared: Vec<(u32, String)>,
     payload: PayloadWriter,
     vectors: VectorsWriter,
@@ -53,8 +55,8 @@ pub(super) struct Growing {
 /// What was finished.
 pub(super) struct Parts {
     pub(super) models: usize,
-    pub(super) contents: usize,
-    pub(super) heads: usize,
+    pub(super) checkpoints: usize,
+    pub(super) representatives: usize,
     pub(super) families: usize,
 }
 
@@ -82,14 +84,14 @@ impl Growing {
         folder: &Path,
         live: &HashSet<RowRef>,
     ) -> Result<Self, StoreError> {
-        let known = index.postings.all().iter().map(|p| (tag_of(p), p.content)).collect();
+        let known = index.postings.all().iter().map(|p| (tag_of(p), p.checkpoint)).collect();
         let is_new = |p: &Posting| p.is_new && !index.metadata.complete;
         let still = index.postings.all().iter().filter(|p| live.contains(&p.at));
         let postings: Vec<Posting> = still.map(|p| Posting { is_new: is_new(p), ..p.clone() }).collect();
         Ok(Self {
             families: index.families,
-            places: index.contents.iter().map(|c| c.place).collect(),
-            facts: index.contents.iter().map(|c| c.facts).collect(),
+            places: index.checkpoints.iter().map(|c| c.place).collect(),
+            facts: index.checkpoints.iter().map(|c| c.facts).collect(),
             codes: codes::read(before)?,
             taken_over: postings.len(),
             postings,
@@ -165,9 +167,9 @@ impl Growing {
             let Some(fingerprint) = row.fingerprint else { continue };
             let next = self.facts.len() as u32;
             let digest = row.sample_digest.clone().unwrap_or_else(|| row.repo_id.clone());
-            let content = *self.known.entry(Tag::of(&digest)).or_insert(next);
-            if content == next {
-                self.facts.push(Facts {
+            let checkpoint = *self.known.entry(Tag::of(&digest)).or_insert(next);
+            if checkpoint == next {
+                self.facts.push(CheckpointFacts {
                     created_at: row.created_at,
                     quantised: row.quantised,
                     hidden_size: fingerprint.hidden_size,
@@ -177,31 +179,33 @@ impl Growing {
                 digests.push(digest);
                 fresh.push(fingerprint);
             }
-            let created_at = &mut self.facts[content as usize].created_at;
+            let created_at = &mut self.facts[checkpoint as usize].created_at;
             *created_at = match (*created_at, row.created_at) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
-            self.declared.extend(row.declared_bases.into_iter().map(|base| (content, base)));
+            self.declared.extend(row.declared_bases.into_iter().map(|base| (checkpoint, base)));
             let (weights, samples) =
                 (row.weights_digest.as_deref().map(Tag::of), row.sample_digest.as_deref().map(Tag::of));
             let (repo_id, created_at) = (row.repo_id, row.created_at);
             let is_new = !self.settled.contains(&at);
-            self.postings.push(Posting { content, at, repo_id, created_at, weights, samples, is_new });
+            self.postings.push(Posting { checkpoint, at, repo_id, created_at, weights, samples, is_new });
         }
         let first = self.places.len() as u32;
         let places = self.families.place(&fresh, &mut self.payload)?;
-        for (((content, place), fingerprint), digest) in (first..).zip(&places).zip(&fresh).zip(&digests) {
+        for (((checkpoint, place), fingerprint), digest) in (first..).zip(&places).zip(&fresh).zip(&digests) {
             self.vectors.add(&fingerprint.vector)?;
-            let head = &self.families.heads[place.head as usize];
-            if head.content == content && head.link.is_none() {
+            let representative = &self.families.representatives[place.representative as usize];
+            if representative.checkpoint == checkpoint && representative.link.is_none() {
                 // 16 characters of a SHA-256 tell more families apart than there will be models.
                 self.ids.push(digest.chars().take(16).collect());
             }
         }
-        let heads = self.families.search();
+        let sources = self.families.sources();
         let differences = places.par_iter().zip(&fresh);
-        self.codes.par_extend(differences.map(|(place, f)| difference(heads.vector(place.head), &f.vector)));
+        self.codes.par_extend(
+            differences.map(|(place, f)| difference(sources.vector(place.representative), &f.vector)),
+        );
         self.places.extend(places);
         Ok(())
     }
@@ -209,8 +213,10 @@ impl Growing {
     /// Lets families keep the names that they had.
     pub(super) fn inherit(&mut self, names: &Names) {
         let Self { families, places, ids, known, .. } = self;
-        let family_of = |content: u32| families.heads[places[content as usize].head as usize].family;
-        names.inherit(ids, known.iter().map(|(tag, content)| (*tag, family_of(*content))));
+        let family_of = |checkpoint: u32| {
+            families.representatives[places[checkpoint as usize].representative as usize].family
+        };
+        names.inherit(ids, known.iter().map(|(tag, checkpoint)| (*tag, family_of(*checkpoint))));
     }
 
     /// Writes the files.
@@ -219,7 +225,7 @@ impl Growing {
         before: &Paths,
         folder: &Path,
         changed_from: u32,
-        old: &[Family],
+        old: &[FamilyRow],
         hub_ids: &HashMap<RowRef, String>,
     ) -> Result<Parts, StoreError> {
         let Self {
@@ -238,64 +244,68 @@ impl Growing {
         payload.finish()?;
         let vectors = vectors.finish()?;
         codes::write(before, folder, &codes[changed_from as usize..])?;
-        let family_of = |content: u32| families.heads[places[content as usize].head as usize].family;
-        let by_name: HashMap<&str, u32> = postings.iter().map(|p| (p.repo_id.as_str(), p.content)).collect();
-        for (content, base) in &declared {
+        let family_of = |checkpoint: u32| {
+            families.representatives[places[checkpoint as usize].representative as usize].family
+        };
+        let by_name: HashMap<&str, u32> =
+            postings.iter().map(|p| (p.repo_id.as_str(), p.checkpoint)).collect();
+        for (checkpoint, base) in &declared {
             if let Some(base) = by_name.get(base.as_str()).copied()
-                && base != *content
-                && family_of(base) == family_of(*content)
+                && base != *checkpoint
+                && family_of(base) == family_of(*checkpoint)
             {
                 facts[base as usize].declared_by += 1;
             }
         }
-        let held: HashSet<u32> = postings.iter().map(|p| p.content).collect();
+        let held: HashSet<u32> = postings.iter().map(|p| p.checkpoint).collect();
         let mut members: Vec<Vec<Member>> = vec![Vec::new(); families.count as usize];
-        for (content, facts) in (0..).zip(&facts) {
-            if held.contains(&content) {
-                members[family_of(content) as usize].push(Member { content, facts: *facts });
+        for (checkpoint, facts) in (0..).zip(&facts) {
+            if held.contains(&checkpoint) {
+                members[family_of(checkpoint) as usize].push(Member { checkpoint, facts: *facts });
             }
         }
-        // A copy may be older than what was known of its content.
+        // A copy may be older than what was known of its checkpoint.
         let mut grown = vec![false; families.count as usize];
         for posting in &postings[taken_over..] {
-            grown[family_of(posting.content) as usize] = true;
+            grown[family_of(posting.checkpoint) as usize] = true;
         }
-        let founders = families.heads.iter().filter(|h| h.link.is_none()).map(|h| h.content);
+        let founders = families.representatives.iter().filter(|h| h.link.is_none()).map(|h| h.checkpoint);
         let all: Vec<_> = founders.zip(members).zip(ids).zip(grown).enumerate().collect();
         let table = all
             .into_par_iter()
             .map(|(number, (((founder, members), id), grown))| {
-                let contents = members.len() as u32;
-                let is_same =
-                    |family: &&Family| !grown && family.contents == contents && held.contains(&family.root);
+                let checkpoints = members.len() as u32;
+                let is_same = |family: &&FamilyRow| {
+                    !grown && family.checkpoints == checkpoints && held.contains(&family.root)
+                };
                 if let Some(family) = old.get(number).filter(is_same) {
                     return Ok(family.clone());
                 }
-                let root = root::root(&members, |content| vectors.read(content))?;
-                let gone = || Root { content: founder, evidence: "all its repositories are gone".into() };
-                let Root { content, evidence } = root.unwrap_or_else(gone);
-                Ok(Family { id, root: content, contents, evidence })
+                let root = root::root(&members, |checkpoint| vectors.read(checkpoint))?;
+                let gone = || Root { checkpoint: founder, evidence: "all its repositories are gone".into() };
+                let Root { checkpoint, evidence } = root.unwrap_or_else(gone);
+                Ok(FamilyRow { id, root: checkpoint, checkpoints, evidence })
             })
             .collect::<Result<Vec<_>, StoreError>>()?;
-        let contents: Vec<Content> =
-            places.into_iter().zip(facts).map(|(place, facts)| Content { place, facts }).collect();
-        tables::write_contents(&folder.join(CONTENTS), &contents)?;
-        tables::write_heads(&folder.join(HEADS), &families.heads)?;
+        let checkpoints: Vec<Checkpoint> =
+            places.into_iter().zip(facts).map(|(place, facts)| Checkpoint { place, facts }).collect();
+        tables::write_checkpoints(&folder.join(CHECKPOINTS), &checkpoints)?;
+        tables::write_representatives(&folder.join(REPRESENTATIVES), &families.representatives)?;
         tables::write_families(&folder.join(FAMILIES), &table)?;
-        postings.sort_by_key(|p| (p.content, p.at));
+        postings.sort_by_key(|p| (p.checkpoint, p.at));
         tables::write_postings(&folder.join(POSTINGS), &postings)?;
-        let lineages = lineage::of(&contents, &families.heads, &table, &postings, hub_ids);
+        let lineages = lineage::of(&checkpoints, &families.representatives, &table, &postings, hub_ids);
         tables::write_lineage(&folder.join(LINEAGE), &lineages)?;
         Ok(Parts {
             models: postings.len(),
-            contents: contents.len(),
-            heads: families.heads.len(),
+            checkpoints: checkpoints.len(),
+            representatives: families.representatives.len(),
             families: table.len(),
         })
     }
 }
 
-/// Of the digest that tells the contents apart.
+/// Of the digest that tells the checkpoints apart.
 pub(super) fn tag_of(posting: &Posting) -> Tag {
     posting.samples.unwrap_or_else(|| Tag::of(&posting.repo_id))
 }
