@@ -21,7 +21,7 @@
 //!
 //! Folders depend in one direction, each on those before it:
 //! [`formats`], [`local_hub`], [`signals`], [`hub`], [`store`], [`checkpoint`], [`retrieval`], [`publication`],
-//! [`answers`], [`synthetic`], [`pipeline`], [`cli`].
+//! [`synthetic`], [`answers`], [`pipeline`], [`cli`].
 
 pub mod answers;
 pub mod checkpoint;

@@ -15,12 +15,12 @@ mod comparison;
 mod environment;
 mod evaluation;
 mod failure;
-mod json;
 mod logging;
 mod metrics;
 mod printer;
 mod progress;
 mod tables;
+mod watching;
 
 use std::process::ExitCode;
 

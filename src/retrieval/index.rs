@@ -115,7 +115,8 @@ impl Metadata {
 }
 
 /// How hard to look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Look {
     /// Sign codes first.
     #[default]

@@ -7,7 +7,7 @@ use crate::checkpoint::plan::PlanSettings;
 use crate::cli::args::EvalArgs;
 use crate::cli::failure::Failure;
 use crate::cli::progress::Watch;
-use crate::cli::{Done, environment, evaluation, json, printer};
+use crate::cli::{Done, environment, evaluation, printer};
 use crate::pipeline::Progress;
 
 pub(in crate::cli) async fn run(args: EvalArgs) -> Result<Done, Failure> {
@@ -20,7 +20,7 @@ pub(in crate::cli) async fn run(args: EvalArgs) -> Result<Done, Failure> {
     let found = eval::eval(&pairs, &hub, &settings, |done| progress.set_done(done as u64)).await;
     drop(watch);
     if args.json {
-        printer::json(&json::evaluation(&found))?;
+        printer::json(&found)?;
     } else {
         printer::data(&evaluation::evaluation(&found))?;
     }

@@ -6,9 +6,9 @@ use anyhow::Context;
 use futures_util::FutureExt;
 use serde_json::json;
 
-use super::crawl::stop_signal;
 use crate::cli::args::ServeArgs;
 use crate::cli::failure::Failure;
+use crate::cli::watching::stop_signal;
 use crate::cli::{Done, printer};
 use crate::local_hub::{self, Settings};
 

@@ -1,17 +1,19 @@
-//! scan: which families of the database share weights with this model, and who is closest.
+//! An open database, and the search in it.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
+use std::time::Instant;
 
-use super::compare::Comparison;
-use super::query::{Query, QueryError};
-use crate::checkpoint::model::Model;
-use crate::checkpoint::reading::Reader;
-use crate::hub::Hub;
+use chrono::DateTime;
+
+use super::answer::{Candidate, FamilyAnswer, ScanAnswer};
+use super::query::Query;
+use crate::answers::compare::comparison::Comparison;
+use crate::answers::judgement::Judgement;
 use crate::retrieval::heads::Hit;
 use crate::retrieval::judge::Judge;
 use crate::retrieval::tables::Posting;
-use crate::retrieval::{Index, Look, Quality, Related, Sought};
+use crate::retrieval::{Index, Look};
 use crate::signals::profile::Population;
 use crate::signals::verdict::{Context, VerdictKind};
 use crate::store::{Database, Row, RowRef, StoreError, Tag};
@@ -21,60 +23,12 @@ const MAX_COPIES: usize = 64;
 /// Rows of the database from which the population mean of the token cosines is taken.
 const BACKGROUND: usize = 48;
 
-/// One model of the database, judged.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// The oldest repository of this content, or the one with exactly the query's files.
-    pub row: Row,
-    /// Other repositories with the same content.
-    pub copies: Vec<String>,
-    /// Cosine of the retrieval vectors: what members are ranked by.
-    pub closeness: f32,
-    /// The evidence, query first.
-    pub comparison: Comparison,
-}
-
-/// A related family.
-#[derive(Clone, Debug)]
-pub struct FamilyAnswer {
-    /// Never changes, whatever is added.
-    pub id: String,
-    /// Distinct contents in it.
-    pub contents: u32,
-    /// The likeliest ancestor.
-    pub root: Candidate,
-    /// Why it is the likeliest ancestor.
-    pub root_evidence: String,
-    /// The closest contents that the verdict confirms, best first; the root may be among them.
-    pub members: Vec<Candidate>,
-}
-
-/// The answer to one query.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// Related families, nearest first.
-    pub families: Vec<FamilyAnswer>,
-    /// The closest model that was proposed and judged unrelated or undecided, for context.
-    pub closest_rejected: Option<Candidate>,
-    /// Distinct contents that were searched.
-    pub searched: usize,
-    /// How often searches of this index are right.
-    pub quality: Quality,
-}
-
-/// A family in the answer of a bulk scan: no row of the database is read for it, unless the query is a head of it.
-#[derive(Clone, Debug)]
-pub struct Brief {
-    /// As found in the index; where the head that was found is the query itself, judged on the closest other.
-    pub related: Related,
-    /// The family's name.
-    pub id: String,
-    /// The oldest repository of the root.
-    pub root: Option<String>,
-    /// The repository that the verdict is on: of that content the oldest, or one with exactly the query's files.
-    pub judged: Option<String>,
-    /// The closest contents, each by such a repository, with cosines.
-    pub closest: Vec<(String, f32)>,
+/// One checkpoint of the database, with the evidence that members are ordered by.
+#[derive(Clone)]
+struct Judged {
+    row: Row,
+    copies: Vec<String>,
+    comparison: Comparison,
 }
 
 /// An open database with its index.
@@ -97,71 +51,18 @@ impl Scanner {
         self.db.manifest().shards_not_indexed() > 0
     }
 
+    /// The database.
+    pub fn database(&self) -> &Database {
+        &self.db
+    }
+
     /// The index.
     pub fn index(&self) -> &Index {
         &self.index
     }
 
-    /// Opens a model, and reads it unless the database has exactly its weight files, by their digests, under this name
-    /// or another.
-    pub async fn query(&self, text: &str, hub: &Hub, reader: &Reader) -> Result<Query, QueryError> {
-        let mut model = Model::open(text, hub, reader).await?;
-        if let Some(digest) = model.weights_digest()
-            && let Some(row) = self.stored(&digest)?
-            && let Some(query) = Query::stored(model.unread(), row)
-        {
-            return Ok(query);
-        }
-        Query::read(model.read(&reader.settings.plan).await?)
-    }
-
-    /// The families of a model, with up to `closest` contents of each.
-    pub fn brief(&self, sought: Sought<'_>, closest: usize, look: Look) -> Result<Vec<Brief>, StoreError> {
-        let oldest = |content| Some(self.index.repositories(content).first()?.repo_id.clone());
-        let named = |content| {
-            let mut others = self.index.others(content, sought.but);
-            let first = others.clone().next();
-            let with_its_files = others.find(|p| p.weights.is_some() && p.weights == sought.weights);
-            Some(with_its_files.or(first)?.repo_id.clone())
-        };
-        let mut families = Vec::new();
-        for mut related in self.index.find(sought, closest, look)?.related {
-            let is_itself = named(related.judged).is_none() && oldest(related.judged).is_some();
-            if is_itself && !self.judge_closest(&sought, &mut related)? {
-                continue;
-            }
-            let family = self.index.family(related.family);
-            families.push(Brief {
-                id: family.id.clone(),
-                root: oldest(family.root),
-                judged: named(related.judged),
-                closest: related.closest.iter().filter_map(|h| Some((named(h.number)?, h.cosine))).collect(),
-                related,
-            });
-        }
-        Ok(families)
-    }
-
-    /// Puts the verdict on the closest content that it confirms; false where it confirms none. Of members the index has
-    /// no fingerprint, so a row is read for each that is judged.
-    fn judge_closest(&self, sought: &Sought<'_>, related: &mut Related) -> Result<bool, StoreError> {
-        let mut judge = Judge::new(sought.fingerprint, self.index.controls());
-        let context = Context { searched: self.index.contents(), ..Context::default() };
-        for hit in &related.closest {
-            let at: Vec<RowRef> = self.index.others(hit.number, sought.but).take(1).map(|p| p.at).collect();
-            let row = self.db.rows(&at)?.into_iter().next();
-            let Some(fingerprint) = row.and_then(|row| row.fingerprint) else { continue };
-            let (evidence, verdict) = judge.judge(&fingerprint, context);
-            if verdict.kind.related() == Some(true) {
-                (related.judged, related.evidence, related.verdict) = (hit.number, evidence, verdict);
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// A row with these weights, where the database has one: what reading them would give is in it.
-    fn stored(&self, weights_digest: &str) -> Result<Option<Row>, StoreError> {
+    pub(super) fn stored(&self, weights_digest: &str) -> Result<Option<Row>, StoreError> {
         let tag = Tag::of(weights_digest);
         let Some(content) = self.index.content_of(tag) else { return Ok(None) };
         let at = self.index.repositories(content).iter().find(|p| p.weights == Some(tag));
@@ -169,8 +70,9 @@ impl Scanner {
     }
 
     /// Finds and judges the relatives of a model, up to `top_k` of each family.
-    pub fn scan(&self, query: &Query, top_k: usize, look: Look) -> Result<Answer, StoreError> {
+    pub fn scan(&self, query: &Query, top_k: usize, look: Look) -> Result<ScanAnswer, StoreError> {
         let _span = tracing::info_span!("scan").entered();
+        let begun = Instant::now();
         let found = self.index.find(query.known().sought(None), top_k, look)?;
         let mut families = Vec::with_capacity(found.related.len());
         for related in &found.related {
@@ -179,15 +81,23 @@ impl Scanner {
         let closest_rejected = match found.rejected {
             Some(hit) if families.is_empty() => {
                 let content = self.index.content_of_head(hit.number);
-                self.candidates(query, &[(content, hit.cosine)])?.into_iter().next()
+                self.candidates(query, &[content])?.into_iter().next().map(Candidate::from)
             }
             _ => None,
         };
-        Ok(Answer {
+        let quality = self.index.quality();
+        Ok(ScanAnswer {
+            query: query.name().to_owned(),
+            sha: query.sha().map(str::to_owned),
+            known_from: query.known_from().map(str::to_owned),
+            searched: self.index.contents(),
             families,
             closest_rejected,
-            searched: self.index.contents(),
-            quality: self.index.quality(),
+            negatives: quality.strangers,
+            false_positives: quality.false_families,
+            false_rate_at_most: quality.false_rate_at_most(),
+            bytes_fetched: query.bytes_fetched(),
+            seconds: begun.elapsed().as_secs_f64(),
         })
     }
 
@@ -199,19 +109,19 @@ impl Scanner {
         top_k: usize,
     ) -> Result<FamilyAnswer, StoreError> {
         let family = self.index.family(number);
-        let mut contents: Vec<(u32, f32)> = closest.iter().map(|hit| (hit.number, hit.cosine)).collect();
-        if !contents.iter().any(|c| c.0 == family.root) {
-            contents.push((family.root, self.index.cosine(&query.known().fingerprint.vector, family.root)?));
+        let mut contents: Vec<u32> = closest.iter().map(|hit| hit.number).collect();
+        if !contents.contains(&family.root) {
+            contents.push(family.root);
         }
         let judged = self.candidates(query, &contents)?;
         let is_root =
-            |c: &Candidate| self.index.repositories(family.root).iter().any(|p| p.repo_id == c.row.repo_id);
+            |c: &Judged| self.index.repositories(family.root).iter().any(|p| p.repo_id == c.row.repo_id);
         let root = judged.iter().find(|c| is_root(c)).cloned();
-        let mut members: Vec<Candidate> =
+        let mut members: Vec<Judged> =
             judged.into_iter().filter(|c| c.comparison.verdict.kind.related() == Some(true)).collect();
-        let effect = |c: &Candidate| c.comparison.evidence.body_effect().unwrap_or(0.0);
+        let effect = |c: &Judged| c.comparison.evidence.body_effect().unwrap_or(0.0);
         members.sort_by(|a, b| {
-            let identical = |c: &Candidate| c.comparison.verdict.kind == VerdictKind::Identical;
+            let identical = |c: &Judged| c.comparison.verdict.kind == VerdictKind::Identical;
             identical(b).cmp(&identical(a)).then(effect(b).total_cmp(&effect(a)))
         });
         members.truncate(top_k);
@@ -220,21 +130,21 @@ impl Scanner {
             what: format!("family {} has no repository", family.id),
         })?;
         Ok(FamilyAnswer {
-            id: family.id.clone(),
+            family: family.id.clone(),
             contents: family.contents,
-            root,
+            root: root.into(),
             root_evidence: family.evidence.clone(),
-            members,
+            members: members.into_iter().map(Candidate::from).collect(),
         })
     }
 
     /// Reads and judges the rows of some contents.
-    fn candidates(&self, query: &Query, contents: &[(u32, f32)]) -> Result<Vec<Candidate>, StoreError> {
+    fn candidates(&self, query: &Query, contents: &[u32]) -> Result<Vec<Judged>, StoreError> {
         let own_digest = OnceLock::new();
         let own_samples = query.known().samples;
         // Of each content the oldest repository; of the query's own content the one with the same files, if any.
         let mut places = Vec::with_capacity(contents.len());
-        for (content, _) in contents {
+        for content in contents {
             let repositories = self.index.repositories(*content);
             let same_samples = |p: &Posting| own_samples.is_some() && p.samples == own_samples;
             let mut chosen = repositories.first();
@@ -253,7 +163,7 @@ impl Scanner {
         let population = self.population()?;
         let mut judge = Judge::new(&query.known().fingerprint, self.index.controls());
         let mut candidates = Vec::with_capacity(contents.len());
-        for ((content, closeness), at) in contents.iter().zip(places) {
+        for (content, at) in contents.iter().zip(places) {
             let Some((row, fingerprint)) =
                 at.and_then(|at| rows.get(&at)).and_then(|row| Some((row, row.fingerprint.as_ref()?)))
             else {
@@ -270,10 +180,9 @@ impl Scanner {
             let (evidence, verdict) = judge.judge(fingerprint, context);
             let named = query.named(row, &screening, &evidence, population);
             let others = self.index.repositories(*content).iter().filter(|p| Some(p.at) != at);
-            candidates.push(Candidate {
+            candidates.push(Judged {
                 copies: others.take(MAX_COPIES).map(|p| p.repo_id.clone()).collect(),
                 row: row.clone(),
-                closeness: *closeness,
                 comparison: Comparison { screening, evidence, verdict, named, merge: None },
             });
         }
@@ -293,5 +202,24 @@ impl Scanner {
             population.add(&profile.gram);
         }
         Ok(self.population.get_or_init(|| population))
+    }
+}
+
+impl From<Judged> for Candidate {
+    fn from(Judged { row, copies, comparison }: Judged) -> Self {
+        let time = |millis: Option<i64>| {
+            millis.and_then(DateTime::from_timestamp_millis).map(|time| time.to_rfc3339())
+        };
+        Self {
+            judgement: Judgement::new(&comparison, Vec::new()),
+            similarity: comparison.evidence.body_effect(),
+            repo_id: row.repo_id,
+            sha: row.sha,
+            created_at: time(row.created_at),
+            gone_at: time(row.gone_at),
+            license: row.license,
+            declared_bases: row.declared_bases,
+            copies,
+        }
     }
 }
