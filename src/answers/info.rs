@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::retrieval::{Family, Index};
@@ -13,7 +14,7 @@ use crate::store::{Database, Outcome, StoreError};
 const LARGEST: usize = 5;
 
 /// What a database holds: `db info --json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Info {
     /// Repositories with a row.
     pub models: u64,
@@ -51,7 +52,7 @@ pub struct Info {
 }
 
 /// One of the largest families.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LargeFamily {
     /// Its name.
     pub family: String,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::compare::comparison::Comparison;
@@ -14,7 +15,7 @@ use crate::signals::verdict::{Direction, Relation, VerdictKind};
 use crate::signals::{Signal, Test};
 
 /// The verdict on a pair, a and b. In a scan, a is the query.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Judgement {
     /// What the evidence amounts to.
     pub verdict: VerdictKind,
@@ -36,6 +37,7 @@ pub struct Judgement {
     pub signals: BTreeMap<&'static str, SignalFigure>,
     /// The tests behind the verdict, by name, with hidden dimensions and tensors where they are.
     #[serde(serialize_with = "as_map")]
+    #[schemars(with = "BTreeMap<String, TestFigure>")]
     pub tests: Vec<TestFigure>,
     /// The tests with hidden dimensions brought into correspondence; empty unless the tensors in place left the
     /// question open.
@@ -59,7 +61,7 @@ pub struct Judgement {
 }
 
 /// One test.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TestFigure {
     /// Which one. Its key is the key of this in JSON.
     #[serde(skip)]
@@ -81,7 +83,7 @@ pub struct TestFigure {
 }
 
 /// One of the eight named signals.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct SignalFigure {
     /// The figure, whose range and meaning are the signal's; null where it is absent.
     pub value: Option<f64>,
@@ -96,7 +98,7 @@ pub struct SignalFigure {
 }
 
 /// What config and tokenizer say; never a claim of descent.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ScreeningAnswer {
     /// How close the two configs are.
     pub tier: Tier,
@@ -111,7 +113,7 @@ pub struct ScreeningAnswer {
 }
 
 /// A field that both configs state, and state differently.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DifferenceAnswer {
     /// The field.
     pub field: &'static str,
@@ -122,7 +124,7 @@ pub struct DifferenceAnswer {
 }
 
 /// The tests after hidden dimensions were brought into correspondence.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RealignedAnswer {
     /// How they were found to correspond.
     pub by: Correspondence,
@@ -130,11 +132,12 @@ pub struct RealignedAnswer {
     pub dimensions: TestFigure,
     /// The tests by name. What the correspondence was estimated from is absent in them.
     #[serde(serialize_with = "as_map")]
+    #[schemars(with = "BTreeMap<String, TestFigure>")]
     pub tests: Vec<TestFigure>,
 }
 
 /// A model taken apart into suspected parents.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct MergeAnswer {
     /// The suspected parents.
     pub parents: Vec<String>,

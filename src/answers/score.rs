@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::retrieval::Quality;
@@ -12,7 +13,7 @@ use crate::synthetic::truth::{COPY, MOVED, STRANGER, Truth};
 const BOUNDS: [f64; 6] = [0.2, 0.3, 0.5, 0.7, 0.9, 1.0];
 
 /// How scans did: `dev score --json`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Score {
     /// Queries with a parent in the database, by least correlation with it, and how many found its family first.
     pub related: Vec<Band>,
@@ -35,7 +36,7 @@ pub struct Score {
 }
 
 /// Related queries of one band of correlation.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Band {
     /// Least correlation.
     pub from: f64,

@@ -1,6 +1,7 @@
 //! What the crawls of a database did, what waits, and how old it is.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -8,7 +9,7 @@ use crate::store::lock::Owner;
 use crate::store::{Database, Outcome, Partition, StoreError};
 
 /// What a database is doing and how old it is: `status --json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Status {
     /// Repositories with a row.
     pub repositories: usize,

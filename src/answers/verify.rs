@@ -1,5 +1,6 @@
 //! Whether a database is whole, and is what was published.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::publication::pull::{self, Copy};
@@ -8,7 +9,7 @@ use crate::retrieval::{self, Verified};
 use crate::store::Database;
 
 /// What was looked at, and what was found wrong: `db verify --json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Verification {
     /// Shards and index.
     #[serde(flatten)]

@@ -1,12 +1,13 @@
 //! index: the search index from the shards on disk.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::retrieval::{self, BuildSettings, Built};
 use crate::store::{Database, StoreError};
 
 /// What an index build did, and what it took: `index --json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct IndexReport {
     /// What it did.
     #[serde(flatten)]

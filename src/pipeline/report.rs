@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::budget::Spent;
@@ -15,9 +16,10 @@ use crate::store::{Outcome, Row};
 /// Most failures listed by name; all are rows of the database.
 const LISTED_FAILURES: usize = 1000;
 
-/// A crawl's totals. `outcomes`, `unchanged`, `filtered`, `metadata_updated` and `waiting` add up to `models`; `outcomes`,
-/// `metadata_updated` and `gone` to `rows_written` and `rows_kept`.
-#[derive(Clone, Debug, Default, Serialize)]
+/// A crawl's totals. Repositories by outcome, unchanged ones, filtered ones, those of which only the metadata was updated,
+/// and those that wait add up to `models`; those with an outcome, updated or gone to `rows_written` and `rows_kept`, but
+/// for further components.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct RunReport {
     /// When it began.
     pub started_at: Option<DateTime<Utc>>,
@@ -107,7 +109,7 @@ pub struct RunReport {
 }
 
 /// One repository that has no fingerprint.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Failure {
     /// Its name.
     pub repo: String,

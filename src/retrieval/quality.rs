@@ -6,6 +6,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::build::BuildSettings;
@@ -27,7 +28,7 @@ const NIGHTLY_SAMPLE: usize = 10;
 const DOUBT: f64 = 0.05;
 
 /// What was measured, on an index and on those that it was built on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Quality {
     /// Contents that were searched for.
     pub queries: usize,

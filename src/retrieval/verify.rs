@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::heads::Hit;
@@ -12,7 +13,7 @@ use super::vector::cosine;
 use crate::store::{Database, Outcome, RowRef, StoreError, Tag};
 
 /// What was looked at, and what was found wrong.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Verified {
     /// Shards whose checksum is right.
     pub shards: usize,
@@ -37,7 +38,7 @@ pub struct Verified {
 }
 
 /// Every content, searched for as a scan does: by the fingerprint of its oldest repository, read from the shards.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Deep {
     /// Searches made.
     pub searches: usize,

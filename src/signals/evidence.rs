@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::battery;
@@ -81,7 +82,7 @@ impl Tests {
 const LEAST_CONTROLS: usize = 3;
 
 /// How hidden dimensions were found to correspond.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum Correspondence {
     /// One to one, by what they say about common tokens.
     #[serde(rename = "dimensions by tokens")]

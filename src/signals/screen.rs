@@ -6,13 +6,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::tokenizer::TokenizerPrint;
 use crate::formats::config::{ModelConfig, Quantization};
 
 /// How close two configs are, the closest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub enum Tier {
     /// One family, all stated dimensions equal, and the same vocabulary.
     #[serde(rename = "same architecture, dimensions and tokenizer")]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::database::{Database, RowRef};
@@ -9,7 +10,7 @@ use super::schema::Fact;
 use super::{Live, StoreError, shard};
 
 /// Counts over the live rows.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Facts {
     /// By how the weights are stored: the method of quantisation, else the dtype of most tensors.
     pub formats: BTreeMap<String, u64>,

@@ -1,12 +1,13 @@
 //! What a scan of many models is answered with.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::answers::scan::answer::ScanFailure;
 use crate::signals::verdict::{Relation, VerdictKind};
 
 /// The families of one of many models, in short: a line of `scan --from`, `--from-db` and `--all-new`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BulkAnswer {
     /// The model, as it was named.
     pub query: String,
@@ -18,7 +19,7 @@ pub struct BulkAnswer {
 }
 
 /// A related family, in short: no row of the database is read for it, unless the query represents it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BulkFamily {
     /// Its name, which never changes, whatever is added to the database.
     pub family: String,
@@ -42,7 +43,7 @@ pub struct BulkFamily {
 }
 
 /// A near checkpoint.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct CloseModel {
     /// A repository that holds it.
     pub repo_id: String,
@@ -51,7 +52,7 @@ pub struct CloseModel {
 }
 
 /// One line of a scan of many models.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum BulkLine {
     /// An answer.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::comparison::{self, Comparison};
@@ -10,7 +11,7 @@ use crate::checkpoint::full::Whole;
 use crate::checkpoint::model::Subject;
 
 /// Two models, side by side: `compare --json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct CompareAnswer {
     /// The first model, as it was named.
     pub a: String,
@@ -32,7 +33,7 @@ pub struct CompareAnswer {
 }
 
 /// One of the two models.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ComparedModel {
     /// The commit, for a repository.
     pub sha: Option<String>,
@@ -55,7 +56,7 @@ pub struct ComparedModel {
 }
 
 /// Tensors of one role, whole and sampled.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub struct WholeAnswer {
     /// Rows that both models have and that say something.
     pub rows: u64,
@@ -70,7 +71,7 @@ pub struct WholeAnswer {
 }
 
 /// Config and tokenizer alone: `compare --screen --json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ScreenAnswer {
     /// The first model, as it was named.
     pub a: String,

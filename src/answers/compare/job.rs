@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use futures_util::future::try_join_all;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{CompareAnswer, ScreenAnswer};
@@ -16,7 +17,7 @@ use crate::store::StoreError;
 
 /// Two models to be compared. Each is a repository (`org/name` or `org/name@revision`), a checkpoint folder, a cache
 /// snapshot, or a weight file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CompareJob {
     /// The first.

@@ -1,5 +1,6 @@
 //! One pair of a list, judged.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::pairs::Pair;
@@ -7,7 +8,7 @@ use crate::answers::compare::comparison::Comparison;
 use crate::answers::judgement::Judgement;
 
 /// One pair with its known answer and ours.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct JudgedPair {
     /// A model, as the list names it.
     pub a: String,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::answer::JudgedPair;
@@ -10,7 +11,7 @@ use super::answer::JudgedPair;
 const BINS: usize = 10;
 
 /// Figures of merit. A pair whose model could not be read counts nowhere but in `unavailable`.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Merit {
     /// Pairs in the list.
     pub pairs: usize,
@@ -45,7 +46,7 @@ pub struct Merit {
 }
 
 /// Related pairs of one kind.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub struct Found {
     /// How many there are.
     pub pairs: usize,
@@ -54,7 +55,7 @@ pub struct Found {
 }
 
 /// Pairs with scores in one tenth of 0..=1.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub struct Bin {
     /// How many.
     pub pairs: usize,

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt};
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::answer::JudgedPair;
@@ -34,7 +35,7 @@ pub struct EvalSettings {
 }
 
 /// A list, judged: `eval --json`.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct EvalAnswer {
     /// Figures of merit.
     pub merit: Merit,

@@ -1,5 +1,6 @@
 //! What a scan is answered with.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::query::QueryError;
@@ -7,7 +8,7 @@ use crate::answers::judgement::Judgement;
 use crate::checkpoint::error::in_full;
 
 /// The families of one model: `scan --json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ScanAnswer {
     /// The model, as it was named.
     pub query: String,
@@ -36,7 +37,7 @@ pub struct ScanAnswer {
 }
 
 /// A related family.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FamilyAnswer {
     /// Its name, which never changes, whatever is added to the database.
     pub family: String,
@@ -51,7 +52,7 @@ pub struct FamilyAnswer {
 }
 
 /// One checkpoint of the database, judged against the query.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Candidate {
     /// The oldest repository that holds it, or the one with exactly the query's files.
     pub repo_id: String,
@@ -75,7 +76,7 @@ pub struct Candidate {
 }
 
 /// A query that could not be answered.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ScanFailure {
     /// The model, as it was named.
     pub query: String,
@@ -86,7 +87,7 @@ pub struct ScanFailure {
 }
 
 /// One line of `scan --json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ScanLine {
     /// An answer.

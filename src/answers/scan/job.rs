@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::ScanAnswer;
@@ -24,7 +25,7 @@ pub const TOP_K: usize = 5;
 /// assert!(job.options.hub && job.options.top_k == 3);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScanJob {
     /// A repository (`org/name` or `org/name@revision`), a checkpoint folder, a cache snapshot, or a weight file.
     pub model: String,
@@ -34,7 +35,7 @@ pub struct ScanJob {
 }
 
 /// How models are scanned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ScanOptions {
     /// How hard to search.

@@ -1,5 +1,6 @@
 //! Which stage follows which.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::stages::{self, Destination, RunError};
@@ -31,7 +32,7 @@ pub struct Run<'a> {
 }
 
 /// What came of each stage: `run --json`.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct RunAnswer {
     /// The crawl; null, as the others, where it was not made.
     pub crawl: Option<RunReport>,

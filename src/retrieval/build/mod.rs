@@ -14,6 +14,7 @@ use std::fs;
 use std::path::Path;
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::growing::{Growing, tag_of};
@@ -59,7 +60,7 @@ impl Default for BuildSettings {
 }
 
 /// What a build did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Built {
     /// Repositories with a fingerprint.
     pub models: usize,

@@ -1,12 +1,13 @@
 //! The question and the answer.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::screen::Tier;
 use super::relation::{Direction, Relation};
 
 /// What the evidence amounts to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 pub enum VerdictKind {
     /// The same weights, byte for byte.
     #[serde(rename = "identical")]

@@ -1,5 +1,6 @@
 //! The likely relation behind a `derived`, and its direction: from facts, never guessed.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::battery::{EMBEDDING, NORM_GAINS, WEIGHT_BLOCKS};
@@ -15,7 +16,7 @@ const ROUNDING: f64 = 0.2;
 
 /// The likely relation behind a `derived`. Two models cannot tell a parent from a sibling; the names say no
 /// more than the weights do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 pub enum Relation {
     /// Equal content.
     #[serde(rename = "identical")]
@@ -92,7 +93,7 @@ impl Relation {
 }
 
 /// Which of two related models descends from which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum Direction {
     /// b is the child.
     #[serde(rename = "b descends from a")]
