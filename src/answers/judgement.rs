@@ -271,3 +271,51 @@ mod tests {
         assert_eq!(found["toy_blocks"]["value"], 1.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use schemars::schema_for;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Asserts that JSON has the names that people read, and that none of `all` is left out.
+    fn has_the_names<T: Serialize + JsonSchema>(all: &[T], name: impl Fn(&T) -> &'static str) {
+        let written: Vec<Value> = all.iter().map(|one| serde_json::to_value(one).unwrap()).collect();
+        assert_eq!(written, all.iter().map(name).collect::<Vec<_>>());
+        let schema = schema_for!(T).to_value();
+        let listed: Vec<&Value> =
+            schema["oneOf"].as_array().unwrap().iter().map(|word| &word["const"]).collect();
+        assert_eq!(listed, written.iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn words_are_the_names_that_people_read() {
+        use {Correspondence as C, Direction as D, Relation as R, Tier as T, VerdictKind as V};
+        let verdicts = [V::Identical, V::Derived, V::SameFamily, V::Independent, V::NoWeightEvidence];
+        has_the_names(&verdicts, |verdict| verdict.name());
+        let relations = [
+            R::Identical,
+            R::Copy,
+            R::Quantised,
+            R::Lora,
+            R::Rescaled,
+            R::PartialFineTune,
+            R::FineTune,
+            R::ContinuedPretraining,
+            R::VocabularyChanged,
+            R::DepthPruned,
+            R::WidthPruned,
+            R::Permuted,
+            R::Rotated,
+            R::Moved,
+            R::MoeFromDense,
+            R::Merged,
+        ];
+        has_the_names(&relations, |relation| relation.name());
+        has_the_names(&[D::AToB, D::BToA, D::Open], |direction| direction.name());
+        let tiers = [T::SameWithTokenizer, T::Same, T::Family, T::Different, T::Unknown];
+        has_the_names(&tiers, |tier| tier.name());
+        has_the_names(&[C::Tokens, C::Gains, C::Rotation], |by| by.name());
+    }
+}

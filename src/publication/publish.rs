@@ -73,11 +73,11 @@ pub struct Published {
     pub key: String,
     /// Files of the publication, its own aside.
     pub files: usize,
-    /// Their bytes.
+    /// Bytes of these.
     pub bytes: u64,
     /// Files that are not there yet.
     pub files_sent: usize,
-    /// Their bytes.
+    /// Bytes of these.
     pub bytes_sent: u64,
     /// Files that no publication there needs any more.
     pub files_removed: usize,

@@ -67,11 +67,11 @@ pub struct Pulled {
     pub key_is_new: bool,
     /// Files of the publication.
     pub files: usize,
-    /// Their bytes.
+    /// Bytes of these.
     pub bytes: u64,
     /// Files that were fetched.
     pub files_fetched: usize,
-    /// Their bytes.
+    /// Bytes of these.
     pub bytes_fetched: u64,
 }
 

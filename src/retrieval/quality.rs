@@ -27,7 +27,7 @@ const NIGHTLY_SAMPLE: usize = 10;
 /// Chance that a rate is above its stated bound.
 const DOUBT: f64 = 0.05;
 
-/// What was measured, on an index and on those that it was built on.
+/// What was measured, summed over the builds since the last one from nothing or with other settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Quality {
     /// Contents that were searched for.

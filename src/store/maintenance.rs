@@ -192,7 +192,7 @@ pub struct Vacuumed {
     pub snapshots_removed: usize,
     /// Other files removed.
     pub files_removed: usize,
-    /// Their bytes.
+    /// Bytes of these.
     pub bytes_removed: u64,
 }
 

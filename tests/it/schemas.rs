@@ -131,6 +131,8 @@ the types and their documentation by `HUBPRINT_WRITE_DOCS=1 cargo test --test it
 - Keys are only ever added, and so are words to lists of words: read what you know, and let the rest be.
 - Every key of a table is always there, unless its section says otherwise; what is not known is null.
 - Sizes are bytes, durations seconds, points in time RFC 3339 in UTC, unless the key says otherwise.
+- Outcomes of a repository: `indexed`; `gated`, `disabled`, `unsupported` (not read, and nothing is wrong); `missing`, \
+`malformed`, `unreachable` (failed: exit code 1).
 - `hub serve` prints `hub` and `cdn`, the URLs that it listens at, on one line as soon as it does.
 - A command that fails as a whole prints no object; exit codes and stderr say why. With `--log-format json` every line \
 of stderr is an object, too: `timestamp`, `level`, `target`, `fields` (`message`, `hint` of an error).
