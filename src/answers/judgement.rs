@@ -257,6 +257,9 @@ impl From<&Realigned> for RealignedAnswer {
 
 #[cfg(test)]
 mod tests {
+    use schemars::schema_for;
+    use serde_json::Value;
+
     use super::*;
     use crate::signals::toy;
 
@@ -270,14 +273,6 @@ mod tests {
         assert!(found.as_object().unwrap().keys().eq(keys.iter()), "{found}");
         assert_eq!(found["toy_blocks"]["value"], 1.0);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use schemars::schema_for;
-    use serde_json::Value;
-
-    use super::*;
 
     /// Asserts that JSON has the names that people read, and that none of `all` is left out.
     fn has_the_names<T: Serialize + JsonSchema>(all: &[T], name: impl Fn(&T) -> &'static str) {
@@ -308,7 +303,7 @@ mod tests {
             R::WidthPruned,
             R::Permuted,
             R::Rotated,
-            R::Moved,
+            R::BasisChanged,
             R::MoeFromDense,
             R::Merged,
         ];

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use anyhow::anyhow;
 
 use crate::cli::args::CheckpointArgs;
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
+use crate::cli::printer;
 use crate::cli::progress::Watch;
-use crate::cli::{Done, printer};
 use crate::pipeline::Progress;
 use crate::synthetic::checkpoint::{self, CheckpointError, CheckpointSettings};
 

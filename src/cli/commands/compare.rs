@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::answers::compare::CompareJob;
 use crate::checkpoint::plan::PlanSettings;
 use crate::cli::args::CompareArgs;
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
 use crate::cli::progress::Watch;
-use crate::cli::{Done, comparison, environment, printer};
+use crate::cli::{comparison, environment, printer};
 use crate::pipeline::Progress;
 
 pub(in crate::cli) async fn run(args: CompareArgs) -> Result<Done, Failure> {

@@ -2,9 +2,10 @@
 
 use crate::checkpoint::plan::SmallFiles;
 use crate::cli::args::{CrawlArgs, WantedArgs};
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
 use crate::cli::watching::Watching;
-use crate::cli::{Done, environment, printer, tables};
+use crate::cli::{environment, printer, tables};
 use crate::pipeline::enumerate::EnumerateSettings;
 use crate::pipeline::run::stages::{self, is_whole};
 use crate::pipeline::{BudgetSettings, CrawlSettings, Forecast, RunReport};

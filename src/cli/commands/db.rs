@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::answers;
 use crate::cli::args::{CompactArgs, ExportArgs, InfoArgs, MergeArgs, MigrateArgs, VacuumArgs, VerifyArgs};
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
 use crate::cli::progress::Watch;
-use crate::cli::{Done, printer, tables};
+use crate::cli::{printer, tables};
 use crate::pipeline::Progress;
 use crate::pipeline::maintain;
 use crate::pipeline::summary::bytes;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::answers::score;
 use crate::cli::args::{PopulationArgs, ScoreArgs};
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
 use crate::cli::progress::Watch;
-use crate::cli::{Done, printer, tables};
+use crate::cli::{printer, tables};
 use crate::pipeline::Progress;
 use crate::synthetic::population::{self, PopulationSettings};
 use crate::synthetic::truth::{self, TRUTH};

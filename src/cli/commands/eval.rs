@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::answers::eval::{self, EvalSettings};
 use crate::checkpoint::plan::PlanSettings;
 use crate::cli::args::EvalArgs;
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
 use crate::cli::progress::Watch;
-use crate::cli::{Done, environment, evaluation, printer};
+use crate::cli::{environment, evaluation, printer};
 use crate::pipeline::Progress;
 
 pub(in crate::cli) async fn run(args: EvalArgs) -> Result<Done, Failure> {

@@ -7,9 +7,10 @@ use futures_util::FutureExt;
 use serde_json::json;
 
 use crate::cli::args::ServeArgs;
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
+use crate::cli::printer;
 use crate::cli::watching::stop_signal;
-use crate::cli::{Done, printer};
 use crate::local_hub::{self, Settings};
 
 pub(in crate::cli) async fn serve(args: ServeArgs) -> Result<Done, Failure> {

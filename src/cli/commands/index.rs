@@ -1,9 +1,10 @@
 //! `hubprint index`
 
 use crate::cli::args::IndexArgs;
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
 use crate::cli::watching::Watching;
-use crate::cli::{Done, printer, tables};
+use crate::cli::{printer, tables};
 use crate::pipeline::run::stages;
 use crate::retrieval::BuildSettings;
 

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::cli::args::{KeygenArgs, PublishArgs, PullArgs};
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
 use crate::cli::progress::Watch;
 use crate::cli::watching::Watching;
-use crate::cli::{Done, environment, printer, tables};
+use crate::cli::{environment, printer, tables};
 use crate::pipeline::Progress;
 use crate::pipeline::run::{Destination, stages};
 use crate::publication::list::{Key, PublicKey};

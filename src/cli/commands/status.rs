@@ -2,8 +2,9 @@
 
 use crate::answers::status::status;
 use crate::cli::args::StatusArgs;
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
-use crate::cli::{Done, printer, tables};
+use crate::cli::{printer, tables};
 use crate::store::Database;
 
 pub(in crate::cli) fn run(args: &StatusArgs) -> Result<Done, Failure> {
