@@ -24,8 +24,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput};
 use half::bf16;
 use hubprint::answers::compare::{Comparison, Effort, compare};
-use hubprint::answers::query::Query;
-use hubprint::answers::scan::Scanner;
+use hubprint::answers::scan::{Query, Scanner};
 use hubprint::checkpoint::containers::safetensors::Headers;
 use hubprint::checkpoint::extract::{Extracted, Fetched, extract};
 use hubprint::checkpoint::model::{Subject, load};
@@ -198,7 +197,7 @@ fn scan_stage(criterion: &mut Criterion) {
         let found = &answer.families[0];
         let family = format!("family-{PLANTED}/");
         assert_eq!(found.members.len(), 10);
-        assert!(found.members.iter().all(|c| c.row.repo_id.starts_with(&family)));
+        assert!(found.members.iter().all(|c| c.repo_id.starts_with(&family)));
         scanner
     });
     let relatives = LazyLock::new(|| {

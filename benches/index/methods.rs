@@ -21,7 +21,8 @@ use hubprint::retrieval::vectors::Vectors;
 use hubprint::retrieval::{BuildSettings, Index, SearchMode, build, exact_scan};
 use hubprint::signals::Fingerprint;
 use hubprint::store::{Database, Task};
-use hubprint::synthetic::population::{MOVED, QUERIES, TRUTH};
+use hubprint::synthetic::population::QUERIES;
+use hubprint::synthetic::truth::{MOVED, TRUTH};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 

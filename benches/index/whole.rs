@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use hubprint::answers::bulk;
 use hubprint::answers::scan::Scanner;
 use hubprint::retrieval::{SearchMode, SearchQuery};
 use hubprint::signals::Fingerprint;
 use hubprint::store::{Database, Tag};
-use hubprint::synthetic::population::{QUERIES, STRANGERS, TRUTH};
+use hubprint::synthetic::population::{QUERIES, STRANGERS};
+use hubprint::synthetic::truth::TRUTH;
 use nix::sys::resource::{UsageWho, getrusage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -94,13 +96,8 @@ pub(crate) fn opened(folder: &Path) -> String {
             let tag = |digest: &Option<String>| digest.as_deref().map(Tag::of);
             let (weights, samples) = (tag(&row.weights_digest), tag(&row.sample_digest));
             let begun = Instant::now();
-            scanner
-                .brief(
-                    SearchQuery { fingerprint: &fingerprint, weights, samples, but: None },
-                    5,
-                    SearchMode::Usual,
-                )
-                .unwrap();
+            let sought = SearchQuery { fingerprint: &fingerprint, weights, samples, but: None };
+            bulk::families(&scanner, sought, 5, SearchMode::Usual).unwrap();
             1000.0 * begun.elapsed().as_secs_f64()
         })
         .collect();

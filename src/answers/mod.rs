@@ -1,14 +1,25 @@
-//! What a question is answered with: plain values that know nothing of terminals.
+//! What a question is answered with: plain serialisable values that know nothing of terminals.
 //!
 //! | module | question |
 //! |---|---|
 //! | [`compare`] | does one of these two models descend from the other |
 //! | [`scan`] | which families of the database share weights with this model |
+//! | [`bulk`] | the same of many models, in short |
 //! | [`eval`] | how many of these pairs with known answers come out right |
+//! | [`score`] | how many scans of a made-up database come out right |
+//! | [`status`] | what the crawls of a database did, what waits, and how old it is |
+//! | [`info`] | what a database holds |
+//! | [`verify`] | whether a database is whole, and is what was published |
 //!
-//! [`query`] is what a scan asks for, which is not read where the database has its weights.
+//! [`judgement`] is the verdict on one pair of models, as several of them have it. `docs/json.md` describes every
+//! answer, and `docs/schema` has a JSON Schema for each.
 
+pub mod bulk;
 pub mod compare;
 pub mod eval;
-pub mod query;
+pub mod info;
+pub mod judgement;
 pub mod scan;
+pub mod score;
+pub mod status;
+pub mod verify;

@@ -2,19 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 
-use super::tables::{bytes, table};
-use crate::answers::compare::Comparison;
-use crate::checkpoint::full::Whole;
-use crate::checkpoint::model::Subject;
-use crate::signals::battery::HIDDEN_DIMENSIONS;
-use crate::signals::evidence::Tests;
-use crate::signals::merge::Shares;
-use crate::signals::named::{Named, Significance};
-use crate::signals::screen::Screening;
-use crate::signals::verdict::Direction;
-use crate::signals::{Signal, Test};
+use super::tables::{right, table};
+use crate::answers::compare::{CompareAnswer, ComparedModel, WholeAnswer};
+use crate::answers::judgement::{Judgement, MergeAnswer, ScreeningAnswer, SignalFigure, TestFigure};
+use crate::pipeline::summary::bytes;
+use crate::signals::verdict::{Direction, Relation};
 
 /// What each named signal is, in a few words.
 const MEANINGS: [(&str, &str); 8] = [
@@ -29,7 +23,7 @@ const MEANINGS: [(&str, &str); 8] = [
 ];
 
 /// Metadata and tokenizer screening.
-pub(super) fn screening(screening: &Screening) -> String {
+pub(super) fn screening(screening: &ScreeningAnswer) -> String {
     let mut out = format!("screening: {}. {}", screening.tier.name(), screening.text);
     for d in &screening.differing {
         out += &format!("\n  {}: {} and {}", d.field, d.a, d.b);
@@ -38,99 +32,92 @@ pub(super) fn screening(screening: &Screening) -> String {
 }
 
 /// Verdict, why, the eight signals, and the shapes.
-pub(super) fn comparison(a: &Subject, b: &Subject, others: &[Subject], comparison: &Comparison) -> String {
+pub(super) fn comparison(answer: &CompareAnswer) -> String {
     // Metadata first, as the stages run; the verdict follows from the weights.
-    let screening = &comparison.screening.text;
-    let mut out = format!("{}\n{}\nscreening: {screening}\n\n{}\n", a.name, b.name, headline(comparison));
-    out += &format!("{}\n", comparison.verdict.why);
-    if let Some(merge) = &comparison.merge {
-        out += &format!("{}\n", shares(b, others, merge));
+    let CompareAnswer { a, b, judgement, .. } = answer;
+    let screening = &judgement.screening.text;
+    let mut out = format!("{a}\n{b}\nscreening: {screening}\n\n{}\n", headline(judgement));
+    out += &format!("{}\n", judgement.why);
+    if let Some(merge) = &judgement.merge {
+        out += &format!("{}\n", shares(merge));
     }
     out.push('\n');
     let mut signals = table(&["signal", "", "value", "", "z", "n", ""]);
-    for named in &comparison.named {
-        signals.add_row(row(named));
+    for (name, meaning) in MEANINGS {
+        if let Some(signal) = judgement.signals.get(name) {
+            signals.add_row(row(name, meaning, signal));
+        }
     }
     right(&mut signals, &[2, 4, 5]);
     out += &format!("{signals}\n\n");
     let mut shapes = table(&["", "architecture", "hidden", "layers", "vocabulary", "dtype", "read"]);
-    for (label, subject) in [("a", a), ("b", b)] {
-        shapes.add_row(std::iter::once(label.to_owned()).chain(shape(subject)));
+    for (label, model) in ["a", "b"].into_iter().zip(&answer.models) {
+        shapes.add_row(std::iter::once(label.to_owned()).chain(shape(model)));
     }
     out += &shapes.to_string();
-    for (label, subject) in [("a", a), ("b", b)] {
-        for line in subject.weights.iter().flat_map(|weights| &weights.unreadable) {
+    for ((label, model), lines) in ["a", "b"].into_iter().zip(&answer.models).zip(&answer.not_read) {
+        for line in lines.iter().filter(|_| model.reason.is_none()) {
             out += &format!("\nnot read of {label}: {line}");
         }
     }
     out
 }
 
-fn shares(b: &Subject, others: &[Subject], merge: &Result<Shares, String>) -> String {
-    match merge {
-        Err(reason) => format!("No shares: {reason}."),
-        Ok(found) => {
-            let names = std::iter::once(b).chain(others).map(|s| &s.name);
-            let parts: Vec<String> =
-                found.shares.iter().zip(names).map(|(share, name)| format!("{share:.3} {name}")).collect();
-            format!("As a sum: {}; {:.1} % unexplained.", parts.join(" + "), 100.0 * found.unexplained)
-        }
-    }
+fn shares(merge: &MergeAnswer) -> String {
+    let Some(shares) = &merge.shares else {
+        return format!("No shares: {}.", merge.reason.as_deref().unwrap_or_default());
+    };
+    let parts: Vec<String> =
+        shares.iter().zip(&merge.parents).map(|(share, name)| format!("{share:.3} {name}")).collect();
+    let unexplained = 100.0 * merge.unexplained.unwrap_or_default();
+    format!("As a sum: {}; {unexplained:.1} % unexplained.", parts.join(" + "))
 }
 
-fn headline(comparison: &Comparison) -> String {
-    let verdict = &comparison.verdict;
-    let relation = verdict.relation.map(|r| format!(" ({})", r.name())).unwrap_or_default();
-    let direction = match (verdict.relation, verdict.direction) {
+fn headline(judgement: &Judgement) -> String {
+    let relation = judgement.relation.map(|r| format!(" ({})", r.name())).unwrap_or_default();
+    let direction = match (judgement.relation, judgement.direction) {
         (None, _) => String::new(),
         (Some(_), Direction::Open) => ", direction undetermined".to_owned(),
         (Some(_), direction) => format!(", {}", direction.name()),
     };
     format!(
         "{}{relation}{direction}, score {:.3}, p {:.1e}",
-        verdict.kind.name(),
-        verdict.score,
-        verdict.p_value
+        judgement.verdict.name(),
+        judgement.score,
+        judgement.p_value
     )
 }
 
-fn row(named: &Named) -> [String; 7] {
-    let meaning = MEANINGS.iter().find(|(name, _)| *name == named.name).map_or("", |(_, meaning)| meaning);
-    let mut cells = [named.name, meaning, "", "", "", "", ""].map(str::to_owned);
-    match &named.value {
-        Err(reason) => {
-            cells[2] = "absent".into();
-            cells[6].clone_from(reason);
-        }
-        Ok(value) => {
-            cells[2] = format!("{:.3}", value.value);
-            // A distance is near where it is small.
-            cells[3] = bar(if named.name == "END" { 1.0 - value.value } else { value.value });
-            cells[5] = value.n.to_string();
-            match value.significance {
-                Some(Significance::Z(z)) => cells[4] = format!("{z:.1}"),
-                Some(Significance::Error(error)) => cells[6] = format!("estimate, +- {error:.3}"),
-                None => {}
-            }
-        }
-    }
+fn row(name: &str, meaning: &str, signal: &SignalFigure) -> [String; 7] {
+    let mut cells = [name, meaning, "", "", "", "", ""].map(str::to_owned);
+    let Some(value) = signal.value else {
+        cells[2] = "absent".into();
+        cells[6] = signal.reason.clone().unwrap_or_default();
+        return cells;
+    };
+    cells[2] = format!("{value:.3}");
+    // A distance is near where it is small.
+    cells[3] = bar(if name == "END" { 1.0 - value } else { value });
+    cells[5] = signal.n.map(|n| n.to_string()).unwrap_or_default();
+    cells[4] = signal.z.map(|z| format!("{z:.1}")).unwrap_or_default();
+    cells[6] = signal.error.map(|error| format!("estimate, +- {error:.3}")).unwrap_or_default();
     cells
 }
 
-fn shape(subject: &Subject) -> [String; 6] {
-    let unknown = || "?".to_owned();
-    let architecture = subject.metadata.config.architecture.clone().unwrap_or_else(unknown);
-    match &subject.weights {
-        Err(error) => [architecture, unknown(), unknown(), unknown(), unknown(), error.to_string()],
-        Ok(weights) => [
-            architecture,
-            weights.samples.hidden_size.to_string(),
-            weights.samples.layers.to_string(),
-            weights.samples.vocabulary.map_or_else(unknown, |v| v.to_string()),
-            weights.dtype.clone().unwrap_or_else(unknown),
-            format!("{} of {}", bytes(subject.bytes_fetched()), bytes(weights.bytes_in_repo)),
-        ],
-    }
+fn shape(model: &ComparedModel) -> [String; 6] {
+    let text = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
+    let read = match (&model.reason, model.bytes_in_repo) {
+        (Some(reason), _) => reason.clone(),
+        (None, of) => format!("{} of {}", bytes(model.bytes_fetched), bytes(of.unwrap_or_default())),
+    };
+    [
+        text(model.architecture.clone()),
+        text(model.hidden_size.map(|n| n.to_string())),
+        text(model.layers.map(|n| n.to_string())),
+        text(model.vocabulary.map(|n| n.to_string())),
+        text(model.dtype.clone()),
+        read,
+    ]
 }
 
 /// Ten characters from 0 to 1.
@@ -139,106 +126,91 @@ fn bar(value: f64) -> String {
     "█".repeat(full) + &"·".repeat(10 - full)
 }
 
-fn right(table: &mut Table, columns: &[usize]) {
-    for column in columns {
-        if let Some(column) = table.column_mut(*column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-}
-
 /// Every test with its figures, the correspondences that were tried, and the layer map.
-pub(super) fn explanation(comparison: &Comparison) -> String {
-    let evidence = &comparison.evidence;
+pub(super) fn explanation(judgement: &Judgement) -> String {
     let mut all = table(&["test", "hidden dimensions", "value", "sd", "z", "ln p", "n", ""]);
-    add_tests(&mut all, "in place", &evidence.in_place);
-    for realigned in &evidence.realigned {
-        add_test(&mut all, &HIDDEN_DIMENSIONS, realigned.by.name(), &realigned.dimensions);
+    add_tests(&mut all, "in place", &judgement.tests);
+    for realigned in &judgement.realigned {
+        add_test(&mut all, realigned.by.name(), &realigned.dimensions);
         add_tests(&mut all, realigned.by.name(), &realigned.tests);
     }
     right(&mut all, &[2, 3, 4, 5, 6]);
-    let mut out = format!("{all}\n\n{}\n", screening(&comparison.screening));
-    let roles: BTreeMap<&str, f64> =
-        evidence.in_place.roles.iter().map(|(role, r)| (role.name(), *r)).collect();
-    let roles: Vec<String> = roles.into_iter().map(|(role, r)| format!("{role} {r:.5}")).collect();
+    let mut out = format!("{all}\n\n{}\n", screening(&judgement.screening));
+    let roles: Vec<String> = judgement.roles.iter().map(|(role, r)| format!("{role} {r:.5}")).collect();
     let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
     out += &format!("correlation by role: {}\n", list(&roles));
-    out += &format!("equal blocks: {} of {}\n", evidence.reuse.equal, evidence.reuse.of);
-    if let Some(delta) = evidence.delta {
-        out += &format!("rank of the difference: {} in blocks of {} rows or more\n", delta.rank, delta.rows);
+    out += &format!("equal blocks: {} of {}\n", judgement.equal_blocks, judgement.common_blocks);
+    if let Some((rank, rows)) = judgement.delta_rank.zip(judgement.delta_rows) {
+        out += &format!("rank of the difference: {rank} in blocks of {rows} rows or more\n");
     }
     let map: Vec<String> =
-        evidence.in_place.matched_layers.iter().map(|(a, b, z)| format!("{a}={b} (z {z:.1})")).collect();
+        judgement.layer_map.iter().map(|(a, b, z)| format!("{a}={b} (z {z:.1})")).collect();
     out += &format!("layer map: {}\n", list(&map));
-    let open: Vec<String> = evidence.open.iter().map(|o| o.name().to_owned()).collect();
+    let open: Vec<String> = judgement.not_ruled_out.iter().map(|&open| open.to_owned()).collect();
     out + &format!("not ruled out: {}", list(&open))
 }
 
 /// Sampled figures against whole tensors.
-pub(super) fn whole(whole: &[Whole]) -> String {
+pub(super) fn whole(whole: &BTreeMap<&str, WholeAnswer>) -> String {
     let mut all = table(&["role", "rows", "whole", "sampled", "stated error", ""]);
-    for role in whole {
-        let verdict = if role.agrees() { "agrees" } else { "differs" };
+    for (role, figures) in whole {
+        let verdict = if figures.agrees { "agrees" } else { "differs" };
         all.add_row([
-            role.role.name().to_owned(),
-            role.rows.to_string(),
-            format!("{:.5}", role.mean),
-            role.sampled.map_or_else(|| "-".into(), |v| format!("{v:.5}")),
-            format!("{:.5}", role.error),
-            if role.sampled.is_some() { verdict.to_owned() } else { String::new() },
+            (*role).to_owned(),
+            figures.rows.to_string(),
+            format!("{:.5}", figures.mean),
+            figures.sampled.map_or_else(|| "-".into(), |v| format!("{v:.5}")),
+            format!("{:.5}", figures.error),
+            if figures.sampled.is_some() { verdict.to_owned() } else { String::new() },
         ]);
     }
     right(&mut all, &[1, 2, 3, 4]);
     all.to_string()
 }
 
-fn add_tests(table: &mut Table, by: &str, tests: &Tests) {
-    for (test, signal) in tests.iter() {
-        add_test(table, test, by, signal);
+fn add_tests(table: &mut Table, by: &str, tests: &[TestFigure]) {
+    for figure in tests {
+        add_test(table, by, figure);
     }
 }
 
-fn add_test(table: &mut Table, test: &Test, by: &str, signal: &Signal) {
-    let (name, by) = (test.key.to_owned(), by.to_owned());
-    match signal {
-        Signal::Present(e) => table.add_row([
-            name,
-            by,
-            format!("{:.5}", e.value),
-            format!("{:.5}", e.sd),
-            format!("{:.1}", e.z()),
-            format!("{:.1}", e.ln_p()),
-            e.cells.to_string(),
-            String::new(),
-        ]),
-        Signal::Absent(reason) => {
-            let none = String::new;
-            table.add_row([name, by, "absent".into(), none(), none(), none(), none(), reason.clone()])
-        }
+fn add_test(table: &mut Table, by: &str, test: &TestFigure) {
+    let figure = |value: Option<f64>, digits: usize| {
+        value.map(|value| format!("{value:.digits$}")).unwrap_or_default()
     };
+    table.add_row([
+        test.test.key.to_owned(),
+        by.to_owned(),
+        test.value.map_or_else(|| "absent".into(), |value| format!("{value:.5}")),
+        figure(test.sd, 5),
+        figure(test.z, 1),
+        figure(test.ln_p, 1),
+        test.n.map(|n| n.to_string()).unwrap_or_default(),
+        test.reason.clone().unwrap_or_default(),
+    ]);
 }
 
-/// Tab-separated lines: verdict, then signals, then tests.
-pub(super) fn plain(comparison: &Comparison, bytes: u64) -> String {
-    let verdict = &comparison.verdict;
-    let relation = verdict.relation.map_or("-", crate::signals::verdict::Relation::name);
+/// Tab-separated lines: verdict, then signals.
+pub(super) fn plain(answer: &CompareAnswer) -> String {
+    let judgement = &answer.judgement;
     let mut lines = vec![
-        format!("verdict\t{}", verdict.kind.name()),
-        format!("relation\t{relation}"),
-        format!("direction\t{}", verdict.direction.name()),
-        format!("score\t{:.6}", verdict.score),
-        format!("p\t{:.3e}", verdict.p_value),
-        format!("why\t{}", verdict.why),
-        format!("screening\t{}", comparison.screening.tier.name()),
-        format!("bytes_read\t{bytes}"),
+        format!("verdict\t{}", judgement.verdict.name()),
+        format!("relation\t{}", judgement.relation.map_or("-", Relation::name)),
+        format!("direction\t{}", judgement.direction.name()),
+        format!("score\t{:.6}", judgement.score),
+        format!("p\t{:.3e}", judgement.p_value),
+        format!("why\t{}", judgement.why),
+        format!("screening\t{}", judgement.screening.tier.name()),
+        format!("bytes_read\t{}", answer.bytes_fetched),
     ];
-    for named in &comparison.named {
-        lines.push(match &named.value {
-            Ok(v) => {
-                let z = v.significance.and_then(Significance::z).map_or("-".into(), |z| format!("{z:.2}"));
-                format!("{}\t{:.5}\t{z}\t{}", named.name, v.value, v.n)
+    for (name, _) in MEANINGS {
+        let Some(signal) = judgement.signals.get(name) else { continue };
+        lines.push(match signal.value {
+            Some(value) => {
+                let z = signal.z.map_or_else(|| "-".into(), |z| format!("{z:.2}"));
+                format!("{name}\t{value:.5}\t{z}\t{}", signal.n.unwrap_or_default())
             }
-            Err(reason) => format!("{}\tabsent\t{reason}", named.name),
+            None => format!("{name}\tabsent\t{}", signal.reason.as_deref().unwrap_or_default()),
         });
     }
     lines.join("\n")
@@ -252,7 +224,7 @@ mod tests {
     #[test]
     fn every_test_of_the_table_has_a_line() {
         let mut all = table(&["test", "hidden dimensions", "value", "sd", "z", "ln p", "n", ""]);
-        add_tests(&mut all, "in place", &toy::evidence().in_place);
+        add_tests(&mut all, "in place", &TestFigure::all(&toy::evidence().in_place));
         let text = all.to_string();
         let lines: Vec<&str> =
             text.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();

@@ -1,11 +1,13 @@
 //! The report of an evaluation, for people.
 
-use super::tables::{bytes, table};
-use crate::answers::eval::{Evaluation, Judged};
+use super::tables::table;
+use crate::answers::eval::{EvalAnswer, JudgedPair};
+use crate::answers::judgement::Judgement;
+use crate::pipeline::summary::bytes;
 
 /// Figures of merit, then every wrong pair with its evidence.
-pub(super) fn evaluation(found: &Evaluation) -> String {
-    let merit = found.merit();
+pub(super) fn evaluation(found: &EvalAnswer) -> String {
+    let merit = &found.merit;
     let percent = |share: Option<f64>| share.map_or_else(|| "-".into(), |s| format!("{:.1} %", 100.0 * s));
     let figure = |value: Option<f64>| value.map_or_else(|| "-".into(), |v| format!("{v:.4}"));
     let mut out = format!(
@@ -32,10 +34,10 @@ pub(super) fn evaluation(found: &Evaluation) -> String {
         "read {} ({} a model), {:.1} s reading ({:.2} a model), {:.1} s comparing ({:.1} ms a pair)\n",
         bytes(found.bytes),
         bytes(found.bytes / models as u64),
-        found.reading.as_secs_f64(),
-        found.reading.as_secs_f64() / models as f64,
-        found.comparing.as_secs_f64(),
-        1e3 * found.comparing.as_secs_f64() / merit.pairs.max(1) as f64,
+        found.reading_seconds,
+        found.reading_seconds / models as f64,
+        found.comparing_seconds,
+        1e3 * found.comparing_seconds / merit.pairs.max(1) as f64,
     );
     let mut relations = table(&["relation", "pairs", "found", "recall"]);
     for (relation, of) in &merit.by_relation {
@@ -54,24 +56,25 @@ pub(super) fn evaluation(found: &Evaluation) -> String {
         ]);
     }
     out += &format!("\n{bins}\n");
-    let wrong: Vec<&Judged> = found.judged.iter().filter(|j| j.kind().is_some() && !j.is_right()).collect();
+    let wrong: Vec<(&JudgedPair, &Judgement)> = found
+        .pairs
+        .iter()
+        .filter(|pair| !pair.is_right())
+        .filter_map(|pair| Some((pair, pair.judgement.as_ref()?)))
+        .collect();
     if !wrong.is_empty() {
         out += &format!("\n{} wrong:\n", wrong.len());
     }
-    for judged in wrong {
-        let pair = &judged.pair;
-        if let Ok(comparison) = &judged.result {
-            let verdict = &comparison.verdict;
-            out += &format!(
-                "  {} | {} ({}): {}, score {:.3}. {}\n",
-                pair.a,
-                pair.b,
-                pair.relation,
-                verdict.kind.name(),
-                verdict.score,
-                verdict.why
-            );
-        }
+    for (pair, judgement) in wrong {
+        out += &format!(
+            "  {} | {} ({}): {}, score {:.3}. {}\n",
+            pair.a,
+            pair.b,
+            pair.expected_relation,
+            judgement.verdict.name(),
+            judgement.score,
+            judgement.why
+        );
     }
     if !found.unavailable.is_empty() {
         out += &format!(
@@ -80,8 +83,8 @@ pub(super) fn evaluation(found: &Evaluation) -> String {
             merit.unavailable
         );
     }
-    for model in &found.unavailable {
-        out += &format!("  {}: {}\n", model.name, model.reason);
+    for (model, reason) in &found.unavailable {
+        out += &format!("  {model}: {reason}\n");
     }
     out.trim_end().to_owned()
 }

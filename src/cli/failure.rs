@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use crate::answers::query::QueryError;
-use crate::checkpoint::model::LoadError;
+use crate::answers::bulk::BulkError;
+use crate::answers::compare::CompareError;
+use crate::answers::scan::ScanFailure;
+use crate::checkpoint::error::in_full;
 use crate::hub::HubError;
-use crate::pipeline::CrawlError;
+use crate::pipeline::{CrawlError, RunError};
 use crate::publication::remote::ShelfError;
 use crate::store::StoreError;
 
@@ -60,16 +62,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Some errors name their cause and others leave it to their source; nothing is said twice.
-        let mut said = String::new();
-        for cause in self.error.chain().map(ToString::to_string) {
-            if said.is_empty() {
-                said = cause;
-            } else if !said.contains(&cause) {
-                said += &format!(": {cause}");
-            }
-        }
-        f.write_str(&said)
+        f.write_str(&in_full(self.error.as_ref()))
     }
 }
 
@@ -106,20 +99,40 @@ impl From<StoreError> for Failure {
     }
 }
 
-impl From<QueryError> for Failure {
-    fn from(error: QueryError) -> Self {
+impl From<&ScanFailure> for Failure {
+    fn from(failure: &ScanFailure) -> Self {
+        Self::new(anyhow::anyhow!("{}", failure.error), failure.hint.as_deref())
+    }
+}
+
+impl From<BulkError> for Failure {
+    fn from(error: BulkError) -> Self {
         match error {
-            QueryError::Load(error) => error.into(),
-            QueryError::Store(error) => error.into(),
-            other => Self::new(other, None),
+            BulkError::Store(error) => error.into(),
+            BulkError::Output(error) => error.into(),
+            error => {
+                let hint = error.hint();
+                Self::new(error, hint)
+            }
         }
     }
 }
 
-impl From<LoadError> for Failure {
-    fn from(error: LoadError) -> Self {
+impl From<CompareError> for Failure {
+    fn from(error: CompareError) -> Self {
         let hint = error.hint();
         Self::new(error, hint)
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Crawl(error) => error.into(),
+            RunError::Store(error) => error.into(),
+            RunError::Publish(error) => error.into(),
+            RunError::Output(error) => error.into(),
+        }
     }
 }
 

@@ -12,34 +12,27 @@
 mod args;
 mod commands;
 mod comparison;
+mod done;
 mod environment;
 mod evaluation;
 mod failure;
-mod json;
 mod logging;
 mod metrics;
 mod printer;
 mod progress;
 mod tables;
+mod watching;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use args::{Args, Command, DbCommand, DevCommand, HubCommand};
+use done::Done;
 use failure::Failure;
 
 /// EX_TEMPFAIL of sysexits.h.
 const TEMPORARY: u8 = 75;
-
-/// How a command ended without failing as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Done {
-    /// Everything.
-    All,
-    /// Some items failed.
-    Partly,
-}
 
 /// Parses the command line, runs it, and translates the end into an exit code.
 pub fn main() -> ExitCode {

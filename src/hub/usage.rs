@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{error::HubError, error_kind::HubErrorKind, rate::Bucket, settings::Parallel};
@@ -35,7 +36,7 @@ pub struct Usage {
 }
 
 /// Requests sent, by bucket.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Requests {
     /// API.
     pub api: u64,
@@ -48,7 +49,7 @@ pub struct Requests {
 }
 
 /// Attempts made again, by the failure before.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Retries {
     /// 429.
     pub rate_limited: u64,

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::hub::{Allowance, Hub, HubError, HubErrorKind, Unit, Usage};
@@ -22,7 +23,7 @@ pub struct BudgetSettings {
 }
 
 /// Which limit was reached first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Spent {
     /// `max_requests`

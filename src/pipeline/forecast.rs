@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::process::peak_memory_bytes;
@@ -25,7 +26,7 @@ const SPREAD: f64 = 0.2;
 const SECONDS_PER_REPO: f64 = 0.5;
 
 /// A forecast.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Forecast {
     /// What the sweep found.
     pub listed: Listed,
@@ -61,7 +62,7 @@ pub struct Forecast {
 }
 
 /// What a crawl spends most of its time on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
     /// The way to and from the Hub.

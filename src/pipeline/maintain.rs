@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::retrieval;
@@ -36,7 +37,7 @@ impl Default for MaintainSettings {
 }
 
 /// What was done.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Maintained {
     /// `None`: there was too little to gain, or the index has to catch up first.
     pub compaction: Option<Compaction>,

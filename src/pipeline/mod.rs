@@ -13,7 +13,9 @@ pub mod maintain;
 pub mod process;
 pub mod progress;
 pub mod report;
+pub mod run;
 pub mod settings;
+pub mod summary;
 pub mod sweep;
 pub mod write;
 
@@ -22,4 +24,5 @@ pub use crawl::{CrawlError, crawl, foresee};
 pub use forecast::Forecast;
 pub use progress::Progress;
 pub use report::RunReport;
+pub use run::{RunAnswer, RunError, run};
 pub use settings::{CrawlSettings, Pipeline};

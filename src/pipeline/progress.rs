@@ -37,6 +37,12 @@ impl Progress {
         self.total_is_final.store(1, Ordering::Relaxed);
     }
 
+    /// Sets the items done and the items in all.
+    pub fn set(&self, done: u64, all: u64) {
+        self.set_total(all);
+        self.set_done(done);
+    }
+
     /// No more items will be found.
     pub fn close(&self) {
         self.total_is_final.store(1, Ordering::Relaxed);

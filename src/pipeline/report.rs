@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::budget::Spent;
@@ -15,9 +16,12 @@ use crate::store::{Outcome, Row};
 /// Most failures listed by name; all are rows of the database.
 const LISTED_FAILURES: usize = 1000;
 
-/// A crawl's totals. `outcomes`, `unchanged`, `filtered`, `metadata_updated` and `waiting` add up to `models`; `outcomes`,
-/// `metadata_updated` and `gone` to `rows_written` and `rows_kept`.
-#[derive(Clone, Debug, Default, Serialize)]
+/// A crawl's totals, also kept in the database's `reports/`, there as Markdown, too.
+///
+/// Repositories by outcome, unchanged ones, filtered ones, those of which only the metadata was updated, and those that
+/// wait add up to `models`; those with an outcome, updated or gone, and further components, to `rows_written` and
+/// `rows_kept`.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct RunReport {
     /// When it began.
     pub started_at: Option<DateTime<Utc>>,
@@ -81,10 +85,9 @@ pub struct RunReport {
     pub ranges_ignored: u64,
     /// Seconds that requests were held back by rate limits, summed over concurrent ones.
     pub rate_limit_wait_seconds: f64,
-    /// Times that a host was left alone because it kept failing, and seconds waited for it, summed over concurrent
-    /// requests.
+    /// Times that a host was left alone because it kept failing.
     pub breaker_openings: u64,
-    /// See `breaker_openings`.
+    /// Seconds waited for such hosts, summed over concurrent requests.
     pub host_wait_seconds: f64,
     /// Times that fewer requests were kept in flight because a host could not bear more.
     pub limit_decreases: u64,
@@ -107,7 +110,7 @@ pub struct RunReport {
 }
 
 /// One repository that has no fingerprint.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Failure {
     /// Its name.
     pub repo: String,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::budget::BudgetSettings;
+use crate::answers::scan::job::{ScanJob, ScanOptions, TOP_K};
 use crate::checkpoint::plan::{PlanSettings, SmallFiles};
 use crate::checkpoint::reading::ReadSettings;
 use crate::pipeline::enumerate::EnumerateSettings;
@@ -98,9 +99,16 @@ pub struct ScanSettings {
     pub top_k: usize,
 }
 
-/// Related models that a scan prints by default.
-pub fn default_top_k() -> usize {
-    5
+fn default_top_k() -> usize {
+    TOP_K
+}
+
+impl ScanSettings {
+    /// The scans.
+    pub fn jobs(&self) -> Vec<ScanJob> {
+        let options = ScanOptions { top_k: self.top_k, ..ScanOptions::default() };
+        self.models.iter().map(|model| ScanJob { model: model.clone(), options }).collect()
+    }
 }
 
 /// A pipeline file that cannot be used.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
@@ -25,7 +26,7 @@ const QUEUE: usize = 1000;
 const DAY: i64 = 86_400_000;
 
 /// Repositories by what the listing says of them. They add up to `listed`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Listed {
     /// All.
     pub listed: u64,

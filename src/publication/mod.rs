@@ -9,3 +9,4 @@ pub mod publish;
 pub mod publish_hub;
 pub mod pull;
 pub mod remote;
+pub mod send;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::card::{self, About};
@@ -62,7 +63,7 @@ impl Default for PublishSettings {
 }
 
 /// What is to be done, or was.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Published {
     /// The version.
     pub version: u64,
@@ -72,11 +73,11 @@ pub struct Published {
     pub key: String,
     /// Files of the publication, its own aside.
     pub files: usize,
-    /// Their bytes.
+    /// Bytes of these.
     pub bytes: u64,
     /// Files that are not there yet.
     pub files_sent: usize,
-    /// Their bytes.
+    /// Bytes of these.
     pub bytes_sent: u64,
     /// Files that no publication there needs any more.
     pub files_removed: usize,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::list::{self, CARD, MARKER, MARKER_TEXT, MOST_BYTES, PublicKey, Publication};
@@ -52,7 +53,7 @@ pub struct PullSettings {
 }
 
 /// What a pull did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Pulled {
     /// The publication.
     pub version: u64,
@@ -66,11 +67,11 @@ pub struct Pulled {
     pub key_is_new: bool,
     /// Files of the publication.
     pub files: usize,
-    /// Their bytes.
+    /// Bytes of these.
     pub bytes: u64,
     /// Files that were fetched.
     pub files_fetched: usize,
-    /// Their bytes.
+    /// Bytes of these.
     pub bytes_fetched: u64,
 }
 
@@ -227,7 +228,7 @@ fn forget_lists(files: &Files) -> Result<(), StoreError> {
 }
 
 /// What a copy was checked against.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Copy {
     /// The publication.
     pub version: u64,

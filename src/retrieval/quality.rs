@@ -1,5 +1,6 @@
 //! How well searches of an index do: the figures, and what they say of searches that were not made.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::settings::BuildSettings;
@@ -7,8 +8,8 @@ use super::settings::BuildSettings;
 /// Chance that a rate is above its stated bound.
 const DOUBT: f64 = 0.05;
 
-/// What was measured, on an index and on those that it was built on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What was measured, summed over the builds since the last one from nothing or with other settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Quality {
     /// Checkpoints that were searched for.
     pub queries: usize,

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::candidates::{Candidates, Features};
@@ -16,7 +17,7 @@ use super::vector::cosine;
 use crate::store::{Database, Outcome, RowRef, StoreError, Tag};
 
 /// What was looked at, and what was found wrong.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Verified {
     /// Shards whose checksum is right.
     pub shards: usize,
@@ -45,7 +46,7 @@ pub struct Verified {
 }
 
 /// Every checkpoint, searched for as a scan does: by the fingerprint of its oldest repository, read from the shards.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Deep {
     /// Searches made.
     pub searches: usize,

@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::battery;
 use super::layer_map::LayerPair;
 use super::roles::Role;
@@ -79,13 +82,16 @@ impl Tests {
 const LEAST_CONTROLS: usize = 3;
 
 /// How hidden dimensions were found to correspond.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum Correspondence {
     /// One to one, by what they say about common tokens.
+    #[serde(rename = "dimensions by tokens")]
     Tokens,
     /// One to one, by their norm gains.
+    #[serde(rename = "dimensions by gains")]
     Gains,
     /// Not dimension by dimension: both spaces are seen through the embedding of common tokens.
+    #[serde(rename = "rotation by tokens")]
     Rotation,
 }
 

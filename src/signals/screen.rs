@@ -6,21 +6,29 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::tokenizer::TokenizerPrint;
 use crate::formats::config::{ModelConfig, Quantization};
 
 /// How close two configs are, the closest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub enum Tier {
     /// One family, all stated dimensions equal, and the same vocabulary.
+    #[serde(rename = "same architecture, dimensions and tokenizer")]
     SameWithTokenizer,
     /// One family and all stated dimensions equal.
+    #[serde(rename = "same architecture and dimensions")]
     Same,
     /// One family, other dimensions.
+    #[serde(rename = "same family, other dimensions")]
     Family,
     /// Different families.
+    #[serde(rename = "different families")]
     Different,
     /// One of the two does not state its type or its hidden size, or has no config.
+    #[serde(rename = "unknown")]
     Unknown,
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::database::{Database, RowRef};
@@ -9,19 +10,19 @@ use super::schema::Fact;
 use super::{Live, StoreError, shard};
 
 /// Counts over the live rows.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Facts {
     /// By how the weights are stored: the method of quantisation, else the dtype of most tensors.
     pub formats: BTreeMap<String, u64>,
-    /// By number of stored weights, see [`SIZES`].
+    /// By number of stored weights, in classes from `<100M` to `>=40B`.
     pub sizes: BTreeMap<&'static str, u64>,
-    /// Bytes of their weight files, and how many of them were read.
+    /// Bytes of their weight files.
     pub bytes_in_repos: u64,
-    /// See `bytes_in_repos`.
+    /// Bytes that were read of them.
     pub bytes_fetched: u64,
-    /// When the first and the last of them were read, milliseconds since 1970.
+    /// When the first of them was read, milliseconds since 1970.
     pub oldest_row: Option<i64>,
-    /// See `oldest_row`.
+    /// When the last of them was read, milliseconds since 1970.
     pub newest_row: Option<i64>,
     /// Listed by the Hub no more.
     pub gone: u64,

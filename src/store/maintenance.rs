@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::database::{Database, RowRef};
@@ -26,7 +27,7 @@ pub struct Compacted {
 }
 
 /// What a compaction did.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub struct Compaction {
     /// Shards before.
     pub shards_before: usize,
@@ -183,7 +184,7 @@ pub struct Keep {
 }
 
 /// What a vacuum did, or would do.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Vacuumed {
     /// Snapshots kept.
     pub snapshots: usize,
@@ -191,7 +192,7 @@ pub struct Vacuumed {
     pub snapshots_removed: usize,
     /// Other files removed.
     pub files_removed: usize,
-    /// Their bytes.
+    /// Bytes of these.
     pub bytes_removed: u64,
 }
 
@@ -250,7 +251,7 @@ pub fn vacuum(db: &Database, keep: Keep, dry_run: bool) -> Result<Vacuumed, Stor
 }
 
 /// What joining did.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub struct Merged {
     /// Databases that were joined.
     pub sources: usize,

@@ -1,5 +1,6 @@
 //! One crawled repository.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::formats::ModelConfig;
@@ -8,7 +9,7 @@ use crate::signals::profile::Profile;
 use crate::signals::tokenizer::TokenizerPrint;
 
 /// How an enumerated repository ended. Every repository has exactly one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It has a fingerprint.

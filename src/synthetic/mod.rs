@@ -2,3 +2,4 @@
 
 pub mod checkpoint;
 pub mod population;
+pub mod truth;

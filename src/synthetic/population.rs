@@ -31,6 +31,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use super::truth::{COPY, HEAD, MOVED, STRANGER, TRUTH};
 use crate::formats::ModelConfig;
 use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, ColumnCorrelation, VECTOR_DIMENSIONS};
 use crate::signals::gram::{GRAM_DIMENSIONS, GramSketch};
@@ -44,17 +45,12 @@ use crate::store::{Database, Outcome, Row, StoreError, Task, atomic};
 
 /// Rows of a shard.
 const SHARD_ROWS: usize = 5_000;
-/// Name of the truth beside the database.
-pub const TRUTH: &str = "truth.tsv";
-const TRUTH_HEAD: &str = "repo_id\tfamily\troot\tparent\trelation\tr\n";
 /// Folders of the models to scan for, below the database.
 pub const QUERIES: &str = "queries";
 /// See [`QUERIES`].
 pub const STRANGERS: &str = "strangers";
 /// What unrelated models of one shape share unless something else is asked for.
 pub const BACKGROUND: f32 = 0.02;
-/// What the truth calls a model with permuted dimensions.
-pub const MOVED: &str = "moved";
 /// First day of the made-up Hub, milliseconds since 1970: 2022-03-02.
 const BEGINNING: i64 = 1_646_179_200_000;
 /// Milliseconds of its four years.
@@ -161,7 +157,7 @@ pub fn population(
     for numbers in order.chunks(SHARD_ROWS) {
         add(&mut db, numbers.par_iter().map(|number| plan.row(*number)).collect())?;
     }
-    let mut truth = String::from(TRUTH_HEAD);
+    let mut truth = String::from(HEAD);
     for number in 0..settings.models {
         plan.truth(number, &mut truth);
     }
@@ -175,7 +171,7 @@ pub fn population(
         }
         let folder = folder.join(name);
         let mut db = Database::open_or_create(&folder, Task::CRAWL)?;
-        let mut truth = String::from(TRUTH_HEAD);
+        let mut truth = String::from(HEAD);
         for (first, queries) in (0..).step_by(SHARD_ROWS).zip(queries.chunks(SHARD_ROWS)) {
             let numbers = first..first + queries.len() as u32;
             numbers.clone().zip(queries).for_each(|(n, query)| plan.query_truth(name, n, query, &mut truth));
@@ -602,7 +598,7 @@ impl Plan {
             Origin::Pruned { .. } => ("depth-pruned", 1.0),
             Origin::Resized => ("cross-size", 0.0),
             Origin::Moved { .. } => (MOVED, 1.0),
-            Origin::Copy { .. } => ("copy", 1.0),
+            Origin::Copy { .. } => (COPY, 1.0),
         };
         let root = name(self.roots[model.family as usize]);
         let parent = self.parent(number).map_or_else(String::new, name);
@@ -640,7 +636,7 @@ impl Plan {
     fn query_truth(&self, folder: &str, number: u32, query: &Query, out: &mut String) {
         let repo = query_name(folder, number);
         let _ = match query.parent {
-            None => writeln!(out, "{repo}\t\t\t\tstranger\t0"),
+            None => writeln!(out, "{repo}\t\t\t\t{STRANGER}\t0"),
             Some((parent, r)) => {
                 let family = self.models[parent as usize].family;
                 let root = name(self.roots[family as usize]);

@@ -27,5 +27,6 @@ mod nightly;
 mod publish;
 mod run;
 mod scan;
+mod schemas;
 mod support;
 mod write;

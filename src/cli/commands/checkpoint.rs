@@ -5,9 +5,10 @@ use std::sync::Arc;
 use anyhow::anyhow;
 
 use crate::cli::args::CheckpointArgs;
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
+use crate::cli::printer;
 use crate::cli::progress::Watch;
-use crate::cli::{Done, printer};
 use crate::pipeline::Progress;
 use crate::synthetic::checkpoint::{self, CheckpointError, CheckpointSettings};
 
@@ -17,11 +18,8 @@ pub(in crate::cli) fn run(args: &CheckpointArgs) -> Result<Done, Failure> {
     let progress = Arc::new(Progress::default());
     let written = {
         let _watch = Watch::start("checkpoint", "tensors", &progress);
-        checkpoint::write(&args.to, args.repo.as_ref(), &settings, &|done, all| {
-            progress.set_total(all);
-            progress.set_done(done);
-        })
-        .map_err(failure)?
+        checkpoint::write(&args.to, args.repo.as_ref(), &settings, &|done, all| progress.set(done, all))
+            .map_err(failure)?
     };
     if args.json {
         printer::json(&written)?;

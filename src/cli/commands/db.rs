@@ -2,171 +2,43 @@
 
 use std::sync::Arc;
 
-use chrono::DateTime;
-
+use crate::answers;
 use crate::cli::args::{CompactArgs, ExportArgs, InfoArgs, MergeArgs, MigrateArgs, VacuumArgs, VerifyArgs};
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
-use crate::cli::json::{InfoJson, LargestJson, VerifiedJson};
 use crate::cli::progress::Watch;
-use crate::cli::tables;
-use crate::cli::{Done, printer};
+use crate::cli::{printer, tables};
 use crate::pipeline::Progress;
 use crate::pipeline::maintain;
-use crate::publication::{export, pull};
-use crate::retrieval::{self, Deep, Index, Verified};
-use crate::store::facts::Facts;
+use crate::pipeline::summary::bytes;
+use crate::publication::export;
 use crate::store::maintenance::{self, Keep};
-use crate::store::{Database, Outcome, StoreError, Task};
-
-/// Families that `info` names.
-const LARGEST: usize = 5;
+use crate::store::{Database, StoreError, Task};
 
 pub(in crate::cli) fn info(args: &InfoArgs) -> Result<Done, Failure> {
     let db = Database::open(&args.db)?;
-    let manifest = db.manifest();
-    let live = db.live()?;
-    let outcomes = live.outcomes();
-    let bytes: u64 = manifest.files().map(|entry| entry.bytes).sum();
-    let models: u64 = outcomes.values().sum();
-    // An index that cannot be opened says nothing of families; scans and `verify` say why.
-    let index = Index::open(&db).ok();
-    let info = InfoJson {
-        models,
-        indexed: outcomes.get(&Outcome::Indexed).copied().unwrap_or(0),
-        outcomes: outcomes.iter().map(|(o, n)| (o.name(), *n)).collect(),
-        shards: manifest.shards.len(),
-        bytes,
-        bytes_per_model: bytes.checked_div(models),
-        generation: manifest.generation,
-        committed_at: manifest.committed_at,
-        format_version: manifest.format_version,
-        extraction_version: manifest.extraction_version,
-        facts: db.facts(&live)?,
-        families: index.as_ref().map_or(0, Index::families),
-        contents: index.as_ref().map_or(0, Index::checkpoints),
-        largest_families: index.as_ref().map(largest).unwrap_or_default(),
-        has_index: manifest.index.is_some(),
-        shards_not_indexed: manifest.shards_not_indexed(),
-    };
+    let info = answers::info::info(&db)?;
     if args.json {
         printer::json(&info)?;
     } else {
-        printer::data(&text(&info))?;
+        printer::data(&tables::info(&info))?;
     }
     Ok(Done::All)
 }
 
-fn largest(index: &Index) -> Vec<LargestJson> {
-    let mut families: Vec<_> = (0..index.families() as u32).map(|number| index.family(number)).collect();
-    families.sort_by(|a, b| (b.checkpoints, &a.id).cmp(&(a.checkpoints, &b.id)));
-    let family = |f: &&retrieval::FamilyRow| LargestJson {
-        family: f.id.clone(),
-        root: index.repositories(f.root).first().map(|p| p.repo_id.clone()),
-        contents: f.checkpoints,
-    };
-    families.iter().take(LARGEST).map(family).collect()
-}
-
-fn text(info: &InfoJson) -> String {
-    let InfoJson { models, shards, facts, .. } = info;
-    let by_outcome: Vec<String> = info.outcomes.iter().map(|(o, n)| format!("{n} {o}")).collect();
-    let counts = |counts: Vec<(&str, u64)>| {
-        counts.iter().map(|(name, n)| format!("{n} {name}")).collect::<Vec<_>>().join(", ")
-    };
-    let Facts { formats, sizes, bytes_in_repos, bytes_fetched, .. } = facts;
-    let mut lines = vec![
-        format!("{models} models: {}", by_outcome.join(", ")),
-        format!("{shards} shards, {} in all, version {}", tables::bytes(info.bytes), info.generation),
-    ];
-    if !formats.is_empty() {
-        lines.push(format!("formats: {}", counts(formats.iter().map(|(k, v)| (k.as_str(), *v)).collect())));
-        let in_order = crate::store::facts::SIZES.iter().filter_map(|(_, c)| Some((*c, *sizes.get(c)?)));
-        lines.push(format!("sizes: {}", counts(in_order.collect())));
-        let (read, all) = (tables::bytes(*bytes_fetched), tables::bytes(*bytes_in_repos));
-        lines.push(format!("read {read} of {all} of weights"));
-    }
-    let day = |time: Option<i64>| {
-        let time = time.and_then(DateTime::from_timestamp_millis);
-        time.map_or_else(|| "-".into(), |t| t.format("%Y-%m-%d %H:%M").to_string())
-    };
-    if facts.newest_row.is_some() {
-        lines.push(format!("crawled from {} to {} UTC", day(facts.oldest_row), day(facts.newest_row)));
-    }
-    if facts.gone > 0 {
-        lines.push(format!("{} are listed no more", facts.gone));
-    }
-    if info.families > 0 {
-        lines.push(format!("{} distinct models in {} families", info.contents, info.families));
-        for family in &info.largest_families {
-            let root = family.root.as_deref().unwrap_or("(gone)");
-            lines.push(format!("  {} of {root} ({})", family.contents, family.family));
-        }
-    }
-    lines.push(match (info.has_index, info.shards_not_indexed) {
-        (false, _) => "no index yet; build it with `hubprint index`".to_owned(),
-        (true, 0) => "the index covers all shards".to_owned(),
-        (true, n) => format!("the index is behind by {n} shards"),
-    });
-    lines.join("\n")
-}
-
 pub(in crate::cli) fn verify(args: &VerifyArgs) -> Result<Done, Failure> {
     let db = Database::open(&args.db)?;
-    let copy = pull::verify_copy(db.files())?;
-    let verified = watched("verify", "searches", |report| retrieval::verify(&db, args.deep, report))?;
+    let found = watched("verify", "searches", |report| answers::verify::verify(&db, args.deep, report))?;
     if args.json {
-        printer::json(&VerifiedJson { verified: &verified, copy })?;
+        printer::json(&found)?;
     } else {
-        if let Some(copy) = copy {
-            printer::data(&text_of_copy(&copy))?;
-        }
-        printer::data(&text_of_verified(&verified))?;
+        printer::data(&tables::verification(&found))?;
     }
-    if verified.is_whole() {
+    if found.verified.is_whole() {
         return Ok(Done::All);
     }
     Err(Failure::from(anyhow::anyhow!("the index does not find every model"))
         .with_hint("rebuild it with `hubprint index --rebuild --db DIR`"))
-}
-
-fn text_of_copy(copy: &pull::Copy) -> String {
-    let unfinished = copy.unfinished.map(|version| {
-        format!("; a pull of version {version} has begun and not ended: run `hubprint db pull` again")
-    });
-    format!("version {}, signed with key {}{}", copy.version, copy.key, unfinished.unwrap_or_default())
-}
-
-fn text_of_verified(verified: &Verified) -> String {
-    let Verified { shards, rows, repositories, checkpoints, representatives, .. } = verified;
-    let mut lines =
-        vec![format!("{shards} shards with {rows} rows: length, SHA-256 and number of rows are as stated")];
-    if !verified.has_index {
-        lines.push("no index".to_owned());
-        return lines.join("\n");
-    }
-    let of = |lost: usize, all: usize| format!("{} of {all}", all - lost.min(all));
-    lines.push(
-        "the index: version, database, shards, lengths and SHA-256 of its files are as stated".to_owned(),
-    );
-    lines.push(format!(
-        "repositories with a fingerprint that it names: {}",
-        of(verified.lost_repositories, repositories + verified.lost_repositories)
-    ));
-    lines.push(format!(
-        "representatives that a search of all of them finds: {}",
-        of(verified.lost_representatives, *representatives)
-    ));
-    lines.push(format!(
-        "checkpoints that a search behind their representative finds: {}",
-        of(verified.lost_checkpoints, *checkpoints)
-    ));
-    lines.push(match &verified.deep {
-        Some(Deep { searches, found, by_digest_alone, .. }) => format!(
-            "checkpoints that a whole search finds: {found} of {searches}, {by_digest_alone} of them by their digest alone"
-        ),
-        None => "whole searches were not made; --deep makes them".to_owned(),
-    });
-    lines.join("\n")
 }
 
 pub(in crate::cli) fn export(args: &ExportArgs) -> Result<Done, Failure> {
@@ -203,8 +75,8 @@ pub(in crate::cli) fn compact(args: &CompactArgs) -> Result<Done, Failure> {
             compaction.shards_before,
             compaction.shards,
             compaction.rows_dropped,
-            tables::bytes(compaction.bytes_before),
-            tables::bytes(compaction.bytes)
+            bytes(compaction.bytes_before),
+            bytes(compaction.bytes)
         ))?;
     }
     Ok(Done::All)
@@ -227,7 +99,7 @@ pub(in crate::cli) fn vacuum(args: &VacuumArgs) -> Result<Done, Failure> {
             vacuumed.snapshots,
             vacuumed.snapshots_removed,
             vacuumed.files_removed,
-            tables::bytes(vacuumed.bytes_removed)
+            bytes(vacuumed.bytes_removed)
         ))?;
     }
     Ok(Done::All)
@@ -269,8 +141,5 @@ pub(super) fn watched<T>(
 ) -> T {
     let progress = Arc::new(Progress::default());
     let _watch = Watch::start(label, unit, &progress);
-    work(&|done, all| {
-        progress.set_total(all);
-        progress.set_done(done);
-    })
+    work(&|done, all| progress.set(done, all))
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::answers::eval::{self, EvalSettings};
 use crate::checkpoint::plan::PlanSettings;
 use crate::cli::args::EvalArgs;
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
 use crate::cli::progress::Watch;
-use crate::cli::{Done, environment, evaluation, json, printer};
+use crate::cli::{environment, evaluation, printer};
 use crate::pipeline::Progress;
 
 pub(in crate::cli) async fn run(args: EvalArgs) -> Result<Done, Failure> {
@@ -20,7 +21,7 @@ pub(in crate::cli) async fn run(args: EvalArgs) -> Result<Done, Failure> {
     let found = eval::eval(&pairs, &hub, &settings, |done| progress.set_done(done as u64)).await;
     drop(watch);
     if args.json {
-        printer::json(&json::evaluation(&found))?;
+        printer::json(&found)?;
     } else {
         printer::data(&evaluation::evaluation(&found))?;
     }

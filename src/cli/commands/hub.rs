@@ -6,10 +6,11 @@ use anyhow::Context;
 use futures_util::FutureExt;
 use serde_json::json;
 
-use super::crawl::stop_signal;
 use crate::cli::args::ServeArgs;
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
-use crate::cli::{Done, printer};
+use crate::cli::printer;
+use crate::cli::watching::stop_signal;
 use crate::local_hub::{self, Settings};
 
 pub(in crate::cli) async fn serve(args: ServeArgs) -> Result<Done, Failure> {

@@ -1,6 +1,5 @@
 //! One file a command.
 
-mod bulk;
 pub(super) mod checkpoint;
 pub(super) mod compare;
 pub(super) mod crawl;

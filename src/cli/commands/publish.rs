@@ -5,16 +5,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::cli::args::{KeygenArgs, PublishArgs, PullArgs};
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
 use crate::cli::progress::Watch;
-use crate::cli::{Done, environment, printer, tables};
-use crate::hub::Hub;
+use crate::cli::watching::Watching;
+use crate::cli::{environment, printer, tables};
 use crate::pipeline::Progress;
+use crate::pipeline::run::{Destination, stages};
 use crate::publication::list::{Key, PublicKey};
-use crate::publication::publish::{self, PublishSettings, Published};
-use crate::publication::pull::{self, PullSettings, Pulled};
+use crate::publication::publish::{self, PublishSettings};
+use crate::publication::pull::{self, PullSettings};
 use crate::publication::remote::{Address, Shelf, ShelfError};
-use crate::store::{Database, Files, Location};
+use crate::publication::send::can_send;
+use crate::store::Location;
 
 pub(in crate::cli) async fn publish(args: PublishArgs) -> Result<Done, Failure> {
     let hub = environment::hub(args.hub.hub.as_deref())?;
@@ -29,76 +32,21 @@ pub(in crate::cli) async fn publish(args: PublishArgs) -> Result<Done, Failure> 
         any_index: args.any_index,
         private: args.private,
     };
-    let published = publish_with(&args.db, &hub, &settings, args.yes).await?;
+    let to = destination(settings)?;
+    let published = stages::publish(&args.db, &to, &hub, args.yes, &Watching::quietly()).await?;
     if args.json {
         printer::json(&published)?;
     } else {
-        printer::data(&text_of_published(&published, &settings.to))?;
+        printer::data(&tables::published(&published, &to.settings.to))?;
     }
     Ok(Done::All)
 }
 
-/// Fails where publishing could not even begin: who crawls all night wants to know it before.
-pub(in crate::cli) fn can_publish(settings: &PublishSettings) -> Result<(), Failure> {
-    let to = address(&settings.to)?;
-    signing_key(settings.key.as_deref())?;
-    if cfg!(not(feature = "hf-hub")) && matches!(to, Address::Dataset(_)) {
-        return Err(ShelfError::NoWriter.into());
-    }
-    Ok(())
-}
-
-/// Publishes with a progress bar; without `execute` nothing is written.
-pub(in crate::cli) async fn publish_with(
-    db: &Location,
-    hub: &Hub,
-    settings: &PublishSettings,
-    execute: bool,
-) -> Result<Published, Failure> {
-    let to = address(&settings.to)?;
-    if matches!(&to, Address::Files(to) if to.is_same(db)) {
-        return Err(ShelfError::NotACopy { folder: db.to_string() }.into());
-    }
-    let db = Database::open(db)?;
-    let key = signing_key(settings.key.as_deref())?;
-    let progress = Arc::new(Progress::default());
-    let _watch = Watch::start("publish", "bytes", &progress);
-    Ok(send(&db, &to, hub, &key, settings, execute, &progress).await?)
-}
-
-async fn send(
-    db: &Database,
-    to: &Address,
-    hub: &Hub,
-    key: &Key,
-    settings: &PublishSettings,
-    execute: bool,
-    progress: &Progress,
-) -> Result<Published, ShelfError> {
-    let prepared = publish::prepare(db, key, settings)?;
-    let report = |done, all| {
-        progress.set_total(all);
-        progress.set_done(done);
-    };
-    match to {
-        Address::Files(location) => {
-            let to = Files::open(location.clone())?;
-            publish::publish_files(db, &prepared, &to, settings, execute, &report)
-        }
-        Address::Dataset(id) => {
-            #[cfg(feature = "hf-hub")]
-            let sent = crate::publication::publish_hub::publish_dataset(
-                db, &prepared, id, hub, settings, execute, &report,
-            )
-            .await;
-            #[cfg(not(feature = "hf-hub"))]
-            let sent = {
-                let _ = (id, hub);
-                std::future::ready(Err(ShelfError::NoWriter)).await
-            };
-            sent
-        }
-    }
+/// Where to publish, with the key to sign with. Fails where publishing could not even begin.
+pub(in crate::cli) fn destination(settings: PublishSettings) -> Result<Destination, Failure> {
+    let address = address(&settings.to)?;
+    can_send(&address)?;
+    Ok(Destination { address, key: signing_key(settings.key.as_deref())?, settings })
 }
 
 pub(in crate::cli) async fn pull(args: PullArgs) -> Result<Done, Failure> {
@@ -128,16 +76,13 @@ pub(in crate::cli) async fn pull(args: PullArgs) -> Result<Done, Failure> {
     let pulled = {
         let _watch = Watch::start("pull", "bytes", &progress);
         let shelf = Shelf::open(&from, &hub).await?;
-        let report = |done, all| {
-            progress.set_total(all);
-            progress.set_done(done);
-        };
+        let report = |done, all| progress.set(done, all);
         pull::pull(&shelf, &folder, &settings, &report).await?
     };
     if args.json {
         printer::json(&pulled)?;
     } else {
-        printer::data(&text_of_pulled(&pulled, &folder))?;
+        printer::data(&tables::pulled(&pulled, &folder))?;
     }
     Ok(Done::All)
 }
@@ -188,39 +133,4 @@ fn read_secret(path: &Path, name: &str) -> Result<String, Failure> {
         printer::talk(&format!("warning: {name} can be read by others; chmod 600 it"));
     }
     Ok(pem)
-}
-
-pub(in crate::cli) fn text_of_published(published: &Published, to: &str) -> String {
-    let Published { version, key, files, files_sent, files_removed, .. } = published;
-    let (all, sent) = (tables::bytes(published.bytes), tables::bytes(published.bytes_sent));
-    let before = published.before.map_or_else(|| "nothing".to_owned(), |v| format!("version {v}"));
-    let rest = format!(
-        "{files} files, {all}; {files_sent} of them, {sent}, were not there; {files_removed} old files removed\n\
-         signed with key {key}"
-    );
-    if published.done {
-        format!("{to}: version {version} published, before it {before}\n{rest}")
-    } else {
-        format!(
-            "{to}: version {version} would be published, before it {before}\n{}\nnothing was sent; do it with --yes",
-            rest.replace("were not there", "are not there").replace("removed", "would be removed")
-        )
-    }
-}
-
-fn text_of_pulled(pulled: &Pulled, folder: &Path) -> String {
-    let Pulled { version, key, files, files_fetched, .. } = pulled;
-    let (all, fetched) = (tables::bytes(pulled.bytes), tables::bytes(pulled.bytes_fetched));
-    let before = match pulled.before {
-        Some(before) if before == *version => ", as before".to_owned(),
-        Some(before) => format!(", before it {before}"),
-        None => String::new(),
-    };
-    let trust = if pulled.key_is_new { ", trusted from now on: compare it with the publisher's" } else { "" };
-    format!(
-        "{}: version {version} of {}{before}\n{files} files, {all}, every one checked; {files_fetched} of them, \
-         {fetched}, fetched\nsigned with key {key}{trust}",
-        folder.display(),
-        pulled.published_at.format("%Y-%m-%d %H:%M UTC")
-    )
 }

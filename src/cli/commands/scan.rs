@@ -1,94 +1,135 @@
 //! `hubprint scan`
 
+use std::fs::File;
+use std::io::{BufReader, stdin};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::answers::query::Query;
-use crate::answers::scan::{Answer, Scanner};
+use crate::answers::bulk::{AnswersFile, BulkLine, BulkScan, Queries, Work};
+use crate::answers::scan::{ScanJob, ScanLine, ScanOptions, Scanner};
 use crate::checkpoint::plan::PlanSettings;
 use crate::checkpoint::reading::Reader;
 use crate::cli::args::ScanArgs;
+use crate::cli::done::Done;
 use crate::cli::failure::Failure;
-use crate::cli::json::{self, ScanErrorJson};
-use crate::cli::{Done, environment, printer, tables};
+use crate::cli::progress::Watch;
+use crate::cli::watching::Watching;
+use crate::cli::{environment, printer, tables};
 use crate::hub::Hub;
+use crate::pipeline::Progress;
+use crate::pipeline::run::{RunError, stages};
 use crate::retrieval::SearchMode;
-use crate::store::{Database, Location, StoreError};
-
-use super::bulk;
+use crate::store::{Database, StoreError};
 
 pub(in crate::cli) async fn run(args: ScanArgs) -> Result<Done, Failure> {
-    let db = Database::open(database(&args)?).map_err(|error| match error {
-        StoreError::NotADatabase { .. } if args.db.is_none() => Failure::from(anyhow::Error::from(error))
-            .with_hint("name one with --db, or fetch one with `hubprint db pull hf://datasets/ORG/NAME`"),
+    // The database that was named, else the one that `hubprint db pull` keeps.
+    let db = args.db.clone().map_or_else(environment::default_database, Ok)?;
+    let watching = Watching::quietly();
+    let scanner = stages::open_scanner(&db, &watching).map_err(|error| match error {
+        RunError::Store(error @ StoreError::NotADatabase { .. }) if args.db.is_none() => {
+            Failure::from(anyhow::Error::from(error))
+                .with_hint("name one with --db, or fetch one with `hubprint db pull hf://datasets/ORG/NAME`")
+        }
         error => error.into(),
     })?;
-    let scanner = open(db)?;
     let hub = environment::hub(args.hub.hub.as_deref())?;
     // Of the models in the database no more was read, so more of the query would meet nothing.
     let reader = environment::reader(PlanSettings::default());
+    let mode = if args.exact { SearchMode::Exact } else { SearchMode::Usual };
+    let options = ScanOptions { mode, top_k: args.top_k, ..ScanOptions::default() };
     if args.models.is_empty() {
-        return bulk::run(&args, scanner, hub, reader).await;
+        return many(&args, scanner, &hub, &reader, options).await;
     }
     let mut failed = 0;
-    for name in &args.models {
-        let begun = Instant::now();
-        match scan_one(&scanner, name, &hub, &reader, args.top_k, look(&args)).await {
-            Ok((query, answer)) if args.json => {
-                printer::json(&json::scan(&query, &answer, begun.elapsed().as_secs_f64()))?;
-            }
-            Ok((query, answer)) => printer::data(&tables::scan(&query, &answer))?,
-            Err(failure) => {
-                failed += 1;
-                if args.json {
-                    printer::json(&ScanErrorJson {
-                        query: name,
-                        error: failure.to_string(),
-                        hint: failure.hint(),
-                    })?;
-                }
-                printer::talk(&format!("{name}:"));
-                printer::failure(&failure);
-            }
+    for model in &args.models {
+        let job = ScanJob { model: model.clone(), options };
+        let line = ScanLine::new(model, scanner.answer(&job, &hub, &reader).await);
+        match &line {
+            _ if args.json => printer::json(&line)?,
+            ScanLine::Answered(answer) => printer::data(&tables::scan(answer))?,
+            ScanLine::Failed(_) => {}
+        }
+        if let ScanLine::Failed(failure) = &line {
+            failed += 1;
+            printer::talk(&format!("{model}:"));
+            printer::failure(&failure.into());
         }
     }
-    match failed {
-        0 => Ok(Done::All),
-        n if n < args.models.len() => Ok(Done::Partly),
-        n => Err(Failure::from(anyhow::anyhow!("none of {n} models could be scanned"))),
-    }
+    ended(failed, args.models.len() - failed)
 }
 
-/// The database that was named, else the one that `hubprint db pull` keeps.
-pub(super) fn database(args: &ScanArgs) -> Result<Location, Failure> {
-    args.db.clone().map_or_else(environment::default_database, Ok)
-}
-
-pub(super) fn look(args: &ScanArgs) -> SearchMode {
-    if args.exact { SearchMode::Exact } else { SearchMode::Usual }
-}
-
-/// Opens the index, and says when it is behind its database.
-pub(in crate::cli) fn open(db: Database) -> Result<Scanner, Failure> {
-    let folder = db.location().to_string();
-    let scanner = Scanner::open(db)?;
-    if scanner.is_stale() {
-        printer::talk(&format!(
-            "note: {folder} has newer rows than its index; run `hubprint index --db {folder}`"
-        ));
-    }
-    Ok(scanner)
-}
-
-/// Finds the relatives of one model.
-pub(in crate::cli) async fn scan_one(
-    scanner: &Scanner,
-    name: &str,
+/// Many models: JSON Lines out, going on where it was stopped.
+async fn many(
+    args: &ScanArgs,
+    scanner: Scanner,
     hub: &Hub,
     reader: &Reader,
-    top_k: usize,
-    look: SearchMode,
-) -> Result<(Query, Answer), Failure> {
-    let query = scanner.query(name, hub, reader).await?;
-    let answer = scanner.scan(&query, top_k, look)?;
-    Ok((query, answer))
+    options: ScanOptions,
+) -> Result<Done, Failure> {
+    let (mut file, answered) = args.out.as_deref().map(AnswersFile::open).transpose()?.unzip();
+    let queries = match (&args.from_db, args.all_new) {
+        (Some(folder), _) => Queries::All(Database::open(folder)?),
+        (None, true) => Queries::New,
+        (None, false) => list(args.from.as_deref())?,
+    };
+    let begun = Instant::now();
+    let progress = Arc::new(Progress::default());
+    let watch = Watch::start("scan", "models", &progress);
+    let done = Arc::clone(&progress);
+    let work: Work = Box::new(move |lines, all| {
+        match &mut file {
+            Some(file) => file.add(lines)?,
+            None => lines.iter().try_for_each(printer::json)?,
+        }
+        if let Some(all) = all {
+            done.set_total(all);
+        }
+        for line in lines {
+            done.tick();
+            if let BulkLine::Failed(failure) = line {
+                printer::failure(&failure.into());
+            }
+        }
+        Ok(())
+    });
+    let scanner = Arc::new(scanner);
+    let answered = answered.unwrap_or_default();
+    let scan = BulkScan { scanner: Arc::clone(&scanner), queries, answered, options };
+    let totals = scan.run(hub, reader, work).await?;
+    drop(watch);
+    let seconds = begun.elapsed().as_secs_f64();
+    printer::talk(&format!(
+        "{} models scanned, {} with a family, {} failed, in {seconds:.1} s ({:.0} a second)",
+        totals.scanned,
+        totals.related,
+        totals.failed,
+        totals.scanned as f64 / seconds.max(1e-9)
+    ));
+    let quality = scanner.index().quality();
+    printer::talk(&tables::false_positives(
+        quality.negatives,
+        quality.false_positives,
+        quality.false_rate_at_most(),
+    ));
+    ended(totals.failed, totals.scanned)
+}
+
+/// A list of models: a file, or stdin.
+fn list(path: Option<&Path>) -> Result<Queries, StoreError> {
+    Ok(match path.filter(|path| *path != Path::new("-")) {
+        Some(path) => {
+            let file = File::open(path).map_err(StoreError::io(path))?;
+            Queries::Names { list: Box::new(BufReader::new(file)), place: path.to_owned() }
+        }
+        None => Queries::Names { list: Box::new(BufReader::new(stdin())), place: "stdin".into() },
+    })
+}
+
+fn ended(failed: usize, scanned: usize) -> Result<Done, Failure> {
+    match (failed, scanned) {
+        (0, _) => Ok(Done::All),
+        (n, 0) => Err(Failure::from(anyhow::anyhow!("none of {n} models could be scanned"))),
+        _ => Ok(Done::Partly),
+    }
 }

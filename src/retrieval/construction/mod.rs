@@ -12,6 +12,7 @@ use std::fs;
 use std::path::Path;
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::growing::{Growing, tag_of};
@@ -39,7 +40,7 @@ const MOST_GONE: f64 = 0.2;
 const MOST_PARTS: usize = 64;
 
 /// What a build did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Built {
     /// Repositories with a fingerprint.
     pub models: usize,

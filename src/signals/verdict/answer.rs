@@ -1,20 +1,28 @@
 //! The question and the answer.
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::super::screen::Tier;
 use super::relation::{Direction, Relation};
 
 /// What the evidence amounts to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 pub enum VerdictKind {
     /// The same weights, byte for byte.
+    #[serde(rename = "identical")]
     Identical,
     /// The weights of one played a causal role in the other.
+    #[serde(rename = "derived")]
     Derived,
     /// The weights do not tell, and the metadata is that of one family.
+    #[serde(rename = "same family by metadata only")]
     SameFamily,
     /// The weights were compared in every way and share nothing.
+    #[serde(rename = "independent")]
     Independent,
     /// The weights do not tell.
+    #[serde(rename = "no weight evidence")]
     NoWeightEvidence,
 }
 

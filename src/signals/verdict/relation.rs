@@ -1,5 +1,8 @@
 //! The likely relation behind a `derived`, and its direction: from facts, never guessed.
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::super::battery::{EMBEDDING, NORM_GAINS, WEIGHT_BLOCKS};
 use super::super::evidence::{Correspondence, Delta, Evidence, Realigned, Shape, Tests};
 
@@ -13,39 +16,55 @@ const ROUNDING: f64 = 0.2;
 
 /// The likely relation behind a `derived`. Two models cannot tell a parent from a sibling; the names say no
 /// more than the weights do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 pub enum Relation {
     /// Equal content.
+    #[serde(rename = "identical")]
     Identical,
     /// Equal up to a cast or a re-save.
+    #[serde(rename = "copy or cast")]
     Copy,
     /// Rounded to a grid, or stored packed.
+    #[serde(rename = "quantised")]
     Quantised,
     /// The difference has low rank.
+    #[serde(rename = "LoRA")]
     Lora,
     /// Gains folded into the next matrix, or neurons scaled.
+    #[serde(rename = "rescaled copy")]
     Rescaled,
     /// Some matrices equal, others not, gains equal.
+    #[serde(rename = "partial fine-tune")]
     PartialFineTune,
     /// The weights moved a little.
+    #[serde(rename = "fine-tune")]
     FineTune,
     /// The weights moved far.
+    #[serde(rename = "continued pretraining")]
     ContinuedPretraining,
     /// The embedding has other tokens or another order of them.
+    #[serde(rename = "vocabulary changed")]
     VocabularyChanged,
     /// One has fewer layers.
+    #[serde(rename = "depth-pruned")]
     DepthPruned,
     /// One has fewer hidden dimensions or MLP neurons.
+    #[serde(rename = "width-pruned")]
     WidthPruned,
     /// Hidden dimensions, heads or neurons in another order.
+    #[serde(rename = "permuted copy")]
     Permuted,
     /// Hidden dimensions rotated.
+    #[serde(rename = "rotated copy")]
     Rotated,
     /// Another basis of the hidden space: hidden dimensions permuted or rotated.
+    #[serde(rename = "copy with moved dimensions")]
     BasisChanged,
     /// One has experts where the other has one MLP.
+    #[serde(rename = "MoE from dense")]
     MoeFromDense,
     /// A weighted sum of several models; see [`crate::signals::merge`].
+    #[serde(rename = "merged")]
     Merged,
 }
 
@@ -74,13 +93,16 @@ impl Relation {
 }
 
 /// Which of two related models descends from which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum Direction {
     /// b is the child.
+    #[serde(rename = "b descends from a")]
     AToB,
     /// a is the child.
+    #[serde(rename = "a descends from b")]
     BToA,
     /// The weights do not tell, and siblings are not excluded.
+    #[serde(rename = "undetermined")]
     Open,
 }
 

@@ -37,6 +37,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use self::error::CheckpointError;
@@ -58,7 +59,7 @@ use crate::signals::tokens::TokenKeys;
 const CHUNK: u64 = 1 << 18;
 
 /// What was written.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Written {
     /// Name of the shape.
     pub shape: &'static str,

@@ -1,4 +1,4 @@
-//! compare: two models, every signal.
+//! Two models that were read, held against each other.
 
 use std::fs::File;
 use std::io::Read;

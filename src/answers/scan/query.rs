@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::checkpoint::model::{LoadError, Subject};
 use crate::checkpoint::plan::PlanError;
 use crate::formats::ModelConfig;
+use crate::hub::SettingsError;
 use crate::retrieval::SearchQuery;
 use crate::signals::Fingerprint;
 use crate::signals::evidence::Evidence;
@@ -50,6 +51,20 @@ pub enum QueryError {
     /// The database or a local file could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// There is no client to read it with.
+    #[error(transparent)]
+    Hub(#[from] SettingsError),
+}
+
+impl QueryError {
+    /// One line of advice, where there is one.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Load(error) => error.hint(),
+            Self::Store(error) => Some(error.hint()),
+            Self::Unreadable(_) | Self::Fingerprint(_) | Self::Hub(_) => None,
+        }
+    }
 }
 
 /// A model that is scanned.

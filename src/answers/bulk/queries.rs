@@ -1,0 +1,105 @@
+//! Where the models of a bulk scan come from: a list of names, or rows of a database.
+
+use std::collections::{BTreeSet, HashSet};
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::SyncSender;
+
+use futures_util::{StreamExt, stream};
+
+use super::lines::{BulkError, line_of};
+use crate::answers::scan::answer::ScanFailure;
+use crate::answers::scan::job::{ScanJob, ScanOptions};
+use crate::answers::scan::query::{Known, Query};
+use crate::answers::scan::scanner::Scanner;
+use crate::checkpoint::reading::Reader;
+use crate::hub::Hub;
+use crate::store::schema::Content;
+use crate::store::{Database, RowRef, StoreError, Tag};
+
+/// Models loaded at once.
+const LOADS: usize = 8;
+/// Longest line of a list, bytes.
+const LONGEST_NAME: u64 = 8192;
+
+/// Which models are scanned.
+pub enum Queries {
+    /// Those that a list names, one a line, each once: repositories or folders.
+    Names {
+        /// The list.
+        list: Box<dyn BufRead + Send>,
+        /// What it is called in errors.
+        place: PathBuf,
+    },
+    /// All models of a database, by their stored fingerprints.
+    All(Database),
+    /// What the last build added to the index that is searched, by its stored fingerprints.
+    New,
+}
+
+/// A model to be scanned: its name, and what is known of it or why nothing is.
+pub(super) type Asked = (String, Result<Known, ScanFailure>);
+
+/// Queries from these rows of a database.
+pub(super) fn rows(
+    db: &Database,
+    wanted: &HashSet<RowRef>,
+    answered: &HashSet<Tag>,
+    send: &SyncSender<Asked>,
+) -> Result<(), StoreError> {
+    let shards: BTreeSet<u32> = wanted.iter().map(|at| at.shard).collect();
+    for shard in shards {
+        for batch in db.contents(shard as usize)? {
+            for (at, Content { repo_id, fingerprint, weights_digest, sample_digest, .. }) in batch? {
+                let left = wanted.contains(&at) && !answered.contains(&Tag::of(&repo_id));
+                let Some(fingerprint) = fingerprint.filter(|_| left) else { continue };
+                let known = Known::new(fingerprint, weights_digest.as_deref(), sample_digest.as_deref());
+                if send.send((repo_id, Ok(known))).is_err() {
+                    // The other side has ended, with an error of its own.
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Queries from a list of names, each once, fingerprinted from the Hub or from disk.
+pub(super) async fn names(
+    mut list: Box<dyn BufRead + Send>,
+    place: &Path,
+    mut answered: HashSet<Tag>,
+    options: ScanOptions,
+    (scanner, hub, reader): (&Scanner, &Hub, &Reader),
+    send: SyncSender<Asked>,
+) -> Result<(), BulkError> {
+    let names = std::iter::from_fn(move || {
+        loop {
+            let line = match line_of(&mut list, LONGEST_NAME, place).transpose()? {
+                Ok(line) => line,
+                Err(error) => return Some(Err(error)),
+            };
+            let name = line.trim();
+            if !name.is_empty() && answered.insert(Tag::of(name)) {
+                return Some(Ok(name.to_owned()));
+            }
+        }
+    });
+    let mut queries = stream::iter(names)
+        .map(|name| async move {
+            let job = ScanJob { model: name?, options };
+            let loaded = scanner.query(&job, hub, reader).await;
+            let known = loaded.map(Query::into_known).map_err(|error| ScanFailure::new(&job.model, &error));
+            Ok::<Asked, BulkError>((job.model, known))
+        })
+        .buffered(LOADS);
+    while let Some(query) = queries.next().await {
+        let query = query?;
+        // Waiting for room must not hold up the runtime.
+        if tokio::task::block_in_place(|| send.send(query).is_err()) {
+            // The other side has ended, with an error of its own.
+            break;
+        }
+    }
+    Ok(())
+}

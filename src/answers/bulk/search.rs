@@ -1,0 +1,69 @@
+//! The families of one of many models.
+
+use super::answer::{BulkFamily, CloseModel};
+use crate::answers::scan::scanner::Scanner;
+use crate::retrieval::judge::Judge;
+use crate::retrieval::{Related, SearchMode, SearchQuery};
+use crate::signals::verdict::Context;
+use crate::store::{RowRef, StoreError};
+
+/// The families of a model, with up to `closest` checkpoints of each.
+pub fn families(
+    scanner: &Scanner,
+    sought: SearchQuery<'_>,
+    closest: usize,
+    look: SearchMode,
+) -> Result<Vec<BulkFamily>, StoreError> {
+    let index = scanner.index();
+    let oldest = |content| Some(index.repositories(content).first()?.repo_id.clone());
+    let named = |content| {
+        let mut others = index.others(content, sought.but);
+        let first = others.clone().next();
+        let with_its_files = others.find(|p| p.weights.is_some() && p.weights == sought.weights);
+        Some(with_its_files.or(first)?.repo_id.clone())
+    };
+    let mut families = Vec::new();
+    for mut related in index.find(sought, closest, look)?.related {
+        let is_itself = named(related.judged).is_none() && oldest(related.judged).is_some();
+        if is_itself && !judge_closest(scanner, &sought, &mut related)? {
+            continue;
+        }
+        let family = index.family(related.family);
+        let near = |content, cosine| Some(CloseModel { repo_id: named(content)?, cosine });
+        families.push(BulkFamily {
+            family: family.id.clone(),
+            root: oldest(family.root),
+            verdict: related.verdict.kind,
+            relation: related.verdict.relation,
+            score: related.verdict.score,
+            p_value: related.verdict.p_value,
+            similarity: related.evidence.body_effect(),
+            judged: named(related.judged),
+            closest: related.closest.iter().filter_map(|hit| near(hit.number, hit.cosine)).collect(),
+        });
+    }
+    Ok(families)
+}
+
+/// Puts the verdict on the closest content that it confirms; false where it confirms none. Of members the index has
+/// no fingerprint, so a row is read for each that is judged.
+fn judge_closest(
+    scanner: &Scanner,
+    sought: &SearchQuery<'_>,
+    related: &mut Related,
+) -> Result<bool, StoreError> {
+    let index = scanner.index();
+    let mut judge = Judge::new(sought.fingerprint, index.controls());
+    let context = Context { searched: index.checkpoints(), ..Context::default() };
+    for hit in &related.closest {
+        let at: Vec<RowRef> = index.others(hit.number, sought.but).take(1).map(|p| p.at).collect();
+        let row = scanner.database().rows(&at)?.into_iter().next();
+        let Some(fingerprint) = row.and_then(|row| row.fingerprint) else { continue };
+        let (evidence, verdict) = judge.judge(&fingerprint, context);
+        if verdict.kind.related() == Some(true) {
+            (related.judged, related.evidence, related.verdict) = (hit.number, evidence, verdict);
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,105 @@
+//! What a database holds.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::retrieval::Index;
+use crate::retrieval::tables::FamilyRow;
+use crate::store::facts::Facts;
+use crate::store::{Database, Outcome, StoreError};
+
+/// Families that are named.
+const LARGEST: usize = 5;
+
+/// What a database holds: `db info --json`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Info {
+    /// Repositories with a row.
+    pub models: u64,
+    /// Repositories with a fingerprint.
+    pub indexed: u64,
+    /// Repositories by outcome.
+    pub outcomes: BTreeMap<&'static str, u64>,
+    /// Shards of the snapshot.
+    pub shards: usize,
+    /// Bytes of all files that the snapshot names.
+    pub bytes: u64,
+    /// The same for each repository.
+    pub bytes_per_model: Option<u64>,
+    /// Number of the snapshot.
+    pub generation: u64,
+    /// When it was committed.
+    pub committed_at: DateTime<Utc>,
+    /// Version of the files.
+    pub format_version: u32,
+    /// Version of the fingerprints.
+    pub extraction_version: u32,
+    /// By format, by size, and age.
+    #[serde(flatten)]
+    pub facts: Facts,
+    /// Families of the index.
+    pub families: usize,
+    /// Distinct checkpoints of the index.
+    pub contents: usize,
+    /// The families with most distinct checkpoints.
+    pub largest_families: Vec<LargeFamily>,
+    /// Whether there is an index.
+    pub has_index: bool,
+    /// Shards that the index does not cover yet.
+    pub shards_not_indexed: usize,
+}
+
+/// One of the largest families.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct LargeFamily {
+    /// Its name.
+    pub family: String,
+    /// The oldest repository of its likeliest ancestor.
+    pub root: Option<String>,
+    /// Distinct checkpoints in it.
+    pub contents: u32,
+}
+
+/// Looks into a database.
+pub fn info(db: &Database) -> Result<Info, StoreError> {
+    let manifest = db.manifest();
+    let live = db.live()?;
+    let outcomes = live.outcomes();
+    let bytes: u64 = manifest.files().map(|entry| entry.bytes).sum();
+    let models: u64 = outcomes.values().sum();
+    // An index that cannot be opened says nothing of families; scans and `verify` say why.
+    let index = Index::open(db).ok();
+    Ok(Info {
+        models,
+        indexed: outcomes.get(&Outcome::Indexed).copied().unwrap_or(0),
+        outcomes: outcomes.iter().map(|(outcome, n)| (outcome.name(), *n)).collect(),
+        shards: manifest.shards.len(),
+        bytes,
+        bytes_per_model: bytes.checked_div(models),
+        generation: manifest.generation,
+        committed_at: manifest.committed_at,
+        format_version: manifest.format_version,
+        extraction_version: manifest.extraction_version,
+        facts: db.facts(&live)?,
+        families: index.as_ref().map_or(0, Index::families),
+        contents: index.as_ref().map_or(0, Index::checkpoints),
+        largest_families: index.as_ref().map(largest).unwrap_or_default(),
+        has_index: manifest.index.is_some(),
+        shards_not_indexed: manifest.shards_not_indexed(),
+    })
+}
+
+fn largest(index: &Index) -> Vec<LargeFamily> {
+    let mut families: Vec<&FamilyRow> =
+        (0..index.families() as u32).map(|number| index.family(number)).collect();
+    families.sort_by(|a, b| (b.checkpoints, &a.id).cmp(&(a.checkpoints, &b.id)));
+    let family = |family: &&FamilyRow| LargeFamily {
+        family: family.id.clone(),
+        root: index.repositories(family.root).first().map(|p| p.repo_id.clone()),
+        contents: family.checkpoints,
+    };
+    families.iter().take(LARGEST).map(family).collect()
+}

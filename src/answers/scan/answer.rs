@@ -1,0 +1,114 @@
+//! What a scan is answered with.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::query::QueryError;
+use crate::answers::judgement::Judgement;
+use crate::checkpoint::error::in_full;
+
+/// The families of one model: `scan --json`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ScanAnswer {
+    /// The model, as it was named.
+    pub query: String,
+    /// The commit, for a repository.
+    pub sha: Option<String>,
+    /// The repository of the database with exactly the query's weight files, by their digests, so that they were not
+    /// read; null where they were.
+    pub known_from: Option<String>,
+    /// Distinct checkpoints that were searched.
+    pub searched: usize,
+    /// Related families, nearest first.
+    pub families: Vec<FamilyAnswer>,
+    /// The nearest checkpoint that was judged unrelated or undecided, where there is no family.
+    pub closest_rejected: Option<Candidate>,
+    /// Searches for made-up models without relatives that were made when this index was built.
+    pub negatives: usize,
+    /// How many of those were given a family.
+    pub false_positives: usize,
+    /// The largest share of models without relatives that a family is named for, with 95 % confidence; null where that
+    /// was not measured.
+    pub false_rate_at_most: Option<f64>,
+    /// Bytes of file content read of the query.
+    pub bytes_fetched: u64,
+    /// Seconds that the answer took.
+    pub seconds: f64,
+}
+
+/// A related family.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct FamilyAnswer {
+    /// Its name, which never changes, whatever is added to the database.
+    pub family: String,
+    /// Distinct checkpoints in it.
+    pub contents: u32,
+    /// The likeliest ancestor.
+    pub root: Candidate,
+    /// Why it is the likeliest ancestor.
+    pub root_evidence: String,
+    /// The closest checkpoints that the verdict confirms, best first; the root may be among them.
+    pub members: Vec<Candidate>,
+}
+
+/// One checkpoint of the database, judged against the query.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Candidate {
+    /// The oldest repository that holds it, or the one with exactly the query's files.
+    pub repo_id: String,
+    /// The commit.
+    pub sha: Option<String>,
+    /// When the repository was created, RFC 3339.
+    pub created_at: Option<String>,
+    /// Since when the Hub lists the repository no more, RFC 3339.
+    pub gone_at: Option<String>,
+    /// Its licence, as its card has it.
+    pub license: Option<String>,
+    /// The base models that its card names.
+    pub declared_bases: Vec<String>,
+    /// Other repositories with the same checkpoint, up to 64.
+    pub copies: Vec<String>,
+    /// Mean matched correlation of the weights, -1 to 1: what members are ordered by.
+    pub similarity: Option<f64>,
+    /// The verdict with its evidence; a is the query, b this checkpoint.
+    #[serde(flatten)]
+    pub judgement: Judgement,
+}
+
+/// A query that could not be answered.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ScanFailure {
+    /// The model, as it was named.
+    pub query: String,
+    /// Why.
+    pub error: String,
+    /// What can be done about it.
+    pub hint: Option<String>,
+}
+
+/// One line of `scan --json`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ScanLine {
+    /// An answer.
+    Answered(Box<ScanAnswer>),
+    /// None.
+    Failed(ScanFailure),
+}
+
+impl ScanFailure {
+    /// Of a query with this name.
+    pub fn new(query: &str, error: &QueryError) -> Self {
+        Self { query: query.to_owned(), error: in_full(error), hint: error.hint().map(str::to_owned) }
+    }
+}
+
+impl ScanLine {
+    /// What came of the query with this name.
+    pub fn new(query: &str, result: Result<ScanAnswer, QueryError>) -> Self {
+        match result {
+            Ok(answer) => Self::Answered(Box::new(answer)),
+            Err(error) => Self::Failed(ScanFailure::new(query, &error)),
+        }
+    }
+}

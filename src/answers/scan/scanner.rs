@@ -1,0 +1,225 @@
+//! An open database, and the search in it.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use chrono::DateTime;
+
+use super::answer::{Candidate, FamilyAnswer, ScanAnswer};
+use super::query::Query;
+use crate::answers::compare::comparison::Comparison;
+use crate::answers::judgement::Judgement;
+use crate::retrieval::hits::Hit;
+use crate::retrieval::judge::Judge;
+use crate::retrieval::tables::Posting;
+use crate::retrieval::{Index, SearchMode};
+use crate::signals::profile::Population;
+use crate::signals::verdict::{Context, VerdictKind};
+use crate::store::{Database, Row, RowRef, StoreError, Tag};
+
+/// Repositories of one content that an answer names.
+const MAX_COPIES: usize = 64;
+/// Rows of the database from which the population mean of the token cosines is taken.
+const BACKGROUND: usize = 48;
+
+/// One checkpoint of the database, with the evidence that members are ordered by.
+#[derive(Clone)]
+struct Judged {
+    row: Row,
+    copies: Vec<String>,
+    comparison: Comparison,
+}
+
+/// An open database with its index.
+pub struct Scanner {
+    db: Database,
+    index: Index,
+    /// The mean token cosines of some models, read when they are first needed.
+    population: OnceLock<Population>,
+}
+
+impl Scanner {
+    /// Opens both.
+    pub fn open(db: Database) -> Result<Self, StoreError> {
+        let index = Index::open(&db)?;
+        Ok(Self { db, index, population: OnceLock::new() })
+    }
+
+    /// Whether rows were written after the index was built.
+    pub fn is_stale(&self) -> bool {
+        self.db.manifest().shards_not_indexed() > 0
+    }
+
+    /// The database.
+    pub fn database(&self) -> &Database {
+        &self.db
+    }
+
+    /// The index.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// A row with these weights, where the database has one: what reading them would give is in it.
+    pub(super) fn stored(&self, weights_digest: &str) -> Result<Option<Row>, StoreError> {
+        let tag = Tag::of(weights_digest);
+        let Some(content) = self.index.checkpoint_of(tag) else { return Ok(None) };
+        let at = self.index.repositories(content).iter().find(|p| p.weights == Some(tag));
+        Ok(self.db.rows(at.map(|p| p.at).as_slice())?.into_iter().next())
+    }
+
+    /// Finds and judges the relatives of a model, up to `top_k` of each family.
+    pub fn scan(&self, query: &Query, top_k: usize, look: SearchMode) -> Result<ScanAnswer, StoreError> {
+        let _span = tracing::info_span!("scan").entered();
+        let begun = Instant::now();
+        let found = self.index.find(query.known().sought(None), top_k, look)?;
+        let mut families = Vec::with_capacity(found.related.len());
+        for related in &found.related {
+            families.push(self.family(query, related.family, &related.closest, top_k)?);
+        }
+        let closest_rejected = match found.rejected {
+            Some(hit) if families.is_empty() => {
+                let content = self.index.checkpoint_of_representative(hit.number);
+                self.candidates(query, &[content])?.into_iter().next().map(Candidate::from)
+            }
+            _ => None,
+        };
+        let quality = self.index.quality();
+        Ok(ScanAnswer {
+            query: query.name().to_owned(),
+            sha: query.sha().map(str::to_owned),
+            known_from: query.known_from().map(str::to_owned),
+            searched: self.index.checkpoints(),
+            families,
+            closest_rejected,
+            negatives: quality.negatives,
+            false_positives: quality.false_positives,
+            false_rate_at_most: quality.false_rate_at_most(),
+            bytes_fetched: query.bytes_fetched(),
+            seconds: begun.elapsed().as_secs_f64(),
+        })
+    }
+
+    fn family(
+        &self,
+        query: &Query,
+        number: u32,
+        closest: &[Hit],
+        top_k: usize,
+    ) -> Result<FamilyAnswer, StoreError> {
+        let family = self.index.family(number);
+        let mut contents: Vec<u32> = closest.iter().map(|hit| hit.number).collect();
+        if !contents.contains(&family.root) {
+            contents.push(family.root);
+        }
+        let judged = self.candidates(query, &contents)?;
+        let is_root =
+            |c: &Judged| self.index.repositories(family.root).iter().any(|p| p.repo_id == c.row.repo_id);
+        let root = judged.iter().find(|c| is_root(c)).cloned();
+        let mut members: Vec<Judged> =
+            judged.into_iter().filter(|c| c.comparison.verdict.kind.related() == Some(true)).collect();
+        let effect = |c: &Judged| c.comparison.evidence.body_effect().unwrap_or(0.0);
+        members.sort_by(|a, b| {
+            let identical = |c: &Judged| c.comparison.verdict.kind == VerdictKind::Identical;
+            identical(b).cmp(&identical(a)).then(effect(b).total_cmp(&effect(a)))
+        });
+        members.truncate(top_k);
+        let root = root.or_else(|| members.first().cloned()).ok_or_else(|| StoreError::Damaged {
+            path: self.db.folder().to_owned(),
+            what: format!("family {} has no repository", family.id),
+        })?;
+        Ok(FamilyAnswer {
+            family: family.id.clone(),
+            contents: family.checkpoints,
+            root: root.into(),
+            root_evidence: family.evidence.clone(),
+            members: members.into_iter().map(Candidate::from).collect(),
+        })
+    }
+
+    /// Reads and judges the rows of some contents.
+    fn candidates(&self, query: &Query, contents: &[u32]) -> Result<Vec<Judged>, StoreError> {
+        let own_digest = OnceLock::new();
+        let own_samples = query.known().samples;
+        // Of each content the oldest repository; of the query's own content the one with the same files, if any.
+        let mut places = Vec::with_capacity(contents.len());
+        for content in contents {
+            let repositories = self.index.repositories(*content);
+            let same_samples = |p: &Posting| own_samples.is_some() && p.samples == own_samples;
+            let mut chosen = repositories.first();
+            if repositories.iter().any(same_samples) {
+                if own_digest.get().is_none() {
+                    // At most one content has the query's samples, so local files are hashed at most once.
+                    let _ = own_digest.set(query.weights_digest()?);
+                }
+                let ours = own_digest.get().and_then(Option::as_ref).map(|digest| Tag::of(digest));
+                chosen = repositories.iter().find(|p| ours.is_some() && p.weights == ours).or(chosen);
+            }
+            places.push(chosen.map(|p| p.at));
+        }
+        let wanted: Vec<RowRef> = places.iter().flatten().copied().collect();
+        let rows: HashMap<RowRef, Row> = wanted.iter().copied().zip(self.db.rows(&wanted)?).collect();
+        let population = self.population()?;
+        let mut judge = Judge::new(&query.known().fingerprint, self.index.controls());
+        let mut candidates = Vec::with_capacity(contents.len());
+        for (content, at) in contents.iter().zip(places) {
+            let Some((row, fingerprint)) =
+                at.and_then(|at| rows.get(&at)).and_then(|row| Some((row, row.fingerprint.as_ref()?)))
+            else {
+                continue;
+            };
+            // `None` where a digest is unknown on one side.
+            let same_content = match (own_digest.get(), &row.weights_digest) {
+                _ if row.sample_digest.as_deref().map(Tag::of) != own_samples => Some(false),
+                (Some(Some(ours)), Some(stored)) => Some(ours == stored),
+                _ => None,
+            };
+            let screening = query.screening(row);
+            let context = Context { same_content, searched: self.index.checkpoints(), tier: screening.tier };
+            let (evidence, verdict) = judge.judge(fingerprint, context);
+            let named = query.named(row, &screening, &evidence, population);
+            let others = self.index.repositories(*content).iter().filter(|p| Some(p.at) != at);
+            candidates.push(Judged {
+                copies: others.take(MAX_COPIES).map(|p| p.repo_id.clone()).collect(),
+                row: row.clone(),
+                comparison: Comparison { screening, evidence, verdict, named, merge: None },
+            });
+        }
+        Ok(candidates)
+    }
+
+    /// What the token cosines of any model look like: the mean over some models of the database.
+    fn population(&self) -> Result<&Population, StoreError> {
+        if let Some(known) = self.population.get() {
+            return Ok(known);
+        }
+        let all = self.index.all_repositories();
+        let n = all.len().min(BACKGROUND);
+        let places: Vec<RowRef> = (0..n).map(|i| all[i * all.len() / n].at).collect();
+        let mut population = Population::default();
+        for profile in self.db.rows(&places)?.iter().filter_map(|row| row.profile.as_ref()) {
+            population.add(&profile.gram);
+        }
+        Ok(self.population.get_or_init(|| population))
+    }
+}
+
+impl From<Judged> for Candidate {
+    fn from(Judged { row, copies, comparison }: Judged) -> Self {
+        let time = |millis: Option<i64>| {
+            millis.and_then(DateTime::from_timestamp_millis).map(|time| time.to_rfc3339())
+        };
+        Self {
+            judgement: Judgement::new(&comparison, Vec::new()),
+            similarity: comparison.evidence.body_effect(),
+            repo_id: row.repo_id,
+            sha: row.sha,
+            created_at: time(row.created_at),
+            gone_at: time(row.gone_at),
+            license: row.license,
+            declared_bases: row.declared_bases,
+            copies,
+        }
+    }
+}
