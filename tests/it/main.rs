@@ -27,5 +27,6 @@ mod nightly;
 mod publish;
 mod run;
 mod scan;
+mod screens;
 mod support;
 mod write;
