@@ -20,7 +20,7 @@
 //!   `sqrt(1 - r^2)` times Gaussian noise, rounded to bytes. Products of rows keep `r^2`, or .8 where every second layer
 //!   was dropped.
 //! - **Background correlation**: unrelated models of one shape correlate by `background` in every cell, as models of one training
-//!   recipe do. Trained models of one config and data, from other seeds, show a few hundredths (ARCHITECTURE.md).
+//!   recipe do. Trained models of one config and data, from other seeds, show a few hundredths (docs/statistics.md).
 //!
 //! Every draw is a function of the seed and the model's number, so rows are made in the order of their dates without
 //! keeping any: a model is made again from its line of ancestors.

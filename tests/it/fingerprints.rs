@@ -73,7 +73,8 @@ fn digest(batch: &RecordBatch, columns: &[&str], row: usize) -> String {
         hasher.update((value.len() as u64).to_le_bytes());
         hasher.update(value);
     }
-    hasher.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+    let first = hasher.finalize()[..8].try_into().unwrap();
+    format!("{:012x}", u64::from_be_bytes(first) >> 16)
 }
 
 /// Holds what a crawl of a folder keeps against what is recorded.
