@@ -69,7 +69,9 @@ impl Watcher for Watching<'_> {
             Stage::Enumerate | Stage::Crawl | Stage::Index => stop_on_signal(),
             Stage::Maintenance | Stage::Scan | Stage::Publish => end_on_signal(),
         };
-        Watched { stop, held: Box::new((Watch::start(label, unit, progress), signals)) }
+        // Scans print their tables one by one, which a bar would get between.
+        let bar = (stage != Stage::Scan).then(|| Watch::start(label, unit, progress));
+        Watched { stop, held: Box::new((bar, signals)) }
     }
 
     fn tell(&self, news: News<'_>) -> io::Result<()> {

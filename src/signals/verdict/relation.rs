@@ -63,7 +63,7 @@ pub enum Relation {
     /// One has experts where the other has one MLP.
     #[serde(rename = "MoE from dense")]
     MoeFromDense,
-    /// A weighted sum of several models; see [`crate::signals::merge`].
+    /// A weighted sum of several models.
     #[serde(rename = "merged")]
     Merged,
 }
