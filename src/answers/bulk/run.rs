@@ -145,7 +145,7 @@ fn line(
         Err(failure) => return Ok(BulkLine::Failed(failure)),
     };
     let but = leave_out_itself.then_some(query.as_str());
-    let families = families(scanner, known.sought(but), options.top_k, options.mode)?;
+    let families = families(scanner, known.search_query(but), options.top_k, options.mode)?;
     let false_rate_at_most = scanner.index().quality().false_rate_at_most();
     Ok(BulkLine::Answered(BulkAnswer { query, families, false_rate_at_most }))
 }

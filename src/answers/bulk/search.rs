@@ -10,26 +10,26 @@ use crate::store::{RowRef, StoreError};
 /// The families of a model, with up to `closest` checkpoints of each.
 pub fn families(
     scanner: &Scanner,
-    sought: SearchQuery<'_>,
+    query: SearchQuery<'_>,
     closest: usize,
-    look: SearchMode,
+    mode: SearchMode,
 ) -> Result<Vec<BulkFamily>, StoreError> {
     let index = scanner.index();
-    let oldest = |content| Some(index.repositories(content).first()?.repo_id.clone());
-    let named = |content| {
-        let mut others = index.others(content, sought.but);
+    let oldest = |checkpoint| Some(index.repositories(checkpoint).first()?.repo_id.clone());
+    let named = |checkpoint| {
+        let mut others = index.others(checkpoint, query.but);
         let first = others.clone().next();
-        let with_its_files = others.find(|p| p.weights.is_some() && p.weights == sought.weights);
+        let with_its_files = others.find(|p| p.weights.is_some() && p.weights == query.weights);
         Some(with_its_files.or(first)?.repo_id.clone())
     };
     let mut families = Vec::new();
-    for mut related in index.find(sought, closest, look)?.related {
+    for mut related in index.find(query, closest, mode)?.related {
         let is_itself = named(related.judged).is_none() && oldest(related.judged).is_some();
-        if is_itself && !judge_closest(scanner, &sought, &mut related)? {
+        if is_itself && !judge_closest(scanner, &query, &mut related)? {
             continue;
         }
         let family = index.family(related.family);
-        let near = |content, cosine| Some(CloseModel { repo_id: named(content)?, cosine });
+        let near = |checkpoint, cosine| Some(CloseModel { repo_id: named(checkpoint)?, cosine });
         families.push(BulkFamily {
             family: family.id.clone(),
             root: oldest(family.root),
@@ -45,18 +45,18 @@ pub fn families(
     Ok(families)
 }
 
-/// Puts the verdict on the closest content that it confirms; false where it confirms none. Of members the index has
+/// Puts the verdict on the closest checkpoint that it confirms; false where it confirms none. Of members the index has
 /// no fingerprint, so a row is read for each that is judged.
 fn judge_closest(
     scanner: &Scanner,
-    sought: &SearchQuery<'_>,
+    query: &SearchQuery<'_>,
     related: &mut Related,
 ) -> Result<bool, StoreError> {
     let index = scanner.index();
-    let mut judge = Judge::new(sought.fingerprint, index.controls());
+    let mut judge = Judge::new(query.fingerprint, index.controls());
     let context = Context { searched: index.checkpoints(), ..Context::default() };
     for hit in &related.closest {
-        let at: Vec<RowRef> = index.others(hit.number, sought.but).take(1).map(|p| p.at).collect();
+        let at: Vec<RowRef> = index.others(hit.number, query.but).take(1).map(|p| p.at).collect();
         let row = scanner.database().rows(&at)?.into_iter().next();
         let Some(fingerprint) = row.and_then(|row| row.fingerprint) else { continue };
         let (evidence, verdict) = judge.judge(&fingerprint, context);

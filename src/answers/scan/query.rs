@@ -31,7 +31,7 @@ impl Known {
     }
 
     /// As the index takes it; `but` is the repository of the index that it is, which is no relative of its own.
-    pub fn sought<'a>(&'a self, but: Option<&'a str>) -> SearchQuery<'a> {
+    pub fn search_query<'a>(&'a self, but: Option<&'a str>) -> SearchQuery<'a> {
         SearchQuery { fingerprint: &self.fingerprint, weights: self.weights, samples: self.samples, but }
     }
 }

@@ -18,7 +18,7 @@ use crate::signals::profile::Population;
 use crate::signals::verdict::{Context, VerdictKind};
 use crate::store::{Database, Row, RowRef, StoreError, Tag};
 
-/// Repositories of one content that an answer names.
+/// Repositories of one checkpoint that an answer names.
 const MAX_COPIES: usize = 64;
 /// Rows of the database from which the population mean of the token cosines is taken.
 const BACKGROUND: usize = 48;
@@ -64,24 +64,24 @@ impl Scanner {
     /// A row with these weights, where the database has one: what reading them would give is in it.
     pub(super) fn stored(&self, weights_digest: &str) -> Result<Option<Row>, StoreError> {
         let tag = Tag::of(weights_digest);
-        let Some(content) = self.index.checkpoint_of(tag) else { return Ok(None) };
-        let at = self.index.repositories(content).iter().find(|p| p.weights == Some(tag));
+        let Some(checkpoint) = self.index.checkpoint_of(tag) else { return Ok(None) };
+        let at = self.index.repositories(checkpoint).iter().find(|p| p.weights == Some(tag));
         Ok(self.db.rows(at.map(|p| p.at).as_slice())?.into_iter().next())
     }
 
     /// Finds and judges the relatives of a model, up to `top_k` of each family.
-    pub fn scan(&self, query: &Query, top_k: usize, look: SearchMode) -> Result<ScanAnswer, StoreError> {
+    pub fn scan(&self, query: &Query, top_k: usize, mode: SearchMode) -> Result<ScanAnswer, StoreError> {
         let _span = tracing::info_span!("scan").entered();
         let begun = Instant::now();
-        let found = self.index.find(query.known().sought(None), top_k, look)?;
+        let found = self.index.find(query.known().search_query(None), top_k, mode)?;
         let mut families = Vec::with_capacity(found.related.len());
         for related in &found.related {
             families.push(self.family(query, related.family, &related.closest, top_k)?);
         }
         let closest_rejected = match found.rejected {
             Some(hit) if families.is_empty() => {
-                let content = self.index.checkpoint_of_representative(hit.number);
-                self.candidates(query, &[content])?.into_iter().next().map(Candidate::from)
+                let checkpoint = self.index.checkpoint_of_representative(hit.number);
+                self.candidates(query, &[checkpoint])?.into_iter().next().map(Candidate::from)
             }
             _ => None,
         };
@@ -109,11 +109,11 @@ impl Scanner {
         top_k: usize,
     ) -> Result<FamilyAnswer, StoreError> {
         let family = self.index.family(number);
-        let mut contents: Vec<u32> = closest.iter().map(|hit| hit.number).collect();
-        if !contents.contains(&family.root) {
-            contents.push(family.root);
+        let mut checkpoints: Vec<u32> = closest.iter().map(|hit| hit.number).collect();
+        if !checkpoints.contains(&family.root) {
+            checkpoints.push(family.root);
         }
-        let judged = self.candidates(query, &contents)?;
+        let judged = self.candidates(query, &checkpoints)?;
         let is_root =
             |c: &Judged| self.index.repositories(family.root).iter().any(|p| p.repo_id == c.row.repo_id);
         let root = judged.iter().find(|c| is_root(c)).cloned();
@@ -138,19 +138,19 @@ impl Scanner {
         })
     }
 
-    /// Reads and judges the rows of some contents.
-    fn candidates(&self, query: &Query, contents: &[u32]) -> Result<Vec<Judged>, StoreError> {
+    /// Reads and judges the rows of some checkpoints.
+    fn candidates(&self, query: &Query, checkpoints: &[u32]) -> Result<Vec<Judged>, StoreError> {
         let own_digest = OnceLock::new();
         let own_samples = query.known().samples;
-        // Of each content the oldest repository; of the query's own content the one with the same files, if any.
-        let mut places = Vec::with_capacity(contents.len());
-        for content in contents {
-            let repositories = self.index.repositories(*content);
+        // Of each checkpoint the oldest repository; of the query's own checkpoint the one with the same files, if any.
+        let mut places = Vec::with_capacity(checkpoints.len());
+        for checkpoint in checkpoints {
+            let repositories = self.index.repositories(*checkpoint);
             let same_samples = |p: &Posting| own_samples.is_some() && p.samples == own_samples;
             let mut chosen = repositories.first();
             if repositories.iter().any(same_samples) {
                 if own_digest.get().is_none() {
-                    // At most one content has the query's samples, so local files are hashed at most once.
+                    // At most one checkpoint has the query's samples, so local files are hashed at most once.
                     let _ = own_digest.set(query.weights_digest()?);
                 }
                 let ours = own_digest.get().and_then(Option::as_ref).map(|digest| Tag::of(digest));
@@ -162,8 +162,8 @@ impl Scanner {
         let rows: HashMap<RowRef, Row> = wanted.iter().copied().zip(self.db.rows(&wanted)?).collect();
         let population = self.population()?;
         let mut judge = Judge::new(&query.known().fingerprint, self.index.controls());
-        let mut candidates = Vec::with_capacity(contents.len());
-        for (content, at) in contents.iter().zip(places) {
+        let mut candidates = Vec::with_capacity(checkpoints.len());
+        for (checkpoint, at) in checkpoints.iter().zip(places) {
             let Some((row, fingerprint)) =
                 at.and_then(|at| rows.get(&at)).and_then(|row| Some((row, row.fingerprint.as_ref()?)))
             else {
@@ -179,7 +179,7 @@ impl Scanner {
             let context = Context { same_content, searched: self.index.checkpoints(), tier: screening.tier };
             let (evidence, verdict) = judge.judge(fingerprint, context);
             let named = query.named(row, &screening, &evidence, population);
-            let others = self.index.repositories(*content).iter().filter(|p| Some(p.at) != at);
+            let others = self.index.repositories(*checkpoint).iter().filter(|p| Some(p.at) != at);
             candidates.push(Judged {
                 copies: others.take(MAX_COPIES).map(|p| p.repo_id.clone()).collect(),
                 row: row.clone(),
