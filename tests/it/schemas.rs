@@ -75,11 +75,17 @@ const JOBS: [Output; 2] = [
 ];
 
 fn written<T: JsonSchema>() -> Value {
-    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>().to_value()
+    schema_of::<T>(SchemaSettings::draft2020_12().for_serialize())
 }
 
 fn taken<T: JsonSchema>() -> Value {
-    SchemaSettings::draft2020_12().for_deserialize().into_generator().into_root_schema_for::<T>().to_value()
+    schema_of::<T>(SchemaSettings::draft2020_12().for_deserialize())
+}
+
+fn schema_of<T: JsonSchema>(settings: SchemaSettings) -> Value {
+    let text = settings.into_generator().into_root_schema_for::<T>().to_value().to_string();
+    // Links between items lead nowhere outside of rustdoc.
+    serde_json::from_str(&text.replace("[`", "`").replace("`]", "`")).unwrap()
 }
 
 fn docs() -> PathBuf {
@@ -108,7 +114,6 @@ fn schemas_and_document_are_those_of_the_types() {
     let mut names = BTreeSet::new();
     for Output { name, schema, .. } in OUTPUTS.iter().chain(&JOBS) {
         let text = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
-        assert!(!text.contains("[`"), "{name}: a link that leads nowhere outside of rustdoc");
         let is_closed = text.contains("\"additionalProperties\": false");
         assert!(!is_closed || name.ends_with("-job"), "{name}: keys could not be added");
         is_kept(&schema_file(name), &text);
