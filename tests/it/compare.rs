@@ -171,6 +171,7 @@ fn assert_documented(answer: &Value) {
         "equal_blocks",
         "layer_map",
         "merge",
+        "models",
         "not_read",
         "not_ruled_out",
         "p_value",

@@ -64,9 +64,11 @@ fn answers_have_the_documented_keys_and_order() {
     let expected = [
         "bytes_fetched",
         "closest_rejected",
+        "false_positives",
         "false_rate_at_most",
         "families",
         "known_from",
+        "negatives",
         "query",
         "searched",
         "seconds",
