@@ -122,12 +122,12 @@ impl Scanner {
         closest: usize,
         look: SearchMode,
     ) -> Result<Vec<Brief>, StoreError> {
-        let oldest = |content| Some(self.index.repositories(content).first()?.repo_id.clone());
+        let oldest = |content| Some(self.index.repositories(content).first()?.name());
         let named = |content| {
             let mut others = self.index.others(content, sought.but);
             let first = others.clone().next();
             let with_its_files = others.find(|p| p.weights.is_some() && p.weights == sought.weights);
-            Some(with_its_files.or(first)?.repo_id.clone())
+            Some(with_its_files.or(first)?.name())
         };
         let mut families = Vec::new();
         for mut related in self.index.find(sought, closest, look)?.related {
@@ -209,8 +209,10 @@ impl Scanner {
             contents.push((family.root, self.index.cosine(&query.known().fingerprint.vector, family.root)?));
         }
         let judged = self.candidates(query, &contents)?;
-        let is_root =
-            |c: &Candidate| self.index.repositories(family.root).iter().any(|p| p.repo_id == c.row.repo_id);
+        let is_root = |c: &Candidate| {
+            let name = c.row.name();
+            self.index.repositories(family.root).iter().any(|p| p.is_called(&name))
+        };
         let root = judged.iter().find(|c| is_root(c)).cloned();
         let mut members: Vec<Candidate> =
             judged.into_iter().filter(|c| c.comparison.verdict.kind.related() == Some(true)).collect();
@@ -276,7 +278,7 @@ impl Scanner {
             let named = query.named(row, &screening, &evidence, population);
             let others = self.index.repositories(*content).iter().filter(|p| Some(p.at) != at);
             candidates.push(Candidate {
-                copies: others.take(MAX_COPIES).map(|p| p.repo_id.clone()).collect(),
+                copies: others.take(MAX_COPIES).map(Posting::name).collect(),
                 row: row.clone(),
                 closeness: *closeness,
                 comparison: Comparison { screening, evidence, verdict, named, merge: None },

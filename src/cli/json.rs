@@ -13,15 +13,15 @@ use crate::checkpoint::full::Whole;
 use crate::checkpoint::model::Subject;
 use crate::pipeline::RunReport;
 use crate::pipeline::maintain::Maintained;
-use crate::publication::publish::Published;
-use crate::publication::pull::Copy;
+use crate::publication::copy::Copy;
+use crate::publication::plan::Published;
 use crate::retrieval::{Built, Quality, Verified};
 use crate::signals::Signal;
 use crate::signals::evidence::Tests;
 use crate::signals::named::{Named, Significance};
 use crate::signals::screen::{Difference, Screening};
 use crate::signals::verdict::Relation;
-use crate::store::facts::Facts;
+use crate::store::statistics::Statistics;
 
 /// One test: `value` is a mean matched correlation (-1 to 1) or a share of matches (0 to 1), `z` its distance
 /// from 0 in standard deviations of independent models, `n` what was compared; or `reason` why it is absent.
@@ -160,7 +160,7 @@ pub(super) struct ScanJson<'a> {
     query: &'a str,
     sha: Option<&'a str>,
     /// See [`Query::known_from`].
-    known_from: Option<&'a str>,
+    known_from: Option<String>,
     /// Distinct contents searched.
     searched: usize,
     /// Related families, nearest first.
@@ -220,6 +220,9 @@ struct CloseJson<'a> {
 #[derive(Debug, Serialize)]
 struct CandidateJson<'a> {
     repo_id: &'a str,
+    /// Which of the repository's checkpoints; left out for the main one.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    component: &'a str,
     sha: Option<&'a str>,
     created_at: Option<String>,
     /// Since when the Hub lists it no more.
@@ -254,9 +257,11 @@ pub(super) struct VerifiedJson<'a> {
 /// `db info --json`.
 #[derive(Debug, Serialize)]
 pub(super) struct InfoJson {
-    /// Repositories with a row.
+    /// Checkpoints with a row.
     pub(super) models: u64,
-    /// Repositories with a fingerprint.
+    /// Repositories that they are of.
+    pub(super) repositories: usize,
+    /// Checkpoints with a fingerprint.
     pub(super) indexed: u64,
     pub(super) outcomes: BTreeMap<&'static str, u64>,
     pub(super) shards: usize,
@@ -268,7 +273,7 @@ pub(super) struct InfoJson {
     pub(super) extraction_version: u32,
     /// By format, by size, age.
     #[serde(flatten)]
-    pub(super) facts: Facts,
+    pub(super) statistics: Statistics,
     /// Families of the index, distinct models in it, and the largest families by name, root and distinct models.
     pub(super) families: usize,
     pub(super) contents: usize,
@@ -500,6 +505,7 @@ fn candidate(candidate: &Candidate) -> CandidateJson<'_> {
     let row = &candidate.row;
     CandidateJson {
         repo_id: &row.repo_id,
+        component: &row.component,
         sha: row.sha.as_deref(),
         created_at: time(row.created_at),
         gone_at: time(row.gone_at),

@@ -53,7 +53,7 @@ pub(super) fn scan(query: &Query, answer: &Answer) -> String {
             let similarity = c.comparison.evidence.body_effect().unwrap_or(0.0);
             format!(
                 "; nearest: {} ({}, similarity {similarity:.3})",
-                c.row.repo_id,
+                c.row.name(),
                 c.comparison.verdict.kind.name()
             )
         });
@@ -65,9 +65,9 @@ pub(super) fn scan(query: &Query, answer: &Answer) -> String {
     }
     for family in &answer.families {
         let mut rows = table(&["", "model", "metadata", "relation", "score", "similarity", "evidence"]);
-        let root = &family.root.row.repo_id;
+        let root = family.root.row.name();
         rows.add_row(candidate("root", &family.root));
-        for member in family.members.iter().filter(|m| m.row.repo_id != *root) {
+        for member in family.members.iter().filter(|m| m.row.name() != root) {
             rows.add_row(candidate("member", member));
         }
         out += &format!(
@@ -102,7 +102,7 @@ fn candidate(what: &str, candidate: &Candidate) -> [String; 7] {
     let relation = verdict.relation.map_or(verdict.kind.name(), crate::signals::verdict::Relation::name);
     [
         what.to_owned(),
-        format!("{}{copies}{gone}", candidate.row.repo_id),
+        format!("{}{copies}{gone}", candidate.row.name()),
         screening.tier.name().to_owned(),
         relation.to_owned(),
         format!("{:.3}", verdict.score),

@@ -16,7 +16,7 @@ use crate::store::{Outcome, Row};
 const LISTED_FAILURES: usize = 1000;
 
 /// A crawl's totals. `outcomes`, `unchanged`, `filtered`, `metadata_updated` and `waiting` add up to `models`; `outcomes`,
-/// `metadata_updated` and `gone` to `rows_written` and `rows_kept`.
+/// `metadata_updated`, `gone` and `further_components` to `rows_written` and `rows_kept`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RunReport {
     /// When it began.
@@ -61,7 +61,8 @@ pub struct RunReport {
     pub rows_written: u64,
     /// Repositories that could not be read again and keep their row, with the fingerprint of another commit.
     pub rows_kept: u64,
-    /// Rows of further checkpoints of repositories that have several; the main ones are among `outcomes`.
+    /// Rows, written or kept, of further checkpoints of repositories that have several; the first ones are among
+    /// `outcomes`, `relabelled` and `gone`.
     pub further_components: u64,
     /// Bytes of the database, the index of the last build included, for each repository with a fingerprint.
     pub stored_bytes_per_model: Option<u64>,

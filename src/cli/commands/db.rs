@@ -12,10 +12,11 @@ use crate::cli::tables;
 use crate::cli::{Done, printer};
 use crate::pipeline::Progress;
 use crate::pipeline::maintain;
-use crate::publication::{export, pull};
+use crate::publication::{copy, export};
+use crate::retrieval::tables::Posting;
 use crate::retrieval::{self, Deep, Index, Verified};
-use crate::store::facts::Facts;
 use crate::store::maintenance::{self, Keep};
+use crate::store::statistics::{SIZES, Statistics};
 use crate::store::{Database, Outcome, StoreError, Task};
 
 /// Families that `info` names.
@@ -32,6 +33,7 @@ pub(in crate::cli) fn info(args: &InfoArgs) -> Result<Done, Failure> {
     let index = Index::open(&db).ok();
     let info = InfoJson {
         models,
+        repositories: live.repos.len(),
         indexed: outcomes.get(&Outcome::Indexed).copied().unwrap_or(0),
         outcomes: outcomes.iter().map(|(o, n)| (o.name(), *n)).collect(),
         shards: manifest.shards.len(),
@@ -41,7 +43,7 @@ pub(in crate::cli) fn info(args: &InfoArgs) -> Result<Done, Failure> {
         committed_at: manifest.committed_at,
         format_version: manifest.format_version,
         extraction_version: manifest.extraction_version,
-        facts: db.facts(&live)?,
+        statistics: db.statistics(&live)?,
         families: index.as_ref().map_or(0, Index::families),
         contents: index.as_ref().map_or(0, Index::checkpoints),
         largest_families: index.as_ref().map(largest).unwrap_or_default(),
@@ -61,26 +63,30 @@ fn largest(index: &Index) -> Vec<LargestJson> {
     families.sort_by(|a, b| (b.checkpoints, &a.id).cmp(&(a.checkpoints, &b.id)));
     let family = |f: &&retrieval::FamilyRow| LargestJson {
         family: f.id.clone(),
-        root: index.repositories(f.root).first().map(|p| p.repo_id.clone()),
+        root: index.repositories(f.root).first().map(Posting::name),
         contents: f.checkpoints,
     };
     families.iter().take(LARGEST).map(family).collect()
 }
 
 fn text(info: &InfoJson) -> String {
-    let InfoJson { models, shards, facts, .. } = info;
+    let InfoJson { models, repositories, shards, statistics, .. } = info;
     let by_outcome: Vec<String> = info.outcomes.iter().map(|(o, n)| format!("{n} {o}")).collect();
     let counts = |counts: Vec<(&str, u64)>| {
         counts.iter().map(|(name, n)| format!("{n} {name}")).collect::<Vec<_>>().join(", ")
     };
-    let Facts { formats, sizes, bytes_in_repos, bytes_fetched, .. } = facts;
+    let Statistics { formats, sizes, bytes_in_repos, bytes_fetched, .. } = statistics;
+    let of = match *repositories as u64 {
+        n if n == *models => String::new(),
+        n => format!(" of {n} repositories"),
+    };
     let mut lines = vec![
-        format!("{models} models: {}", by_outcome.join(", ")),
+        format!("{models} models{of}: {}", by_outcome.join(", ")),
         format!("{shards} shards, {} in all, version {}", tables::bytes(info.bytes), info.generation),
     ];
     if !formats.is_empty() {
         lines.push(format!("formats: {}", counts(formats.iter().map(|(k, v)| (k.as_str(), *v)).collect())));
-        let in_order = crate::store::facts::SIZES.iter().filter_map(|(_, c)| Some((*c, *sizes.get(c)?)));
+        let in_order = SIZES.iter().filter_map(|(_, c)| Some((*c, *sizes.get(c)?)));
         lines.push(format!("sizes: {}", counts(in_order.collect())));
         let (read, all) = (tables::bytes(*bytes_fetched), tables::bytes(*bytes_in_repos));
         lines.push(format!("read {read} of {all} of weights"));
@@ -89,11 +95,15 @@ fn text(info: &InfoJson) -> String {
         let time = time.and_then(DateTime::from_timestamp_millis);
         time.map_or_else(|| "-".into(), |t| t.format("%Y-%m-%d %H:%M").to_string())
     };
-    if facts.newest_row.is_some() {
-        lines.push(format!("crawled from {} to {} UTC", day(facts.oldest_row), day(facts.newest_row)));
+    if statistics.newest_row.is_some() {
+        lines.push(format!(
+            "crawled from {} to {} UTC",
+            day(statistics.oldest_row),
+            day(statistics.newest_row)
+        ));
     }
-    if facts.gone > 0 {
-        lines.push(format!("{} are listed no more", facts.gone));
+    if statistics.gone > 0 {
+        lines.push(format!("{} are listed no more", statistics.gone));
     }
     if info.families > 0 {
         lines.push(format!("{} distinct models in {} families", info.contents, info.families));
@@ -112,7 +122,7 @@ fn text(info: &InfoJson) -> String {
 
 pub(in crate::cli) fn verify(args: &VerifyArgs) -> Result<Done, Failure> {
     let db = Database::open(&args.db)?;
-    let copy = pull::verify_copy(db.files())?;
+    let copy = copy::verify_copy(db.files())?;
     let verified = watched("verify", "searches", |report| retrieval::verify(&db, args.deep, report))?;
     if args.json {
         printer::json(&VerifiedJson { verified: &verified, copy })?;
@@ -129,7 +139,7 @@ pub(in crate::cli) fn verify(args: &VerifyArgs) -> Result<Done, Failure> {
         .with_hint("rebuild it with `hubprint index --rebuild --db DIR`"))
 }
 
-fn text_of_copy(copy: &pull::Copy) -> String {
+fn text_of_copy(copy: &copy::Copy) -> String {
     let unfinished = copy.unfinished.map(|version| {
         format!("; a pull of version {version} has begun and not ended: run `hubprint db pull` again")
     });

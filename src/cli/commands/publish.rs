@@ -10,11 +10,16 @@ use crate::cli::progress::Watch;
 use crate::cli::{Done, environment, printer, tables};
 use crate::hub::Hub;
 use crate::pipeline::Progress;
-use crate::publication::list::{Key, PublicKey};
-use crate::publication::publish::{self, PublishSettings, Published};
-use crate::publication::pull::{self, PullSettings, Pulled};
-use crate::publication::remote::{Address, Shelf, ShelfError};
-use crate::store::{Database, Files, Location};
+use crate::publication::address::Address;
+use crate::publication::error::PublicationError;
+use crate::publication::key::{self, Key, PublicKey};
+use crate::publication::offer::PullSettings;
+use crate::publication::plan::Published;
+use crate::publication::prepare::{self, PublishSettings};
+use crate::publication::publish;
+use crate::publication::pull::{self, Pulled};
+use crate::publication::remote::Remote;
+use crate::store::{Database, DatabaseFiles, Location};
 
 pub(in crate::cli) async fn publish(args: PublishArgs) -> Result<Done, Failure> {
     let hub = environment::hub(args.hub.hub.as_deref())?;
@@ -43,7 +48,7 @@ pub(in crate::cli) fn can_publish(settings: &PublishSettings) -> Result<(), Fail
     let to = address(&settings.to)?;
     signing_key(settings.key.as_deref())?;
     if cfg!(not(feature = "hf-hub")) && matches!(to, Address::Dataset(_)) {
-        return Err(ShelfError::NoWriter.into());
+        return Err(PublicationError::NoWriter.into());
     }
     Ok(())
 }
@@ -57,7 +62,7 @@ pub(in crate::cli) async fn publish_with(
 ) -> Result<Published, Failure> {
     let to = address(&settings.to)?;
     if matches!(&to, Address::Files(to) if to.is_same(db)) {
-        return Err(ShelfError::NotACopy { folder: db.to_string() }.into());
+        return Err(PublicationError::NotACopy { folder: db.to_string() }.into());
     }
     let db = Database::open(db)?;
     let key = signing_key(settings.key.as_deref())?;
@@ -74,15 +79,15 @@ async fn send(
     settings: &PublishSettings,
     execute: bool,
     progress: &Progress,
-) -> Result<Published, ShelfError> {
-    let prepared = publish::prepare(db, key, settings)?;
+) -> Result<Published, PublicationError> {
+    let prepared = prepare::prepare(db, key, settings)?;
     let report = |done, all| {
         progress.set_total(all);
         progress.set_done(done);
     };
     match to {
         Address::Files(location) => {
-            let to = Files::open(location.clone())?;
+            let to = DatabaseFiles::open(location.clone())?;
             publish::publish_files(db, &prepared, &to, settings, execute, &report)
         }
         Address::Dataset(id) => {
@@ -94,7 +99,7 @@ async fn send(
             #[cfg(not(feature = "hf-hub"))]
             let sent = {
                 let _ = (id, hub);
-                std::future::ready(Err(ShelfError::NoWriter)).await
+                std::future::ready(Err(PublicationError::NoWriter)).await
             };
             sent
         }
@@ -105,8 +110,8 @@ pub(in crate::cli) async fn pull(args: PullArgs) -> Result<Done, Failure> {
     let from = address(&args.from)?;
     let folder = match args.db.map_or_else(environment::default_database, |db| Ok(Location::Folder(db)))? {
         Location::Folder(folder) => folder,
-        bucket @ Location::Bucket { .. } => {
-            return Err(Failure::from(anyhow::anyhow!("{bucket}: a database is pulled into a folder"))
+        elsewhere => {
+            return Err(Failure::from(anyhow::anyhow!("{elsewhere}: a database is pulled into a folder"))
                 .with_hint("give one with --db"));
         }
     };
@@ -114,7 +119,7 @@ pub(in crate::cli) async fn pull(args: PullArgs) -> Result<Done, Failure> {
     let key = args.key.as_deref().map(|path| {
         let name = path.display().to_string();
         let pem = read(path, &name)?;
-        PublicKey::from_pem(&pem, &name).map_err(|e| Failure::from(ShelfError::from(e)))
+        PublicKey::from_pem(&pem, &name).map_err(|e| Failure::from(PublicationError::from(e)))
     });
     let settings = PullSettings {
         version: args.version,
@@ -127,12 +132,12 @@ pub(in crate::cli) async fn pull(args: PullArgs) -> Result<Done, Failure> {
     let progress = Arc::new(Progress::default());
     let pulled = {
         let _watch = Watch::start("pull", "bytes", &progress);
-        let shelf = Shelf::open(&from, &hub).await?;
+        let remote = Remote::open(&from, &hub).await?;
         let report = |done, all| {
             progress.set_total(all);
             progress.set_done(done);
         };
-        pull::pull(&shelf, &folder, &settings, &report).await?
+        pull::pull(&remote, &folder, &settings, &report).await?
     };
     if args.json {
         printer::json(&pulled)?;
@@ -143,7 +148,7 @@ pub(in crate::cli) async fn pull(args: PullArgs) -> Result<Done, Failure> {
 }
 
 pub(in crate::cli) fn keygen(args: &KeygenArgs) -> Result<Done, Failure> {
-    let fingerprint = publish::write_key(&args.file)?;
+    let fingerprint = key::write_key(&args.file)?;
     let file = args.file.display();
     printer::data(&format!(
         "{file}: keep it secret\n{file}.pub: give it to those who pull\nkey {fingerprint}"
@@ -174,7 +179,7 @@ fn signing_key(file: Option<&Path>) -> Result<Key, Failure> {
                 ));
         }
     };
-    Key::from_pem(&pem, &name).map_err(|error| ShelfError::from(error).into())
+    Key::from_pem(&pem, &name).map_err(|error| PublicationError::from(error).into())
 }
 
 fn read(path: &Path, name: &str) -> Result<String, Failure> {

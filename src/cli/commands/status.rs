@@ -7,8 +7,7 @@ use serde_json::Value;
 use crate::cli::args::StatusArgs;
 use crate::cli::failure::Failure;
 use crate::cli::{Done, printer, tables};
-use crate::store::lock::Owner;
-use crate::store::{Database, Outcome, Partition, StoreError};
+use crate::store::{Database, Outcome, Owner, Partition, StoreError};
 
 /// What a database is doing and how old it is.
 #[derive(Debug, Serialize)]

@@ -59,7 +59,7 @@ pub(in crate::retrieval) fn tables_of(db: &Database) -> Vec<(&'static str, Strin
                 Ok(())
             })
             .unwrap();
-        all.push((name, atomic::hex(&hasher.finalize())));
+        all.push((name, crate::store::checksum::hex(&hasher.finalize())));
     }
     all
 }
