@@ -166,7 +166,8 @@ impl Growing {
         for (at, row) in rows {
             let Some(fingerprint) = row.fingerprint else { continue };
             let next = self.facts.len() as u32;
-            let digest = row.sample_digest.clone().unwrap_or_else(|| checkpoint_name(&row.repo_id, &row.component));
+            let digest =
+                row.sample_digest.clone().unwrap_or_else(|| checkpoint_name(&row.repo_id, &row.component));
             let checkpoint = *self.known.entry(Tag::of(&digest)).or_insert(next);
             if checkpoint == next {
                 self.facts.push(CheckpointFacts {
