@@ -492,7 +492,7 @@ fn write(folder: &Path, rows: Vec<Row>) -> u64 {
     let mut writer =
         Writer::new(&mut db, &WriteSettings { rows_per_shard: rows.len(), ..WriteSettings::default() });
     for row in rows {
-        writer.push(row).unwrap();
+        writer.push(vec![row]).unwrap();
     }
     writer.finish(Partition::WHOLE, std::iter::empty()).unwrap()
 }

@@ -15,7 +15,7 @@ use futures_util::TryStreamExt;
 use hf_hub::repository::{CommitOperation, RepoTreeEntry};
 use hf_hub::{HFClient, HFError, RepoTypeDataset};
 use hubprint::local_hub::{self, Running, Settings};
-use hubprint::store::atomic;
+use hubprint::store::{atomic, checksum};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -232,7 +232,7 @@ async fn files_are_cached_by_their_etag() {
     }
     // The name of an LFS blob is the digest of its content, as the redirect states it.
     let blob = std::fs::canonicalize(snapshot.join("model.safetensors")).unwrap();
-    let digest = atomic::checksum(&blob).unwrap().1;
+    let digest = checksum::checksum(&blob).unwrap().1;
     assert_eq!(blob.file_name().unwrap().to_str(), Some(digest.as_str()));
 
     let before = hub.server.counters().bytes_sent;

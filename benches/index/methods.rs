@@ -191,7 +191,7 @@ fn open(folder: &Path) -> Index {
 fn queries<Q>(folder: &Path, of: fn(&Fingerprint) -> Q) -> Vec<(String, Q)> {
     let asked = Database::open(&folder.join(QUERIES)).unwrap();
     (0..asked.manifest().shards.len())
-        .flat_map(|shard| asked.contents(shard).unwrap())
+        .flat_map(|shard| asked.index_rows(shard).unwrap())
         .flat_map(Result::unwrap)
         .map(|(_, row)| (row.repo_id, of(&row.fingerprint.unwrap())))
         .collect()

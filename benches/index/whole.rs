@@ -87,7 +87,7 @@ pub(crate) fn opened(folder: &Path) -> String {
     let scanner = Scanner::open(Database::open(folder).unwrap()).unwrap();
     let seconds = begun.elapsed().as_secs_f64();
     let asked = Database::open(&folder.join(QUERIES)).unwrap();
-    let rows = (0..asked.manifest().shards.len()).flat_map(|shard| asked.contents(shard).unwrap());
+    let rows = (0..asked.manifest().shards.len()).flat_map(|shard| asked.index_rows(shard).unwrap());
     let mut times: Vec<f64> = rows
         .flat_map(Result::unwrap)
         .take(ASKED)

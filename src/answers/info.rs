@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::retrieval::Index;
-use crate::retrieval::tables::FamilyRow;
-use crate::store::facts::Facts;
+use crate::retrieval::tables::{FamilyRow, Posting};
+use crate::store::statistics::Statistics;
 use crate::store::{Database, Outcome, StoreError};
 
 /// Families that are named.
@@ -17,17 +17,19 @@ const LARGEST: usize = 5;
 /// What a database holds: `db info --json`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Info {
-    /// Repositories with a row.
+    /// Checkpoints with a row.
     pub models: u64,
-    /// Repositories with a fingerprint.
+    /// Repositories that they are of.
+    pub repositories: usize,
+    /// Checkpoints with a fingerprint.
     pub indexed: u64,
-    /// Repositories by outcome.
+    /// Checkpoints by outcome.
     pub outcomes: BTreeMap<&'static str, u64>,
     /// Shards of the snapshot.
     pub shards: usize,
     /// Bytes of all files that the snapshot names.
     pub bytes: u64,
-    /// The same for each repository.
+    /// The same for each checkpoint.
     pub bytes_per_model: Option<u64>,
     /// Number of the snapshot.
     pub generation: u64,
@@ -39,7 +41,7 @@ pub struct Info {
     pub extraction_version: u32,
     /// By format, by size, and age.
     #[serde(flatten)]
-    pub facts: Facts,
+    pub statistics: Statistics,
     /// Families of the index.
     pub families: usize,
     /// Distinct checkpoints of the index.
@@ -74,6 +76,7 @@ pub fn info(db: &Database) -> Result<Info, StoreError> {
     let index = Index::open(db).ok();
     Ok(Info {
         models,
+        repositories: live.repos.len(),
         indexed: outcomes.get(&Outcome::Indexed).copied().unwrap_or(0),
         outcomes: outcomes.iter().map(|(outcome, n)| (outcome.name(), *n)).collect(),
         shards: manifest.shards.len(),
@@ -83,7 +86,7 @@ pub fn info(db: &Database) -> Result<Info, StoreError> {
         committed_at: manifest.committed_at,
         format_version: manifest.format_version,
         extraction_version: manifest.extraction_version,
-        facts: db.facts(&live)?,
+        statistics: db.statistics(&live)?,
         families: index.as_ref().map_or(0, Index::families),
         contents: index.as_ref().map_or(0, Index::checkpoints),
         largest_families: index.as_ref().map(largest).unwrap_or_default(),
@@ -98,7 +101,7 @@ fn largest(index: &Index) -> Vec<LargeFamily> {
     families.sort_by(|a, b| (b.checkpoints, &a.id).cmp(&(a.checkpoints, &b.id)));
     let family = |family: &&FamilyRow| LargeFamily {
         family: family.id.clone(),
-        root: index.repositories(family.root).first().map(|p| p.repo_id.clone()),
+        root: index.repositories(family.root).first().map(Posting::name),
         contents: family.checkpoints,
     };
     families.iter().take(LARGEST).map(family).collect()

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::store::lock::Owner;
+use crate::store::Owner;
 use crate::store::{Database, Outcome, Partition, StoreError};
 
 /// What a database is doing and how old it is: `status --json`.

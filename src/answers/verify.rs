@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::publication::pull::{self, Copy};
-use crate::publication::remote::ShelfError;
+use crate::publication::copy::{self, Copy};
+use crate::publication::error::PublicationError;
 use crate::retrieval::{self, Verified};
 use crate::store::Database;
 
@@ -24,7 +24,7 @@ pub fn verify(
     db: &Database,
     deep: bool,
     progress: &(dyn Fn(u64, u64) + Sync),
-) -> Result<Verification, ShelfError> {
-    let copy = pull::verify_copy(db.files())?;
+) -> Result<Verification, PublicationError> {
+    let copy = copy::verify_copy(db.files())?;
     Ok(Verification { verified: retrieval::verify(db, deep, progress)?, copy })
 }

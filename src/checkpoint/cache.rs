@@ -25,7 +25,7 @@ use crate::signals::fingerprint::EXTRACTION_VERSION;
 use crate::signals::roles::{Layout, Stack};
 use crate::signals::tokens::TokenKeys;
 use crate::signals::{Position, Role, Samples};
-use crate::store::{StoreError, WeightFile, atomic};
+use crate::store::{StoreError, WeightFile, atomic, checksum};
 
 /// Layout of an entry, and which rows are read for more detail; part of the key.
 const ENTRY_VERSION: u32 = 3;
@@ -100,7 +100,7 @@ impl Key {
             let digest = files.iter().find(|file| file.path == *path)?.sha256.as_ref()?;
             hasher.update(digest);
         }
-        Some(Self(atomic::hex(&hasher.finalize())))
+        Some(Self(checksum::hex(&hasher.finalize())))
     }
 }
 
@@ -305,7 +305,7 @@ mod tests {
         let mut hasher = Sha256::new();
         hasher.update([2, 0, 0, 0, 3, 0, 0, 0]);
         hasher.update(format!("{plan} {config}nullaa"));
-        let expected = atomic::hex(&hasher.finalize());
+        let expected = checksum::hex(&hasher.finalize());
         assert_eq!(key(Some("aa"), &PlanSettings::default()).unwrap().to_string(), expected);
     }
 

@@ -11,7 +11,7 @@ use crate::signals::blocks::{Block, le_bytes};
 use crate::signals::tokens::TokenKeys;
 use crate::signals::{Position, Role, Samples};
 use crate::store::WeightFile;
-use crate::store::atomic::hex;
+use crate::store::checksum::hex;
 
 /// What was fetched of the weights of one checkpoint.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use super::reading::{Reader, Reading, Weights, readable};
 use super::source::{RepoFiles, Source};
 use super::sources::folder::{CacheFolder, FolderFiles, snapshot};
 use crate::hub::{Hub, HubError, InvalidId, RepoEntry, RepoRef};
-use crate::store::{StoreError, WeightFile, atomic};
+use crate::store::{StoreError, WeightFile, checksum};
 
 /// What a MODEL argument names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -239,7 +239,7 @@ impl Subject {
         let Ok(weights) = &self.weights else { return Ok(None) };
         let Some(folder) = &self.folder else { return Ok(weights.weights_digest.clone()) };
         let files = weights.files.iter().map(|file| {
-            let (size, sha256) = atomic::checksum(&folder.join(&file.path))?;
+            let (size, sha256) = checksum::checksum(&folder.join(&file.path))?;
             Ok(WeightFile { path: file.path.clone(), size: Some(size), sha256: Some(sha256) })
         });
         Ok(extract::weights_digest(&files.collect::<Result<Vec<_>, StoreError>>()?))
@@ -266,7 +266,7 @@ mod tests {
         for folder in ["blobs", "refs", "snapshots/abc"] {
             std::fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
-        atomic::write(&dir.path().join("refs/main"), b"abc\n").unwrap();
+        crate::store::atomic::write(&dir.path().join("refs/main"), b"abc\n").unwrap();
         assert_eq!(snapshot_of(dir.path()).unwrap(), dir.path().join("snapshots/abc"));
         assert_eq!(snapshot(dir.path(), Some("abc")).unwrap(), dir.path().join("snapshots/abc"));
         assert_eq!(snapshot(dir.path(), Some("zzz")), None);

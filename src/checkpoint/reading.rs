@@ -255,23 +255,25 @@ impl<'a> Reading<'a> {
         let key = self.extraction_key();
         let weights = self.read(&self.reader.settings.plan).await?;
         // With all bytes that were read.
-        let Self { metadata, .. } = self;
+        let Self { metadata, component, .. } = self;
         let row = off_thread(move || {
             let fingerprinted = weights.map_err(|error| in_full(&*error)).and_then(|extracted| {
                 let fingerprint = Fingerprint::new(&extracted.samples).map_err(|error| in_full(&error))?;
                 Ok((extracted, fingerprint))
             });
-            match fingerprinted {
+            let row = match fingerprinted {
                 Ok((extracted, fingerprint)) => row::indexed(&entry, &metadata, key, extracted, fingerprint),
                 Err(reason) => row::failed(&entry, Outcome::Unsupported, reason),
-            }
+            };
+            Row { component, ..row }
         });
         Ok(row.await)
     }
 
     /// The row of the repository where its weights were read before, for the row `same`.
     pub fn copied_row(self, entry: &RepoEntry, same: Row) -> Row {
-        row::copied(entry, &self.metadata, self.weights.list(), same)
+        let row = row::copied(entry, &self.metadata, self.weights.list(), same);
+        Row { component: self.component, ..row }
     }
 
     /// Takes the headers, read now if they were not; whoever takes them puts them back.

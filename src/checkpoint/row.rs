@@ -12,7 +12,7 @@ use crate::store::{Outcome, Row, Tag, WeightFile};
 
 /// What others may take a row's fingerprint by.
 pub fn extraction_key_of(row: &Row) -> Option<Tag> {
-    row.reading.as_deref().filter(|_| row.fingerprint.is_some()).map(Tag::of)
+    row.extraction_key.as_deref().filter(|_| row.fingerprint.is_some()).map(Tag::of)
 }
 
 /// The row of a repository that ended without a fingerprint and without a description.
@@ -20,6 +20,7 @@ pub fn bare(name: &str, outcome: Outcome, reason: String) -> Row {
     Row {
         repo_id: name.to_owned(),
         hub_id: name.to_owned(),
+        component: String::new(),
         sha: None,
         created_at: None,
         last_modified: None,
@@ -45,7 +46,7 @@ pub fn bare(name: &str, outcome: Outcome, reason: String) -> Row {
         bytes_in_repo: 0,
         bytes_fetched: 0,
         weights_digest: None,
-        reading: None,
+        extraction_key: None,
         sample_digest: None,
         profile: None,
         fingerprint: None,
@@ -79,7 +80,7 @@ pub fn failed(entry: &RepoEntry, outcome: Outcome, reason: String) -> Row {
 pub fn indexed(
     entry: &RepoEntry,
     metadata: &Metadata,
-    reading: Option<String>,
+    extraction_key: Option<String>,
     extracted: Extracted,
     fingerprint: Fingerprint,
 ) -> Row {
@@ -91,7 +92,7 @@ pub fn indexed(
         bytes_in_repo: extracted.bytes_in_repo,
         bytes_fetched: metadata.bytes_fetched + extracted.bytes_fetched,
         weights_digest: extracted.weights_digest,
-        reading,
+        extraction_key,
         sample_digest: Some(extracted.sample_digest),
         profile: Some(Profile::new(&extracted.samples, STORED_TOKENS)),
         fingerprint: Some(fingerprint),
@@ -121,7 +122,7 @@ pub fn copied(entry: &RepoEntry, metadata: &Metadata, files: Vec<WeightFile>, sa
         weight_files: files,
         bytes_in_repo: same.bytes_in_repo,
         bytes_fetched: metadata.bytes_fetched,
-        reading: same.reading,
+        extraction_key: same.extraction_key,
         sample_digest: same.sample_digest,
         profile: same.profile,
         fingerprint: same.fingerprint,

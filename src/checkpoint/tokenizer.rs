@@ -14,7 +14,7 @@ use crate::formats::Limits;
 use crate::formats::tokenizer::{Tokenizer, TokenizerFiles, files_to_read};
 use crate::signals::tokenizer::TokenizerPrint;
 use crate::signals::tokens::TokenKeys;
-use crate::store::atomic::hex;
+use crate::store::checksum::hex;
 
 /// Tokenizers that are kept with their tokens: a quarter million tokens are 8 MB.
 const KEPT: usize = 32;

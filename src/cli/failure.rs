@@ -8,7 +8,7 @@ use crate::answers::scan::ScanFailure;
 use crate::checkpoint::error::in_full;
 use crate::hub::HubError;
 use crate::pipeline::{CrawlError, RunError};
-use crate::publication::remote::ShelfError;
+use crate::publication::error::PublicationError;
 use crate::store::StoreError;
 
 /// An error with a hint for the user.
@@ -78,11 +78,11 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-impl From<ShelfError> for Failure {
-    fn from(error: ShelfError) -> Self {
+impl From<PublicationError> for Failure {
+    fn from(error: PublicationError) -> Self {
         match error {
-            ShelfError::Store(error) => error.into(),
-            ShelfError::Hub(error) => error.into(),
+            PublicationError::Store(error) => error.into(),
+            PublicationError::Hub(error) => error.into(),
             error => {
                 let hint = error.hint();
                 Self::new(error, Some(hint))

@@ -42,14 +42,15 @@ pub fn change(entry: &RepoEntry, known: Option<&Known>, retry: Retry) -> Change 
         return Change::Changed;
     }
     let regated = Tag::of(gated(entry.gated)) != known.gated;
-    let may_heal = match known.outcome {
+    // Of several checkpoints any may be the one.
+    let may_heal = match known.worst {
         Outcome::Indexed => false,
         // Ended for reasons that lie in its files.
         Outcome::Unsupported | Outcome::Malformed => known.crawled_at < retry.unread_before,
         Outcome::Unreachable => true,
         // The listing would say so, but for a grant to this token alone.
         Outcome::Gated | Outcome::Missing | Outcome::Disabled => {
-            let enabled = known.outcome == Outcome::Disabled && entry.disabled != Some(true);
+            let enabled = known.worst == Outcome::Disabled && entry.disabled != Some(true);
             let long_ago = known.crawled_at < retry.refused_before;
             enabled || regated || known.gone || long_ago
         }
@@ -84,7 +85,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::store::RowRef;
+    use crate::store::schema::Key;
+    use crate::store::{Live, RowRef};
 
     const SHA: &str = "0123456789012345678901234567890123456789";
 
@@ -100,15 +102,27 @@ mod tests {
     }
 
     fn known(outcome: Outcome) -> Known {
-        Known {
-            name: Tag::of("org/name"),
-            sha: Some(Tag::of(SHA)),
-            gated: Tag::of("false"),
-            crawled_at: 1000,
-            outcome,
-            gone: false,
-            at: RowRef { shard: 0, row: 0 },
+        of_several(&[outcome])
+    }
+
+    /// A repository whose checkpoints ended like this.
+    fn of_several(outcomes: &[Outcome]) -> Known {
+        let mut live = Live::default();
+        for (row, outcome) in (0..).zip(outcomes) {
+            let key = Key {
+                hub_id: "x".into(),
+                component: if row == 0 { String::new() } else { format!("component-{row}") },
+                repo_id: "org/name".into(),
+                sha: Some(SHA.into()),
+                crawled_at: 1000,
+                is_gone: false,
+                outcome: *outcome,
+                gated: "false".into(),
+                extraction_key: None,
+            };
+            live.add(&key, RowRef { shard: 0, row });
         }
+        *live.of("x").unwrap()
     }
 
     #[test]
@@ -122,7 +136,9 @@ mod tests {
         assert_eq!(of(json!({"sha": null}), &indexed), Change::Changed);
         assert_eq!(of(json!({"id": "org/other"}), &indexed), Change::Renamed);
         assert_eq!(of(json!({"gated": "auto"}), &indexed), Change::Regated);
-        assert_eq!(of(json!({}), &Known { gone: true, ..indexed }), Change::Returned);
+        let mut gone = indexed;
+        gone.gone = true;
+        assert_eq!(of(json!({}), &gone), Change::Returned);
         // A new commit matters more than a new name.
         assert_eq!(of(json!({"id": "org/other", "sha": "f".repeat(40)}), &indexed), Change::Changed);
     }
@@ -145,6 +161,11 @@ mod tests {
             assert_eq!(of(json!({}), outcome, always), Change::Unchanged);
             assert_eq!(of(json!({}), outcome, Retry { unread_before: 1001, ..later }), Change::Again);
         }
+        // One of several that was not understood is enough.
+        let several = of_several(&[Outcome::Indexed, Outcome::Unsupported]);
+        let newer = Retry { unread_before: 1001, ..later };
+        assert_eq!(change(&entry(&json!({})), Some(&several), newer), Change::Again);
+        assert_eq!(change(&entry(&json!({})), Some(&several), later), Change::Unchanged);
         let newer = Retry { refused_before: 0, unread_before: i64::MAX };
         assert_eq!(of(json!({}), Outcome::Indexed, newer), Change::Unchanged);
         assert_eq!(of(json!({}), Outcome::Gated, newer), Change::Unchanged);

@@ -110,7 +110,7 @@ pub async fn crawl(
     let Sweep { mut backlog, metadata_updated, unnamed, gone, carried, .. } = found;
     let fingerprints = live.fingerprints();
     // The rest of what is known was needed for the sweep alone.
-    let readings = std::mem::take(&mut live.readings);
+    let readings = std::mem::take(&mut live.extraction_keys);
     let readings = readings.into_iter().map(|(reading, at)| (reading, Held::Database(at))).collect();
     drop(live);
 
@@ -128,7 +128,7 @@ pub async fn crawl(
         if is_known {
             report.rows_kept += 1;
         } else {
-            writer.push(row)?;
+            writer.push(vec![row])?;
         }
     }
     let mut waiting = carried;
@@ -161,8 +161,8 @@ pub async fn crawl(
 /// which sees the same.
 fn rewrite(
     writer: &mut Writer<'_>,
-    metadata_updated: &[(RepoEntry, RowRef)],
-    gone: &[RowRef],
+    metadata_updated: &[(RepoEntry, Vec<RowRef>)],
+    gone: &[Vec<RowRef>],
     now: i64,
     stop: &watch::Receiver<bool>,
     report: &mut RunReport,
@@ -178,15 +178,20 @@ fn rewrite(
             continue;
         }
         report.metadata_updated += part.len() as u64;
-        let places: Vec<RowRef> = part.iter().map(|(_, at)| *at).collect();
-        for ((entry, _), row) in part.iter().zip(writer.database().rows(&places)?) {
-            writer.push(row::updated(entry, row))?;
+        let places: Vec<RowRef> = part.iter().flat_map(|(_, places)| places).copied().collect();
+        let mut rows = writer.database().rows(&places)?.into_iter();
+        for (entry, places) in part {
+            report.further_components += places.len().saturating_sub(1) as u64;
+            let rows = rows.by_ref().take(places.len());
+            writer.push(rows.map(|row| row::updated(entry, row)).collect())?;
         }
     }
     for part in gone.chunks(REWRITTEN).take_while(|_| !*stop.borrow()) {
         report.gone += part.len() as u64;
-        for row in writer.database().rows(part)? {
-            writer.push(row::gone(row))?;
+        let mut rows = writer.database().rows(&part.concat())?.into_iter();
+        for places in part {
+            report.further_components += places.len().saturating_sub(1) as u64;
+            writer.push(rows.by_ref().take(places.len()).map(row::gone).collect())?;
         }
     }
     Ok(())
@@ -365,20 +370,20 @@ impl Reads<'_> {
             let is_known = begun.as_ref().is_some_and(|begun| begun.is_known);
             let replaces = begun.and_then(|begun| begun.replaces);
             report.read(&rows);
-            for mut row in rows {
+            for row in &mut rows {
                 if let Some(replaced) = replaces {
                     row.crawled_at = row::later_than(replaced);
                 }
                 let reason = row.reason.as_deref().unwrap_or_default();
-                tracing::info!(repo = %row.repo_id, outcome = row.outcome.name(), bytes = row.bytes_fetched, reason, "read");
-                if is_known && !row.outcome.is_final() {
-                    // Its last fingerprint says more than that there is none of the new commit, which stays due.
-                    report.rows_kept += 1;
-                } else {
-                    let key = row::extraction_key_of(&row).map(|key| (key, Held::Writer));
-                    self.remember(key);
-                    self.remember(in_database(writer.push(row)?));
-                }
+                tracing::info!(repo = %row.name(), outcome = row.outcome.name(), bytes = row.bytes_fetched, reason, "read");
+            }
+            if is_known && !rows.iter().all(|row| row.outcome.is_final()) {
+                // Its last fingerprints say more than that there are none of the new commit, which stays due.
+                report.rows_kept += rows.len() as u64;
+            } else {
+                let keys = rows.iter().filter_map(|row| Some((row::extraction_key_of(row)?, Held::Writer)));
+                self.remember(keys);
+                self.remember(in_database(writer.push(rows)?));
             }
             progress.tick();
         }

@@ -65,7 +65,8 @@ pub struct RunReport {
     pub rows_written: u64,
     /// Repositories that could not be read again and keep their row, with the fingerprint of another commit.
     pub rows_kept: u64,
-    /// Rows of further checkpoints of repositories that have several; the main ones are among `outcomes`.
+    /// Rows, written or kept, of further checkpoints of repositories that have several; the first ones are among
+    /// `outcomes`, `relabelled` and `gone`.
     pub further_components: u64,
     /// Bytes of the database, the index of the last build included, for each repository with a fingerprint.
     pub stored_bytes_per_model: Option<u64>,

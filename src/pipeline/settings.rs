@@ -13,7 +13,7 @@ use crate::checkpoint::reading::ReadSettings;
 use crate::pipeline::enumerate::EnumerateSettings;
 use crate::pipeline::maintain::MaintainSettings;
 use crate::pipeline::write::WriteSettings;
-use crate::publication::publish::PublishSettings;
+use crate::publication::prepare::PublishSettings;
 use crate::retrieval::BuildSettings;
 
 /// A pipeline file. A stage runs when its table is present; `enumerate` stands for the crawl as a whole.

@@ -58,12 +58,12 @@ pub struct Sweep {
     pub listed: Listed,
     /// To be read, in order.
     pub backlog: Backlog,
-    /// Rows to be written anew with what the listing says.
-    pub metadata_updated: Vec<(RepoEntry, RowRef)>,
+    /// Repositories whose rows are to be written anew with what the listing says.
+    pub metadata_updated: Vec<(RepoEntry, Vec<RowRef>)>,
     /// Rows of names that are none, and whether there is a row with a fingerprint under that name.
     pub unnamed: Vec<(Row, bool)>,
-    /// Rows of repositories that are listed no more.
-    pub gone: Vec<RowRef>,
+    /// The rows of each repository that is listed no more.
+    pub gone: Vec<Vec<RowRef>>,
     /// What waited before and was not listed, because not everything was; it waits on.
     pub carried: Vec<Waiting>,
     /// Why repositories that seem to have gone are not believed to.
@@ -168,10 +168,10 @@ pub async fn sweep(
                     let (replaces, since) = (known.map(|known| known.crawled_at), since.get(&key).copied());
                     let due = Due { entry: *entry, is_known, replaces, since };
                     sweep.backlog.push(&due, settings.order)?;
-                } else if let Some(known) = known.filter(|_| change.is_relabelling()) {
+                } else if change.is_relabelling() {
                     // Files are of no interest any more, and there may be many.
                     let entry = RepoEntry { siblings: None, safetensors: None, config: None, ..*entry };
-                    sweep.metadata_updated.push((entry, known.at));
+                    sweep.metadata_updated.push((entry, places(live, key)));
                 }
             }
             // The names after this one would end the same way.
@@ -218,9 +218,14 @@ pub async fn sweep(
             }
         }
     }
-    sweep.metadata_updated.sort_unstable_by_key(|(_, at)| *at);
+    sweep.metadata_updated.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
     sweep.backlog.sort()?;
     Ok(sweep)
+}
+
+/// Where the rows of a repository lie.
+fn places(live: &Live, id: Tag) -> Vec<RowRef> {
+    live.checkpoints_of(id).map(|checkpoint| checkpoint.at).collect()
 }
 
 /// The ids that were listed.
@@ -289,7 +294,7 @@ impl Sweep {
             return;
         }
         let ours = gone.into_iter().filter(|(id, _)| settings.partition.has(**id));
-        self.gone = ours.map(|(_, known)| known.at).collect();
+        self.gone = ours.map(|(id, _)| places(live, *id)).collect();
         self.gone.sort_unstable();
     }
 }
@@ -323,12 +328,13 @@ mod tests {
         let key = |hub_id: &str, outcome| Key {
             repo_id: format!("org/{hub_id}"),
             hub_id: hub_id.into(),
+            component: String::new(),
             sha: Some("commit".into()),
             gated: "false".into(),
             crawled_at: i64::MAX / 2,
             outcome,
             is_gone: false,
-            reading: None,
+            extraction_key: None,
         };
         let mut live = Live::default();
         for (row, (id, outcome)) in

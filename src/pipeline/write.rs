@@ -45,17 +45,22 @@ impl<'a> Writer<'a> {
         self.db
     }
 
-    /// Takes a row; writes a shard when enough are pending, and then returns the readings that are now in the
-    /// database, each with its place.
-    pub fn push(&mut self, row: Row) -> Result<Vec<(Tag, RowRef)>, StoreError> {
-        self.pending.push(row);
+    /// Takes all rows of one reading of a repository, of which there is one for each of its checkpoints: they are made
+    /// at the same moment and committed together, see [`crate::store::live`]. Writes a shard when enough rows are
+    /// pending, and then returns the extraction keys that are now in the database, each with its place.
+    pub fn push(&mut self, mut rows: Vec<Row>) -> Result<Vec<(Tag, RowRef)>, StoreError> {
+        let made = rows.iter().map(|row| row.crawled_at).max().unwrap_or_default();
+        for row in &mut rows {
+            row.crawled_at = made;
+        }
+        self.pending.append(&mut rows);
         let full = self.pending.len() >= self.settings.rows_per_shard.max(1);
         if full || self.due().is_zero() { self.flush() } else { Ok(Vec::new()) }
     }
 
-    /// The pending row with this reading.
-    pub fn pending(&self, reading: Tag) -> Option<&Row> {
-        self.pending.iter().rev().find(|row| extraction_key_of(row) == Some(reading))
+    /// The pending row with this extraction key.
+    pub fn pending(&self, key: Tag) -> Option<&Row> {
+        self.pending.iter().rev().find(|row| extraction_key_of(row) == Some(key))
     }
 
     /// Whether something is pending.
@@ -72,16 +77,16 @@ impl<'a> Writer<'a> {
     pub fn flush(&mut self) -> Result<Vec<(Tag, RowRef)>, StoreError> {
         let _span = tracing::info_span!("write", rows = self.pending.len()).entered();
         let shard = self.db.append(&self.pending)?.unwrap_or_default();
-        let readings = self
+        let keys = self
             .pending
             .iter()
             .zip(0..)
             .filter_map(|(row, number)| Some((extraction_key_of(row)?, RowRef { shard, row: number })));
-        let readings = readings.collect();
+        let keys = keys.collect();
         self.written += self.pending.len() as u64;
         self.pending.clear();
         self.since = Instant::now();
-        Ok(readings)
+        Ok(keys)
     }
 
     /// Writes what is pending together with what waits of this part of the Hub for the next crawl, and returns the

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use arrow::datatypes::{DataType, TimeUnit};
 
-use crate::retrieval::Quality;
+use crate::retrieval::{Index, Quality};
 use crate::store::manifest::Manifest;
 use crate::store::{Outcome, schema};
 
@@ -19,8 +19,28 @@ pub struct About {
     pub address: String,
     /// Live rows by outcome.
     pub outcomes: std::collections::BTreeMap<Outcome, u64>,
-    /// Of the index, and its contents and families.
-    pub index: Option<(Quality, usize, usize)>,
+    /// Repositories that they are of.
+    pub repositories: usize,
+    /// Of its index, if it has one.
+    pub index: Option<AboutIndex>,
+}
+
+/// What the card says of an index.
+#[derive(Clone, Copy, Debug)]
+pub struct AboutIndex {
+    /// As measured.
+    pub quality: Quality,
+    /// Distinct checkpoints.
+    pub distinct: usize,
+    /// Families.
+    pub families: usize,
+}
+
+impl AboutIndex {
+    /// What an open index says of itself.
+    pub fn of(index: &Index) -> Self {
+        Self { quality: index.quality(), distinct: index.checkpoints(), families: index.families() }
+    }
 }
 
 /// The card as Markdown with YAML in front.
@@ -56,9 +76,14 @@ pub fn card(manifest: &Manifest, about: &About, lineage: Option<&str>, key: &str
         manifest.format_version, manifest.extraction_version
     );
     let outcomes: Vec<String> = about.outcomes.iter().map(|(o, n)| format!("{n} {}", o.name())).collect();
-    let _ = writeln!(text, "| repositories | {models}: {} |", outcomes.join(", "));
-    if let Some((quality, checkpoints, families)) = &about.index {
-        let _ = writeln!(text, "| distinct models, families | {checkpoints}, {families} |");
+    // A row is a checkpoint; most repositories have one.
+    let of = match about.repositories as u64 {
+        n if n == models => String::new(),
+        n => format!("{n}, checkpoints "),
+    };
+    let _ = writeln!(text, "| repositories | {of}{models}: {} |", outcomes.join(", "));
+    if let Some(AboutIndex { quality, distinct, families }) = &about.index {
+        let _ = writeln!(text, "| distinct models, families | {distinct}, {families} |");
         let _ = writeln!(
             text,
             "| recall of the ten nearest, over {} models | {:.4} |",
@@ -72,8 +97,9 @@ pub fn card(manifest: &Manifest, about: &About, lineage: Option<&str>, key: &str
         );
     }
     let _ = writeln!(text, "| signed with the ed25519 key | {key} |\n");
-    text += "`models` has a row for every crawl of a repository; of several of one `hub_id` the one with the latest \
-             `crawled_at` counts, of those with the same the last one in the order of the list of shards. `lineage` has a row for every repository in the index.\n\n";
+    text += "`models` has rows for every crawl of a repository, one for each `component`, which is empty for the main one; of \
+             one `hub_id` those with the latest `crawled_at` count, and of several of these with one component the last \
+             one in the order of the list of shards. `lineage` has a row for every checkpoint in the index.\n\n";
     if about.index.is_some() {
         text += "Recall: the share of the ten models of its own family that are nearest to a model by an exact scan of all \
                  vectors that the search finds, on average over models chosen at random. False positive rate: the share \

@@ -12,15 +12,15 @@ use serde::Serialize;
 
 use crate::retrieval::LINEAGE;
 use crate::retrieval::tables::{self, Lineage, Named};
-use crate::store::schema::{Fact, numbers, text};
-use crate::store::{Database, StoreError, atomic, shard};
+use crate::store::schema::{Summary, numbers, text};
+use crate::store::{Database, StoreError, atomic, checkpoint_name, shard};
 
-/// Two repositories with a link that the weights confirm. The older one is the source, as far as dates are known.
+/// Two checkpoints with a link that the weights confirm. The older one is the source, as far as dates are known.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Edge {
-    /// The older repository, or the one that was known first, by its name of today.
+    /// The repository of the older one, or of the one that was known first, by its name of today.
     pub source: String,
-    /// The younger one.
+    /// That of the younger one.
     pub target: String,
     /// `copy`: the same content; `link`: shared weights.
     pub kind: &'static str,
@@ -40,7 +40,14 @@ pub struct Edge {
     pub source_hub_id: String,
     /// That of the target.
     pub target_hub_id: String,
+    /// Which checkpoint of the source; empty for the main one.
+    pub source_component: String,
+    /// Which one of the target.
+    pub target_component: String,
 }
+
+/// Summaries by immutable id and component.
+type Summaries = HashMap<(String, String), Summary>;
 
 /// All edges of the database's index.
 pub fn edges(db: &Database) -> Result<Vec<Edge>, StoreError> {
@@ -49,38 +56,41 @@ pub fn edges(db: &Database) -> Result<Vec<Edge>, StoreError> {
     let entry = index.files.get(LINEAGE).ok_or_else(missing)?;
     let path = db.files().local(entry)?;
     entry.verify(&path)?;
-    let facts: HashMap<String, Fact> =
-        db.facts_of(&db.live()?)?.into_iter().map(|fact| (fact.hub_id.clone(), fact)).collect();
-    Ok(tables::read_lineage(&path)?.iter().filter_map(|lineage| edge(lineage, &facts)).collect())
+    let key = |summary: &Summary| (summary.hub_id.clone(), summary.component.clone());
+    let summaries: Summaries =
+        db.summaries(&db.live()?)?.into_iter().map(|summary| (key(&summary), summary)).collect();
+    Ok(tables::read_lineage(&path)?.iter().filter_map(|lineage| edge(lineage, &summaries)).collect())
 }
 
-fn edge(lineage: &Lineage, facts: &HashMap<String, Fact>) -> Option<Edge> {
+fn edge(lineage: &Lineage, summaries: &Summaries) -> Option<Edge> {
     let (other, kind, correlation, p_value) = match (&lineage.copy_of, &lineage.linked_to) {
         (Some(copy), _) => (copy, "copy", 1.0, None),
         (None, Some(linked)) => (linked, "link", lineage.correlation?, lineage.p_value),
         (None, None) => return None,
     };
-    let fact = |repo: &Named| facts.get(&repo.hub_id);
-    let age = |repo: &Named| fact(repo).and_then(|fact| fact.created_at);
+    let summary = |of: &Named| summaries.get(&(of.hub_id.clone(), of.component.clone()));
+    let age = |of: &Named| summary(of)?.created_at;
     let (mut source, mut target) = (other, &lineage.this);
     if let (Some(a), Some(b)) = (age(source), age(target))
         && b < a
     {
         std::mem::swap(&mut source, &mut target);
     }
-    let license = |repo: &Named| fact(repo).and_then(|fact| fact.license.clone());
-    let name = |repo: &Named| fact(repo).map_or(&repo.repo_id, |fact| &fact.repo_id).clone();
+    let license = |of: &Named| summary(of)?.license.clone();
+    let name = |of: &Named| summary(of).map_or(&of.repo_id, |summary| &summary.repo_id).clone();
     // A card may name it as it was called then.
     let names = [&source.repo_id, &name(source)];
-    let declares = |fact: &Fact| fact.declared_bases.iter().any(|base| names.contains(&base));
+    let declares = |summary: &Summary| summary.declared_bases.iter().any(|base| names.contains(&base));
     Some(Edge {
-        declared: fact(target).is_some_and(declares),
+        declared: summary(target).is_some_and(declares),
         source_license: license(source),
         target_license: license(target),
         source: name(source),
         target: name(target),
         source_hub_id: source.hub_id.clone(),
         target_hub_id: target.hub_id.clone(),
+        source_component: source.component.clone(),
+        target_component: target.component.clone(),
         kind,
         family: lineage.family.clone(),
         correlation,
@@ -102,6 +112,8 @@ pub fn write_parquet(edges: &[Edge], path: &Path) -> Result<(), StoreError> {
         ("target_license", text(edges.iter().map(|e| e.target_license.as_ref()))),
         ("source_hub_id", text(edges.iter().map(|e| Some(&e.source_hub_id)))),
         ("target_hub_id", text(edges.iter().map(|e| Some(&e.target_hub_id)))),
+        ("source_component", text(edges.iter().map(|e| Some(&e.source_component)))),
+        ("target_component", text(edges.iter().map(|e| Some(&e.target_component)))),
     ];
     let batch =
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, a)| (name, a, true)));
@@ -119,7 +131,7 @@ pub fn write_csv(edges: &[Edge], path: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// As GraphML, a node for each repository: its id is the Hub's, its name an attribute.
+/// As GraphML, a node for each checkpoint: its id is the Hub's with its component, if it has one, its name an attribute.
 pub fn write_graphml(edges: &[Edge], path: &Path) -> Result<(), StoreError> {
     atomic::write_with(path, |file| {
         graphml(edges, std::io::BufWriter::new(file)).map_err(StoreError::io(path))
@@ -157,6 +169,8 @@ fn graphml(edges: &[Edge], out: impl Write) -> std::io::Result<()> {
         target_license: None,
         source_hub_id: String::new(),
         target_hub_id: String::new(),
+        source_component: String::new(),
+        target_component: String::new(),
     };
     xml.create_element("key")
         .with_attributes([("id", "name"), ("for", "node"), ("attr.name", "name"), ("attr.type", "string")])
@@ -168,19 +182,26 @@ fn graphml(edges: &[Edge], out: impl Write) -> std::io::Result<()> {
     }
     let graph = BytesStart::new("graph").with_attributes([("id", "lineage"), ("edgedefault", "directed")]);
     xml.write_event(Event::Start(graph))?;
-    let ends = edges.iter().flat_map(|e| [(&e.source_hub_id, &e.source), (&e.target_hub_id, &e.target)]);
-    let nodes: BTreeMap<&String, &String> = ends.collect();
+    let source = |e: &Edge, of: &str| checkpoint_name(of, &e.source_component);
+    let target = |e: &Edge, of: &str| checkpoint_name(of, &e.target_component);
+    let ends = edges.iter().flat_map(|e| {
+        [
+            (source(e, &e.source_hub_id), source(e, &e.source)),
+            (target(e, &e.target_hub_id), target(e, &e.target)),
+        ]
+    });
+    let nodes: BTreeMap<String, String> = ends.collect();
     for (id, name) in nodes {
         xml.create_element("node").with_attribute(("id", id.as_str())).write_inner_content(|xml| {
             let data = xml.create_element("data").with_attribute(("key", "name"));
-            data.write_text_content(BytesText::new(name)).map(drop)
+            data.write_text_content(BytesText::new(&name)).map(drop)
         })?;
     }
     for edge in edges {
         xml.create_element("edge")
             .with_attributes([
-                ("source", edge.source_hub_id.as_str()),
-                ("target", edge.target_hub_id.as_str()),
+                ("source", source(edge, &edge.source_hub_id).as_str()),
+                ("target", target(edge, &edge.target_hub_id).as_str()),
             ])
             .write_inner_content(|xml| {
                 for (name, _, value) in attributes(edge) {
@@ -224,8 +245,11 @@ mod tests {
             target_license: None,
             source_hub_id: "id-<base>&".into(),
             target_hub_id: format!("id-{target}"),
+            source_component: String::new(),
+            target_component: String::new(),
         };
-        vec![edge("b/x", "link", Some(1e-9)), edge("b/y", "copy", None)]
+        let of_a_pipeline = Edge { target_component: "unet".into(), ..edge("b/y", "copy", None) };
+        vec![edge("b/x", "link", Some(1e-9)), of_a_pipeline]
     }
 
     #[test]
@@ -237,9 +261,9 @@ mod tests {
         }
         let csv = std::fs::read_to_string(path("e.csv")).unwrap();
         assert!(csv.starts_with(
-            "source,target,kind,family,correlation,p_value,declared,source_license,target_license,source_hub_id,target_hub_id\n"
+            "source,target,kind,family,correlation,p_value,declared,source_license,target_license,source_hub_id,target_hub_id,source_component,target_component\n"
         ));
-        let line = "a/<base>&,b/x,link,0123,0.5,1e-9,true,\"mit, or \"\"so\"\"\",,id-<base>&,id-b/x\n";
+        let line = "a/<base>&,b/x,link,0123,0.5,1e-9,true,\"mit, or \"\"so\"\"\",,id-<base>&,id-b/x,,\n";
         assert!(csv.contains(line), "{csv}");
         let xml = std::fs::read_to_string(path("e.graphml")).unwrap();
         let mut reader = quick_xml::Reader::from_str(&xml);
@@ -254,8 +278,8 @@ mod tests {
                 _ => {}
             }
         }
-        assert_eq!(nodes, ["id-<base>&", "id-b/x", "id-b/y"]);
-        assert!(xml.contains(">a/&lt;base&gt;&amp;<"), "{xml}");
+        assert_eq!(nodes, ["id-<base>&", "id-b/x", "id-b/y[unet]"]);
+        assert!(xml.contains(">a/&lt;base&gt;&amp;<") && xml.contains(">b/y[unet]<"), "{xml}");
         assert!(std::fs::metadata(path("e.parquet")).unwrap().len() > 100);
     }
 }

@@ -5,25 +5,25 @@
 //! length and SHA-256. Whoever trusts the key can trust all of them.
 
 use chrono::{DateTime, Utc};
-use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
-use ed25519_dalek::{SIGNATURE_LENGTH, Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::store::{FileEntry, atomic};
+use super::key::PublicKey;
+use super::trust::{PUBLICATION_VERSION, TrustError};
+use crate::store::FileEntry;
+pub use crate::store::layout::PUBLICATIONS as FOLDER;
 
-/// Version of the publication file.
-pub const PUBLICATION_VERSION: u32 = 1;
-/// Folder of the publications.
-pub const FOLDER: &str = crate::store::files::PUBLICATIONS;
 /// A copy of the card of the latest publication, where the Hub shows it.
 pub const CARD: &str = "README.md";
-/// Says that a place holds publications and nothing else, so that old files may be removed.
+/// Says that a place is a remote: it holds publications and nothing else, so that old files may be removed. Whoever has
+/// published and pulled knows it by this name.
 pub const MARKER: &str = "shelf.txt";
 /// What it says.
 pub const MARKER_TEXT: &[u8] =
     b"Publications of a hubprint database. `hubprint publish` removes what is old here.\n";
+/// Longest signature and longest key file.
+pub(super) const SMALL: u64 = 4096;
+/// Longest card.
+pub(super) const MOST_CARD: u64 = 1 << 20;
 /// Longest publication that is read: a million files.
 pub const MOST_BYTES: u64 = 256 << 20;
 
@@ -44,103 +44,6 @@ pub struct Publication {
     pub manifest: FileEntry,
     /// Every file that the manifest names.
     pub files: Vec<FileEntry>,
-}
-
-/// Why a publication cannot be trusted, or a key not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TrustError {
-    /// The signature is not by this key, or not of these bytes.
-    #[error(
-        "the signature {file}.sig is not of {file} by the key {key} ({file}.pem): one of the three was changed, or another \
-         key signed it"
-    )]
-    Signature {
-        /// The publication.
-        file: String,
-        /// Fingerprint of the key.
-        key: String,
-    },
-    /// The file is no publication.
-    #[error("{file} is no publication that this version understands: {what}")]
-    NotAPublication {
-        /// The file.
-        file: String,
-        /// What is wrong.
-        what: String,
-    },
-    /// A newer hubprint wrote it.
-    #[error("{file} is a publication of form {found}; this hubprint reads form {PUBLICATION_VERSION}")]
-    Newer {
-        /// The file.
-        file: String,
-        /// The form it says it has.
-        found: u64,
-    },
-    /// The key cannot be read.
-    #[error("{name} is no ed25519 key in PEM: {what}")]
-    Key {
-        /// Its file.
-        name: String,
-        /// What is wrong.
-        what: String,
-    },
-}
-
-/// A key that signs.
-pub struct Key(SigningKey);
-
-/// A key that a signature can be held against.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublicKey(VerifyingKey);
-
-impl Key {
-    /// A new key.
-    pub fn generate() -> Self {
-        Self(SigningKey::from_bytes(&rand::random()))
-    }
-
-    /// From PKCS#8 in PEM, as `openssl genpkey -algorithm ed25519` writes it. `name` is for the error.
-    pub fn from_pem(pem: &str, name: &str) -> Result<Self, TrustError> {
-        SigningKey::from_pkcs8_pem(pem).map(Self).map_err(|error| not_a_key(name, &error.to_string()))
-    }
-
-    /// As PKCS#8 in PEM.
-    pub fn to_pem(&self) -> Result<String, TrustError> {
-        let pem =
-            self.0.to_pkcs8_pem(LineEnding::LF).map_err(|error| not_a_key("key", &error.to_string()))?;
-        Ok(pem.as_str().to_owned())
-    }
-
-    /// What signatures by it are held against.
-    pub fn public(&self) -> PublicKey {
-        PublicKey(self.0.verifying_key())
-    }
-
-    /// A detached signature.
-    pub fn sign(&self, bytes: &[u8]) -> [u8; SIGNATURE_LENGTH] {
-        self.0.sign(bytes).to_bytes()
-    }
-}
-
-impl PublicKey {
-    /// From PEM, as `openssl pkey -pubout` writes it. `name` is for the error.
-    pub fn from_pem(pem: &str, name: &str) -> Result<Self, TrustError> {
-        VerifyingKey::from_public_key_pem(pem).map(Self).map_err(|error| not_a_key(name, &error.to_string()))
-    }
-
-    /// As PEM.
-    pub fn to_pem(&self) -> Result<String, TrustError> {
-        self.0.to_public_key_pem(LineEnding::LF).map_err(|error| not_a_key("key", &error.to_string()))
-    }
-
-    /// The start of its SHA-256: what people compare.
-    pub fn fingerprint(&self) -> String {
-        atomic::hex(&Sha256::digest(self.0.as_bytes())[..8])
-    }
-}
-
-fn not_a_key(name: &str, what: &str) -> TrustError {
-    TrustError::Key { name: name.to_owned(), what: what.to_owned() }
 }
 
 /// The name of a publication.
@@ -190,8 +93,9 @@ impl Publication {
     ) -> Result<Self, TrustError> {
         let file = name(version);
         let error = || TrustError::Signature { file: file.clone(), key: key.fingerprint() };
-        let signature = Signature::from_slice(signature).map_err(|_| error())?;
-        key.0.verify_strict(text, &signature).map_err(|_| error())?;
+        if !key.has_signed(text, signature) {
+            return Err(error());
+        }
         Self::parse(text, version)
     }
 
@@ -227,6 +131,7 @@ impl Publication {
 
 #[cfg(test)]
 mod tests {
+    use super::super::key::Key;
     use super::*;
 
     fn publication(version: u64) -> Publication {
@@ -270,16 +175,10 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_written_as_they_are_read() {
-        let key = Key::generate();
-        let again = Key::from_pem(&key.to_pem().unwrap(), "k").unwrap();
-        assert_eq!(again.public(), key.public());
-        let public = PublicKey::from_pem(&key.public().to_pem().unwrap(), "k").unwrap();
-        assert_eq!(public, key.public());
-        assert!(Key::from_pem("nonsense", "my.pem").err().unwrap().to_string().contains("my.pem"));
+    fn a_name_has_one_form() {
         assert_eq!(version_of(&name(12)), Some(12));
         assert_eq!(version_of(&signature_name(12)), None);
-        assert_eq!(version_of("publications/12.json"), None, "a name has one form");
+        assert_eq!(version_of("publications/12.json"), None);
     }
 
     #[test]

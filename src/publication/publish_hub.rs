@@ -11,12 +11,15 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use hf_hub::HFClient;
 use hf_hub::repository::CommitOperation;
 
+use super::address::Address;
+use super::error::PublicationError;
 use super::list::{self, CARD, MOST_BYTES};
-use super::publish::{Plan, Prepared, PublishSettings, Published, There, folders, plan, published};
-use super::remote::{Address, Shelf, ShelfError, blocking};
+use super::plan::{Plan, Published, There, folders, plan, published};
+use super::prepare::{Prepared, PublishSettings};
+use super::remote::{Remote, blocking};
 use crate::formats::text::without_queries;
 use crate::hub::{Hub, HubErrorKind, RepoId};
-use crate::store::atomic::sha256;
+use crate::store::sha256;
 use crate::store::{Database, FileEntry};
 
 /// Files in a commit; the Hub asks for less than a hundred.
@@ -38,21 +41,21 @@ pub async fn publish_dataset(
     settings: &PublishSettings,
     execute: bool,
     progress: &(dyn Fn(u64, u64) + Sync),
-) -> Result<Published, ShelfError> {
+) -> Result<Published, PublicationError> {
     let address = Address::Dataset(id.clone());
     let (there, head) = there(&address, prepared, hub).await?;
     let plan = plan(&address, prepared, &there, settings)?;
     if !execute {
         return Ok(published(prepared, &plan, false));
     }
-    let failed = |error: hf_hub::HFError| ShelfError::Write {
+    let failed = |error: hf_hub::HFError| PublicationError::Write {
         place: address.to_string(),
         what: without_queries(&error.to_string()),
     };
     let client = client(hub).map_err(failed)?;
     let Some(owner) = id.owner() else {
         let what = "a dataset that is written to has an owner".to_owned();
-        return Err(ShelfError::Write { place: address.to_string(), what });
+        return Err(PublicationError::Write { place: address.to_string(), what });
     };
     if head.is_none() {
         let name = format!("{owner}/{}", id.name());
@@ -112,41 +115,41 @@ async fn there(
     address: &Address,
     prepared: &Prepared,
     hub: &Hub,
-) -> Result<(There, Option<String>), ShelfError> {
-    let shelf = match Shelf::open(address, hub).await {
-        Err(ShelfError::Hub(error)) if is_missing(error.kind()) => return Ok((There::default(), None)),
-        shelf => shelf?,
+) -> Result<(There, Option<String>), PublicationError> {
+    let remote = match Remote::open(address, hub).await {
+        Err(PublicationError::Hub(error)) if is_missing(error.kind()) => return Ok((There::default(), None)),
+        remote => remote?,
     };
     let is_ours = |name: &&str| folders().any(|folder| name.split('/').next() == Some(folder));
-    let names: BTreeSet<String> = shelf.names().filter(is_ours).map(str::to_owned).collect();
-    let marker = shelf.read(list::MARKER, MOST_BYTES).await?;
+    let names: BTreeSet<String> = remote.names().filter(is_ours).map(str::to_owned).collect();
+    let marker = remote.read(list::MARKER, MOST_BYTES).await?;
     let mut there = There {
         has_marker: marker.as_deref() == Some(list::MARKER_TEXT),
-        foreign: shelf.names().find(|name| *name != HUBS_OWN).map(str::to_owned),
-        same: same(&shelf, &prepared.publication.files, &names, hub).await?,
+        foreign: remote.names().find(|name| *name != HUBS_OWN).map(str::to_owned),
+        same: same(&remote, &prepared.publication.files, &names, hub).await?,
         names,
         ..There::default()
     };
     // Small files, read beforehand: what looks at them does not wait.
     let mut small = std::collections::BTreeMap::new();
-    for name in shelf.names().filter(|name| {
+    for name in remote.names().filter(|name| {
         name.starts_with(list::FOLDER) || [CARD, &prepared.publication.manifest.file].contains(name)
     }) {
-        small.insert(name.to_owned(), shelf.read(name, MOST_BYTES).await?);
+        small.insert(name.to_owned(), remote.read(name, MOST_BYTES).await?);
     }
     there.look_at(prepared, &mut |name| Ok(small.get(name).cloned().flatten()))?;
-    Ok((there, shelf.dataset().map(|(_, commit)| commit.to_owned())))
+    Ok((there, remote.dataset().map(|(_, commit)| commit.to_owned())))
 }
 
 /// Those of the files that are there with the stated content, by the digests that the Hub states of large files. Of
 /// what it keeps in git it states none, and that is small: it is read.
 async fn same(
-    shelf: &Shelf,
+    remote: &Remote,
     files: &[FileEntry],
     names: &BTreeSet<String>,
     hub: &Hub,
-) -> Result<BTreeSet<String>, ShelfError> {
-    let Some((id, commit)) = shelf.dataset() else { return Ok(BTreeSet::new()) };
+) -> Result<BTreeSet<String>, PublicationError> {
+    let Some((id, commit)) = remote.dataset() else { return Ok(BTreeSet::new()) };
     let there = files.iter().filter(|entry| names.contains(&entry.file));
     let looked = stream::iter(there.map(|entry| async move {
         let file = hub.open(id, commit, &entry.file).await?;
@@ -154,17 +157,17 @@ async fn same(
             && match file.sha256() {
                 Some(sha256) => sha256 == entry.sha256,
                 None => {
-                    shelf.read(&entry.file, entry.bytes).await?.is_some_and(|t| sha256(&t) == entry.sha256)
+                    remote.read(&entry.file, entry.bytes).await?.is_some_and(|t| sha256(&t) == entry.sha256)
                 }
             };
-        Ok::<_, ShelfError>(is_same.then(|| entry.file.clone()))
+        Ok::<_, PublicationError>(is_same.then(|| entry.file.clone()))
     }));
     let same: Vec<_> = looked.buffer_unordered(AT_ONCE).try_collect().await?;
     Ok(same.into_iter().flatten().collect())
 }
 
 /// Checks files of the database before any of them is sent.
-async fn check_files(db: &Database, entries: &[FileEntry]) -> Result<(), ShelfError> {
+async fn check_files(db: &Database, entries: &[FileEntry]) -> Result<(), PublicationError> {
     let (files, entries) = (db.files().clone(), entries.to_vec());
     Ok(blocking(move || files.verify(entries.iter(), &|_, _| {})).await?)
 }
@@ -174,7 +177,7 @@ fn is_missing(kind: &HubErrorKind) -> bool {
     matches!(kind, HubErrorKind::NotFound { .. } | HubErrorKind::Unauthorized { .. })
 }
 
-async fn local(db: &Database, entry: &FileEntry) -> Result<PathBuf, ShelfError> {
+async fn local(db: &Database, entry: &FileEntry) -> Result<PathBuf, PublicationError> {
     let (files, entry) = (db.files().clone(), entry.clone());
     Ok(blocking(move || files.local(&entry)).await?)
 }

@@ -1,15 +1,18 @@
 //! A snapshot onto a remote, wherever that is.
 
-use super::list::Key;
-use super::publish::{self, PublishSettings, Published};
-use super::remote::{Address, ShelfError};
+use super::address::Address;
+use super::error::PublicationError;
+use super::key::Key;
+use super::plan::Published;
+use super::prepare::{self, PublishSettings};
+use super::publish;
 use crate::hub::Hub;
-use crate::store::{Database, Files};
+use crate::store::{Database, DatabaseFiles};
 
 /// Whether this build can write there.
-pub fn can_send(to: &Address) -> Result<(), ShelfError> {
+pub fn can_send(to: &Address) -> Result<(), PublicationError> {
     if cfg!(not(feature = "hf-hub")) && matches!(to, Address::Dataset(_)) {
-        return Err(ShelfError::NoWriter);
+        return Err(PublicationError::NoWriter);
     }
     Ok(())
 }
@@ -24,15 +27,15 @@ pub async fn send(
     settings: &PublishSettings,
     execute: bool,
     progress: &(dyn Fn(u64, u64) + Sync),
-) -> Result<Published, ShelfError> {
+) -> Result<Published, PublicationError> {
     can_send(to)?;
     if matches!(to, Address::Files(to) if to.is_same(db.location())) {
-        return Err(ShelfError::NotACopy { folder: db.location().to_string() });
+        return Err(PublicationError::NotACopy { folder: db.location().to_string() });
     }
-    let prepared = publish::prepare(db, key, settings)?;
+    let prepared = prepare::prepare(db, key, settings)?;
     match to {
         Address::Files(location) => {
-            let to = Files::open(location.clone())?;
+            let to = DatabaseFiles::open(location.clone())?;
             publish::publish_files(db, &prepared, &to, settings, execute, progress)
         }
         #[cfg(feature = "hf-hub")]
@@ -42,7 +45,7 @@ pub async fn send(
         #[cfg(not(feature = "hf-hub"))]
         Address::Dataset(_) => {
             let _ = hub;
-            Err(ShelfError::NoWriter)
+            Err(PublicationError::NoWriter)
         }
     }
 }

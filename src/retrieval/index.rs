@@ -186,7 +186,7 @@ impl Index {
         checkpoint: u32,
         but: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Posting> + Clone {
-        self.repositories(checkpoint).iter().filter(move |p| but != Some(p.repo_id.as_str()))
+        self.repositories(checkpoint).iter().filter(move |p| !but.is_some_and(|but| p.is_called(but)))
     }
 
     /// Every repository, ordered by checkpoint.

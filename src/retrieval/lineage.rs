@@ -16,7 +16,7 @@ pub(super) fn of(
     hub_ids: &HashMap<RowRef, String>,
 ) -> Vec<Lineage> {
     let mut oldest: Vec<Option<&Posting>> = vec![None; checkpoints.len()];
-    let age = |p: &Posting| (p.created_at.unwrap_or(i64::MAX), p.repo_id.clone());
+    let age = |p: &Posting| (p.created_at.unwrap_or(i64::MAX), p.repo_id.clone(), p.component.clone());
     for posting in postings {
         let oldest = &mut oldest[posting.checkpoint as usize];
         if oldest.is_none_or(|before| age(posting) < age(before)) {
@@ -26,6 +26,7 @@ pub(super) fn of(
     let named = |posting: &Posting| Named {
         repo_id: posting.repo_id.clone(),
         hub_id: hub_ids.get(&posting.at).cloned().unwrap_or_default(),
+        component: posting.component.clone(),
     };
     let name = |checkpoint: u32| oldest[checkpoint as usize].map(named);
     let lineage = |posting: &'_ Posting| {

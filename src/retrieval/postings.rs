@@ -20,7 +20,7 @@ impl Postings {
     pub fn new(mut all: Vec<Posting>, checkpoints: usize) -> Self {
         all.par_sort_by(|a, b| {
             let key = |p: &Posting| (p.checkpoint, p.created_at.unwrap_or(i64::MAX));
-            key(a).cmp(&key(b)).then_with(|| a.repo_id.cmp(&b.repo_id))
+            key(a).cmp(&key(b)).then_with(|| (&a.repo_id, &a.component).cmp(&(&b.repo_id, &b.component)))
         });
         let mut offsets = vec![0u32; checkpoints + 1];
         for posting in &all {

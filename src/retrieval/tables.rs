@@ -19,7 +19,7 @@ use super::representatives::{Link, Place, Representative};
 use super::root::CheckpointFacts;
 use crate::store::schema::{numbers, text, time};
 use crate::store::shard::write_batch;
-use crate::store::{RowRef, StoreError, Tag};
+use crate::store::{RowRef, StoreError, Tag, checkpoint_name};
 
 /// Rows decoded at once.
 const BATCH_ROWS: usize = 1 << 13;
@@ -44,6 +44,8 @@ pub struct Posting {
     pub at: RowRef,
     /// Its name.
     pub repo_id: String,
+    /// Which of its checkpoints; empty for the main one.
+    pub component: String,
     /// Creation on the Hub, milliseconds since 1970.
     pub created_at: Option<i64>,
     /// Of the digest of its weight files.
@@ -52,6 +54,18 @@ pub struct Posting {
     pub samples: Option<Tag>,
     /// Whether its row came after the last complete build before the one that wrote this.
     pub is_new: bool,
+}
+
+impl Posting {
+    /// What people call its checkpoint.
+    pub fn name(&self) -> String {
+        checkpoint_name(&self.repo_id, &self.component)
+    }
+
+    /// Whether that is the name.
+    pub fn is_called(&self, name: &str) -> bool {
+        if self.component.is_empty() { self.repo_id == name } else { self.name() == name }
+    }
 }
 
 /// A family.
@@ -187,6 +201,7 @@ pub fn write_postings(path: &Path, all: &[Posting]) -> Result<(), StoreError> {
         ("shard", numbers::<UInt32Type>(all.iter().map(|p| Some(p.at.shard)))),
         ("row", numbers::<UInt32Type>(all.iter().map(|p| Some(p.at.row)))),
         ("repo_id", text(all.iter().map(|p| Some(p.repo_id.as_str())))),
+        ("component", text(all.iter().map(|p| Some(p.component.as_str())))),
         ("created_at", numbers::<Int64Type>(all.iter().map(|p| p.created_at))),
         ("weights", tags(all.iter().map(|p| p.weights.as_ref())).map_err(StoreError::damaged(path))?),
         ("samples", tags(all.iter().map(|p| p.samples.as_ref())).map_err(StoreError::damaged(path))?),
@@ -201,7 +216,7 @@ pub fn read_postings(path: &Path, rows: usize) -> Result<Vec<Posting>, StoreErro
     let checkpoint = table.numbers::<UInt32Type>("content")?;
     let (shard, row) = (table.numbers::<UInt32Type>("shard")?, table.numbers::<UInt32Type>("row")?);
     let created = table.numbers::<Int64Type>("created_at")?;
-    let names = table.text("repo_id")?;
+    let (names, components) = (table.text("repo_id")?, table.added_text("component")?);
     let (weights, samples) = (table.tags("weights")?, table.tags("samples")?);
     let is_new = table.flags("is_new")?;
     let tag = |column: &FixedSizeBinaryArray, i| {
@@ -212,6 +227,7 @@ pub fn read_postings(path: &Path, rows: usize) -> Result<Vec<Posting>, StoreErro
             checkpoint: checkpoint.value(i),
             at: RowRef { shard: shard.value(i), row: row.value(i) },
             repo_id: names.value(i).to_owned(),
+            component: components.map_or("", |column| column.value(i)).to_owned(),
             created_at: created.is_valid(i).then(|| created.value(i)),
             weights: tag(weights, i),
             samples: tag(samples, i),
@@ -220,16 +236,18 @@ pub fn read_postings(path: &Path, rows: usize) -> Result<Vec<Posting>, StoreErro
         .collect())
 }
 
-/// A repository, by a name that people know and one that never changes.
+/// A checkpoint, by a name that people know and one that never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     /// Name when the index was built.
     pub repo_id: String,
     /// The Hub's immutable id.
     pub hub_id: String,
+    /// Which of the repository's checkpoints; empty for the main one.
+    pub component: String,
 }
 
-/// A repository in its family, for people and other tools.
+/// A checkpoint in its family, for people and other tools.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lineage {
     /// Which one.
@@ -254,38 +272,52 @@ pub struct Lineage {
 pub fn write_lineage(path: &Path, all: &[Lineage]) -> Result<(), StoreError> {
     let name = |of: fn(&Lineage) -> Option<&Named>| text(all.iter().map(|l| of(l).map(|n| &n.repo_id)));
     let id = |of: fn(&Lineage) -> Option<&Named>| text(all.iter().map(|l| of(l).map(|n| &n.hub_id)));
+    let component =
+        |of: fn(&Lineage) -> Option<&Named>| text(all.iter().map(|l| of(l).map(|n| &n.component)));
     let columns = [
         ("repo_id", name(|l| Some(&l.this))),
         ("hub_id", id(|l| Some(&l.this))),
+        ("component", component(|l| Some(&l.this))),
         ("created_at", time(all.iter().map(|l| l.created_at))),
         ("family", text(all.iter().map(|l| Some(&l.family)))),
         ("root", name(|l| l.root.as_ref())),
         ("root_hub_id", id(|l| l.root.as_ref())),
+        ("root_component", component(|l| l.root.as_ref())),
         ("copy_of", name(|l| l.copy_of.as_ref())),
         ("copy_of_hub_id", id(|l| l.copy_of.as_ref())),
+        ("copy_of_component", component(|l| l.copy_of.as_ref())),
         ("linked_to", name(|l| l.linked_to.as_ref())),
         ("linked_to_hub_id", id(|l| l.linked_to.as_ref())),
+        ("linked_to_component", component(|l| l.linked_to.as_ref())),
         ("correlation", numbers::<Float32Type>(all.iter().map(|l| l.correlation))),
         ("p_value", numbers::<Float64Type>(all.iter().map(|l| l.p_value))),
     ];
     write(path, columns)
 }
 
+/// Names, immutable ids and components.
+type NamedColumns<'a> = (&'a StringArray, &'a StringArray, Option<&'a StringArray>);
+
 /// Reads lineages.
 pub fn read_lineage(path: &Path) -> Result<Vec<Lineage>, StoreError> {
     let table = Table::read(path, None)?;
-    let named = |name: &str, id: &str| Ok::<_, StoreError>((table.text(name)?, table.text(id)?));
-    let (this, root) = (named("repo_id", "hub_id")?, named("root", "root_hub_id")?);
-    let (copy, linked) = (named("copy_of", "copy_of_hub_id")?, named("linked_to", "linked_to_hub_id")?);
+    let named = |name: &str, id: &str, component: &str| {
+        Ok::<_, StoreError>((table.text(name)?, table.text(id)?, table.added_text(component)?))
+    };
+    let this = named("repo_id", "hub_id", "component")?;
+    let root = named("root", "root_hub_id", "root_component")?;
+    let copy = named("copy_of", "copy_of_hub_id", "copy_of_component")?;
+    let linked = named("linked_to", "linked_to_hub_id", "linked_to_component")?;
     let family = table.text("family")?;
     let created = table.numbers::<TimestampMillisecondType>("created_at")?;
     let (correlation, p_value) =
         (table.numbers::<Float32Type>("correlation")?, table.numbers::<Float64Type>("p_value")?);
-    let at = |(names, ids): (&StringArray, &StringArray), i| Named {
+    let at = |(names, ids, components): NamedColumns<'_>, i| Named {
         repo_id: names.value(i).to_owned(),
         hub_id: ids.value(i).to_owned(),
+        component: components.map_or("", |column| column.value(i)).to_owned(),
     };
-    let optional = |both: (&StringArray, &StringArray), i| both.1.is_valid(i).then(|| at(both, i));
+    let optional = |columns: NamedColumns<'_>, i| columns.1.is_valid(i).then(|| at(columns, i));
     Ok((0..table.rows())
         .map(|i| Lineage {
             this: at(this, i),
@@ -393,5 +425,10 @@ impl<'a> Table<'a> {
 
     fn text(&self, name: &str) -> Result<&StringArray, StoreError> {
         self.column(name)?.as_string_opt::<i32>().ok_or_else(|| self.wrong(name))
+    }
+
+    /// A column that tables from before there were components lack.
+    fn added_text(&self, name: &str) -> Result<Option<&StringArray>, StoreError> {
+        self.batch.column_by_name(name).map(|_| self.text(name)).transpose()
     }
 }

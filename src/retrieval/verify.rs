@@ -84,9 +84,9 @@ pub fn verify(
     let covered = index.metadata.shards.len() as u32;
     let postings: HashSet<_> = index.postings.all().iter().map(|p| p.at).collect();
     let live = db.live()?;
-    let fingerprints = live.repos.values().filter(|known| known.outcome == Outcome::Indexed);
-    verified.lost_repositories =
-        fingerprints.filter(|known| known.at.shard < covered && !postings.contains(&known.at)).count();
+    let fingerprints = live.checkpoints().filter(|checkpoint| checkpoint.outcome == Outcome::Indexed);
+    let places = fingerprints.map(|checkpoint| checkpoint.at);
+    verified.lost_repositories = places.filter(|at| at.shard < covered && !postings.contains(at)).count();
 
     // The first repository of each checkpoint that has any.
     let oldest: HashMap<RowRef, u32> = (0..index.checkpoints() as u32)
@@ -140,7 +140,7 @@ fn search_all(
         closest.any(|hit| hit.number == checkpoint || hit.cosine >= EQUAL)
     };
     for shard in 0..index.metadata.shards.len() {
-        for batch in db.contents(shard)? {
+        for batch in db.index_rows(shard)? {
             let ends = batch?.into_par_iter().filter_map(|(at, row)| {
                 let (checkpoint, fingerprint) = (*oldest.get(&at)?, row.fingerprint?);
                 let tag = |digest: &Option<String>| digest.as_deref().map(Tag::of);

@@ -5,28 +5,23 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 
-use super::files::{CONTENT_FOLDERS, Files, manifest_name};
-use super::lock::{self, Lock, Owner};
-use super::manifest::{IndexEntry, Manifest, Reads, ShardEntry};
-use super::schema::Content;
-use super::{Live, Location, Partition, Row, StoreError, Tag, Task, Waiting, atomic, shard};
-
-/// Folder of the run reports.
-const REPORTS: &str = "reports";
-
-/// Where a row lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RowRef {
-    /// Number of the shard in the manifest.
-    pub shard: u32,
-    /// Number of the row in the shard.
-    pub row: u32,
-}
+use super::error::StoreError;
+use super::files::DatabaseFiles;
+use super::layout::{CONTENT_FOLDERS, LOCKS, MANIFESTS, manifest_name};
+use super::live::Live;
+use super::location::Location;
+use super::lock::{self, Lock};
+use super::manifest::{FORMAT_VERSION, IndexEntry, Manifest, Reads, ShardEntry};
+use super::owner::Owner;
+use super::row::{Row, RowRef};
+use super::schema::IndexRow;
+use super::task::Task;
+use super::{atomic, shard};
 
 /// An open database. Readers see the snapshot of the moment of opening, whatever is committed since.
 #[derive(Debug)]
 pub struct Database {
-    files: Files,
+    files: DatabaseFiles,
     manifest: Manifest,
     /// Only a writer has one.
     lock: Option<Lock>,
@@ -35,14 +30,14 @@ pub struct Database {
 impl Database {
     /// Opens the latest snapshot for reading.
     pub fn open(location: impl Into<Location>) -> Result<Self, StoreError> {
-        let files = Files::open(location.into())?;
+        let files = DatabaseFiles::open(location.into())?;
         let manifest = Manifest::latest(&files)?;
         Ok(Self { files, manifest, lock: None })
     }
 
     /// Opens an existing database for writing in a task.
     pub fn open_to_write(location: impl Into<Location>, task: Task) -> Result<Self, StoreError> {
-        let files = Files::open(location.into())?;
+        let files = DatabaseFiles::open(location.into())?;
         Manifest::latest(&files)?;
         let lock = Lock::acquire(&files, task)?;
         // Read again: another writer may have committed while we waited for the lock.
@@ -55,10 +50,12 @@ impl Database {
     pub fn open_or_create(location: impl Into<Location>, task: Task) -> Result<Self, StoreError> {
         let location = location.into();
         match Self::open_to_write(&location, task) {
-            Err(StoreError::NotADatabase { .. }) if is_empty_or_missing(&Files::open(location.clone())?)? => {
+            Err(StoreError::NotADatabase { .. })
+                if is_empty_or_missing(&DatabaseFiles::open(location.clone())?)? =>
+            {
                 let folder = location.folder();
                 std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
-                let files = Files::open(location)?;
+                let files = DatabaseFiles::open(location)?;
                 let lock = Lock::acquire(&files, task)?;
                 let mut db = Self { files, manifest: Manifest::new(), lock: Some(lock) };
                 // Another one may have made it in the meantime: then that is the one.
@@ -76,7 +73,7 @@ impl Database {
     }
 
     /// Its files.
-    pub fn files(&self) -> &Files {
+    pub fn files(&self) -> &DatabaseFiles {
         &self.files
     }
 
@@ -107,62 +104,6 @@ impl Database {
             Ok(())
         })?;
         Ok(Some(self.manifest.shards.len() as u32 - 1))
-    }
-
-    /// Adds rows and replaces what waits of a part of the Hub, in one commit.
-    pub fn append_last(
-        &mut self,
-        rows: &[Row],
-        part: Partition,
-        waiting: impl Iterator<Item = Result<Waiting, StoreError>>,
-    ) -> Result<(), StoreError> {
-        let ours = shard::write_waiting(&self.files, waiting)?;
-        if rows.is_empty() && ours.is_none() && self.manifest.waiting.is_empty() {
-            return Ok(());
-        }
-        let shard = if rows.is_empty() { None } else { Some(shard::write(&self.files, rows)?) };
-        let files = self.files.clone();
-        self.commit(|manifest| {
-            manifest.shards.extend(shard.clone());
-            let before = std::mem::take(&mut manifest.waiting);
-            for (label, entry) in before {
-                if label == part.to_string() {
-                    continue;
-                }
-                // Of another division of the Hub: what belongs to this part was taken over by it.
-                let all = read_waiting(&files, &entry)?;
-                let rest: Vec<Waiting> =
-                    all.iter().filter(|w| !part.has(Tag::of(&w.hub_id))).cloned().collect();
-                if rest.len() == all.len() {
-                    manifest.waiting.insert(label, entry);
-                } else if let Some(rest) = shard::write_waiting(&files, rest.into_iter().map(Ok))? {
-                    manifest.waiting.insert(label, rest);
-                }
-            }
-            if let Some(ours) = &ours {
-                manifest.waiting.insert(part.to_string(), ours.clone());
-            }
-            Ok(())
-        })
-    }
-
-    /// What the last crawls left for the next one, of a part of the Hub.
-    pub fn waiting(&self, part: Partition) -> Result<Vec<Waiting>, StoreError> {
-        self.each_waiting(part)?.collect()
-    }
-
-    /// The same, read as it is taken: after a first sweep it may be the whole Hub.
-    pub fn each_waiting(
-        &self,
-        part: Partition,
-    ) -> Result<impl Iterator<Item = Result<Waiting, StoreError>>, StoreError> {
-        let lists = self.manifest.waiting.values().map(|entry| shard::read_waiting(&self.files, entry));
-        let lists: Vec<_> = lists.collect::<Result<_, _>>()?;
-        let each = lists.into_iter().flatten().flat_map(|batch| match batch {
-            Ok(batch) => batch.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(error)],
-        });
-        Ok(each.filter(move |waiting| waiting.as_ref().map_or(true, |w| part.has(Tag::of(&w.hub_id)))))
     }
 
     /// Since when this database is crawled by a version that reads so much, milliseconds since 1970; not until `now`,
@@ -203,6 +144,7 @@ impl Database {
         loop {
             let mut next = self.manifest.clone();
             change(&mut next)?;
+            next.format_version = FORMAT_VERSION;
             next.generation += 1;
             next.committed_at = Utc::now();
             let text = next.to_text();
@@ -236,47 +178,22 @@ impl Database {
         Ok(builds_on)
     }
 
-    /// Keeps a run report beside the data; returns its name.
-    pub fn keep_report(&self, name: &str, text: &[u8]) -> Result<String, StoreError> {
-        let file = format!("{REPORTS}/{name}");
-        self.files.put(&file, text)?;
-        Ok(file)
-    }
-
-    /// The run reports of crawls, as they were written, the latest first. What is not JSON is left out.
-    pub fn reports(&self) -> Result<Vec<serde_json::Value>, StoreError> {
-        let read = |file: &String| serde_json::from_slice(&self.files.get(file).ok()??).ok();
-        Ok(self.report_names()?.iter().filter_map(read).collect())
-    }
-
-    /// The files of the same.
-    pub(super) fn report_names(&self) -> Result<Vec<String>, StoreError> {
-        let mut files: Vec<String> = self.files.list(REPORTS)?.into_iter().map(|p| p.file).collect();
-        files.retain(|file| {
-            let name = file.rsplit('/').next().unwrap_or_default();
-            name.starts_with("crawl-") && name.ends_with(".json")
-        });
-        // Names begin with the time.
-        files.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(files)
-    }
-
     /// Who writes at this moment.
     pub fn writers(&self) -> Result<Vec<Owner>, StoreError> {
         lock::holders(&self.files)
     }
 
     /// What the index needs of the rows of one shard, batch by batch, live or not.
-    pub fn contents(
+    pub fn index_rows(
         &self,
         shard: usize,
-    ) -> Result<impl Iterator<Item = Result<Vec<(RowRef, Content)>, StoreError>>, StoreError> {
+    ) -> Result<impl Iterator<Item = Result<Vec<(RowRef, IndexRow)>, StoreError>>, StoreError> {
         let entry = self.shard(shard)?;
         let mut row = 0;
-        Ok(shard::read_contents(&self.files, entry)?.map(move |batch| {
-            let places = batch?.into_iter().map(|content| {
+        Ok(shard::read_index_rows(&self.files, entry)?.map(move |batch| {
+            let places = batch?.into_iter().map(|read| {
                 row += 1;
-                (RowRef { shard: shard as u32, row: row - 1 }, content)
+                (RowRef { shard: shard as u32, row: row - 1 }, read)
             });
             Ok(places.collect())
         }))
@@ -289,7 +206,7 @@ impl Database {
         })
     }
 
-    /// The live row of every repository, without fingerprints.
+    /// The live rows of every repository, without fingerprints.
     pub fn live(&self) -> Result<Live, StoreError> {
         let mut live = Live::default();
         for (shard, entry) in self.manifest.shards.iter().enumerate() {
@@ -360,31 +277,25 @@ impl Database {
     }
 }
 
-fn read_waiting(files: &Files, entry: &ShardEntry) -> Result<Vec<Waiting>, StoreError> {
-    let mut waiting = Vec::new();
-    for batch in shard::read_waiting(files, entry)? {
-        waiting.extend(batch?);
-    }
-    Ok(waiting)
-}
-
-fn is_empty_or_missing(files: &Files) -> Result<bool, StoreError> {
+fn is_empty_or_missing(files: &DatabaseFiles) -> Result<bool, StoreError> {
     // A run that died before its first commit leaves its locks and, in a folder, half a manifest.
-    let is_ours: fn(&str) -> bool = match files.bucket() {
-        Some(_) => |name| name == lock::FOLDER,
-        None => |name| {
+    let is_ours: fn(&str) -> bool = if files.is_mirrored() {
+        |name| name == LOCKS
+    } else {
+        |name| {
             CONTENT_FOLDERS.contains(&name)
-                || [lock::FOLDER, "manifests"].contains(&name)
+                || [LOCKS, MANIFESTS].contains(&name)
                 || atomic::is_temporary(name.as_ref())
-        },
+        }
     };
-    Ok(files.stranger(is_ours)?.is_none())
+    Ok(files.foreign(is_ours)?.is_none())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Tag;
     use super::super::schema::testing::row;
+    use super::super::tag::Tag;
+    use super::super::task::Partition;
     use super::*;
     use crate::signals::testing::Model;
 
@@ -402,55 +313,13 @@ mod tests {
         let live = db.live().unwrap();
         assert_eq!(live.repos.len(), 2);
         let known = live.of("id-a").unwrap();
-        assert_eq!((known.sha, known.at), (Some(Tag::of("new")), RowRef { shard: 1, row: 0 }));
-        let contents: Vec<_> = db.contents(0).unwrap().flat_map(Result::unwrap).collect();
-        let found: Vec<_> = contents.iter().map(|(at, c)| (*at, c.repo_id.as_str())).collect();
+        assert_eq!(known.sha, Some(Tag::of("new")));
+        assert!(live.places().any(|at| at == RowRef { shard: 1, row: 0 }));
+        let rows: Vec<_> = db.index_rows(0).unwrap().flat_map(Result::unwrap).collect();
+        let found: Vec<_> = rows.iter().map(|(at, row)| (*at, row.repo_id.as_str())).collect();
         let at = |row| RowRef { shard: 0, row };
         assert_eq!(found, [(at(0), "org/a"), (at(1), "org/b")]);
-        assert!(db.contents(7).is_err());
-    }
-
-    fn each(waiting: &[Waiting]) -> impl Iterator<Item = Result<Waiting, StoreError>> {
-        waiting.iter().cloned().map(Ok)
-    }
-
-    #[test]
-    fn what_waits_is_replaced_with_the_last_rows() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
-        let waiting = |id: &str| Waiting { hub_id: id.into(), repo_id: format!("org/{id}"), since: 7 };
-        let all = [waiting("x"), waiting("y")];
-        let whole = Partition::WHOLE;
-        db.append_last(&rows(&["a"]), whole, each(&all)).unwrap();
-        assert_eq!(Database::open(dir.path()).unwrap().waiting(whole).unwrap(), all);
-        db.append_last(&[], whole, each(&all[1..])).unwrap();
-        assert_eq!(db.waiting(whole).unwrap(), &all[1..]);
-        db.append_last(&rows(&["y"]), whole, each(&[])).unwrap();
-        assert_eq!(db.waiting(whole).unwrap(), []);
-        assert_eq!(db.manifest().generation, 4);
-        db.append_last(&[], whole, each(&[])).unwrap();
-        assert_eq!(db.manifest().generation, 4);
-    }
-
-    #[test]
-    fn what_waits_survives_another_division_of_the_hub() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
-        let all: Vec<Waiting> = (0..40)
-            .map(|i| Waiting { hub_id: format!("x{i}"), repo_id: format!("org/{i}"), since: i })
-            .collect();
-        db.append_last(&[], Partition::WHOLE, each(&all)).unwrap();
-        let parts = [1, 2].map(|number| Partition { number, of: 2 });
-        let theirs = parts.map(|part| db.waiting(part).unwrap());
-        assert_eq!(theirs[0].len() + theirs[1].len(), 40);
-        // The first part finishes all of its own; nothing of the second is lost.
-        db.append_last(&rows(&["a"]), parts[0], each(&[])).unwrap();
-        assert_eq!(
-            (db.waiting(parts[0]).unwrap(), db.waiting(parts[1]).unwrap()),
-            (vec![], theirs[1].clone())
-        );
-        db.append_last(&[], parts[1], each(&theirs[1][1..])).unwrap();
-        assert_eq!(db.waiting(Partition::WHOLE).unwrap(), &theirs[1][1..]);
+        assert!(db.index_rows(7).is_err());
     }
 
     #[test]
@@ -558,7 +427,7 @@ mod tests {
         let bytes = std::fs::read(&shard).unwrap();
         atomic::write(&shard, &bytes[..bytes.len() - 1]).unwrap();
         assert!(matches!(db.live(), Err(StoreError::Damaged { .. })));
-        let last = dir.path().join(super::super::files::manifest_name(2));
+        let last = dir.path().join(manifest_name(2));
         let good = std::fs::read_to_string(&last).unwrap();
         atomic::write(&last, br#"{"format_version": 99}"#).unwrap();
         assert!(matches!(Database::open(dir.path()), Err(StoreError::Version { found: 99, .. })));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
-use super::lock::Owner;
+use super::owner::Owner;
 
 /// A database that cannot be used, or a file in it.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +85,12 @@ pub enum StoreError {
         /// Which object, and why.
         what: String,
     },
+    /// A name that leads out of the database, or is none.
+    #[error("{name:?} is no name of a file of a database")]
+    Name {
+        /// The name.
+        name: String,
+    },
     /// The operating system refused.
     #[error("{}: {source}", path.display())]
     Io {
@@ -151,6 +157,7 @@ impl StoreError {
             Self::Bucket { .. } => {
                 "check the address, the network, and the credentials in the environment (AWS_*, GOOGLE_*, AZURE_*)"
             }
+            Self::Name { .. } => "somebody has changed a file of the database; restore it from a copy",
             Self::Io { .. } => "check the path, the permissions and the free space",
         }
     }

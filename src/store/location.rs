@@ -1,14 +1,18 @@
-//! Where a database is: a folder, or a prefix in a bucket.
+//! Where a database is: a folder, a prefix in a bucket, or memory.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use url::Url;
+
+use super::error::StoreError;
+use super::storage::{Bucket, Folder, Memory, Storage};
 
 /// Schemes of buckets.
 const BUCKETS: [&str; 3] = ["s3", "gs", "az"];
 
-/// A folder, or a prefix in a bucket with a folder that mirrors it.
+/// A folder, or another place with a folder that mirrors it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// A folder.
@@ -18,6 +22,13 @@ pub enum Location {
         /// Its address; never with a secret in it.
         url: Url,
         /// Where copies of its files lie on this machine. They never change, so a copy stays good.
+        mirror: PathBuf,
+    },
+    /// The memory of this process.
+    Memory {
+        /// The files.
+        files: Memory,
+        /// Where copies of them lie on this machine.
         mirror: PathBuf,
     },
 }
@@ -50,6 +61,7 @@ impl Location {
                 real(a) == real(b)
             }
             (Self::Bucket { mirror: a, .. }, Self::Bucket { mirror: b, .. }) => a == b,
+            (Self::Memory { files: a, .. }, Self::Memory { files: b, .. }) => a == b,
             _ => false,
         }
     }
@@ -57,8 +69,19 @@ impl Location {
     /// The folder on this machine.
     pub fn folder(&self) -> &Path {
         match self {
-            Self::Folder(folder) | Self::Bucket { mirror: folder, .. } => folder,
+            Self::Folder(folder)
+            | Self::Bucket { mirror: folder, .. }
+            | Self::Memory { mirror: folder, .. } => folder,
         }
+    }
+
+    /// The place for its files.
+    pub(super) fn storage(&self) -> Result<Arc<dyn Storage>, StoreError> {
+        Ok(match self {
+            Self::Folder(folder) => Arc::new(Folder::new(folder)),
+            Self::Bucket { url, .. } => Arc::new(Bucket::open(url)?),
+            Self::Memory { files, .. } => Arc::new(files.clone()),
+        })
     }
 }
 
@@ -75,6 +98,7 @@ impl fmt::Display for Location {
         match self {
             Self::Folder(folder) => folder.display().fmt(f),
             Self::Bucket { url, .. } => url.fmt(f),
+            Self::Memory { .. } => f.write_str("memory"),
         }
     }
 }

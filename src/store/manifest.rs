@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
-use super::files::{FileEntry, Files, manifest_name};
+use super::entry::FileEntry;
+use super::error::StoreError;
+use super::files::DatabaseFiles;
+use super::layout::{OLD_MANIFEST, manifest_name};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 
-/// Version of the database layout and of the Parquet schema.
-pub const FORMAT_VERSION: u32 = 4;
-/// The manifest of formats up to 3.
-pub(super) const OLD_MANIFEST: &str = "manifest.json";
+/// Version of the database layout and of the Parquet schema. Since 5 a row belongs to a component of a repository.
+pub const FORMAT_VERSION: u32 = 5;
+/// The oldest version that is read as it is; the next commit makes it this one. Its rows are of main components.
+const OLDEST_VERSION: u32 = 4;
 /// How often a manifest that goes away between listing and reading is looked for again.
 const ATTEMPTS: usize = 5;
 
@@ -86,7 +88,7 @@ impl Manifest {
     }
 
     /// The latest manifest.
-    pub(super) fn latest(files: &Files) -> Result<Self, StoreError> {
+    pub(super) fn latest(files: &DatabaseFiles) -> Result<Self, StoreError> {
         // Another process may remove old manifests while we look at them; then there is a newer one.
         for _ in 0..ATTEMPTS {
             let Some(generation) = files.generations()?.pop() else { break };
@@ -102,7 +104,7 @@ impl Manifest {
     }
 
     /// One manifest; `None` where there is none of this number.
-    pub fn read(files: &Files, generation: u64) -> Result<Option<Self>, StoreError> {
+    pub fn read(files: &DatabaseFiles, generation: u64) -> Result<Option<Self>, StoreError> {
         let Some(text) = files.manifest(generation)? else { return Ok(None) };
         let name = manifest_name(generation);
         let manifest = Self::parse(&text, files, &name)?;
@@ -113,7 +115,7 @@ impl Manifest {
     }
 
     /// Reads and checks a manifest's text; `name` is for errors.
-    pub fn parse(text: &[u8], files: &Files, name: &str) -> Result<Self, StoreError> {
+    pub fn parse(text: &[u8], files: &DatabaseFiles, name: &str) -> Result<Self, StoreError> {
         check_version(text, files, name)?;
         let manifest: Self = serde_json::from_slice(text).map_err(|e| damaged(files, name, e.to_string()))?;
         if manifest.extraction_version != EXTRACTION_VERSION {
@@ -176,20 +178,20 @@ impl Manifest {
 }
 
 /// The version alone first: another version may have other fields.
-fn check_version(text: &[u8], files: &Files, name: &str) -> Result<(), StoreError> {
+fn check_version(text: &[u8], files: &DatabaseFiles, name: &str) -> Result<(), StoreError> {
     #[derive(Deserialize)]
     struct Version {
         format_version: u32,
     }
     let Version { format_version: found } =
         serde_json::from_slice(text).map_err(|e| damaged(files, name, e.to_string()))?;
-    if found == FORMAT_VERSION {
+    if (OLDEST_VERSION..=FORMAT_VERSION).contains(&found) {
         return Ok(());
     }
     let path = files.folder().join(name);
     Err(StoreError::Version { path, what: "format", found, supported: FORMAT_VERSION })
 }
 
-fn damaged(files: &Files, name: &str, what: String) -> StoreError {
+fn damaged(files: &DatabaseFiles, name: &str, what: String) -> StoreError {
     StoreError::Damaged { path: files.folder().join(name), what }
 }

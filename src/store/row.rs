@@ -81,20 +81,38 @@ pub struct WeightFile {
     pub sha256: Option<String>,
 }
 
-/// One repository as crawled. Field by field the columns of a shard; see [`super::schema`].
+/// Where a row lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowRef {
+    /// Number of the shard in the manifest.
+    pub shard: u32,
+    /// Number of the row in the shard.
+    pub row: u32,
+}
+
+/// What people call a checkpoint: `org/name`, and `org/name[unet]` where it is a component of a repository.
+pub fn checkpoint_name(repo_id: &str, component: &str) -> String {
+    if component.is_empty() { repo_id.to_owned() } else { format!("{repo_id}[{component}]") }
+}
+
+/// One checkpoint of a crawled repository. Field by field the columns of a shard; see [`super::schema`]. All rows of one
+/// reading of a repository have the same `crawled_at`, and are live together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// `org/name` at the time of the crawl.
     pub repo_id: String,
     /// The Hub's immutable id; the key of a repository. The name, where the Hub gives none.
     pub hub_id: String,
+    /// Which of its checkpoints: `unet`, `text_encoder` ...; empty for the main one, and where there is one row only.
+    /// With `hub_id` the key of a checkpoint.
+    pub component: String,
     /// Commit that was read.
     pub sha: Option<String>,
     /// Creation on the Hub, milliseconds since 1970.
     pub created_at: Option<i64>,
     /// Head commit, milliseconds since 1970.
     pub last_modified: Option<i64>,
-    /// When this row was made, milliseconds since 1970.
+    /// When the rows of this repository were made, milliseconds since 1970.
     pub crawled_at: i64,
     /// When a sweep of the whole Hub no longer listed it, milliseconds since 1970. What was known of it stays.
     pub gone_at: Option<i64>,
@@ -139,14 +157,21 @@ pub struct Row {
     /// Digest over the SHA-256 of all weight files: equal content, whatever the names. Lower-case hex.
     pub weights_digest: Option<String>,
     /// Digest over the SHA-256 of the opened files and all else that decides what is read of them and how: a
-    /// repository with the same one has the same fingerprint. Lower-case hex.
-    pub reading: Option<String>,
+    /// checkpoint with the same one has the same fingerprint. Lower-case hex. Its column is called `reading`.
+    pub extraction_key: Option<String>,
     /// Digest over the sampled bytes, independent of file layout. Lower-case hex.
     pub sample_digest: Option<String>,
     /// Curves and cosines that support a verdict.
     pub profile: Option<Profile>,
     /// The fingerprint, if indexed.
     pub fingerprint: Option<Fingerprint>,
+}
+
+impl Row {
+    /// What people call its checkpoint.
+    pub fn name(&self) -> String {
+        checkpoint_name(&self.repo_id, &self.component)
+    }
 }
 
 /// A repository that a crawl left for the next one, because it did not fit into the budget or the run was stopped.

@@ -12,10 +12,13 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
-use super::files::Files;
+use super::atomic;
+use super::error::StoreError;
+use super::files::DatabaseFiles;
+use super::layout::{SHARDS, WAITING};
 use super::manifest::{FORMAT_VERSION, ShardEntry};
-use super::schema::{self, Content, Fact, Key};
-use super::{Row, StoreError, Waiting, atomic};
+use super::row::{Row, Waiting};
+use super::schema::{self, IndexRow, Key, Summary};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 
 /// Rows decoded at once. A row is about 10 KB, so a batch is some 10 MB.
@@ -27,27 +30,22 @@ const FORMAT_KEY: &str = "hubprint.format_version";
 /// Key of the extraction version in the file metadata.
 const EXTRACTION_KEY: &str = "hubprint.extraction_version";
 
-/// Folder of the shards.
-const SHARDS: &str = "shards";
-/// Folder of the lists of what waits.
-const WAITING: &str = "waiting";
-
 /// Writes rows; the file is not part of the database until a manifest lists the entry.
-pub fn write(files: &Files, rows: &[Row]) -> Result<ShardEntry, StoreError> {
+pub fn write(files: &DatabaseFiles, rows: &[Row]) -> Result<ShardEntry, StoreError> {
     let batch = schema::to_batch(rows).map_err(StoreError::damaged(files.folder()))?;
     write_batches(files, std::iter::once(Ok(batch)))
 }
 
 /// Writes batches of a shard's schema as one shard, under the same condition. There must be at least one.
 pub fn write_batches(
-    files: &Files,
+    files: &DatabaseFiles,
     batches: impl Iterator<Item = Result<RecordBatch, StoreError>>,
 ) -> Result<ShardEntry, StoreError> {
     write_file(files, SHARDS, properties(), batches)
 }
 
 fn write_file(
-    files: &Files,
+    files: &DatabaseFiles,
     folder: &str,
     properties: WriterProperties,
     mut batches: impl Iterator<Item = Result<RecordBatch, StoreError>>,
@@ -85,7 +83,7 @@ fn compressed(properties: WriterPropertiesBuilder) -> WriterProperties {
 
 /// Writes what waits, under the same condition, batch by batch; nothing where nothing does.
 pub fn write_waiting(
-    files: &Files,
+    files: &DatabaseFiles,
     mut waiting: impl Iterator<Item = Result<Waiting, StoreError>>,
 ) -> Result<Option<ShardEntry>, StoreError> {
     let mut batches = std::iter::from_fn(|| {
@@ -103,7 +101,7 @@ pub fn write_waiting(
 
 /// What waits, batch by batch.
 pub fn read_waiting(
-    files: &Files,
+    files: &DatabaseFiles,
     entry: &ShardEntry,
 ) -> Result<impl Iterator<Item = Result<Vec<Waiting>, StoreError>>, StoreError> {
     open(files, entry)?.batches(None, schema::waiting_from_batch)
@@ -141,40 +139,40 @@ fn unwritten(path: &Path, error: ParquetError) -> StoreError {
 
 /// All columns of all rows, batch by batch, as they are; of a shard written before some were added, with those.
 pub fn read_batches(
-    files: &Files,
+    files: &DatabaseFiles,
     entry: &ShardEntry,
 ) -> Result<impl Iterator<Item = Result<RecordBatch, StoreError>>, StoreError> {
-    let Opened { path, builder } = open(files, entry)?;
+    let Checked { path, builder } = open(files, entry)?;
     let reader = builder.build().map_err(StoreError::damaged(&path))?;
     Ok(reader.map(move |batch| schema::complete(&batch.map_err(StoreError::damaged(&path))?, &path)))
 }
 
 /// The keys of all rows, batch by batch; their columns alone are read.
 pub fn read_keys(
-    files: &Files,
+    files: &DatabaseFiles,
     entry: &ShardEntry,
 ) -> Result<impl Iterator<Item = Result<Vec<Key>, StoreError>>, StoreError> {
     open(files, entry)?.only(&schema::KEY_COLUMNS).batches(None, schema::keys_from_batch)
 }
 
 /// What counts and exports say of all rows, batch by batch.
-pub fn read_facts(
-    files: &Files,
+pub fn read_summaries(
+    files: &DatabaseFiles,
     entry: &ShardEntry,
-) -> Result<impl Iterator<Item = Result<Vec<Fact>, StoreError>>, StoreError> {
-    open(files, entry)?.only(&schema::FACT_COLUMNS).batches(None, schema::facts_from_batch)
+) -> Result<impl Iterator<Item = Result<Vec<Summary>, StoreError>>, StoreError> {
+    open(files, entry)?.only(&schema::SUMMARY_COLUMNS).batches(None, schema::summaries_from_batch)
 }
 
 /// What the index needs of all rows, batch by batch.
-pub fn read_contents(
-    files: &Files,
+pub fn read_index_rows(
+    files: &DatabaseFiles,
     entry: &ShardEntry,
-) -> Result<impl Iterator<Item = Result<Vec<Content>, StoreError>>, StoreError> {
-    open(files, entry)?.only(&schema::CONTENT_COLUMNS).batches(None, schema::contents_from_batch)
+) -> Result<impl Iterator<Item = Result<Vec<IndexRow>, StoreError>>, StoreError> {
+    open(files, entry)?.only(&schema::INDEX_COLUMNS).batches(None, schema::index_rows_from_batch)
 }
 
 /// Some rows of a shard by their numbers (sorted, distinct), in that order.
-pub fn read_rows(files: &Files, entry: &ShardEntry, rows: &[u32]) -> Result<Vec<Row>, StoreError> {
+pub fn read_rows(files: &DatabaseFiles, entry: &ShardEntry, rows: &[u32]) -> Result<Vec<Row>, StoreError> {
     let mut selectors = Vec::with_capacity(2 * rows.len());
     let mut next = 0;
     for &row in rows {
@@ -195,12 +193,13 @@ pub fn read_rows(files: &Files, entry: &ShardEntry, rows: &[u32]) -> Result<Vec<
     }
 }
 
-struct Opened {
+/// A file whose length and number of rows are as stated.
+struct Checked {
     path: PathBuf,
     builder: ParquetRecordBatchReaderBuilder<File>,
 }
 
-fn open(files: &Files, entry: &ShardEntry) -> Result<Opened, StoreError> {
+fn open(files: &DatabaseFiles, entry: &ShardEntry) -> Result<Checked, StoreError> {
     let path = files.local(&entry.entry)?;
     let file = File::open(&path).map_err(StoreError::io(&path))?;
     entry.entry.verify_length(&path)?;
@@ -210,15 +209,15 @@ fn open(files: &Files, entry: &ShardEntry) -> Result<Opened, StoreError> {
         let what = format!("it has {found} rows, the manifest says {}", entry.rows);
         return Err(StoreError::Damaged { path, what });
     }
-    Ok(Opened { builder: builder.with_batch_size(BATCH_ROWS), path })
+    Ok(Checked { builder: builder.with_batch_size(BATCH_ROWS), path })
 }
 
 /// Whether a file is there and has the length and the number of rows that are stated of it.
-pub fn check(files: &Files, entry: &ShardEntry) -> Result<(), StoreError> {
+pub fn check(files: &DatabaseFiles, entry: &ShardEntry) -> Result<(), StoreError> {
     open(files, entry).map(drop)
 }
 
-impl Opened {
+impl Checked {
     /// Reads these columns and no others.
     fn only(self, columns: &[&str]) -> Self {
         let mask = ProjectionMask::columns(self.builder.parquet_schema(), columns.iter().copied());

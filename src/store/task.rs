@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Tag;
+use super::tag::Tag;
 
 /// Part `number` of `of` equal parts of the Hub. Which part a repository belongs to follows from its immutable id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -512,6 +512,7 @@ impl Plan {
         };
         Row {
             hub_id: format!("{:024x}", u128::from(mix(key)) | u128::from(mix(key ^ 1) & 0xffff_ffff) << 64),
+            component: String::new(),
             repo_id: name,
             sha: Some(digest(1)[..40].to_owned()),
             created_at: None,
@@ -538,7 +539,7 @@ impl Plan {
             bytes_in_repo: 0,
             bytes_fetched: 0,
             weights_digest: Some(digest(2)),
-            reading: None,
+            extraction_key: None,
             sample_digest: Some(digest(3)),
             profile: Some(Profile {
                 norms: Some(curve(1)),

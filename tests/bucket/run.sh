@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests of databases in buckets against a real S3 server on loopback.
+# Runs the conformance suite of places for files, and the tests of databases in buckets, against a real S3 server on loopback.
 #
 #   tests/bucket/run.sh
 #
@@ -29,4 +29,6 @@ request = urllib.request.Request(os.environ["AWS_ENDPOINT"] + "/hubprint", metho
 urllib.request.urlopen(request).read()
 PY
 cd "$root"
-HUBPRINT_TEST_BUCKET=s3://hubprint cargo test --test it bucket:: -- --ignored --nocapture --test-threads 2
+export HUBPRINT_TEST_BUCKET=s3://hubprint
+cargo test --lib store::storage:: -- --ignored --nocapture
+cargo test --test it bucket:: -- --ignored --nocapture --test-threads 2

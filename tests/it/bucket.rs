@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hubprint::store::{Database, Files, Location, Partition, Row, StoreError, Task};
+use hubprint::store::{Database, DatabaseFiles, Location, Partition, Row, StoreError, Task};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -137,7 +137,7 @@ fn every_command_works_on_a_bucket_as_on_a_folder() {
     cli.expect(0, &["status", "--db", &bucket]);
     // What counts is the object, whatever this machine has a copy of; and a copy that differs is fetched again.
     let location = Location::parse(&bucket, &cli.home().join(".cache/hubprint")).unwrap();
-    let files = Files::open(location.clone()).unwrap();
+    let files = DatabaseFiles::open(location.clone()).unwrap();
     let shard = Database::open(&location).unwrap().manifest().shards[0].entry.clone();
     let good = files.get(&shard.file).unwrap().unwrap();
     let mut bad = good.clone();
@@ -164,7 +164,7 @@ fn every_command_works_on_a_bucket_as_on_a_folder() {
     cli.expect(0, &["db", "keygen", "key"]);
     cli.expect(2, &["publish", "--db", &bucket, "--to", &bucket, "--key", "key", "--yes"]);
     let foreign = place("foreign");
-    let theirs = Files::open(Location::parse(&foreign, fresh.home()).unwrap()).unwrap();
+    let theirs = DatabaseFiles::open(Location::parse(&foreign, fresh.home()).unwrap()).unwrap();
     theirs.put("README.md", b"mine").unwrap();
     fresh
         .expect(2, &["publish", "--db", &bucket, "--to", &foreign, "--key", "key", "--yes"])

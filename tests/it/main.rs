@@ -11,6 +11,7 @@ mod benchmarks;
 mod bucket;
 mod checkpoint;
 mod compare;
+mod components;
 mod documents;
 mod enumerate;
 mod eval;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
-use hubprint::store::{Database, Row};
+use hubprint::store::{Database, Row, Task};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -359,8 +359,11 @@ fn a_database_of_every_released_format_opens() {
         } else {
             // The rows open as they are; an index of that time is built anew.
             cli.expect(2, &["db", "verify", "--db", "DB"]).says(&["index version 4", "hubprint index"]);
+            cli.expect(0, &["db", "migrate", "--db", "DB"]);
+            assert_eq!(info(&cli)["format_version"], 4, "there is nothing to migrate");
         }
         cli.expect(0, &["index", "--db", "DB"]);
+        assert_eq!(info(&cli)["format_version"], 5, "the first commit makes it one of today");
         cli.expect(0, &["db", "migrate", "--db", "DB"]);
         cli.expect(0, &["db", "verify", "--db", "DB"]);
         let rows = cli.rows();
@@ -368,12 +371,24 @@ fn a_database_of_every_released_format_opens() {
         assert_eq!(names, ["a/base", "a/copy", "b/other", "b/pickled"], "format {version}");
         assert_eq!(rows["a/copy"].sample_digest, rows["a/base"].sample_digest);
         assert_eq!(rows["b/pickled"].outcome.name(), "unsupported");
+        assert!(rows.values().all(|row| row.component.is_empty()));
+        // Old shards and new ones are joined to shards of today.
+        let more = Row { component: "unet".into(), ..rows["a/base"].clone() };
+        let mut db = Database::open_to_write(&cli.db(), Task::CRAWL).unwrap();
+        db.append(&[more]).unwrap();
+        drop(db);
+        cli.expect(0, &["index", "--db", "DB"]);
+        cli.expect(0, &["db", "compact", "--db", "DB"]);
+        cli.expect(0, &["db", "verify", "--db", "DB"]);
+        let compacted = Database::open(&cli.db()).unwrap();
+        assert_eq!((compacted.manifest().shards.len(), compacted.live().unwrap().places().count()), (1, 5));
+        assert_eq!(info(&cli)["repositories"], 4);
         assert_eq!(
             Database::open(&cli.db()).unwrap().waiting(hubprint::store::Partition::WHOLE).unwrap().len(),
             1
         );
         let found = cli.expect(0, &["scan", "--db", "DB", "--from-db", "DB"]).lines();
-        assert_eq!(found.len(), 3);
+        assert_eq!(found.len(), 4);
         for line in found {
             assert_eq!(line["families"].as_array().unwrap().len(), 1, "{line}");
         }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hubprint::publication::list::{self, Key};
-use hubprint::store::atomic::sha256;
+use hubprint::publication::key::Key;
+use hubprint::publication::list;
+use hubprint::store::checksum::sha256;
 use serde_json::{Value, json};
 
 use crate::maintenance::{add, copy, kill_often, population};
@@ -391,7 +392,7 @@ fn what_is_there_is_held_against_what_is_published() {
     publish(&bare, 0, &["--any-index"]);
     pull(&bare, 0, "copy", &[]);
     // Somebody else is publishing there.
-    let files = hubprint::store::Files::open(shelf(&cli).as_path().into()).unwrap();
+    let files = hubprint::store::DatabaseFiles::open(shelf(&cli).as_path().into()).unwrap();
     let lock = hubprint::store::lock::Lock::acquire(&files, hubprint::store::Task::Maintenance).unwrap();
     publish(&cli, 75, &["--any-index"]).says(&["is being written by process"]);
     drop(lock);

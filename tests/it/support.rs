@@ -329,7 +329,7 @@ impl Cli {
         let text = String::from_utf8(read(&self.manifest())).unwrap();
         let mut manifest: Value = serde_json::from_str(&text).unwrap();
         let name = path.strip_prefix(self.db()).unwrap().to_str().unwrap();
-        let (bytes, sha256) = hubprint::store::atomic::checksum(path).unwrap();
+        let (bytes, sha256) = hubprint::store::checksum::checksum(path).unwrap();
         let renamed = format!("index/{}.{}", &sha256[..32], path.extension().unwrap().to_str().unwrap());
         fs::rename(path, self.db().join(&renamed)).unwrap();
         for entry in manifest["index"]["files"].as_object_mut().unwrap().values_mut() {

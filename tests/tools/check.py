@@ -164,21 +164,26 @@ def check_edges(folder):
     assert graph.is_directed() and not graph.is_multigraph(), "not a simple directed graph"
     equal(len(lines), len(rows), "CSV: edges")
     equal(graph.number_of_edges(), len(rows), "GraphML: edges")
-    named = {r[f"{end}_hub_id"]: r[end] for r in rows for end in ("source", "target")}
+
+    def called(row, end, name):
+        component = row[f"{end}_component"]
+        return row[name] + (f"[{component}]" if component else "")
+
+    named = {called(r, end, f"{end}_hub_id"): called(r, end, end) for r in rows for end in ("source", "target")}
     equal(dict(graph.nodes(data="name")), named, "GraphML: nodes")
 
     def as_float32(value):
         return pyarrow.scalar(float(value), pyarrow.float32()).as_py()
 
     for row, line in zip(rows, lines):
-        read = {key: value or None for key, value in line.items()}
+        read = {key: value if key.endswith("_component") else value or None for key, value in line.items()}
         read["correlation"] = as_float32(read["correlation"])
         read["p_value"] = read["p_value"] and float(read["p_value"])
         read["declared"] = {"true": True, "false": False}[read["declared"]]
         equal(read, row, "CSV: an edge")
-        edge = dict(graph.edges[row["source_hub_id"], row["target_hub_id"]])
+        edge = dict(graph.edges[called(row, "source", "source_hub_id"), called(row, "target", "target_hub_id")])
         edge["correlation"] = as_float32(edge["correlation"])
-        ends = ("source", "target", "source_hub_id", "target_hub_id")
+        ends = {end + part for end in ("source", "target") for part in ("", "_hub_id", "_component")}
         wanted = {k: v for k, v in row.items() if v is not None and k not in ends}
         equal(edge, wanted, "GraphML: an edge")
 

@@ -14,8 +14,8 @@ use crate::answers::scan::query::{Known, Query};
 use crate::answers::scan::scanner::Scanner;
 use crate::checkpoint::reading::Reader;
 use crate::hub::Hub;
-use crate::store::schema::Content;
-use crate::store::{Database, RowRef, StoreError, Tag};
+use crate::store::schema::IndexRow;
+use crate::store::{Database, RowRef, StoreError, Tag, checkpoint_name};
 
 /// Models loaded at once.
 const LOADS: usize = 8;
@@ -49,12 +49,14 @@ pub(super) fn rows(
 ) -> Result<(), StoreError> {
     let shards: BTreeSet<u32> = wanted.iter().map(|at| at.shard).collect();
     for shard in shards {
-        for batch in db.contents(shard as usize)? {
-            for (at, Content { repo_id, fingerprint, weights_digest, sample_digest, .. }) in batch? {
-                let left = wanted.contains(&at) && !answered.contains(&Tag::of(&repo_id));
+        for batch in db.index_rows(shard as usize)? {
+            for (at, row) in batch? {
+                let IndexRow { repo_id, component, fingerprint, weights_digest, sample_digest, .. } = row;
+                let name = checkpoint_name(&repo_id, &component);
+                let left = wanted.contains(&at) && !answered.contains(&Tag::of(&name));
                 let Some(fingerprint) = fingerprint.filter(|_| left) else { continue };
                 let known = Known::new(fingerprint, weights_digest.as_deref(), sample_digest.as_deref());
-                if send.send((repo_id, Ok(known))).is_err() {
+                if send.send((name, Ok(known))).is_err() {
                     // The other side has ended, with an error of its own.
                     return Ok(());
                 }

@@ -15,12 +15,12 @@ pub fn families(
     mode: SearchMode,
 ) -> Result<Vec<BulkFamily>, StoreError> {
     let index = scanner.index();
-    let oldest = |checkpoint| Some(index.repositories(checkpoint).first()?.repo_id.clone());
+    let oldest = |checkpoint| Some(index.repositories(checkpoint).first()?.name());
     let named = |checkpoint| {
         let mut others = index.others(checkpoint, query.but);
         let first = others.clone().next();
         let with_its_files = others.find(|p| p.weights.is_some() && p.weights == query.weights);
-        Some(with_its_files.or(first)?.repo_id.clone())
+        Some(with_its_files.or(first)?.name())
     };
     let mut families = Vec::new();
     for mut related in index.find(query, closest, mode)?.related {

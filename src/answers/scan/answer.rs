@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::query::QueryError;
 use crate::answers::judgement::Judgement;
 use crate::checkpoint::error::in_full;
+use crate::store::checkpoint_name;
 
 /// The families of one model: `scan --json`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -56,6 +57,9 @@ pub struct FamilyAnswer {
 pub struct Candidate {
     /// The oldest repository that holds it, or the one with exactly the query's files.
     pub repo_id: String,
+    /// Which of the repository's checkpoints; left out for the main one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub component: String,
     /// The commit.
     pub sha: Option<String>,
     /// When the repository was created, RFC 3339.
@@ -73,6 +77,13 @@ pub struct Candidate {
     /// The verdict with its evidence; a is the query, b this checkpoint.
     #[serde(flatten)]
     pub judgement: Judgement,
+}
+
+impl Candidate {
+    /// What people call it.
+    pub fn name(&self) -> String {
+        checkpoint_name(&self.repo_id, &self.component)
+    }
 }
 
 /// A query that could not be answered.

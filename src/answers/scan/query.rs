@@ -109,9 +109,9 @@ impl Query {
         self.subject.bytes_fetched()
     }
 
-    /// The repository of the database from whose row the weights are known; `None` where they were read.
-    pub fn known_from(&self) -> Option<&str> {
-        self.row.as_ref().map(|row| row.repo_id.as_str())
+    /// The checkpoint of the database from whose row the weights are known, by its name; `None` where they were read.
+    pub fn known_from(&self) -> Option<String> {
+        self.row.as_ref().map(Row::name)
     }
 
     /// What a search needs of it.
@@ -175,7 +175,7 @@ impl Query {
         let row = self.row.as_ref()?;
         let own = self.subject.metadata.tokenizer.as_ref().ok()?;
         let is_other = row.tokenizer.as_ref().is_some_and(|print| *print != own.print);
-        let from = &row.repo_id;
+        let from = row.name();
         is_other
             .then(|| format!("the weights were not read; {from}, which has the same, has another tokenizer"))
     }

@@ -89,7 +89,7 @@ impl Scanner {
         Ok(ScanAnswer {
             query: query.name().to_owned(),
             sha: query.sha().map(str::to_owned),
-            known_from: query.known_from().map(str::to_owned),
+            known_from: query.known_from(),
             searched: self.index.checkpoints(),
             families,
             closest_rejected,
@@ -114,8 +114,10 @@ impl Scanner {
             checkpoints.push(family.root);
         }
         let judged = self.candidates(query, &checkpoints)?;
-        let is_root =
-            |c: &Judged| self.index.repositories(family.root).iter().any(|p| p.repo_id == c.row.repo_id);
+        let is_root = |c: &Judged| {
+            let name = c.row.name();
+            self.index.repositories(family.root).iter().any(|p| p.is_called(&name))
+        };
         let root = judged.iter().find(|c| is_root(c)).cloned();
         let mut members: Vec<Judged> =
             judged.into_iter().filter(|c| c.comparison.verdict.kind.related() == Some(true)).collect();
@@ -181,7 +183,7 @@ impl Scanner {
             let named = query.named(row, &screening, &evidence, population);
             let others = self.index.repositories(*checkpoint).iter().filter(|p| Some(p.at) != at);
             candidates.push(Judged {
-                copies: others.take(MAX_COPIES).map(|p| p.repo_id.clone()).collect(),
+                copies: others.take(MAX_COPIES).map(Posting::name).collect(),
                 row: row.clone(),
                 comparison: Comparison { screening, evidence, verdict, named, merge: None },
             });
@@ -214,6 +216,7 @@ impl From<Judged> for Candidate {
             judgement: Judgement::new(&comparison, Vec::new()),
             similarity: comparison.evidence.body_effect(),
             repo_id: row.repo_id,
+            component: row.component,
             sha: row.sha,
             created_at: time(row.created_at),
             gone_at: time(row.gone_at),

@@ -201,7 +201,8 @@ mod tests {
             })
             .collect();
         assert_eq!(found, [(Outcome::Indexed, 64, "model.toy"), (Outcome::Indexed, 32, "vision.toy")]);
-        assert!(rows[0].reading.is_some() && rows[0].reading != rows[1].reading);
+        assert_eq!((rows[0].component.as_str(), rows[1].component.as_str()), ("", "vision"));
+        assert!(rows[0].extraction_key.is_some() && rows[0].extraction_key != rows[1].extraction_key);
         assert_eq!(rows[0].dtype.as_deref(), Some("F32"));
     }
 }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::checkpoint::error::ReadError;
 use crate::checkpoint::source::{OpenFile, RepoFiles, Source};
 use crate::hub::{HubError, ListQuery, Missing, Page, RepoEntry, RepoId, RepoRef};
-use crate::store::atomic::hex;
+use crate::store::checksum::hex;
 
 /// The only revision of a repository in memory.
 const REVISION: &str = "main";

@@ -12,10 +12,13 @@ use crate::cli::watching::Watching;
 use crate::cli::{environment, printer, tables};
 use crate::pipeline::Progress;
 use crate::pipeline::run::{Destination, stages};
-use crate::publication::list::{Key, PublicKey};
-use crate::publication::publish::{self, PublishSettings};
-use crate::publication::pull::{self, PullSettings};
-use crate::publication::remote::{Address, Shelf, ShelfError};
+use crate::publication::address::Address;
+use crate::publication::error::PublicationError;
+use crate::publication::key::{self, Key, PublicKey};
+use crate::publication::offer::PullSettings;
+use crate::publication::prepare::PublishSettings;
+use crate::publication::pull;
+use crate::publication::remote::Remote;
 use crate::publication::send::can_send;
 use crate::store::Location;
 
@@ -53,8 +56,8 @@ pub(in crate::cli) async fn pull(args: PullArgs) -> Result<Done, Failure> {
     let from = address(&args.from)?;
     let folder = match args.db.map_or_else(environment::default_database, |db| Ok(Location::Folder(db)))? {
         Location::Folder(folder) => folder,
-        bucket @ Location::Bucket { .. } => {
-            return Err(Failure::from(anyhow::anyhow!("{bucket}: a database is pulled into a folder"))
+        elsewhere => {
+            return Err(Failure::from(anyhow::anyhow!("{elsewhere}: a database is pulled into a folder"))
                 .with_hint("give one with --db"));
         }
     };
@@ -62,7 +65,7 @@ pub(in crate::cli) async fn pull(args: PullArgs) -> Result<Done, Failure> {
     let key = args.key.as_deref().map(|path| {
         let name = path.display().to_string();
         let pem = read(path, &name)?;
-        PublicKey::from_pem(&pem, &name).map_err(|e| Failure::from(ShelfError::from(e)))
+        PublicKey::from_pem(&pem, &name).map_err(|e| Failure::from(PublicationError::from(e)))
     });
     let settings = PullSettings {
         version: args.version,
@@ -75,9 +78,9 @@ pub(in crate::cli) async fn pull(args: PullArgs) -> Result<Done, Failure> {
     let progress = Arc::new(Progress::default());
     let pulled = {
         let _watch = Watch::start("pull", "bytes", &progress);
-        let shelf = Shelf::open(&from, &hub).await?;
+        let remote = Remote::open(&from, &hub).await?;
         let report = |done, all| progress.set(done, all);
-        pull::pull(&shelf, &folder, &settings, &report).await?
+        pull::pull(&remote, &folder, &settings, &report).await?
     };
     if args.json {
         printer::json(&pulled)?;
@@ -88,7 +91,7 @@ pub(in crate::cli) async fn pull(args: PullArgs) -> Result<Done, Failure> {
 }
 
 pub(in crate::cli) fn keygen(args: &KeygenArgs) -> Result<Done, Failure> {
-    let fingerprint = publish::write_key(&args.file)?;
+    let fingerprint = key::write_key(&args.file)?;
     let file = args.file.display();
     printer::data(&format!(
         "{file}: keep it secret\n{file}.pub: give it to those who pull\nkey {fingerprint}"
@@ -119,7 +122,7 @@ fn signing_key(file: Option<&Path>) -> Result<Key, Failure> {
                 ));
         }
     };
-    Key::from_pem(&pem, &name).map_err(|error| ShelfError::from(error).into())
+    Key::from_pem(&pem, &name).map_err(|error| PublicationError::from(error).into())
 }
 
 fn read(path: &Path, name: &str) -> Result<String, Failure> {

@@ -9,21 +9,26 @@ use crate::answers::info::Info;
 use crate::answers::status::{Ran, Status};
 use crate::answers::verify::Verification;
 use crate::pipeline::summary::bytes;
-use crate::publication::publish::Published;
-use crate::publication::pull::{Copy, Pulled};
+use crate::publication::copy::Copy;
+use crate::publication::plan::Published;
+use crate::publication::pull::Pulled;
 use crate::retrieval::{Deep, Verified};
-use crate::store::facts::{Facts, SIZES};
+use crate::store::statistics::{SIZES, Statistics};
 
 /// What a database holds.
 pub(in crate::cli) fn info(info: &Info) -> String {
-    let Info { models, shards, facts, .. } = info;
+    let Info { models, repositories, shards, statistics, .. } = info;
+    let of = match *repositories as u64 {
+        n if n == *models => String::new(),
+        n => format!(" of {n} repositories"),
+    };
     let by_outcome: Vec<String> = info.outcomes.iter().map(|(o, n)| format!("{n} {o}")).collect();
     let counts = |counts: Vec<(&str, u64)>| {
         counts.iter().map(|(name, n)| format!("{n} {name}")).collect::<Vec<_>>().join(", ")
     };
-    let Facts { formats, sizes, bytes_in_repos, bytes_fetched, .. } = facts;
+    let Statistics { formats, sizes, bytes_in_repos, bytes_fetched, .. } = statistics;
     let mut lines = vec![
-        format!("{models} models: {}", by_outcome.join(", ")),
+        format!("{models} models{of}: {}", by_outcome.join(", ")),
         format!("{shards} shards, {} in all, version {}", bytes(info.bytes), info.generation),
     ];
     if !formats.is_empty() {
@@ -37,11 +42,15 @@ pub(in crate::cli) fn info(info: &Info) -> String {
         let time = time.and_then(DateTime::from_timestamp_millis);
         time.map_or_else(|| "-".into(), |t| t.format("%Y-%m-%d %H:%M").to_string())
     };
-    if facts.newest_row.is_some() {
-        lines.push(format!("crawled from {} to {} UTC", day(facts.oldest_row), day(facts.newest_row)));
+    if statistics.newest_row.is_some() {
+        lines.push(format!(
+            "crawled from {} to {} UTC",
+            day(statistics.oldest_row),
+            day(statistics.newest_row)
+        ));
     }
-    if facts.gone > 0 {
-        lines.push(format!("{} are listed no more", facts.gone));
+    if statistics.gone > 0 {
+        lines.push(format!("{} are listed no more", statistics.gone));
     }
     if info.families > 0 {
         lines.push(format!("{} distinct models in {} families", info.contents, info.families));

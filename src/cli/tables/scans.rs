@@ -16,7 +16,7 @@ pub(in crate::cli) fn scan(answer: &ScanAnswer) -> String {
         let nearest = answer.closest_rejected.as_ref().map_or_else(String::new, |c| {
             let similarity = c.similarity.unwrap_or(0.0);
             let verdict = c.judgement.verdict.name();
-            format!("; nearest: {} ({verdict}, similarity {similarity:.3})", c.repo_id)
+            format!("; nearest: {} ({verdict}, similarity {similarity:.3})", c.name())
         });
         out += &format!(
             "{name}: no relative among {searched} distinct models{nearest}; only `compare` looks for copies with permuted \
@@ -26,9 +26,9 @@ pub(in crate::cli) fn scan(answer: &ScanAnswer) -> String {
     }
     for family in &answer.families {
         let mut rows = table(&["", "model", "metadata", "relation", "score", "similarity", "evidence"]);
-        let root = &family.root.repo_id;
+        let root = family.root.name();
         rows.add_row(candidate("root", &family.root));
-        for member in family.members.iter().filter(|m| m.repo_id != *root) {
+        for member in family.members.iter().filter(|m| m.name() != root) {
             rows.add_row(candidate("member", member));
         }
         out += &format!(
@@ -62,7 +62,7 @@ fn candidate(what: &str, candidate: &Candidate) -> [String; 7] {
     let relation = judgement.relation.map_or(judgement.verdict.name(), Relation::name);
     [
         what.to_owned(),
-        format!("{}{copies}{gone}", candidate.repo_id),
+        format!("{}{copies}{gone}", candidate.name()),
         judgement.screening.tier.name().to_owned(),
         relation.to_owned(),
         format!("{:.3}", judgement.score),

@@ -12,7 +12,7 @@ use crate::pipeline::index::IndexReport;
 use crate::pipeline::maintain::Maintained;
 use crate::pipeline::report::RunReport;
 use crate::pipeline::settings::{CrawlSettings, Pipeline};
-use crate::publication::publish::Published;
+use crate::publication::plan::Published;
 use crate::store::Location;
 
 /// A run: a pipeline file, and what it leaves to its surroundings.

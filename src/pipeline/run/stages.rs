@@ -18,9 +18,11 @@ use crate::pipeline::progress::Progress;
 use crate::pipeline::report::{Experience, RunReport};
 use crate::pipeline::settings::CrawlSettings;
 use crate::pipeline::summary;
-use crate::publication::list::Key;
-use crate::publication::publish::{PublishSettings, Published};
-use crate::publication::remote::{Address, ShelfError};
+use crate::publication::address::Address;
+use crate::publication::error::PublicationError;
+use crate::publication::key::Key;
+use crate::publication::plan::Published;
+use crate::publication::prepare::PublishSettings;
 use crate::publication::send::send;
 use crate::retrieval::{BuildSettings, memory_bound};
 use crate::store::{Database, Location, Outcome, Partition, StoreError, Task};
@@ -36,7 +38,7 @@ pub enum RunError {
     Store(#[from] StoreError),
     /// The publication.
     #[error(transparent)]
-    Publish(#[from] ShelfError),
+    Publish(#[from] PublicationError),
     /// A report could not be written.
     #[error(transparent)]
     Output(#[from] std::io::Error),

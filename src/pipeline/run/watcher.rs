@@ -11,7 +11,7 @@ use crate::pipeline::index::IndexReport;
 use crate::pipeline::maintain::Maintained;
 use crate::pipeline::progress::Progress;
 use crate::pipeline::report::RunReport;
-use crate::publication::publish::Published;
+use crate::publication::plan::Published;
 use crate::store::Location;
 
 /// A stage of a run.

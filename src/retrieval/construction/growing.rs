@@ -22,7 +22,7 @@ use super::super::vector::Code;
 use super::super::vectors::VectorsWriter;
 use crate::signals::Fingerprint;
 use crate::store::schema;
-use crate::store::{Database, RowRef, StoreError, Tag};
+use crate::store::{Database, RowRef, StoreError, Tag, checkpoint_name};
 
 /// Checkpoints placed at once; their fingerprints are some 15 KB each.
 const BATCH: usize = 2048;
@@ -44,8 +44,8 @@ pub(super) struct Growing {
     settled: HashSet<RowRef>,
     /// By the tag of the digest of the checkpoint.
     known: HashMap<Tag, u32>,
-    /// (checkpoint, base that a card declares), to be counted when all names are known.
-    declared: Vec<(u32, String)>,
+    /// (checkpoint, its component, base that a card declares), to be counted when all names are known.
+    declared: Vec<(u32, String, String)>,
     payload: PayloadWriter,
     vectors: VectorsWriter,
     /// The name of each family: the start of its founder's digest.
@@ -121,7 +121,7 @@ impl Growing {
             let (send, receive) = sync_channel(AHEAD);
             scope.spawn(move || {
                 for shard in begin..shards.len() {
-                    let batches = match db.contents(shard) {
+                    let batches = match db.index_rows(shard) {
                         Ok(batches) => batches,
                         Err(error) => {
                             let _ = send.send(Err(error));
@@ -140,9 +140,9 @@ impl Growing {
                 }
             });
             let mut covered = begin;
-            let mut waiting: Vec<(RowRef, schema::Content)> = Vec::new();
+            let mut waiting: Vec<(RowRef, schema::IndexRow)> = Vec::new();
             for message in receive {
-                let (rows, shard_ends): (Vec<(RowRef, schema::Content)>, bool) = message?;
+                let (rows, shard_ends): (Vec<(RowRef, schema::IndexRow)>, bool) = message?;
                 done += rows.len() as u64;
                 waiting.extend(rows.into_iter().filter(|(at, _)| live.contains(at)));
                 if shard_ends || waiting.len() >= BATCH {
@@ -161,12 +161,13 @@ impl Growing {
     }
 
     /// Adds some live rows.
-    fn add(&mut self, rows: Vec<(RowRef, schema::Content)>) -> Result<(), StoreError> {
+    fn add(&mut self, rows: Vec<(RowRef, schema::IndexRow)>) -> Result<(), StoreError> {
         let (mut fresh, mut digests): (Vec<Fingerprint>, Vec<String>) = (Vec::new(), Vec::new());
         for (at, row) in rows {
             let Some(fingerprint) = row.fingerprint else { continue };
             let next = self.facts.len() as u32;
-            let digest = row.sample_digest.clone().unwrap_or_else(|| row.repo_id.clone());
+            let digest =
+                row.sample_digest.clone().unwrap_or_else(|| checkpoint_name(&row.repo_id, &row.component));
             let checkpoint = *self.known.entry(Tag::of(&digest)).or_insert(next);
             if checkpoint == next {
                 self.facts.push(CheckpointFacts {
@@ -184,12 +185,23 @@ impl Growing {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
-            self.declared.extend(row.declared_bases.into_iter().map(|base| (checkpoint, base)));
+            let component = &row.component;
+            let bases = row.declared_bases.into_iter().map(|base| (checkpoint, component.clone(), base));
+            self.declared.extend(bases);
             let (weights, samples) =
                 (row.weights_digest.as_deref().map(Tag::of), row.sample_digest.as_deref().map(Tag::of));
-            let (repo_id, created_at) = (row.repo_id, row.created_at);
+            let (repo_id, component, created_at) = (row.repo_id, row.component, row.created_at);
             let is_new = !self.settled.contains(&at);
-            self.postings.push(Posting { checkpoint, at, repo_id, created_at, weights, samples, is_new });
+            self.postings.push(Posting {
+                checkpoint,
+                at,
+                repo_id,
+                component,
+                created_at,
+                weights,
+                samples,
+                is_new,
+            });
         }
         let first = self.places.len() as u32;
         let places = self.families.place(&fresh, &mut self.payload)?;
@@ -247,12 +259,14 @@ impl Growing {
         let family_of = |checkpoint: u32| {
             families.representatives[places[checkpoint as usize].representative as usize].family
         };
-        let by_name: HashMap<&str, u32> =
-            postings.iter().map(|p| (p.repo_id.as_str(), p.checkpoint)).collect();
-        for (checkpoint, base) in &declared {
-            if let Some(base) = by_name.get(base.as_str()).copied()
-                && base != *checkpoint
-                && family_of(base) == family_of(*checkpoint)
+        // A card speaks of the whole repository: of each component the one of the same name is the base.
+        let name = |p: &'_ Posting| (p.repo_id.clone(), p.component.clone());
+        let by_name: HashMap<(String, String), u32> =
+            postings.iter().map(|p| (name(p), p.checkpoint)).collect();
+        for (checkpoint, component, base) in declared {
+            if let Some(base) = by_name.get(&(base, component)).copied()
+                && base != checkpoint
+                && family_of(base) == family_of(checkpoint)
             {
                 facts[base as usize].declared_by += 1;
             }
@@ -307,5 +321,5 @@ impl Growing {
 
 /// Of the digest that tells the checkpoints apart.
 pub(super) fn tag_of(posting: &Posting) -> Tag {
-    posting.samples.unwrap_or_else(|| Tag::of(&posting.repo_id))
+    posting.samples.unwrap_or_else(|| Tag::of(&posting.name()))
 }

@@ -10,7 +10,7 @@ use crate::retrieval::vectors::VECTORS;
 use crate::retrieval::{BuildSettings, Built, build};
 use crate::signals::testing::Model;
 use crate::store::schema::testing::row;
-use crate::store::{Database, Row, Task, atomic};
+use crate::store::{Database, Row, Task};
 
 pub(in crate::retrieval) fn settings() -> BuildSettings {
     BuildSettings { recall_queries: 20, negatives: 20, ..BuildSettings::default() }
@@ -59,7 +59,7 @@ pub(in crate::retrieval) fn tables_of(db: &Database) -> Vec<(&'static str, Strin
                 Ok(())
             })
             .unwrap();
-        all.push((name, atomic::hex(&hasher.finalize())));
+        all.push((name, crate::store::checksum::hex(&hasher.finalize())));
     }
     all
 }

@@ -4,7 +4,7 @@
 use sha2::{Digest, Sha256};
 
 use super::settings::CheckpointSettings;
-use crate::store::atomic::hex;
+use crate::store::checksum::hex;
 
 /// Part of every name, so that names change when the values do.
 const VERSION: u32 = 1;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::digest::Digests;
 use super::error::CheckpointError;
 use crate::hub::RepoId;
-use crate::store::atomic::hex;
+use crate::store::checksum::hex;
 
 /// A folder that is being filled.
 pub(super) struct Place {
