@@ -19,7 +19,7 @@ use super::prepare::{Prepared, PublishSettings};
 use super::remote::{Remote, blocking};
 use crate::formats::text::without_queries;
 use crate::hub::{Hub, HubErrorKind, RepoId};
-use crate::store::sha256;
+use crate::store::checksum::sha256;
 use crate::store::{Database, FileEntry};
 
 /// Files in a commit; the Hub asks for less than a hundred.
