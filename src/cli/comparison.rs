@@ -226,8 +226,9 @@ mod tests {
         let mut all = table(&["test", "hidden dimensions", "value", "sd", "z", "ln p", "n", ""]);
         add_tests(&mut all, "in place", &TestFigure::all(&toy::evidence().in_place));
         let text = all.to_string();
-        let lines: Vec<&str> =
-            text.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();
+        // A reason that is too long for its column goes on in lines of its own.
+        let lines = text.lines().filter(|line| line.contains("in place"));
+        let lines: Vec<&str> = lines.filter_map(|line| line.split_whitespace().next()).collect();
         assert_eq!(lines, toy::TESTS.map(|test| test.key), "{text}");
     }
 }
