@@ -96,7 +96,7 @@ fn signals(criterion: &mut Criterion) {
     // Multiplications; with 256 rows of 4,096 it is 134 million.
     group.throughput(Throughput::Elements(ROWS * (ROWS - 1) / 2 * HIDDEN as u64));
     group.bench_function("mean squared correlation of 256 rows", |b| {
-        b.iter(|| black_box(&columns).mean_squared_correlation())
+        b.iter(|| black_box(&columns).mean_squared_correlation());
     });
     group.finish();
 }

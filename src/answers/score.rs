@@ -1,6 +1,6 @@
 //! How many scans of a made-up database come out right.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -98,8 +98,8 @@ struct Close {
 /// Holds the answers of a bulk scan against the truth about its queries, and about the models of the database.
 pub fn score(
     answers: &Path,
-    queries: &HashMap<String, Truth>,
-    models: &HashMap<String, Truth>,
+    queries: &BTreeMap<String, Truth>,
+    models: &BTreeMap<String, Truth>,
 ) -> Result<Score, ScoreError> {
     let family = |name: &str| models.get(name).map(|truth| truth.family.as_str());
     // The content of a copy is that of the model it was copied from.
@@ -166,12 +166,12 @@ mod tests {
             let [family, root, parent, relation] = [family, root, parent, relation].map(str::to_owned);
             Truth { family, root, parent, relation, r }
         };
-        let models = HashMap::from([
+        let models = BTreeMap::from([
             ("m/1".to_owned(), truth("0", "m/1", "", "root", 1.0)),
             ("m/2".to_owned(), truth("0", "m/1", "m/1", COPY, 1.0)),
             ("m/3".to_owned(), truth("1", "m/3", "", "root", 1.0)),
         ]);
-        let queries = HashMap::from([
+        let queries = BTreeMap::from([
             ("q/1".to_owned(), truth("0", "m/1", "m/1", "tuned", 0.6)),
             ("q/2".to_owned(), truth("0", "m/1", "m/1", MOVED, 0.95)),
             ("q/3".to_owned(), truth("", "", "", STRANGER, 0.0)),

@@ -1,5 +1,5 @@
 //! The environment, read in one place: the Hub client, the caches, the default database, the signing key. Buckets alone
-//! take their credentials from it themselves, by the names of their providers ([`crate::store::bucket`]).
+//! take their credentials from it themselves, by the names of their providers ([`crate::store::storage`]).
 
 use std::path::PathBuf;
 

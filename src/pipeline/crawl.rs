@@ -219,8 +219,8 @@ enum Held {
 
 /// How the reading of one repository ended.
 enum End<'a> {
-    /// With a row for each of its checkpoints.
-    Read(Box<RepoEntry>, Vec<Checkpoint<'a>>),
+    /// With a row for each of its checkpoints. Copies of the last one's weights wait for it.
+    Read(Box<RepoEntry>, Vec<Checkpoint<'a>>, Option<Flight>),
     /// A host is down, which is not the repository's fault.
     Down(Unread),
     /// The budget has not enough left for it.
@@ -229,8 +229,8 @@ enum End<'a> {
 
 /// How the reading of one checkpoint ended.
 enum Checkpoint<'a> {
-    /// With a row. Copies of its weights wait for it.
-    Row(Box<Row>, Option<Flight>),
+    /// With a row.
+    Row(Box<Row>),
     /// Its weights were read before, for the row with this extraction key.
     Same(Box<Reading<'a>>, Tag),
 }
@@ -323,8 +323,9 @@ impl Reads<'_> {
                 end = reads.next() => end,
             };
             let Some((hub_id, end)) = end else { continue };
-            let (entry, checkpoints) = match end {
-                End::Read(entry, checkpoints) => (entry, checkpoints),
+            // The flight is held until the rows are with the writer, where copies find them.
+            let (entry, checkpoints, _flight) = match end {
+                End::Read(entry, checkpoints, flight) => (entry, checkpoints, flight),
                 End::Down(unread) if self.is_hub(&unread) || in_vain == IN_VAIN => {
                     if let Some(error) = unread.hub_error() {
                         report.broke_off(error);
@@ -350,15 +351,10 @@ impl Reads<'_> {
                 }
             };
             in_vain = 0;
-            // Held until the rows are with the writer, where copies find them.
-            let mut flights = Vec::new();
             let mut rows = Vec::with_capacity(checkpoints.len());
             for checkpoint in checkpoints {
                 rows.push(match checkpoint {
-                    Checkpoint::Row(row, flight) => {
-                        flights.extend(flight);
-                        *row
-                    }
+                    Checkpoint::Row(row) => *row,
                     Checkpoint::Same(reading, key) => {
                         let Some(before) = self.row_with(key, writer)? else { continue 'reading };
                         report.known_contents += 1;
@@ -436,7 +432,7 @@ impl Reads<'_> {
             Err(unread) => return ended(entry, unread),
         };
         match self.read_checkpoints(&described, reader).await {
-            Ok(checkpoints) => End::Read(Box::new(described), checkpoints),
+            Ok((checkpoints, flight)) => End::Read(Box::new(described), checkpoints, flight),
             Err(unread) => ended(described, unread),
         }
     }
@@ -445,23 +441,25 @@ impl Reads<'_> {
         &self,
         entry: &RepoEntry,
         reader: &'r Reader,
-    ) -> Result<Vec<Checkpoint<'r>>, Unread> {
+    ) -> Result<(Vec<Checkpoint<'r>>, Option<Flight>), Unread> {
         let mut checkpoints = Vec::new();
+        let mut flight = None;
         for mut reading in job::open(self.hub, entry, reader).await? {
-            let flight = match reading.extraction_key() {
-                Some(key) => Some(self.flights.enter(Tag::of(&key)).await),
-                None => None,
-            };
+            // One at a time: who waits for a second one while others wait for its first could wait for ever.
+            drop(flight.take());
+            if let Some(key) = reading.extraction_key() {
+                flight = Some(self.flights.enter(Tag::of(&key)).await);
+            }
             let mut known = self.known(reading.extraction_key());
             if known.is_none() && reading.read_headers().await? {
                 known = self.known(reading.extraction_key());
             }
             checkpoints.push(match known {
                 Some(key) => Checkpoint::Same(Box::new(reading), key),
-                None => Checkpoint::Row(Box::new(reading.row(entry.clone()).await?), flight),
+                None => Checkpoint::Row(Box::new(reading.row(entry.clone()).await?)),
             });
         }
-        Ok(checkpoints)
+        Ok((checkpoints, flight))
     }
 }
 
@@ -476,7 +474,7 @@ fn ended<'a>(entry: RepoEntry, unread: Unread) -> End<'a> {
         Some((HubErrorKind::HostDown { .. }, None)) => End::Down(unread),
         _ => {
             let row = Box::new(unread.row(&entry));
-            End::Read(Box::new(entry), vec![Checkpoint::Row(row, None)])
+            End::Read(Box::new(entry), vec![Checkpoint::Row(row)], None)
         }
     }
 }

@@ -61,7 +61,9 @@ impl Tests {
 
     /// The same with another result of one test.
     pub(super) fn with(mut self, test: &Test, signal: Signal) -> Self {
-        self.signals.iter_mut().filter(|(made, _)| *made == test).for_each(|(_, old)| *old = signal.clone());
+        if let Some((_, old)) = self.signals.iter_mut().find(|(made, _)| *made == test) {
+            *old = signal;
+        }
         self
     }
 

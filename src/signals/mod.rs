@@ -15,7 +15,7 @@
 //! ```
 //!
 //! A file uses only files that do not use it. From the bottom: results ([`signal`]), data ([`samples`],
-//! [`fingerprint`]), pairs of them, tests ([`test`], [`battery`]), [`evidence`], the two comparisons, [`verdict`].
+//! [`fingerprint`]), pairs of them, tests ([`mod@test`], [`battery`]), [`evidence`], the two comparisons, [`verdict`].
 
 pub mod battery;
 pub mod blocks;

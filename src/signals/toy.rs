@@ -37,7 +37,7 @@ pub(crate) static EQUAL_BLOCKS: Test = Test {
 
 fn stored(pair: &StoredPair<'_>) -> Signal {
     let key = |cell: &super::fingerprint::Cell| (cell.hash, cell.layer);
-    share(&pair.a.cells.iter().map(key).collect::<Vec<_>>(), pair.b.cells.iter().map(key).collect())
+    share(&pair.a.cells.iter().map(key).collect::<Vec<_>>(), &pair.b.cells.iter().map(key).collect())
 }
 
 fn sampled(pair: &SampledPair<'_>) -> Signal {
@@ -45,10 +45,10 @@ fn sampled(pair: &SampledPair<'_>) -> Signal {
         let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect();
         samples.blocks.iter().map(|block| (bits(&block.values), block.position.layer)).collect()
     };
-    share(&keys(pair.a), keys(pair.b).into_iter().collect())
+    share(&keys(pair.a), &keys(pair.b).into_iter().collect())
 }
 
-fn share<T: Ord>(of_a: &[(T, u16)], of_b: BTreeMap<T, u16>) -> Signal {
+fn share<T: Ord>(of_a: &[(T, u16)], of_b: &BTreeMap<T, u16>) -> Signal {
     let found: Vec<bool> = of_a.iter().filter_map(|(block, layer)| Some(of_b.get(block)? != layer)).collect();
     let elsewhere = found.iter().filter(|elsewhere| **elsewhere).count();
     let share = found.len() as f64 / of_a.len().max(1) as f64;

@@ -1,6 +1,6 @@
 //! The truth of a made-up population: a tab-separated table beside its database.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Name of the table.
@@ -51,7 +51,7 @@ pub enum TruthError {
 }
 
 /// Reads a table: what is true of each model, by name.
-pub fn read(path: &Path) -> Result<HashMap<String, Truth>, TruthError> {
+pub fn read(path: &Path) -> Result<BTreeMap<String, Truth>, TruthError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| TruthError::Io { path: path.to_owned(), source })?;
     let models = text.lines().skip(1).map(|line| {

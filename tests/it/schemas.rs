@@ -15,7 +15,7 @@ use hubprint::answers::status::Status;
 use hubprint::answers::verify::Verification;
 use hubprint::pipeline::index::IndexReport;
 use hubprint::pipeline::{Forecast, RunAnswer, RunReport};
-use hubprint::publication::publish::Published;
+use hubprint::publication::plan::Published;
 use hubprint::publication::pull::Pulled;
 use hubprint::store::maintenance::{Compaction, Merged, Vacuumed};
 use hubprint::synthetic::checkpoint::Written;
@@ -233,8 +233,7 @@ fn kind(schema: &Value) -> String {
     };
     let one = |name: &str| match name {
         "array" if schema["items"].is_object() => {
-            let n =
-                schema["minItems"].as_u64().map(|n| format!("{n} of ")).unwrap_or_else(|| "list of ".into());
+            let n = schema["minItems"].as_u64().map_or_else(|| "list of ".into(), |n| format!("{n} of "));
             format!("{n}{}", kind(&schema["items"]))
         }
         "array" => {
@@ -279,7 +278,9 @@ impl Held {
     fn lines(&mut self, name: &'static str, ended: &Ended) {
         let lines = ended.lines();
         assert!(!lines.is_empty(), "{name}: nothing printed");
-        lines.iter().for_each(|line| self.value(name, line));
+        for line in &lines {
+            self.value(name, line);
+        }
     }
 }
 

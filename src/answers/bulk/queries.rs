@@ -32,7 +32,7 @@ pub enum Queries {
         place: PathBuf,
     },
     /// All models of a database, by their stored fingerprints.
-    All(Database),
+    All(Box<Database>),
     /// What the last build added to the index that is searched, by its stored fingerprints.
     New,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join, try_join_all};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +75,7 @@ impl CompareJob {
         progress: impl Fn(u64, u64),
     ) -> Result<CompareAnswer, CompareError> {
         let begun = Instant::now();
-        let (mut a, mut b) = tokio::try_join!(open(&self.a, hub, reader), open(&self.b, hub, reader))?;
+        let (mut a, mut b) = try_join(open(&self.a, hub, reader), open(&self.b, hub, reader)).await?;
         let effort = if self.everything { Effort::Everything } else { Effort::Enough };
         let others = try_join_all(self.others.iter().map(|name| load(name, hub, reader))).await?;
         // What was read before costs nothing, so nothing is saved where all of it was.
@@ -106,7 +106,7 @@ impl CompareJob {
     pub async fn screen(&self, hub: &Hub, reader: &Reader) -> Result<ScreenAnswer, CompareError> {
         let begun = Instant::now();
         let reader = Reader { metadata_only: true, ..reader.clone() };
-        let (a, b) = tokio::try_join!(load(&self.a, hub, &reader), load(&self.b, hub, &reader))?;
+        let (a, b) = try_join(load(&self.a, hub, &reader), load(&self.b, hub, &reader)).await?;
         Ok(ScreenAnswer::new(&a, &b, begun.elapsed().as_secs_f64()))
     }
 }
@@ -133,7 +133,7 @@ async fn read(
     async fn one(model: &mut Model<'_>, plan: &PlanSettings) -> Result<Subject, CompareError> {
         model.read(plan).await.map_err(|source| about(model.name(), source))
     }
-    tokio::try_join!(one(a, plan), one(b, plan))
+    try_join(one(a, plan), one(b, plan)).await
 }
 
 async fn load(name: &str, hub: &Hub, reader: &Reader) -> Result<Subject, CompareError> {

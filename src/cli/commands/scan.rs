@@ -69,7 +69,7 @@ async fn many(
 ) -> Result<Done, Failure> {
     let (mut file, answered) = args.out.as_deref().map(AnswersFile::open).transpose()?.unzip();
     let queries = match (&args.from_db, args.all_new) {
-        (Some(folder), _) => Queries::All(Database::open(folder)?),
+        (Some(folder), _) => Queries::All(Box::new(Database::open(folder)?)),
         (None, true) => Queries::New,
         (None, false) => list(args.from.as_deref())?,
     };

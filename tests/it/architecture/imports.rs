@@ -144,7 +144,9 @@ impl Tree {
         let number = self.modules.len();
         let mut names: HashMap<String, Vec<Meaning>> = HashMap::new();
         let mut uses = Uses::default();
-        items.iter().for_each(|item| uses.visit_item(item));
+        for item in &items {
+            uses.visit_item(item);
+        }
         for (name, path) in uses.names {
             names.entry(name).or_default().push(Meaning::Import(path));
         }
@@ -162,14 +164,12 @@ impl Tree {
             let Item::Mod(child) = item else { continue };
             let name = child.ident.to_string();
             let below_child = format!("{below}{name}/");
-            let added = match child.content.take() {
-                Some((_, items)) => self.add(files, file, &below_child, Some(number), items),
-                None => {
-                    let beside = format!("{below}{name}.rs");
-                    let path =
-                        if files.contains_key(&beside) { beside } else { format!("{below_child}mod.rs") };
-                    self.add_file(files, &path, &below_child, Some(number))
-                }
+            let added = if let Some((_, items)) = child.content.take() {
+                self.add(files, file, &below_child, Some(number), items)
+            } else {
+                let beside = format!("{below}{name}.rs");
+                let path = if files.contains_key(&beside) { beside } else { format!("{below_child}mod.rs") };
+                self.add_file(files, &path, &below_child, Some(number))
             };
             self.modules[number].names.entry(name).or_default().push(Meaning::Child(added));
         }
@@ -274,7 +274,7 @@ impl Reader<'_> {
             let token = tokens.next();
             match &token {
                 Some(TokenTree::Ident(name)) if colons == 2 && !path.is_empty() => {
-                    path.push(name.to_string())
+                    path.push(name.to_string());
                 }
                 Some(TokenTree::Punct(p)) if p.as_char() == ':' && colons < 2 => {
                     colons += 1;
