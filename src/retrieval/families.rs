@@ -79,8 +79,10 @@ impl Families {
                 families.controls.add(&fingerprint(founder, vector)?);
             }
         }
+        let mut by_family: Vec<(u32, Features)> = (0..).zip(features).collect();
+        by_family.sort_by_key(|(number, _)| representatives[*number as usize].family);
+        families.sources.extend(&by_family);
         families.representatives = representatives;
-        families.sources.extend(0, &features);
         Ok(families)
     }
 

@@ -83,8 +83,12 @@ impl<'a> StoredPair<'a> {
         if !self.has_one_width() {
             return self.widths_differ();
         }
-        let chosen = self.cells.iter().filter(|m| wanted(m.role));
-        Signal::or_absent(self.effect(&chosen), "no block was sampled at the same place in both models")
+        // Chosen once: the effect goes through them several times.
+        let chosen: Vec<&CellPair> = self.cells.iter().filter(|m| wanted(m.role)).collect();
+        Signal::or_absent(
+            self.effect(&chosen.into_iter()),
+            "no block was sampled at the same place in both models",
+        )
     }
 
     fn widths_differ(&self) -> Signal {

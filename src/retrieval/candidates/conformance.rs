@@ -116,8 +116,11 @@ pub(in crate::retrieval) fn conforms(make: impl Fn() -> Box<dyn Candidates>) {
     };
     let expected = answers(&*source);
     let mut at_once = make();
-    at_once.extend(FIRST, &all[..50]);
-    at_once.extend(FIRST + 50, &all[50..]);
+    let mut numbered: Vec<(u32, Features)> = (FIRST..).zip(all.iter().copied()).collect();
+    // In whichever order they come.
+    numbered[..50].reverse();
+    at_once.extend(&numbered[..50]);
+    at_once.extend(&numbered[50..]);
     assert_eq!(answers(&*at_once), expected, "at once");
     let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
     pool.install(|| {

@@ -28,52 +28,63 @@ struct Width {
     numbers: Vec<u32>,
     codes: Vec<Code>,
     norms: Vec<f32>,
+    vectors: Vec<Vector>,
 }
 
 /// Representatives by their retrieval vectors, which are kept here.
 #[derive(Debug, Default)]
 pub struct SignCodes {
+    /// By hidden size, in the order in which they came.
     widths: BTreeMap<u32, Width>,
-    /// The number of the first.
+    /// The smallest number.
     first: u32,
-    /// One after the other from that one on.
-    vectors: Vec<Vector>,
+    /// From that one on: the hidden size, and the place among those of that size.
+    places: Vec<(u32, u32)>,
 }
 
 impl SignCodes {
-    fn push(&mut self, number: u32, features: &Features, code: Code, norm: f32) {
-        if self.vectors.is_empty() {
-            self.first = number;
+    /// Makes room for so many more numbers, of which this is the smallest.
+    fn reserve(&mut self, smallest: u32, more: usize) {
+        if self.places.is_empty() {
+            self.first = smallest;
         }
         debug_assert_eq!(
-            number as usize,
-            self.first as usize + self.vectors.len(),
+            smallest as usize,
+            self.first as usize + self.places.len(),
             "numbers follow one another"
         );
+        self.places.resize(self.places.len() + more, (0, 0));
+    }
+
+    fn push(&mut self, number: u32, features: &Features, code: Code, norm: f32) {
         let width = self.widths.entry(features.hidden_size).or_default();
+        self.places[(number - self.first) as usize] = (features.hidden_size, width.numbers.len() as u32);
         width.numbers.push(number);
         width.codes.push(code);
         width.norms.push(norm);
-        self.vectors.push(features.vector);
+        width.vectors.push(features.vector);
     }
 
     /// The vector of a representative that was added.
     pub fn vector(&self, number: u32) -> &Vector {
-        &self.vectors[(number - self.first) as usize]
+        let (hidden_size, at) = self.places[(number - self.first) as usize];
+        &self.widths[&hidden_size].vectors[at as usize]
     }
 }
 
 impl Candidates for SignCodes {
     fn add(&mut self, number: u32, features: &Features) {
+        self.reserve(number, 1);
         self.push(number, features, vector::code_of(&features.vector), vector::norm(&features.vector));
     }
 
-    fn extend(&mut self, first: u32, all: &[Features]) {
+    fn extend(&mut self, all: &[(u32, Features)]) {
+        let Some(smallest) = all.iter().map(|(number, _)| *number).min() else { return };
+        self.reserve(smallest, all.len());
         let made: Vec<(Code, f32)> =
-            all.par_iter().map(|f| (vector::code_of(&f.vector), vector::norm(&f.vector))).collect();
-        self.vectors.reserve(all.len());
-        for ((number, features), (code, norm)) in (first..).zip(all).zip(made) {
-            self.push(number, features, code, norm);
+            all.par_iter().map(|(_, f)| (vector::code_of(&f.vector), vector::norm(&f.vector))).collect();
+        for ((number, features), (code, norm)) in all.iter().zip(made) {
+            self.push(*number, features, code, norm);
         }
     }
 
@@ -85,7 +96,7 @@ impl Candidates for SignCodes {
         let passing = width.codes.iter().enumerate().filter(|(_, c)| vector::distance(&code, c) <= farthest);
         let hits = passing.map(|(i, _)| {
             let number = width.numbers[i];
-            let dot = vector::dot(&query.vector, self.vector(number));
+            let dot = vector::dot(&query.vector, &width.vectors[i]);
             Hit { number, cosine: dot as f32 / (norm * width.norms[i]) }
         });
         hits::nearest(hits.filter(|hit| hit.cosine >= LEAST_COSINE), k)

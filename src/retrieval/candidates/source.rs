@@ -12,14 +12,15 @@ use crate::retrieval::query::SearchMode;
 /// answers with numbers; families, budgets and verdicts are no business of its own. It is called through a pointer once
 /// for a query and source, never for a representative.
 pub trait Candidates: Debug + Send + Sync {
-    /// Takes in a representative. Numbers follow one another, the first may be any. One without the features that this
+    /// Takes in a representative. Numbers follow one another, the smallest may be any. One without the features that this
     /// source looks at is passed over.
     fn add(&mut self, number: u32, features: &Features);
 
-    /// Takes in many, of which the first has this number: the same as one after the other.
-    fn extend(&mut self, first: u32, all: &[Features]) {
-        for (number, features) in (first..).zip(all) {
-            self.add(number, features);
+    /// Takes in many whose numbers follow one another, in the caller's order: whatever is near to each other is best laid
+    /// side by side, because a search looks at all of it at once. Says the same as one after the other.
+    fn extend(&mut self, all: &[(u32, Features)]) {
+        for (number, features) in all {
+            self.add(*number, features);
         }
     }
 

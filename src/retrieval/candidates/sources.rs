@@ -48,10 +48,10 @@ impl Sources {
         self.further.iter_mut().for_each(|source| source.add(number, features));
     }
 
-    /// Adds many at once.
-    pub fn extend(&mut self, first: u32, all: &[Features]) {
-        self.in_place.extend(first, all);
-        self.further.iter_mut().for_each(|source| source.extend(first, all));
+    /// Adds many at once; see [`Candidates::extend`].
+    pub fn extend(&mut self, all: &[(u32, Features)]) {
+        self.in_place.extend(all);
+        self.further.iter_mut().for_each(|source| source.extend(all));
     }
 
     /// The retrieval vector of a representative.
