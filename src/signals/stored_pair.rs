@@ -86,7 +86,7 @@ impl<'a> StoredPair<'a> {
         // Chosen once: the effect goes through them several times.
         let chosen: Vec<&CellPair> = self.cells.iter().filter(|m| wanted(m.role)).collect();
         Signal::or_absent(
-            self.effect(&chosen.into_iter()),
+            self.effect(&chosen.iter().copied()),
             "no block was sampled at the same place in both models",
         )
     }
