@@ -30,7 +30,7 @@ impl FileRange {
 /// A part of one of the tensors that a weight is stored in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartRange {
-    /// Which tensor: its key among [`Form::Stored`]'s parts; empty where there is one.
+    /// Which tensor: its key among [`Weight::parts`]; empty where there is one.
     pub suffix: &'static str,
     /// Bytes relative to the tensor's begin.
     pub bytes: Range<u64>,
@@ -65,15 +65,19 @@ pub struct Weight<'a> {
     pub name: Cow<'a, str>,
     /// The shape that it has where it is not packed; empty where that is not known.
     pub shape: Cow<'a, [u64]>,
+    /// The tensors that it is stored in, by suffix; empty text where there is one.
+    pub parts: BTreeMap<&'a str, FileRange>,
+    /// Elements of these tensors, as they are stored.
+    pub elements: u64,
     /// How it is stored.
-    pub form: Form<'a>,
+    pub form: Form,
 }
 
 /// How a weight is stored.
 #[derive(Debug)]
-pub enum Form<'a> {
-    /// In these tensors, by suffix.
-    Stored(Arc<dyn Encoding>, BTreeMap<&'a str, FileRange>),
+pub enum Form {
+    /// Its rows, in this way.
+    Stored(Arc<dyn Encoding>),
     /// Not known before these few bytes were read.
     After(FileRange),
     /// Not read, for this reason.

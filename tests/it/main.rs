@@ -27,6 +27,7 @@ mod local_hub_uploads;
 mod maintenance;
 mod nightly;
 mod publish;
+mod quirks;
 mod run;
 mod scan;
 mod schemas;

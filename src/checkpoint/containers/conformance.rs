@@ -106,7 +106,8 @@ fn weights(tensors: &dyn Tensors) -> Vec<Weight<'_>> {
 
 /// The values of rows of a weight, read as a reader reads them.
 fn rows(weight: &Weight<'_>, rows: Range<u64>, columns: u64, files: &[&[u8]]) -> Vec<f32> {
-    let Form::Stored(encoding, parts) = &weight.form else { panic!("{weight:?}") };
+    let Form::Stored(encoding) = &weight.form else { panic!("{weight:?}") };
+    let parts = &weight.parts;
     let pieces: Vec<&[u8]> = encoding
         .ranges(&rows, columns)
         .unwrap()
@@ -172,7 +173,7 @@ fn survives_damage(container: &dyn Container, file: &[u8]) {
     let check = |file: &[u8]| {
         let Ok((tensors, _)) = decode(container, &[file], &Limits::default()) else { return };
         for weight in weights(&*tensors) {
-            if let Form::Stored(_, parts) = &weight.form {
+            if let Weight { form: Form::Stored(_), parts, .. } = &weight {
                 for part in parts.values() {
                     assert!(part.file == 0 && part.bytes.start <= part.bytes.end, "{weight:?}");
                     assert!(part.bytes.end <= file.len() as u64, "{weight:?}");

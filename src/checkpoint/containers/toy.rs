@@ -135,7 +135,9 @@ impl Tensors for Table {
         let weight = |tensor: &'_ Tensor| Weight {
             name: tensor.name.clone().into(),
             shape: tensor.shape.clone().into(),
-            form: Form::Stored(Arc::new(Dtype::F32), BTreeMap::from([("", tensor.place.clone())])),
+            parts: BTreeMap::from([("", tensor.place.clone())]),
+            elements: tensor.shape.iter().product(),
+            form: Form::Stored(Arc::new(Dtype::F32)),
         };
         self.tensors.iter().map(weight).collect()
     }

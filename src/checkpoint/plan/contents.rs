@@ -69,7 +69,7 @@ impl<'a> Contents<'a> {
             if position.role.is_matrix() {
                 contents.layers.insert(position.layer);
             }
-            if let Err(reason) = contents.add(position, &weight.shape, weight.form) {
+            if let Err(reason) = contents.add(position, weight) {
                 contents.unreadable.entry(position.role).or_insert(reason);
             }
         }
@@ -78,10 +78,11 @@ impl<'a> Contents<'a> {
     }
 
     /// Takes a weight; the reason where it is not read.
-    fn add(&mut self, position: Position, shape: &[u64], form: Form<'a>) -> Result<(), String> {
-        let (rows, columns) = position.matrix(shape);
-        let (encoding, parts) = match form {
-            Form::Stored(encoding, parts) => (encoding, parts),
+    fn add(&mut self, position: Position, weight: Weight<'a>) -> Result<(), String> {
+        let (rows, columns) = position.matrix(&weight.shape);
+        let Weight { parts, form, .. } = weight;
+        let encoding = match form {
+            Form::Stored(encoding) => encoding,
             Form::After(bytes) => {
                 self.waiting.push((position, bytes));
                 return Err("the bitsandbytes state was not read".into());

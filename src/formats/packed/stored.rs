@@ -68,22 +68,27 @@ fn layer<'a>(tensors: &Tensors<'a>, config: &QuantConfig, states: &States) -> Ve
     let plain = |at: &Located<'a>| Weight {
         name: Cow::Borrowed(&at.tensor.name),
         shape: Cow::Borrowed(&at.tensor.shape),
+        parts: BTreeMap::from([("", at.range())]),
+        elements: at.tensor.elements(),
         form: match at.tensor.dtype.filter(|dtype| dtype.decodable_bytes().is_some()) {
-            Some(dtype) => Form::Stored(Arc::new(dtype), BTreeMap::from([("", at.range())])),
+            Some(dtype) => Form::Stored(Arc::new(dtype)),
             None => Form::Unreadable("of a type that is not read".into()),
         },
     };
-    let whole = |shape: Vec<u64>, form| {
-        let name = tensors.values().next().map_or_else(String::new, |at| plain_name(&at.tensor.name));
-        Weight { name: Cow::Owned(name), shape: Cow::Owned(shape), form }
+    let whole = |of: &[(&&'a str, &Located<'a>)], shape: Vec<u64>, form| {
+        let name = of.first().map_or_else(String::new, |(_, at)| plain_name(&at.tensor.name));
+        let parts = of.iter().map(|(suffix, at)| (**suffix, at.range())).collect();
+        let elements = of.iter().map(|(_, at)| at.tensor.elements()).fold(0, u64::saturating_add);
+        Weight { name: Cow::Owned(name), shape: Cow::Owned(shape), parts, elements, form }
     };
+    let all: Vec<_> = tensors.iter().collect();
     let mut answer = recognise(&parts, config, None);
     if let Ok(Recognised::NeedState(suffix)) = &answer
         && let Some(at) = tensors.get(suffix.as_str())
     {
         match states.get(&(at.file, at.tensor.bytes.start)) {
             Some(state) => answer = recognise(&parts, config, Some(state)),
-            None => return vec![whole(Vec::new(), Form::After(at.range()))],
+            None => return vec![whole(&all, Vec::new(), Form::After(at.range()))],
         }
     }
     match answer.and_then(inside(&parts)) {
@@ -92,28 +97,29 @@ fn layer<'a>(tensors: &Tensors<'a>, config: &QuantConfig, states: &States) -> Ve
             let experts = parts.get("_blocks").and_then(|blocks| blocks.shape.split_last_chunk::<2>());
             let mut shape = experts.map_or_else(|| vec![packing.rows], |(leading, _)| leading.to_vec());
             shape.push(packing.columns);
-            let parts = tensors.iter().map(|(suffix, at)| (*suffix, at.range())).collect();
-            vec![whole(shape, Form::Stored(Arc::new(*packing), parts))]
+            vec![whole(&all, shape, Form::Stored(Arc::new(*packing)))]
         }
         Ok(_) => tensors.values().map(plain).collect(),
         Err(error) => {
             // A layer of no known layout may be none that is packed: a norm with `gamma` and `beta`. Where a
             // known layout is damaged, floats may be codes too.
             let unknown = matches!(error, PackedError::Unreadable { .. });
-            let is_value = |at: &&Located<'_>| unknown && at.tensor.dtype.is_some_and(Dtype::is_plain_float);
-            let (values, codes): (Vec<_>, Vec<_>) = tensors.values().partition(is_value);
+            let is_value =
+                |(_, at): &(_, &Located<'_>)| unknown && at.tensor.dtype.is_some_and(Dtype::is_plain_float);
+            let (values, codes): (Vec<_>, Vec<_>) = tensors.iter().partition(is_value);
             let reason = reason(&error, &parts, config);
-            let mut found: Vec<Weight<'a>> = values.into_iter().map(plain).collect();
+            let mut found: Vec<Weight<'a>> = values.into_iter().map(|(_, at)| plain(at)).collect();
             // Buffers are no weights: BERT keeps `embeddings.position_ids` beside its embeddings. No layout packs
             // into 64 bits, and without a method nothing is packed in a layout that is not known.
-            let packs =
-                |at: &&Located<'_>| config.method.is_some() && at.tensor.dtype.is_some_and(|d| d.bits() < 64);
+            let packs = |(_, at): &(_, &Located<'_>)| {
+                config.method.is_some() && at.tensor.dtype.is_some_and(|d| d.bits() < 64)
+            };
+            let unread = || Form::Unreadable(reason.clone());
             if codes.iter().any(packs) && !parts.contains_key("weight") {
-                found.push(whole(Vec::new(), Form::Unreadable(reason.clone())));
+                found.push(whole(&codes, Vec::new(), unread()));
+            } else {
+                found.extend(codes.into_iter().map(|(_, at)| Weight { form: unread(), ..plain(at) }));
             }
-            found.extend(
-                codes.into_iter().map(|at| Weight { form: Form::Unreadable(reason.clone()), ..plain(at) }),
-            );
             found
         }
     }
