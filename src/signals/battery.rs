@@ -30,7 +30,7 @@ pub static NORM_GAINS: Test = Test {
     }),
 };
 
-/// Matrix blocks at the same layer and position: the sampled parameter cosine. Heads and neurons may be permuted.
+/// Matrix blocks at the same layer and position, and the output head: the sampled parameter cosine. Heads and neurons may be permuted.
 pub static WEIGHT_BLOCKS: Test = Test {
     key: "weight_blocks",
     name: "weight blocks",
@@ -42,8 +42,8 @@ pub static WEIGHT_BLOCKS: Test = Test {
     widened: true,
     sentence: mean_correlation,
     measure: Some(Measure {
-        stored: |pair| pair.in_same_layer(Role::is_matrix),
-        sampled: |pair| pair.in_same_layer(Role::is_matrix),
+        stored: |pair| pair.in_same_layer(Role::is_matrix_or_head),
+        sampled: |pair| pair.in_same_layer(Role::is_matrix_or_head),
     }),
 };
 

@@ -71,7 +71,7 @@ pub struct ColumnCorrelation {
     pub residual: f32,
     /// Between matrix rows over an inner dimension, within one block.
     pub inner: f32,
-    /// Between embedding rows.
+    /// Between rows of embedding and output head.
     pub embedding: f32,
 }
 
@@ -163,7 +163,7 @@ impl Builder {
         let columns_of = match (role, residual) {
             (_, false) => &mut own,
             (role, true) if role.is_norm() => &mut self.gains,
-            (Role::Embedding, true) => &mut self.embedding,
+            (Role::Embedding | Role::Head, true) => &mut self.embedding,
             (_, true) => &mut self.residual,
         };
         let mut sketch = Sketch::<CELL_DIMENSIONS>::default();
@@ -235,7 +235,9 @@ impl Vector {
         let d = self.hidden_size as u64;
         let code = u64::from(role as u8) + 256 * u64::from(stack as u8);
         let buckets = |key: &[u64]| Buckets::of(hash::key(key), values.len());
-        if role.is_norm() {
+        if role == Role::Head {
+            // Many models have none, and relatives of theirs may: it would set them apart.
+        } else if role.is_norm() {
             self.gains.add(&buckets(&[1, d, code, depth]), values);
         } else if role == Role::Embedding {
             self.embedding.add(&buckets(&[2, d, start, row]), values);

@@ -1,5 +1,7 @@
-//! Which layer of one model is which layer of the other: the best order-keeping match of two stacks.
+//! Which layer of one model is which layer of the other: the best order-keeping match of two stacks, and the layers of
+//! the deeper one that repeat others.
 
+use super::normal;
 use super::signal::Effect;
 
 /// A layer of a, the layer of b that stands against it, and the z of the two.
@@ -8,7 +10,7 @@ pub type LayerPair = (u16, u16, f64);
 /// Two stacks, layer by layer.
 #[derive(Clone, Debug)]
 pub(super) struct LayerMap {
-    /// The layers that stand against each other, from the first to the last.
+    /// The layers that stand against each other, from the first to the last; see [`with_repeats`].
     pub(super) layers: Vec<LayerPair>,
     /// What they have in common.
     pub(super) effect: Effect,
@@ -53,6 +55,37 @@ pub fn align(z: &[Vec<f64>]) -> Vec<Match> {
     path
 }
 
+/// Largest p-value, corrected for all pairs of layers, of a layer that repeats another: one in 100,000 comparisons.
+const REPEATED: f64 = 1e-5;
+
+/// The order-keeping match `path` and, of the deeper stack, the layers beside it that are a layer of the other stack,
+/// too: a stack that was built of copies of its parent's layers has some (SOLAR, a self-merge, LLaMA-Pro). The layer
+/// that such a one repeats is the one with the largest z, which has to be significant among all pairs, and no
+/// smaller than half of what the matched layers typically have. `depths` are those of the stacks, of which `z` may
+/// have a part.
+pub(super) fn with_repeats(z: &[Vec<f64>], path: &[Match], depths: (u16, u16)) -> Vec<Match> {
+    let (rows, columns) = (z.len(), z.first().map_or(0, Vec::len));
+    let ln_pairs = ((rows * columns).max(1) as f64).ln();
+    let mut of_path: Vec<f64> = path.iter().map(|m| m.z).collect();
+    of_path.sort_by(f64::total_cmp);
+    let typical = of_path.get(of_path.len() / 2).copied().unwrap_or(0.0);
+    let is_repeat =
+        |m: &Match| m.z >= typical / 2.0 && normal::ln_upper_tail(m.z) + ln_pairs <= REPEATED.ln();
+    let largest = |pairs: &mut dyn Iterator<Item = Match>| pairs.max_by(|x, y| x.z.total_cmp(&y.z));
+    let at = |a: usize, b: usize| Match { a, b, z: z[a][b] };
+    let mut all = path.to_vec();
+    if depths.0 > depths.1 {
+        let beside = (0..rows).filter(|a| path.iter().all(|m| m.a != *a));
+        all.extend(beside.filter_map(|a| largest(&mut (0..columns).map(|b| at(a, b)))).filter(is_repeat));
+        all.sort_by_key(|m| m.a);
+    } else if depths.1 > depths.0 {
+        let beside = (0..columns).filter(|b| path.iter().all(|m| m.b != *b));
+        all.extend(beside.filter_map(|b| largest(&mut (0..rows).map(|a| at(a, b)))).filter(is_repeat));
+        all.sort_by_key(|m| m.b);
+    }
+    all
+}
+
 /// `ln` of the number of order-keeping matchings of `n` pairs between stacks of `a` and `b` layers: what the
 /// best of them has been chosen from.
 pub fn ln_matchings(a: usize, b: usize, n: usize) -> f64 {
@@ -92,6 +125,24 @@ mod tests {
     fn nothing_positive_matches_nothing() {
         assert!(pairs(&[vec![-1.0, -2.0], vec![-3.0, -1.0]]).is_empty());
         assert!(align(&[]).is_empty());
+    }
+
+    #[test]
+    fn layers_that_repeat_others_are_added() {
+        // Layers 0 1 2 1 2 3 of a stack of four, seen from both sides; layer 5 is one that nothing is like.
+        let used = [0, 1, 2, 1, 2, 3];
+        let z: Vec<Vec<f64>> =
+            used.iter().map(|u| (0..4).map(|b| if b == *u { 12.0 } else { 0.3 }).collect()).collect();
+        let found = |z: &[Vec<f64>], depths| -> Vec<(usize, usize)> {
+            with_repeats(z, &align(z), depths).into_iter().map(|m| (m.a, m.b)).collect()
+        };
+        let expected: Vec<(usize, usize)> = used.iter().copied().enumerate().collect();
+        assert_eq!(found(&z, (6, 4)), expected);
+        let turned: Vec<Vec<f64>> = (0..4).map(|b| z.iter().map(|row| row[b]).collect()).collect();
+        assert_eq!(found(&turned, (4, 6)), expected.iter().map(|(a, b)| (*b, *a)).collect::<Vec<_>>());
+        // Neither a pruned stack nor chance adds any.
+        let pruned = vec![vec![12.0, 0.0, 0.1, 3.0], vec![0.0, 0.2, 12.0, 0.1]];
+        assert_eq!(found(&pruned, (2, 4)), [(0, 0), (1, 2)]);
     }
 
     #[test]

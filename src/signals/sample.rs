@@ -12,6 +12,8 @@ const MATRIX_ROWS: u64 = 64;
 /// First token of each embedding block. Token ids below 128 are special tokens and bytes, little trained;
 /// the blocks spread over frequent and rare tokens. Blocks past the vocabulary are absent.
 const EMBEDDING_STARTS: [u64; 4] = [128, 512, 2048, 8192];
+/// First row read of an output head: a token that is trained.
+const HEAD_START: u64 = 512;
 /// Tokens in an embedding block.
 const EMBEDDING_ROWS: u64 = 64;
 
@@ -42,8 +44,7 @@ pub fn rows(position: Position, rows: u64, columns: u64) -> Vec<Range<u64>> {
             .collect(),
         role => {
             let wanted = (MATRIX_ELEMENTS / columns).clamp(1, MATRIX_ROWS).min(rows);
-            let block = if reads_tail(role) { rows - wanted..rows } else { 0..wanted };
-            std::iter::once(block).collect()
+            std::iter::once(block(role, rows, wanted)).collect()
         }
     }
 }
@@ -54,7 +55,7 @@ pub fn rows(position: Position, rows: u64, columns: u64) -> Vec<Range<u64>> {
 /// neurons. They hold the canonical rows. `None` for other
 /// tensors.
 pub fn detail(position: Position, rows: u64, columns: u64) -> Option<Range<u64>> {
-    if !position.role.is_matrix() || rows == 0 || !(2..=MAX_COLUMNS).contains(&columns) {
+    if !position.role.is_matrix_or_head() || rows == 0 || !(2..=MAX_COLUMNS).contains(&columns) {
         return None;
     }
     let elements = rows.saturating_mul(columns);
@@ -62,7 +63,17 @@ pub fn detail(position: Position, rows: u64, columns: u64) -> Option<Range<u64>>
     let codes = position.role == Role::Down && NEURON_ROWS * columns <= NEURON_ELEMENTS;
     let least = if codes { NEURON_ROWS } else { 1 };
     let wanted = if whole { rows } else { (DETAIL_ELEMENTS / columns).max(least).min(rows) };
-    Some(if reads_tail(position.role) { rows - wanted..rows } else { 0..wanted })
+    Some(block(position.role, rows, wanted))
+}
+
+/// So many neighbouring rows of a matrix.
+fn block(role: Role, rows: u64, wanted: u64) -> Range<u64> {
+    let start = match role {
+        Role::Head => HEAD_START.min(rows - wanted),
+        _ if reads_tail(role) => rows - wanted,
+        _ => 0,
+    };
+    start..start + wanted
 }
 
 /// Whether the last rows are read instead of the first. Files written by transformers hold tensors in name

@@ -98,7 +98,7 @@ impl<'a> SampledPair<'a> {
                 return BTreeMap::new();
             }
             let all = self.units_a.blocks.keys().map(|p| p.role);
-            let roles: BTreeSet<Role> = all.filter(|role| role.is_matrix()).collect();
+            let roles: BTreeSet<Role> = all.filter(|role| role.is_matrix_or_head()).collect();
             roles
                 .into_iter()
                 .filter_map(|role| Some((role, self.matched(|r| r == role).effect()?.value)))
@@ -108,8 +108,10 @@ impl<'a> SampledPair<'a> {
 
     /// For a place in a, the place in b that stands against it: in the same layer, or along the layer map.
     pub(super) fn counterpart(&self) -> impl Fn(Position) -> Option<Position> {
-        let map: BTreeMap<u16, u16> =
-            self.layer_map().map(|map| map.layers.iter().map(|l| (l.0, l.1)).collect()).unwrap_or_default();
+        let mut map: BTreeMap<u16, u16> = BTreeMap::new();
+        for (of_a, of_b, _) in self.layer_map().map_or(&[][..], |map| &map.layers) {
+            map.entry(*of_a).or_insert(*of_b);
+        }
         let same_depth = self.has_one_depth();
         move |place| {
             let layer = if same_depth { place.layer } else { *map.get(&place.layer)? };
@@ -174,7 +176,8 @@ impl<'a> SampledPair<'a> {
         }
         let mut effect = matched.effect()?;
         effect.ln_choices = layer_map::ln_matchings(in_a.len(), in_b.len(), path.len());
-        Some(LayerMap { effect, layers: path.iter().map(|m| (in_a[m.a], in_b[m.b], m.z)).collect() })
+        let layers = layer_map::with_repeats(&z, &path, (self.a.layers, self.b.layers));
+        Some(LayerMap { effect, layers: layers.iter().map(|m| (in_a[m.a], in_b[m.b], m.z)).collect() })
     }
 }
 

@@ -120,7 +120,7 @@ impl<'a> StoredPair<'a> {
             return BTreeMap::new();
         }
         let mut sums: BTreeMap<Role, (f64, f64)> = BTreeMap::new();
-        for m in self.cells.iter().filter(|m| m.role.is_matrix()) {
+        for m in self.cells.iter().filter(|m| m.role.is_matrix_or_head()) {
             let entry = sums.entry(m.role).or_default();
             *entry = (entry.0 + m.cosine, entry.1 + 1.0);
         }
@@ -194,7 +194,8 @@ impl<'a> StoredPair<'a> {
             .collect();
         let mut effect = self.effect(&of_path.iter())?;
         effect.ln_choices = layer_map::ln_matchings(in_a.len(), in_b.len(), path.len());
-        Some(LayerMap { effect, layers: path.iter().map(|m| (in_a[m.a], in_b[m.b], m.z)).collect() })
+        let layers = layer_map::with_repeats(&z, &path, (self.a.layers, self.b.layers));
+        Some(LayerMap { effect, layers: layers.iter().map(|m| (in_a[m.a], in_b[m.b], m.z)).collect() })
     }
 }
 

@@ -36,6 +36,8 @@ pub enum Role {
     SsmIn = 13,
     /// Last matrix of a state space or linear attention block.
     SsmOut = 14,
+    /// Output head, where it is stored beside the embedding; stored as layer 0.
+    Head = 15,
     /// Norm at the attention, state space or linear attention block.
     AttentionNorm = 16,
     /// Norm at the MLP block.
@@ -62,7 +64,7 @@ pub enum Role {
 
 impl Role {
     /// Every role, in the order of their codes.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Query,
         Self::Key,
         Self::Value,
@@ -78,6 +80,7 @@ impl Role {
         Self::CrossOutput,
         Self::SsmIn,
         Self::SsmOut,
+        Self::Head,
         Self::AttentionNorm,
         Self::MlpNorm,
         Self::PreMlpNorm,
@@ -103,12 +106,17 @@ impl Role {
 
     /// Whether every layer has one of these: a matrix, or a norm within the layer.
     pub fn is_in_layer(self) -> bool {
-        !matches!(self, Self::FinalNorm | Self::EmbeddingNorm | Self::Embedding)
+        !matches!(self, Self::FinalNorm | Self::EmbeddingNorm | Self::Embedding | Self::Head)
     }
 
     /// Whether this is one of a layer's matrices.
     pub fn is_matrix(self) -> bool {
-        !self.is_norm() && self != Self::Embedding
+        !self.is_norm() && !matches!(self, Self::Embedding | Self::Head)
+    }
+
+    /// Whether this is one of a layer's matrices, or the output head.
+    pub fn is_matrix_or_head(self) -> bool {
+        self.is_matrix() || self == Self::Head
     }
 
     /// Whether this matrix takes in the residual stream, of its own stack or of the encoder.
@@ -158,6 +166,7 @@ impl Role {
             Self::CrossOutput => "cross_o",
             Self::SsmIn => "ssm_in",
             Self::SsmOut => "ssm_out",
+            Self::Head => "head",
             Self::AttentionNorm => "attention_norm",
             Self::MlpNorm => "mlp_norm",
             Self::PreMlpNorm => "pre_mlp_norm",
