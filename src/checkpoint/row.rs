@@ -6,6 +6,7 @@ use super::extract::{self, Extracted};
 use super::metadata::Metadata;
 use crate::formats::ModelConfig;
 use crate::hub::{Gated, RepoEntry};
+use crate::signals::fingerprint::EXTRACTION_VERSION;
 use crate::signals::profile::{Profile, STORED_TOKENS};
 use crate::signals::{Fingerprint, Role};
 use crate::store::{Outcome, Row, Tag, WeightFile};
@@ -48,6 +49,8 @@ pub fn bare(name: &str, outcome: Outcome, reason: String) -> Row {
         weights_digest: None,
         extraction_key: None,
         sample_digest: None,
+        extraction_version: EXTRACTION_VERSION,
+        coverage: None,
         profile: None,
         fingerprint: None,
     }
@@ -124,6 +127,8 @@ pub fn copied(entry: &RepoEntry, metadata: &Metadata, files: Vec<WeightFile>, sa
         bytes_fetched: metadata.bytes_fetched,
         extraction_key: same.extraction_key,
         sample_digest: same.sample_digest,
+        extraction_version: same.extraction_version,
+        coverage: same.coverage,
         profile: same.profile,
         fingerprint: same.fingerprint,
         ..described(entry, metadata, same.config.as_ref())

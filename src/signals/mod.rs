@@ -6,6 +6,7 @@
 //! samples       the rows read, decoded (blocks), and what several signals make of them
 //! sketch        many values             -> a few signed bytes; buckets: where each value goes
 //! columns       a row                   -> a centred unit column; how much columns correlate with each other
+//! coverage      how much of a model was read, and what the rest is
 //! fingerprint   samples                 -> sketches of a few signed bytes: what the database stores
 //! gram          samples                 -> pairwise cosines of rows, the same in any basis of the hidden space
 //! battery       every test of the weights: one table of what each is called, weighs and measures (test)
@@ -21,6 +22,7 @@ pub mod battery;
 pub mod blocks;
 pub mod buckets;
 pub mod columns;
+pub mod coverage;
 pub mod dot;
 pub mod evidence;
 pub mod fingerprint;
@@ -60,6 +62,7 @@ pub(crate) mod testing;
 pub(crate) mod toy;
 mod units;
 
+pub use coverage::Coverage;
 pub use evidence::Evidence;
 pub use fingerprint::Fingerprint;
 pub use roles::{Layout, Position, Role};

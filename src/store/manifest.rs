@@ -11,8 +11,9 @@ use super::files::DatabaseFiles;
 use super::layout::{OLD_MANIFEST, manifest_name};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 
-/// Version of the database layout and of the Parquet schema. Since 5 a row belongs to a component of a repository.
-pub const FORMAT_VERSION: u32 = 5;
+/// Version of the database layout and of the Parquet schema. Since 5 a row belongs to a component of a repository; since
+/// 6 each row has its extraction version, and says how much of the model was read.
+pub const FORMAT_VERSION: u32 = 6;
 /// The oldest version that is read as it is; the next commit makes it this one. Its rows are of main components.
 const OLDEST_VERSION: u32 = 4;
 /// How often a manifest that goes away between listing and reading is looked for again.

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::formats::ModelConfig;
-use crate::signals::Fingerprint;
 use crate::signals::profile::Profile;
 use crate::signals::tokenizer::TokenizerPrint;
+use crate::signals::{Coverage, Fingerprint};
 
 /// How an enumerated repository ended. Every repository has exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -161,6 +161,11 @@ pub struct Row {
     pub extraction_key: Option<String>,
     /// Digest over the sampled bytes, independent of file layout. Lower-case hex.
     pub sample_digest: Option<String>,
+    /// Version of the extraction that made the row: [`EXTRACTION_VERSION`](crate::signals::fingerprint::EXTRACTION_VERSION)
+    /// of its day.
+    pub extraction_version: u32,
+    /// How much of the weights was read. Rows of versions before 3 do not say.
+    pub coverage: Option<Coverage>,
     /// Curves and cosines that support a verdict.
     pub profile: Option<Profile>,
     /// The fingerprint, if indexed.

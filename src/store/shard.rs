@@ -19,7 +19,6 @@ use super::layout::{SHARDS, WAITING};
 use super::manifest::{FORMAT_VERSION, ShardEntry};
 use super::row::{Row, Waiting};
 use super::schema::{self, IndexRow, Key, Summary};
-use crate::signals::fingerprint::EXTRACTION_VERSION;
 
 /// Rows decoded at once. A row is about 10 KB, so a batch is some 10 MB.
 const BATCH_ROWS: usize = 1024;
@@ -27,7 +26,7 @@ const BATCH_ROWS: usize = 1024;
 const BATCH_WAITING: usize = 1 << 16;
 /// Key of the format version in the file metadata.
 const FORMAT_KEY: &str = "hubprint.format_version";
-/// Key of the extraction version in the file metadata.
+/// Key of the extraction version in the file metadata of formats up to 5, where all rows of a shard have one.
 const EXTRACTION_KEY: &str = "hubprint.extraction_version";
 
 /// Writes rows; the file is not part of the database until a manifest lists the entry.
@@ -69,11 +68,11 @@ fn write_file(
 }
 
 fn properties() -> WriterProperties {
-    let version = |key: &str, value: u32| KeyValue::new(key.to_owned(), value.to_string());
+    let version = KeyValue::new(FORMAT_KEY.to_owned(), FORMAT_VERSION.to_string());
     compressed(
-        WriterProperties::builder().set_max_row_group_row_count(Some(BATCH_ROWS)).set_key_value_metadata(
-            Some(vec![version(FORMAT_KEY, FORMAT_VERSION), version(EXTRACTION_KEY, EXTRACTION_VERSION)]),
-        ),
+        WriterProperties::builder()
+            .set_max_row_group_row_count(Some(BATCH_ROWS))
+            .set_key_value_metadata(Some(vec![version])),
     )
 }
 
@@ -142,9 +141,8 @@ pub fn read_batches(
     files: &DatabaseFiles,
     entry: &ShardEntry,
 ) -> Result<impl Iterator<Item = Result<RecordBatch, StoreError>>, StoreError> {
-    let Checked { path, builder } = open(files, entry)?;
-    let reader = builder.build().map_err(StoreError::damaged(&path))?;
-    Ok(reader.map(move |batch| schema::complete(&batch.map_err(StoreError::damaged(&path))?, &path)))
+    let (path, batches) = open(files, entry)?.record_batches()?;
+    Ok(batches.map(move |batch| schema::complete(&batch?, &path)))
 }
 
 /// The keys of all rows, batch by batch; their columns alone are read.
@@ -197,6 +195,8 @@ pub fn read_rows(files: &DatabaseFiles, entry: &ShardEntry, rows: &[u32]) -> Res
 struct Checked {
     path: PathBuf,
     builder: ParquetRecordBatchReaderBuilder<File>,
+    /// The extraction version that it states for all of its rows.
+    extraction_version: Option<u32>,
 }
 
 fn open(files: &DatabaseFiles, entry: &ShardEntry) -> Result<Checked, StoreError> {
@@ -209,7 +209,10 @@ fn open(files: &DatabaseFiles, entry: &ShardEntry) -> Result<Checked, StoreError
         let what = format!("it has {found} rows, the manifest says {}", entry.rows);
         return Err(StoreError::Damaged { path, what });
     }
-    Ok(Checked { builder: builder.with_batch_size(BATCH_ROWS), path })
+    let stated = builder.metadata().file_metadata().key_value_metadata().into_iter().flatten();
+    let stated = stated.filter(|pair| pair.key == EXTRACTION_KEY).find_map(|pair| pair.value.as_deref());
+    let extraction_version = stated.map(str::parse).transpose().map_err(StoreError::damaged(&path))?;
+    Ok(Checked { builder: builder.with_batch_size(BATCH_ROWS), path, extraction_version })
 }
 
 /// Whether a file is there and has the length and the number of rows that are stated of it.
@@ -229,12 +232,29 @@ impl Checked {
         selection: Option<RowSelection>,
         decode: fn(&RecordBatch, &Path) -> Result<Vec<T>, StoreError>,
     ) -> Result<impl Iterator<Item = Result<Vec<T>, StoreError>>, StoreError> {
-        let Self { path, builder } = self;
+        let Self { path, builder, extraction_version } = self;
         let builder = match selection {
             Some(selection) => builder.with_row_selection(selection),
             None => builder,
         };
+        let (path, batches) = Self { path, builder, extraction_version }.record_batches()?;
+        Ok(batches.map(move |batch| decode(&batch?, &path)))
+    }
+
+    /// Its batches, each row with its extraction version if the file states any.
+    fn record_batches(
+        self,
+    ) -> Result<(PathBuf, impl Iterator<Item = Result<RecordBatch, StoreError>>), StoreError> {
+        let Self { path, builder, extraction_version } = self;
         let reader = builder.build().map_err(StoreError::damaged(&path))?;
-        Ok(reader.map(move |batch| decode(&batch.map_err(StoreError::damaged(&path))?, &path)))
+        let of = path.clone();
+        let batches = reader.map(move |batch| {
+            let batch = batch.map_err(StoreError::damaged(&of))?;
+            match extraction_version {
+                Some(version) => schema::of_version(batch, version, &of),
+                None => Ok(batch),
+            }
+        });
+        Ok((path, batches))
     }
 }

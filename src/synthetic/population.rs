@@ -33,7 +33,9 @@ use rayon::prelude::*;
 
 use super::truth::{COPY, HEAD, MOVED, STRANGER, TRUTH};
 use crate::formats::ModelConfig;
-use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, ColumnCorrelation, VECTOR_DIMENSIONS};
+use crate::signals::fingerprint::{
+    CELL_DIMENSIONS, Cell, ColumnCorrelation, EXTRACTION_VERSION, VECTOR_DIMENSIONS,
+};
 use crate::signals::gram::{GRAM_DIMENSIONS, GramSketch};
 use crate::signals::hash::mix;
 use crate::signals::normal;
@@ -541,6 +543,8 @@ impl Plan {
             weights_digest: Some(digest(2)),
             extraction_key: None,
             sample_digest: Some(digest(3)),
+            extraction_version: EXTRACTION_VERSION,
+            coverage: None,
             profile: Some(Profile {
                 norms: Some(curve(1)),
                 energy: MATRICES

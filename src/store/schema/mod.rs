@@ -18,6 +18,9 @@
 //! | weight_file_path, weight_file_size, weight_file_sha256 | lists of equal length | |
 //! | bytes_in_repo, bytes_fetched | uint64 | bytes |
 //! | weights_digest, reading, sample_digest | string? | hex SHA-256; `reading` is the extraction key |
+//! | extraction_version | uint32 | of the extraction that made the row |
+//! | coverage_parameters, coverage_parameters_read, coverage_bytes, coverage_bytes_read | uint64? | of the whole checkpoint, and of what was read of it; null where not known |
+//! | rest_kind, rest_what, rest_parameters, rest_bytes | lists of equal length, at most 16 | what was not read: see [`Rest`](crate::signals::coverage::Rest) |
 //! | hidden_size, layers, vocabulary | uint32?, uint16?, uint32? | from the tensors |
 //! | profile_norms | `list<float32>` | 16 quantiles of embedding norms; empty where unknown |
 //! | profile_energy_role, profile_energy | `list<uint8>`, `list<float32>` | 16 values a role: weight size over depth |
@@ -30,6 +33,7 @@
 //! | vector | `fixed_size_list<int8>[1024]?` | retrieval vector |
 
 mod arrays;
+mod coverage;
 mod fingerprint;
 mod partial;
 mod reader;
@@ -42,4 +46,4 @@ pub use partial::{
     INDEX_COLUMNS, IndexRow, KEY_COLUMNS, Key, SUMMARY_COLUMNS, Summary, index_rows_from_batch,
     keys_from_batch, summaries_from_batch, waiting_from_batch, waiting_to_batch,
 };
-pub use rows::{complete, from_batch, schema, to_batch};
+pub use rows::{complete, from_batch, of_version, schema, to_batch};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch};
-use arrow::datatypes::{DataType, Int8Type, TimeUnit, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Int8Type, TimeUnit, TimestampMillisecondType, UInt32Type};
 use serde::de::DeserializeOwned;
 
 use crate::store::StoreError;
@@ -11,6 +11,9 @@ use crate::store::row::Outcome;
 
 /// The column that shards of formats up to 4 lack.
 pub(super) const COMPONENT: &str = "component";
+
+/// The column that shards of formats up to 5 lack: they state one for all of their rows.
+pub(super) const EXTRACTION_VERSION: &str = "extraction_version";
 
 pub(super) fn missing(column: &str, path: &Path) -> StoreError {
     StoreError::Damaged { path: path.to_owned(), what: format!("column {column} is missing") }
@@ -112,6 +115,12 @@ impl Reader<'_> {
     /// The component of a row; of shards from before there were any, the main one.
     pub(super) fn component(&self, i: usize) -> Result<String, StoreError> {
         if self.has(COMPONENT) { self.required(COMPONENT, i) } else { Ok(String::new()) }
+    }
+
+    /// The extraction version of a row.
+    pub(super) fn extraction_version(&self, i: usize) -> Result<u32, StoreError> {
+        let version = self.number::<UInt32Type>(EXTRACTION_VERSION, i)?;
+        version.ok_or_else(|| self.damaged(format!("row {i} has no extraction version")))
     }
 
     /// Whether the batch has a column of this name.

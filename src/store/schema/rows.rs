@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, RecordBatch, new_null_array};
 use arrow::datatypes::{Field, Float32Type, Int8Type, Schema, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 
 use super::arrays::{bytes, flags, json, lists, numbers, text, texts, time};
+use super::coverage::{coverage_columns, is_of_coverage};
 use super::fingerprint::PRODUCT_COLUMNS;
-use super::reader::{COMPONENT, Reader, missing};
+use super::reader::{COMPONENT, EXTRACTION_VERSION, Reader, missing};
 use crate::store::StoreError;
 use crate::store::row::{Row, WeightFile};
 
@@ -19,7 +20,7 @@ pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
     let products = || fingerprints().map(|f| f?.row_gram.as_ref());
     let profiles = || rows.iter().map(|r| r.profile.as_ref());
     let files = || rows.iter().map(|r| r.weight_files.as_slice());
-    let columns: Vec<(&str, ArrayRef)> = vec![
+    let mut columns: Vec<(&str, ArrayRef)> = vec![
         ("repo_id", text(rows.iter().map(|r| Some(&r.repo_id)))),
         ("hub_id", text(rows.iter().map(|r| Some(&r.hub_id)))),
         ("component", text(rows.iter().map(|r| Some(&r.component)))),
@@ -52,6 +53,9 @@ pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
         ("weights_digest", text(rows.iter().map(|r| r.weights_digest.as_ref()))),
         ("reading", text(rows.iter().map(|r| r.extraction_key.as_ref()))),
         ("sample_digest", text(rows.iter().map(|r| r.sample_digest.as_ref()))),
+        (EXTRACTION_VERSION, numbers::<UInt32Type>(rows.iter().map(|r| Some(r.extraction_version)))),
+    ];
+    let more: Vec<(&str, ArrayRef)> = vec![
         ("hidden_size", numbers::<UInt32Type>(fingerprints().map(|f| Some(f?.hidden_size)))),
         ("layers", numbers::<UInt16Type>(fingerprints().map(|f| Some(f?.layers)))),
         ("vocabulary", numbers::<UInt32Type>(fingerprints().map(|f| f?.vocabulary))),
@@ -109,11 +113,14 @@ pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
         ("product_rows", numbers::<UInt16Type>(products().map(|p| Some(p?.rows)))),
         ("vector", bytes(fingerprints().map(|f| Some(&f?.vector)))),
     ];
+    columns.extend(coverage_columns(rows));
+    columns.extend(more);
     let fields: Vec<Field> = columns
         .iter()
         .map(|(name, array)| {
             let required =
                 matches!(*name, "repo_id" | "hub_id" | "component" | "crawled_at" | "outcome" | "gated")
+                    || *name == EXTRACTION_VERSION
                     || name.starts_with("bytes_");
             Field::new(*name, array.data_type().clone(), !required)
         })
@@ -135,11 +142,26 @@ pub fn complete(batch: &RecordBatch, path: &Path) -> Result<RecordBatch, StoreEr
     let column = |field: &Arc<Field>| match (batch.column_by_name(field.name()), field.name().as_str()) {
         (Some(column), _) => Ok(Arc::clone(column)),
         (None, COMPONENT) => Ok(text(std::iter::repeat_n(Some(""), rows))),
-        (None, name) if PRODUCT_COLUMNS.contains(&name) => Ok(new_null_array(field.data_type(), rows)),
+        (None, name) if PRODUCT_COLUMNS.contains(&name) || is_of_coverage(name) => {
+            Ok(new_null_array(field.data_type(), rows))
+        }
         (None, name) => Err(missing(name, path)),
     };
     let columns = schema.fields().iter().map(column).collect::<Result<_, StoreError>>()?;
     RecordBatch::try_new(schema, columns).map_err(StoreError::damaged(path))
+}
+
+/// A batch of a shard that states one extraction version for all of its rows, with that in a column, as shards have had
+/// it since format 6.
+pub fn of_version(batch: RecordBatch, version: u32, path: &Path) -> Result<RecordBatch, StoreError> {
+    if batch.column_by_name(EXTRACTION_VERSION).is_some() {
+        return Ok(batch);
+    }
+    let mut fields = batch.schema().fields().to_vec();
+    fields.push(Arc::new(Field::new(EXTRACTION_VERSION, UInt32Type::DATA_TYPE, false)));
+    let mut columns = batch.columns().to_vec();
+    columns.push(numbers::<UInt32Type>(std::iter::repeat_n(Some(version), batch.num_rows())));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(StoreError::damaged(path))
 }
 
 /// A batch back to rows. Columns are found by name; `path` is for errors.
@@ -193,6 +215,8 @@ impl Reader<'_> {
             weights_digest: self.text("weights_digest", i)?,
             extraction_key: self.text("reading", i)?,
             sample_digest: self.text("sample_digest", i)?,
+            extraction_version: self.extraction_version(i)?,
+            coverage: self.coverage(i)?,
             profile: self.profile(i)?,
             fingerprint: self.fingerprint(i)?,
         })
@@ -215,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_from_before_components_and_row_products_are_read_and_completed() {
+    fn shards_from_before_components_row_products_and_coverage_are_read_and_completed() {
         let fingerprint = Model::random(1, 6, 64).fingerprint();
         assert!(fingerprint.row_gram.is_some());
         let row = testing::row("a", Some(fingerprint));
@@ -224,12 +248,15 @@ mod tests {
             .filter(|i| {
                 let schema = batch.schema();
                 let name = schema.field(*i).name();
-                name != COMPONENT && !PRODUCT_COLUMNS.contains(&name.as_str())
+                let is_of_format_6 = name == EXTRACTION_VERSION || is_of_coverage(name);
+                name != COMPONENT && !PRODUCT_COLUMNS.contains(&name.as_str()) && !is_of_format_6
             })
             .collect();
         let old = batch.project(&old).unwrap();
         let path = Path::new("x");
-        let mut expected = row;
+        assert!(from_batch(&old, path).unwrap_err().to_string().contains(EXTRACTION_VERSION));
+        let old = of_version(old, 2, path).unwrap();
+        let mut expected = Row { extraction_version: 2, coverage: None, ..row };
         expected.fingerprint.as_mut().unwrap().row_gram = None;
         assert_eq!(from_batch(&old, path).unwrap(), [expected.clone()]);
         let completed = complete(&old, path).unwrap();

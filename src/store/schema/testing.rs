@@ -1,5 +1,7 @@
 //! Rows for tests.
 
+use crate::signals::coverage::{Coverage, Rest, RestKind};
+use crate::signals::fingerprint::EXTRACTION_VERSION;
 use crate::signals::profile::{POINTS, Profile, TokenGram};
 use crate::signals::{Fingerprint, Role};
 use crate::store::row::{Outcome, Row, WeightFile};
@@ -43,6 +45,19 @@ pub(crate) fn row(name: &str, fingerprint: Option<Fingerprint>) -> Row {
         weights_digest: some(&format!("w-{name}")),
         extraction_key: some(&format!("r-{name}")),
         sample_digest: some(&format!("s-{name}")),
+        extraction_version: EXTRACTION_VERSION,
+        coverage: indexed.then(|| Coverage {
+            parameters: 1234,
+            parameters_read: 1000,
+            bytes: 2468,
+            bytes_read: 2000,
+            rest: vec![Rest {
+                kind: RestKind::UnknownName,
+                what: "vision_tower".into(),
+                parameters: 234,
+                bytes: 468,
+            }],
+        }),
         profile: indexed.then(|| Profile {
             norms: Some([0.5; POINTS]),
             energy: [(Role::Query, [0.25; POINTS])].into(),
