@@ -372,6 +372,9 @@ impl Shape {
             plan.asks.iter().map(|ask| (ask.clone(), vec![weights.bytes(ask)])).collect();
         let size = self.file_head().1;
         Fetched {
+            probes: Vec::new(),
+            coverage: plan.coverage.clone(),
+            unopened: None,
             unreadable: BTreeMap::new(),
             files: Vec::new(),
             layers: self.layers as u16,
@@ -439,7 +442,7 @@ static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
             let correlation = 1.0 - 0.4 * (member as f32 / MEMBERS as f32);
             let extracted = SMALL.extracted(&plan, Weights::child(family, member, correlation));
             let fingerprint = fingerprint(&extracted);
-            row(&format!("family-{family}/{member}"), extracted.sample_digest, fingerprint)
+            row(&format!("family-{family}/{member}"), extracted.sample_digest.unwrap(), fingerprint)
         })
         .collect();
     let count = rows.len();
@@ -532,6 +535,9 @@ fn checked_extract(fetched: &Fetched) -> Extracted {
 
 fn again(fetched: &Fetched) -> Fetched {
     Fetched {
+        probes: fetched.probes.clone(),
+        coverage: fetched.coverage.clone(),
+        unopened: fetched.unopened,
         unreadable: fetched.unreadable.clone(),
         files: fetched.files.clone(),
         blocks: fetched.blocks.clone(),

@@ -300,6 +300,7 @@ mod tests {
             R::ContinuedPretraining,
             R::VocabularyChanged,
             R::DepthPruned,
+            R::LayersAdded,
             R::WidthPruned,
             R::Permuted,
             R::Rotated,

@@ -11,11 +11,13 @@
 //! | [`info`] | what a database holds |
 //! | [`verify`] | whether a database is whole, and is what was published |
 //!
-//! [`judgement`] is the verdict on one pair of models, as several of them have it. `docs/json.md` describes every
+//! [`judgement`] is the verdict on one pair of models, and [`coverage`] how much of a model was read, as several of them
+//! have it. `docs/json.md` describes every
 //! answer, and `docs/schema` has a JSON Schema for each.
 
 pub mod bulk;
 pub mod compare;
+pub mod coverage;
 pub mod eval;
 pub mod info;
 pub mod judgement;

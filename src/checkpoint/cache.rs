@@ -20,15 +20,15 @@ use super::metadata::Metadata;
 use super::plan::PlanSettings;
 use super::single_flight::{Flight, SingleFlight};
 use crate::formats::packed::QuantConfig;
-use crate::signals::blocks::{Block, le_bytes};
+use crate::signals::blocks::{Block, Probe, le_bytes};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 use crate::signals::roles::{Layout, Stack};
 use crate::signals::tokens::TokenKeys;
-use crate::signals::{Position, Role, Samples};
+use crate::signals::{Coverage, Position, Role, Samples};
 use crate::store::{StoreError, WeightFile, atomic, checksum};
 
 /// Layout of an entry, and which rows are read for more detail; part of the key.
-const ENTRY_VERSION: u32 = 3;
+const ENTRY_VERSION: u32 = 4;
 /// Largest entry that is read, bytes.
 const MOST_BYTES: u64 = 256 << 20;
 /// The metadata's key in the file.
@@ -49,11 +49,14 @@ struct Contents {
     vocabulary: Option<u32>,
     quantised: bool,
     files: Vec<(String, Option<u64>, Option<String>)>,
-    sample_digest: String,
+    sample_digest: Option<String>,
     dtype: Option<String>,
     unreadable: Vec<String>,
     parameters: u64,
     bytes_in_repo: u64,
+    coverage: Option<Coverage>,
+    /// Name, digest and size.
+    probes: Vec<(String, u64, u64)>,
     blocks: Vec<BlockFacts>,
 }
 
@@ -168,6 +171,8 @@ fn write(path: &Path, extracted: &Extracted) -> Result<(), StoreError> {
         unreadable: extracted.unreadable.clone(),
         parameters: extracted.parameters,
         bytes_in_repo: extracted.bytes_in_repo,
+        coverage: samples.coverage.clone(),
+        probes: samples.probes.iter().map(|(name, p)| (name.clone(), p.digest, p.size)).collect(),
         blocks: samples.blocks.iter().map(BlockFacts::of).collect(),
     };
     let values: Vec<Cow<'_, [u8]>> = samples.blocks.iter().map(|block| le_bytes(&block.values)).collect();
@@ -200,6 +205,9 @@ fn read(bytes: &[u8], tokens: Option<Arc<TokenKeys>>) -> Option<Extracted> {
         .collect();
     let mut samples = Samples::new(facts.layers, facts.vocabulary, blocks?, tokens);
     samples.quantised = facts.quantised;
+    samples.coverage = facts.coverage;
+    samples.probes =
+        facts.probes.into_iter().map(|(name, digest, size)| (name, Probe { digest, size })).collect();
     let files: Vec<WeightFile> =
         facts.files.into_iter().map(|(path, size, sha256)| WeightFile { path, size, sha256 }).collect();
     Some(Extracted {
@@ -250,7 +258,7 @@ mod tests {
             weights_digest: extract::weights_digest(&files),
             files,
             samples: Model::random(1, 2, 64).samples(),
-            sample_digest: "s".into(),
+            sample_digest: Some("s".into()),
             dtype: Some("BF16".into()),
             unreadable: Vec::new(),
             parameters: 7,

@@ -6,12 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::plan::Ask;
-use crate::signals::blocks::{Block, le_bytes};
+use super::plan::{Ask, Place};
+use crate::signals::blocks::{Block, Probe, le_bytes};
+use crate::signals::coverage::{Rest, RestKind};
 use crate::signals::tokens::TokenKeys;
-use crate::signals::{Position, Role, Samples};
+use crate::signals::{Coverage, Position, Role, Samples};
 use crate::store::WeightFile;
 use crate::store::checksum::hex;
+
+/// Fewest different 16-bit words among bytes that say something: constants and masks have few.
+const LEAST_WORDS: usize = 8;
 
 /// What was fetched of the weights of one checkpoint.
 #[derive(Debug)]
@@ -20,6 +24,12 @@ pub struct Fetched {
     pub files: Vec<WeightFile>,
     /// The blocks and the bytes of their pieces.
     pub blocks: Vec<(Ask, Vec<Bytes>)>,
+    /// The bytes at places in tensors that are not sampled.
+    pub probes: Vec<(Place, Bytes)>,
+    /// How much of the opened files is read.
+    pub coverage: Coverage,
+    /// Files that were not opened, and their bytes.
+    pub unopened: Option<(usize, u64)>,
     /// Why weights of these roles were not read; others of the same role may have been.
     pub unreadable: BTreeMap<Role, String>,
     /// Layers of the main stack.
@@ -41,8 +51,10 @@ pub struct Extracted {
     pub files: Vec<WeightFile>,
     /// The weights that were read.
     pub samples: Samples,
-    /// Digest over the canonical samples in canonical order: the same for every file layout. Lower-case hex.
-    pub sample_digest: String,
+    /// Digest over the canonical samples in canonical order: the same for every file layout. Of a checkpoint that was
+    /// read in part it says whose files it has, as far as that is known: packed copies of two models may have the same
+    /// samples. Lower-case hex.
+    pub sample_digest: Option<String>,
     /// Digest over the SHA-256 of all weight files, where all are known. Lower-case hex.
     pub weights_digest: Option<String>,
     /// Dtype of most sampled matrices, e.g. `BF16` or `GPTQ 4-bit`; of the gains where no matrix was read.
@@ -78,14 +90,22 @@ pub fn extract(fetched: Fetched, tokens: Option<Arc<TokenKeys>>) -> Extracted {
             }
         }
     }
-    let sample_digest = digest(blocks.iter().filter(|(canonical, _)| *canonical).map(|(_, block)| block));
+    let weights_digest = weights_digest(&fetched.files);
+    let sample_digest = if fetched.coverage.is_whole() {
+        let canonical = blocks.iter().filter(|(canonical, _)| *canonical).map(|(_, block)| block);
+        Some(digest(canonical, fetched.coverage.parameters))
+    } else {
+        weights_digest.as_ref().map(|files| hex(&Sha256::digest(format!("files {files}"))))
+    };
     let blocks: Vec<Block> = blocks.into_iter().map(|(_, block)| block).collect();
     let read: BTreeSet<Role> = blocks.iter().map(|block| block.position.role).collect();
     unreadable.retain(|role, _| !is_read(*role, &read));
     let mut samples = Samples::new(fetched.layers, fetched.vocabulary, blocks, tokens);
-    samples.quantised |= quantised;
+    samples.quantised |= quantised || fetched.coverage.has_unread_packing();
+    samples.coverage = Some(with_unopened(fetched.coverage, fetched.unopened));
+    samples.probes = fetched.probes.iter().filter_map(|(place, bytes)| probe(place, bytes)).collect();
     Extracted {
-        weights_digest: weights_digest(&fetched.files),
+        weights_digest,
         files: fetched.files,
         sample_digest,
         samples,
@@ -98,6 +118,30 @@ pub fn extract(fetched: Fetched, tokens: Option<Arc<TokenKeys>>) -> Extracted {
         bytes_fetched: fetched.bytes_fetched,
         bytes_in_repo: fetched.bytes_in_repo,
     }
+}
+
+/// The coverage of a checkpoint, files that were not opened among it: as many parameters to a byte as in the others.
+fn with_unopened(mut coverage: Coverage, unopened: Option<(usize, u64)>) -> Coverage {
+    let Some((files, bytes)) = unopened else { return coverage };
+    let per_byte = coverage.parameters as f64 / (coverage.bytes.max(1) as f64);
+    let parameters = (bytes as f64 * per_byte) as u64;
+    coverage.parameters = coverage.parameters.saturating_add(parameters);
+    coverage.bytes = coverage.bytes.saturating_add(bytes);
+    let what = format!("{files} files");
+    coverage.rest.push(Rest { kind: RestKind::ShardNotOpened, what, parameters, bytes });
+    coverage.set_rest(coverage.rest.clone());
+    coverage
+}
+
+/// What is kept of the bytes at a place; `None` where they say nothing, because they are nearly all the same.
+fn probe(place: &Place, bytes: &[u8]) -> Option<(String, Probe)> {
+    let words: BTreeSet<&[u8]> = bytes.chunks_exact(2).collect();
+    if words.len() < LEAST_WORDS {
+        return None;
+    }
+    let digest = Sha256::new().chain_update(place.size.to_le_bytes()).chain_update(bytes).finalize();
+    let digest = digest.iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(*byte));
+    Some((place.name.clone(), Probe { digest, size: place.size }))
 }
 
 /// Whether some of these weights were read. Fused ones are read as their parts.
@@ -119,10 +163,14 @@ fn by_reason(unreadable: BTreeMap<Role, String>) -> Vec<String> {
     roles.into_iter().map(|(reason, roles)| format!("{}: {reason}", roles.join(", "))).collect()
 }
 
-fn digest<'a>(blocks: impl Iterator<Item = &'a Block>) -> String {
+fn digest<'a>(blocks: impl Iterator<Item = &'a Block>, parameters: u64) -> String {
     let mut blocks: Vec<&Block> = blocks.collect();
     blocks.sort_by_key(|block| (block.position, block.start));
     let mut hasher = Sha256::new();
+    // Of the experts one is sampled.
+    if blocks.iter().any(|block| block.position.expert.is_some()) {
+        hasher.update(parameters.to_le_bytes());
+    }
     for block in blocks {
         for (start, values) in block.canonical() {
             // Every field has a fixed length, so no two lists of blocks give one byte string.
@@ -187,6 +235,9 @@ mod tests {
                     vec![Bytes::from_static(&[1; 4])],
                 ),
             ],
+            probes: Vec::new(),
+            coverage: Coverage::of_all(24, 24),
+            unopened: None,
             unreadable: unreadable.into_iter().collect(),
             layers: 2,
             vocabulary: None,
@@ -211,6 +262,28 @@ mod tests {
             Ok(Recognised::Packed(packing)) => Arc::new(*packing),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn files_that_were_not_opened_are_a_part_that_was_not_read() {
+        let coverage = with_unopened(Coverage::of_all(100, 200), Some((3, 600)));
+        assert_eq!((coverage.parameters, coverage.parameters_read), (400, 100));
+        assert!((coverage.share() - 0.25).abs() < 1e-9);
+        let [rest] = &coverage.rest[..] else { panic!("{coverage:?}") };
+        assert_eq!((rest.kind, &*rest.what, rest.bytes), (RestKind::ShardNotOpened, "3 files", 600));
+        assert_eq!(with_unopened(Coverage::of_all(1, 2), None), Coverage::of_all(1, 2));
+    }
+
+    #[test]
+    fn bytes_that_are_all_alike_say_nothing() {
+        let place =
+            Place { name: "x".into(), size: 64, bytes: crate::formats::FileRange { file: 0, bytes: 0..64 } };
+        assert_eq!(probe(&place, &[0; 64]), None);
+        let varied: Vec<u8> = (0..64).collect();
+        let (name, kept) = probe(&place, &varied).unwrap();
+        assert_eq!((&*name, kept.size), ("x", 64));
+        let larger = Place { size: 65, ..place };
+        assert_ne!(probe(&larger, &varied).unwrap().1.digest, kept.digest);
     }
 
     #[test]

@@ -79,6 +79,15 @@ impl WeightFiles {
         self.chosen.len() == self.paths.len()
     }
 
+    /// Files that are not open, and their bytes: as the index has it, or as large as the others.
+    pub fn unopened(&self) -> Option<(usize, u64)> {
+        let files = self.paths.len().saturating_sub(self.chosen.len());
+        let opened: u64 = self.files.iter().map(|file| file.size()).sum();
+        let alike = (opened / self.files.len().max(1) as u64).saturating_mul(files as u64);
+        let stated = self.index.as_ref().and_then(|index| index.total_size?.checked_sub(opened));
+        (files > 0).then(|| (files, stated.unwrap_or(alike)))
+    }
+
     /// Bytes of all weight files, as far as known.
     pub fn bytes(&self) -> u64 {
         let known: u64 = self.files.iter().map(|file| file.size()).sum();

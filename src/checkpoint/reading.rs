@@ -15,7 +15,7 @@ use super::error::{ReadError, in_full};
 use super::extract::{self, Extracted, Fetched};
 use super::fetch::WeightFiles;
 use super::metadata::Metadata;
-use super::plan::{self, Ask, PlanError, PlanSettings, SmallFiles};
+use super::plan::{self, Ask, Place, PlanError, PlanSettings, SmallFiles};
 use super::row;
 use super::source::RepoFiles;
 use super::tokenizer::Tokenizers;
@@ -315,9 +315,14 @@ impl<'a> Reading<'a> {
             let bytes = ask.pieces.iter().map(|piece| weights.slice(piece)).collect::<Option<_>>()?;
             Some((ask, bytes))
         });
+        let bytes_of = |place: Place| Some((place.clone(), weights.slice(&place.bytes)?));
+        let probes = plan.probes.into_iter().filter_map(bytes_of).collect();
         Ok(Fetched {
             blocks: blocks.collect(),
             layers: self.layers(&**tensors),
+            probes,
+            coverage: plan.coverage,
+            unopened: weights.unopened(),
             vocabulary: plan.vocabulary,
             parameters: tensors.elements(),
             files: weights.list(),

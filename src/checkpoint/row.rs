@@ -96,7 +96,8 @@ pub fn indexed(
         bytes_fetched: metadata.bytes_fetched + extracted.bytes_fetched,
         weights_digest: extracted.weights_digest,
         extraction_key,
-        sample_digest: Some(extracted.sample_digest),
+        sample_digest: extracted.sample_digest,
+        coverage: extracted.samples.coverage.clone(),
         profile: Some(Profile::new(&extracted.samples, STORED_TOKENS)),
         fingerprint: Some(fingerprint),
         ..described(entry, metadata, Some(&measured))

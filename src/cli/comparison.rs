@@ -6,6 +6,7 @@ use comfy_table::Table;
 
 use super::tables::{right, table};
 use crate::answers::compare::{CompareAnswer, ComparedModel, WholeAnswer};
+use crate::answers::coverage::CoverageAnswer;
 use crate::answers::judgement::{Judgement, MergeAnswer, ScreeningAnswer, SignalFigure, TestFigure};
 use crate::pipeline::summary::bytes;
 use crate::signals::verdict::{Direction, Relation};
@@ -50,12 +51,16 @@ pub(super) fn comparison(answer: &CompareAnswer) -> String {
     }
     right(&mut signals, &[2, 4, 5]);
     out += &format!("{signals}\n\n");
-    let mut shapes = table(&["", "architecture", "hidden", "layers", "vocabulary", "dtype", "read"]);
+    let mut shapes =
+        table(&["", "architecture", "hidden", "layers", "vocabulary", "dtype", "covered", "read"]);
     for (label, model) in ["a", "b"].into_iter().zip(&answer.models) {
         shapes.add_row(std::iter::once(label.to_owned()).chain(shape(model)));
     }
     out += &shapes.to_string();
     for ((label, model), lines) in ["a", "b"].into_iter().zip(&answer.models).zip(&answer.not_read) {
+        if let Some(rest) = model.coverage.as_ref().and_then(CoverageAnswer::rest) {
+            out += &format!("\nnot covered of {label}: {rest}");
+        }
         for line in lines.iter().filter(|_| model.reason.is_none()) {
             out += &format!("\nnot read of {label}: {line}");
         }
@@ -104,7 +109,7 @@ fn row(name: &str, meaning: &str, signal: &SignalFigure) -> [String; 7] {
     cells
 }
 
-fn shape(model: &ComparedModel) -> [String; 6] {
+fn shape(model: &ComparedModel) -> [String; 7] {
     let text = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
     let read = match (&model.reason, model.bytes_in_repo) {
         (Some(reason), _) => reason.clone(),
@@ -116,6 +121,7 @@ fn shape(model: &ComparedModel) -> [String; 6] {
         text(model.layers.map(|n| n.to_string())),
         text(model.vocabulary.map(|n| n.to_string())),
         text(model.dtype.clone()),
+        text(model.coverage.as_ref().map(CoverageAnswer::percent)),
         read,
     ]
 }

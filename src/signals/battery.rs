@@ -7,7 +7,7 @@ use super::neurons;
 use super::roles::Role;
 use super::rows;
 use super::signal::{Effect, Signal};
-use super::test::{Measure, Test};
+use super::test::{Measure, Part, Test};
 
 /// The tests that a comparison makes, in the order of reports.
 pub static ALL: [&Test; 7] =
@@ -18,6 +18,7 @@ pub static NORM_GAINS: Test = Test {
     key: "norm_gains",
     name: "norm gains",
     short: "gains",
+    part: Part::Gains,
     survives: 0.95,
     invariant: false,
     repeats: None,
@@ -35,6 +36,7 @@ pub static WEIGHT_BLOCKS: Test = Test {
     key: "weight_blocks",
     name: "weight blocks",
     short: "weights",
+    part: Part::Matrices,
     survives: 0.98,
     invariant: false,
     repeats: None,
@@ -52,6 +54,7 @@ pub static LAYER_MAP: Test = Test {
     key: "layer_map",
     name: "mapped layers",
     short: "layers",
+    part: Part::Matrices,
     survives: 0.98,
     invariant: false,
     repeats: Some(&WEIGHT_BLOCKS),
@@ -66,6 +69,7 @@ pub static EMBEDDING: Test = Test {
     key: "embedding",
     name: "embedding rows",
     short: "embedding",
+    part: Part::Embedding,
     survives: 0.5,
     invariant: false,
     repeats: None,
@@ -83,6 +87,7 @@ pub static MATRIX_ROWS: Test = Test {
     key: "rows",
     name: "matrix rows",
     short: "rows",
+    part: Part::Matrices,
     survives: 0.98,
     invariant: false,
     repeats: None,
@@ -106,6 +111,7 @@ pub static MLP_NEURONS: Test = Test {
     key: "neurons",
     name: "MLP neurons",
     short: "neurons",
+    part: Part::Matrices,
     survives: 0.5,
     invariant: false,
     repeats: None,
@@ -128,6 +134,7 @@ pub static ROW_GRAM: Test = Test {
     key: "row_products",
     name: "pairwise cosines of rows",
     short: "row cosines",
+    part: Part::Matrices,
     survives: 0.98,
     invariant: true,
     repeats: None,
@@ -153,6 +160,7 @@ pub static HIDDEN_DIMENSIONS: Test = Test {
     key: "dimensions",
     name: "hidden dimensions",
     short: "dimensions",
+    part: Part::Matrices,
     survives: 0.95,
     invariant: false,
     repeats: None,

@@ -8,9 +8,19 @@ use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
+use super::coverage::{Coverage, Extent};
 use super::roles::{Position, Role};
 use super::sample;
 use super::tokens::TokenKeys;
+
+/// Some bytes from the middle of a tensor that no test compares: equal ones in two models say that they share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// First eight bytes of the SHA-256 of the bytes, and of the size of the tensor.
+    pub digest: u64,
+    /// Bytes of the whole tensor.
+    pub size: u64,
+}
 
 /// Consecutive rows of one tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +83,10 @@ pub struct Blocks {
     pub tokens: Option<Arc<TokenKeys>>,
     /// Whether the matrices are packed or lie on a grid of few values.
     pub quantised: bool,
+    /// How much of the model this is; `None` where it is not known.
+    pub coverage: Option<Coverage>,
+    /// Digests of bytes of tensors that are not among the blocks, by name; see [`Probe`].
+    pub probes: BTreeMap<String, Probe>,
 }
 
 impl Blocks {
@@ -97,7 +111,15 @@ impl Blocks {
         });
         let hidden_size = hidden_size(&blocks).unwrap_or(0);
         let quantised = lies_on_a_grid(&blocks);
-        Self { hidden_size, layers, vocabulary, blocks, tokens, quantised }
+        drop_tied_head(&mut blocks);
+        let (coverage, probes) = (None, BTreeMap::new());
+        Self { hidden_size, layers, vocabulary, blocks, tokens, quantised, coverage, probes }
+    }
+
+    /// How much of the model this is, and of how many tokens.
+    pub fn extent(&self) -> Extent {
+        let tokens = self.tokens.as_ref().map(|tokens| u32::try_from(tokens.len()).unwrap_or(u32::MAX));
+        Extent::new(self.coverage.as_ref(), self.quantised, tokens)
     }
 
     /// The rows of the token embedding that were read, by token id.
@@ -108,6 +130,18 @@ impl Blocks {
             .flat_map(Block::rows)
             .collect()
     }
+}
+
+/// An output head whose rows are those of the embedding is the embedding, stored twice.
+fn drop_tied_head(blocks: &mut Vec<Block>) {
+    let embedding: BTreeMap<u64, &[f32]> =
+        blocks.iter().filter(|b| b.position.role == Role::Embedding).flat_map(Block::rows).collect();
+    let is_tied = |block: &Block| {
+        let mut common = block.rows().filter_map(|(id, row)| Some((row, *embedding.get(&id)?))).peekable();
+        common.peek().is_some() && common.all(|(row, other)| row == other)
+    };
+    let tied = blocks.iter().any(|block| block.position.role == Role::Head && is_tied(block));
+    blocks.retain(|block| !tied || block.position.role != Role::Head);
 }
 
 fn hidden_size(blocks: &[Block]) -> Option<usize> {

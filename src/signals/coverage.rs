@@ -21,6 +21,75 @@ pub struct Coverage {
     pub rest: Vec<Rest>,
 }
 
+/// Share of a model's parameters from which on what is said of the part that was read is said of the whole.
+pub const WHOLE: f64 = 0.9;
+
+impl Coverage {
+    /// Of a model that was read as a whole.
+    pub fn of_all(parameters: u64, bytes: u64) -> Self {
+        Self { parameters, parameters_read: parameters, bytes, bytes_read: bytes, rest: Vec::new() }
+    }
+
+    /// Share that was read, 0 to 1: of the parameters or of the bytes, whichever is less. Codes of packed weights that
+    /// are not decoded count as one parameter each, whatever they stand for.
+    pub fn share(&self) -> f64 {
+        let share = |read: u64, of: u64| if of == 0 { 0.0 } else { (read.min(of) as f64) / of as f64 };
+        share(self.parameters_read, self.parameters).min(share(self.bytes_read, self.bytes))
+    }
+
+    /// Whether that is nearly all.
+    pub fn is_whole(&self) -> bool {
+        self.share() >= WHOLE
+    }
+
+    /// Whether weights are packed in a way that is not read.
+    pub fn has_unread_packing(&self) -> bool {
+        self.rest.iter().any(|rest| rest.kind == RestKind::UnreadablePacking)
+    }
+
+    /// The parts by size; what is beyond [`MOST_RESTS`] is added to the last one of its kind, or left out where there
+    /// is none.
+    pub fn set_rest(&mut self, mut parts: Vec<Rest>) {
+        parts.sort_by(|x, y| (y.bytes, &x.what).cmp(&(x.bytes, &y.what)));
+        let beyond = parts.split_off(parts.len().min(MOST_RESTS));
+        for part in beyond {
+            if let Some(last) = parts.iter_mut().rev().find(|kept| kept.kind == part.kind) {
+                last.parameters = last.parameters.saturating_add(part.parameters);
+                last.bytes = last.bytes.saturating_add(part.bytes);
+            }
+        }
+        self.rest = parts;
+    }
+}
+
+/// What a stored fingerprint stands for, in few bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Extent {
+    /// [`Coverage::share`]; `None` where it is not known.
+    pub coverage: Option<f32>,
+    /// Parameters of the whole checkpoint, where they are known.
+    pub parameters: Option<u64>,
+    /// [`Coverage::has_unread_packing`].
+    pub unread_packing: bool,
+    /// Whether the matrices are packed or lie on a grid of few values.
+    pub quantised: bool,
+    /// Tokens of the tokenizer; rows of the embedding beyond them are padding.
+    pub tokens: Option<u32>,
+}
+
+impl Extent {
+    /// Of this coverage.
+    pub fn new(coverage: Option<&Coverage>, quantised: bool, tokens: Option<u32>) -> Self {
+        Self {
+            coverage: coverage.map(|coverage| coverage.share() as f32),
+            parameters: coverage.map(|coverage| coverage.parameters),
+            unread_packing: coverage.is_some_and(Coverage::has_unread_packing),
+            quantised,
+            tokens,
+        }
+    }
+}
+
 /// A part of a model that was not read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rest {
@@ -80,6 +149,20 @@ impl RestKind {
             Self::ShardNotOpened => "shard_not_opened",
             Self::OtherFile => "other_file",
             Self::OtherComponent => "other_component",
+        }
+    }
+
+    /// Why it was not read, in the words of a report.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::UnknownName => "unknown names",
+            Self::UnreadablePacking => "a packing that is not read",
+            Self::Convolution => "convolutions",
+            Self::OutputHead => "output head",
+            Self::Vector => "vectors",
+            Self::ShardNotOpened => "shards not opened",
+            Self::OtherFile => "another file",
+            Self::OtherComponent => "another component",
         }
     }
 

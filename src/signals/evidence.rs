@@ -9,10 +9,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::battery;
+use super::coverage::{Coverage, Extent, WHOLE};
 use super::layer_map::LayerPair;
 use super::roles::Role;
 use super::signal::{Effect, Signal};
-use super::test::Test;
+use super::test::{Part, Test};
 
 /// The tests under one correspondence of the hidden dimensions, and what fell out of them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -146,6 +147,17 @@ impl Open {
     }
 }
 
+/// Tensors that no test compares, by bytes from the middle of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// Of how many both models have one of the same name and size.
+    pub of: usize,
+    /// Of how many of these the bytes are equal.
+    pub equal: usize,
+    /// One of the equal ones.
+    pub example: Option<String>,
+}
+
 /// What became of the blocks that both models have, value by value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reuse {
@@ -164,8 +176,36 @@ pub struct Reuse {
     pub rescaled: bool,
 }
 
-/// The shape of one model, from its tensors.
+/// A set of roles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Roles(u64);
+
+impl Roles {
+    /// Whether this one is in it.
+    pub fn has(self, role: Role) -> bool {
+        self.0 >> role as u8 & 1 == 1
+    }
+
+    /// Whether one of a layer's matrices is in it.
+    pub fn has_matrices(self) -> bool {
+        self.iter().any(Role::is_matrix)
+    }
+
+    /// Those in it.
+    pub fn iter(self) -> impl Iterator<Item = Role> {
+        Role::ALL.into_iter().filter(move |role| self.has(*role))
+    }
+}
+
+impl FromIterator<Role> for Roles {
+    fn from_iter<I: IntoIterator<Item = Role>>(roles: I) -> Self {
+        // Codes end at 49.
+        Self(roles.into_iter().fold(0, |set, role| set | 1 << role as u8))
+    }
+}
+
+/// The shape of one model, from facts of its checkpoint and not from what of it was readable.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Shape {
     /// Width of the residual stream.
     pub hidden_size: u32,
@@ -175,10 +215,28 @@ pub struct Shape {
     pub vocabulary: Option<u32>,
     /// Neurons of an MLP.
     pub inner_size: Option<u32>,
+    /// Rows of a key projection: key heads, times their size.
+    pub key_rows: Option<u32>,
+    /// What was read.
+    pub roles: Roles,
+    /// How much of the model that is.
+    pub extent: Extent,
     /// Whether the MLPs are experts.
     pub experts: bool,
-    /// Whether the matrices are packed or lie on a grid of few values.
+    /// Whether the matrices are packed, also in a way that is not read, or lie on a grid of few values.
     pub quantised: bool,
+}
+
+impl Shape {
+    /// Whether what is said of the part that was read can be said of the model.
+    pub fn is_whole(&self) -> bool {
+        self.extent.coverage.is_some_and(|share| f64::from(share) >= WHOLE)
+    }
+
+    /// Rows of the embedding that belong to a token; `None` where the tokenizer or the embedding is not known.
+    pub fn tokens(&self) -> Option<u32> {
+        Some(self.vocabulary?.min(self.extent.tokens?))
+    }
 }
 
 /// The difference of two models at blocks that were read in detail.
@@ -210,8 +268,14 @@ pub struct Evidence {
     pub realigned: Vec<Realigned>,
     /// What could not be looked for.
     pub open: Vec<Open>,
+    /// How much of a and of b was read, where it is known in full.
+    pub coverage: [Option<Coverage>; 2],
     /// Blocks of equal bytes.
     pub reuse: Reuse,
+    /// Tensors that no test compares.
+    pub unread: Unread,
+    /// Whether embeddings were held against each other: row by row, or in the search for another basis.
+    pub embedding_compared: bool,
     /// Whether common tokens have other ids, where both tokenizers are known.
     pub tokens_renumbered: Option<bool>,
     /// The difference, where both have blocks that were read in detail.
@@ -229,15 +293,31 @@ impl Evidence {
             in_place: Tests::new(&battery::ALL, |_| Some(Signal::absent(reason))),
             realigned: Vec::new(),
             open: vec![Open::InPlace],
+            coverage: [None, None],
             reuse: Reuse::default(),
+            unread: Unread::default(),
+            embedding_compared: false,
             tokens_renumbered: None,
             delta: None,
             resolution: 0.0,
         }
     }
 
-    /// The similarity of the two models, which they are ranked by: the effect that the whole body of weights shows in
-    /// place or, where that tells more, in any basis.
+    /// Whether a test of this part of the models could be made, in whatever basis.
+    pub fn compares(&self, part: Part) -> bool {
+        let all =
+            std::iter::once(&self.in_place).chain(self.realigned.iter().map(|realigned| &realigned.tests));
+        let has = |tests: &Tests| tests.counted().any(|(test, _)| test.part == part);
+        all.into_iter().any(has) || (part == Part::Embedding && self.embedding_compared)
+    }
+
+    /// The similarity of the two models, which they are ranked by; `None` where no matrices were compared: gains alone
+    /// are next to none of a model, and its embedding is that of many.
+    pub fn similarity(&self) -> Option<f64> {
+        self.body_effect().filter(|_| self.compares(Part::Matrices))
+    }
+
+    /// The effect that the whole body of weights shows in place or, where that tells more, in any basis.
     pub fn body_effect(&self) -> Option<f64> {
         let counted = || self.in_place.counted();
         let body =

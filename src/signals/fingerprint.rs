@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::blocks::le_bytes;
 use super::buckets::Buckets;
 use super::columns::Columns;
+use super::coverage::Extent;
 use super::gram::{GramSketch, RowGram};
 use super::hash;
 use super::roles::{Position, Role, Stack};
@@ -84,6 +85,8 @@ pub struct Fingerprint {
     pub layers: u16,
     /// Rows of the token embedding, where it is known.
     pub vocabulary: Option<u32>,
+    /// What of its model it stands for.
+    pub extent: Extent,
     /// Sketches, ordered by role, layer and start.
     pub cells: Vec<Cell>,
     /// How far the columns correlate with each other.
@@ -205,6 +208,7 @@ impl Builder {
             hidden_size: u32::try_from(self.hidden_size).unwrap_or(u32::MAX),
             layers: self.vector.layers,
             vocabulary: samples.vocabulary,
+            extent: samples.extent(),
             cells: self.cells,
             column_correlation: ColumnCorrelation {
                 gains: self.gains.mean_squared_correlation(),
@@ -291,9 +295,12 @@ mod tests {
     #[test]
     fn order_of_the_blocks_does_not_matter() {
         let model = Model::random(1, 4, 96);
-        let mut blocks = model.samples().blocks.clone();
-        blocks.reverse();
-        let backward = Fingerprint::new(&Samples::new(4, Some(1000), blocks, None)).unwrap();
+        let mut samples = model.samples();
+        samples.blocks.reverse();
+        let blocks = samples.blocks.clone();
+        let mut backward = Samples::new(4, Some(1000), blocks, None);
+        backward.coverage = samples.coverage.clone();
+        let backward = Fingerprint::new(&backward).unwrap();
         assert_eq!(model.fingerprint(), backward);
     }
 

@@ -4,7 +4,7 @@ use super::align::{self, Aligned, CommonTokens};
 use super::battery::{self, EMBEDDING, NORM_GAINS, WEIGHT_BLOCKS};
 use super::blocks::Block;
 use super::delta;
-use super::evidence::{Correspondence, Evidence, Open, Realigned, Shape, Tests};
+use super::evidence::{Correspondence, Evidence, Open, Realigned, Shape, Tests, Unread};
 use super::reuse;
 use super::roles::{Layout, Role};
 use super::sampled_pair::SampledPair;
@@ -51,7 +51,10 @@ pub(super) fn compare_by(tests: &[&'static Test], a: &Samples, b: &Samples) -> E
         in_place,
         realigned: Vec::new(),
         open,
+        coverage: [a.coverage.clone(), b.coverage.clone()],
         reuse: reuse::reuse(a, b),
+        unread: unread(a, b),
+        embedding_compared: false,
         tokens_renumbered,
         delta: related.then(|| delta::delta(a, b)).flatten(),
         resolution: RESOLUTION,
@@ -74,6 +77,20 @@ fn made(
     made
 }
 
+/// Bytes of tensors that are not among the blocks, where both models have one of the same name and size.
+fn unread(a: &Samples, b: &Samples) -> Unread {
+    let mut found = Unread::default();
+    for (name, probe) in &a.probes {
+        let Some(other) = b.probes.get(name).filter(|other| other.size == probe.size) else { continue };
+        found.of += 1;
+        if other == probe {
+            found.equal += 1;
+            found.example.get_or_insert_with(|| name.clone());
+        }
+    }
+    found
+}
+
 fn shape(samples: &Samples) -> Shape {
     let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let role = |role: Role| move |b: &&Block| b.position.role == role && b.position.layout == Layout::Linear;
@@ -84,6 +101,9 @@ fn shape(samples: &Samples) -> Shape {
         vocabulary: samples.vocabulary,
         inner_size: inner,
         experts: samples.blocks.iter().any(|b| b.position.expert.is_some()),
+        key_rows: samples.blocks.iter().find(role(Role::Key)).map(|b| number(b.tensor_rows)),
+        roles: samples.blocks.iter().map(|b| b.position.role).collect(),
+        extent: samples.extent(),
         quantised: samples.quantised,
     }
 }
@@ -137,6 +157,7 @@ pub fn realign(a: &Samples, b: &Samples, evidence: &mut Evidence) {
         if conclusive && !unclear {
             rules_out(evidence, Open::Permuted);
             rules_out(evidence, Open::Rotated);
+            evidence.embedding_compared = true;
         }
     }
     if let Some(aligned) = align::gain_cloud(a, b) {

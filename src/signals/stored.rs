@@ -1,7 +1,7 @@
 //! Two fingerprints of the database to evidence, from sketches.
 
 use super::battery;
-use super::evidence::{Evidence, Open, Reuse, Shape, Tests};
+use super::evidence::{Evidence, Open, Reuse, Shape, Tests, Unread};
 use super::fingerprint::Fingerprint;
 use super::roles::Role;
 use super::stored_pair::{CellPair, StoredPair};
@@ -28,7 +28,10 @@ pub(super) fn compare_by(tests: &[&'static Test], a: &Fingerprint, b: &Fingerpri
         in_place,
         realigned: Vec::new(),
         open: vec![Open::OtherBasis],
+        coverage: [None, None],
         reuse: reuse(&pair.cells),
+        unread: Unread::default(),
+        embedding_compared: false,
         tokens_renumbered: None,
         delta: None,
         resolution: RESOLUTION,
@@ -43,7 +46,10 @@ fn shape(fingerprint: &Fingerprint) -> Shape {
         vocabulary: fingerprint.vocabulary,
         inner_size: down.map(|c| c.dimension),
         experts: fingerprint.cells.iter().any(|c| c.expert.is_some()),
-        quantised: false,
+        key_rows: None,
+        roles: fingerprint.cells.iter().map(|cell| cell.role).collect(),
+        extent: fingerprint.extent,
+        quantised: fingerprint.extent.quantised,
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Test {
     pub name: &'static str,
     /// Its name where there is little room.
     pub short: &'static str,
+    /// Which part of a model it compares.
+    pub part: Part,
     /// Prior probability that what it compares is left in a descendant, 0 to 1.
     pub survives: f64,
     /// Whether no change of the basis of the hidden space changes what it compares. Such a test is made once, whatever
@@ -32,6 +34,17 @@ pub struct Test {
     pub(super) sentence: fn(&Test, &Effect) -> String,
     /// How it is made; `None` where it falls out of something else.
     pub(super) measure: Option<Measure>,
+}
+
+/// A part of a model, by what a comparison can hold against what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Gains of norms: next to none of the parameters.
+    Gains,
+    /// The matrices of the layers.
+    Matrices,
+    /// The token embedding.
+    Embedding,
 }
 
 /// How a test is made.

@@ -5,6 +5,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::blocks::Block;
+use super::coverage::Coverage;
 use super::fingerprint::Fingerprint;
 use super::roles::{Position, Role};
 use super::samples::Samples;
@@ -115,7 +116,9 @@ impl Model {
 
     pub(crate) fn samples(&self) -> Samples {
         let blocks: Vec<Block> = self.layers.iter().flatten().chain(&self.outside).cloned().collect();
-        Samples::new(self.layers.len() as u16, Some(1000), blocks, None)
+        let mut samples = Samples::new(self.layers.len() as u16, Some(1000), blocks, None);
+        samples.coverage = Some(Coverage::of_all(1, 2));
+        samples
     }
 
     pub(crate) fn fingerprint(&self) -> Fingerprint {

@@ -10,7 +10,7 @@ use super::sampled_pair::SampledPair;
 use super::samples::Samples;
 use super::signal::{Effect, Signal};
 use super::stored_pair::StoredPair;
-use super::test::{Measure, Test};
+use super::test::{Measure, Part, Test};
 use super::testing::Model;
 
 /// The table of every test and this one.
@@ -26,6 +26,7 @@ pub(crate) static EQUAL_BLOCKS: Test = Test {
     key: "toy_blocks",
     name: "equal blocks",
     short: "blocks",
+    part: Part::Matrices,
     survives: 0.5,
     invariant: false,
     repeats: None,

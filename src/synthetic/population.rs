@@ -33,6 +33,7 @@ use rayon::prelude::*;
 
 use super::truth::{COPY, HEAD, MOVED, STRANGER, TRUTH};
 use crate::formats::ModelConfig;
+use crate::signals::coverage::{Coverage, Extent};
 use crate::signals::fingerprint::{
     CELL_DIMENSIONS, Cell, ColumnCorrelation, EXTRACTION_VERSION, VECTOR_DIMENSIONS,
 };
@@ -73,6 +74,13 @@ const SHAPES: [(&str, u32, u16, u32, u32, u32); 12] = [
     ("llama", 4096, 32, 14336, 128_256, 10),
     ("llama", 5120, 40, 13824, 32000, 2),
 ];
+
+/// Of a made-up model everything is read.
+fn coverage(shape: u8) -> Coverage {
+    let (_, hidden_size, layers, inner, ..) = SHAPES[shape as usize];
+    let parameters = u64::from(hidden_size) * u64::from(inner) * u64::from(layers) * 4;
+    Coverage::of_all(parameters, 2 * parameters)
+}
 const MATRICES: [Role; 7] =
     [Role::Query, Role::Key, Role::Value, Role::Output, Role::Gate, Role::Up, Role::Down];
 /// Matrix layers of a sample.
@@ -481,6 +489,7 @@ impl Plan {
             hidden_size,
             layers,
             vocabulary: Some(vocabulary),
+            extent: Extent::new(Some(&coverage(shape)), false, None),
             cells,
             column_correlation: ColumnCorrelation {
                 gains: 0.002,
@@ -495,6 +504,7 @@ impl Plan {
 
     fn made(&self, name: String, key: u64, fingerprint: Fingerprint, shape: u8) -> Row {
         let (kind, hidden_size, layers, inner, vocabulary, _) = SHAPES[shape as usize];
+        let coverage = coverage(shape);
         let digest = |what: u64| -> String {
             (0..4).fold(String::new(), |mut text, i| {
                 let _ = write!(text, "{:016x}", mix(self.seed ^ key ^ mix(what << 8 | i)));
@@ -536,7 +546,7 @@ impl Plan {
             config: Some(config),
             tokenizer: None,
             dtype: Some("BF16".into()),
-            parameters: Some(u64::from(hidden_size) * u64::from(inner) * u64::from(layers) * 4),
+            parameters: Some(coverage.parameters),
             weight_files: Vec::new(),
             bytes_in_repo: 0,
             bytes_fetched: 0,
@@ -544,7 +554,7 @@ impl Plan {
             extraction_key: None,
             sample_digest: Some(digest(3)),
             extraction_version: EXTRACTION_VERSION,
-            coverage: None,
+            coverage: Some(coverage),
             profile: Some(Profile {
                 norms: Some(curve(1)),
                 energy: MATRICES

@@ -33,7 +33,7 @@ pub struct BulkFamily {
     pub score: f64,
     /// Probability of such evidence between independent models, corrected for the models searched.
     pub p_value: f64,
-    /// Mean matched correlation of the two, -1 to 1.
+    /// Mean matched correlation of the two, -1 to 1; null where no matrices could be compared.
     pub similarity: Option<f64>,
     /// The repository that the verdict is on: of that checkpoint the oldest, or one with exactly the query's files.
     /// Never the query of `--all-new` itself.

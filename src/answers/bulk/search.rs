@@ -37,7 +37,7 @@ pub fn families(
             relation: related.verdict.relation,
             score: related.verdict.score,
             p_value: related.verdict.p_value,
-            similarity: related.evidence.body_effect(),
+            similarity: related.evidence.similarity(),
             judged: named(related.judged),
             closest: related.closest.iter().filter_map(|hit| near(hit.number, hit.cosine)).collect(),
         });

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::comparison::{self, Comparison};
+use crate::answers::coverage::CoverageAnswer;
 use crate::answers::judgement::{Judgement, ScreeningAnswer};
 use crate::checkpoint::full::Whole;
 use crate::checkpoint::model::Subject;
@@ -49,6 +50,8 @@ pub struct ComparedModel {
     pub dtype: Option<String>,
     /// Bytes of its weight files, as far as known.
     pub bytes_in_repo: Option<u64>,
+    /// How much of the model is compared; null where nothing was read.
+    pub coverage: Option<CoverageAnswer>,
     /// Bytes of file content read of it.
     pub bytes_fetched: u64,
     /// Why no weights were read.
@@ -138,6 +141,7 @@ impl From<&Subject> for ComparedModel {
             vocabulary: samples.and_then(|samples| samples.vocabulary),
             dtype: weights.and_then(|weights| weights.dtype.clone()),
             bytes_in_repo: weights.map(|weights| weights.bytes_in_repo),
+            coverage: samples.and_then(|samples| samples.coverage.as_ref()).map(Into::into),
             bytes_fetched: subject.bytes_fetched(),
             reason: subject.weights.as_ref().err().map(ToString::to_string),
         }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::query::QueryError;
+use crate::answers::coverage::CoverageAnswer;
 use crate::answers::judgement::Judgement;
 use crate::checkpoint::error::in_full;
 use crate::store::checkpoint_name;
@@ -18,6 +19,8 @@ pub struct ScanAnswer {
     /// The repository of the database with exactly the query's weight files, by their digests, so that they were not
     /// read; null where they were.
     pub known_from: Option<String>,
+    /// How much of the query was read; null where that is not known.
+    pub coverage: Option<CoverageAnswer>,
     /// Distinct checkpoints that were searched.
     pub searched: usize,
     /// Related families, nearest first.
@@ -72,8 +75,13 @@ pub struct Candidate {
     pub declared_bases: Vec<String>,
     /// Other repositories with the same checkpoint, up to 64.
     pub copies: Vec<String>,
-    /// Mean matched correlation of the weights, -1 to 1: what members are ordered by.
+    /// Mean matched correlation of the weights, -1 to 1: what members are ordered by; null where no matrices could be
+    /// compared.
     pub similarity: Option<f64>,
+    /// How much of it the database has seen; null where that is not known.
+    pub coverage: Option<CoverageAnswer>,
+    /// Version of the extraction that made its row; those up to 2 do not say how much they saw.
+    pub extraction_version: u32,
     /// The verdict with its evidence; a is the query, b this checkpoint.
     #[serde(flatten)]
     pub judgement: Judgement,

@@ -7,13 +7,13 @@ use crate::checkpoint::plan::PlanError;
 use crate::formats::ModelConfig;
 use crate::hub::SettingsError;
 use crate::retrieval::SearchQuery;
-use crate::signals::Fingerprint;
 use crate::signals::evidence::Evidence;
 use crate::signals::fingerprint::FingerprintError;
 use crate::signals::named::{self, Named, Tokens};
 use crate::signals::profile::{Population, Profile, STORED_TOKENS};
 use crate::signals::screen::{self, Screening};
 use crate::signals::tokenizer::TokenizerPrint;
+use crate::signals::{Coverage, Fingerprint};
 use crate::store::{Row, StoreError, Tag};
 
 /// What a search needs of a model.
@@ -83,7 +83,8 @@ impl Query {
     pub fn read(subject: Subject) -> Result<Self, QueryError> {
         let weights = subject.weights.as_ref().map_err(|error| QueryError::Unreadable(Arc::clone(error)))?;
         let fingerprint = Fingerprint::new(&weights.samples)?;
-        let known = Known::new(fingerprint, weights.weights_digest.as_deref(), Some(&weights.sample_digest));
+        let known =
+            Known::new(fingerprint, weights.weights_digest.as_deref(), weights.sample_digest.as_deref());
         Ok(Self { subject, known, row: None, profile: OnceLock::new() })
     }
 
@@ -112,6 +113,14 @@ impl Query {
     /// The checkpoint of the database from whose row the weights are known, by its name; `None` where they were read.
     pub fn known_from(&self) -> Option<String> {
         self.row.as_ref().map(Row::name)
+    }
+
+    /// How much of it was read; `None` where that is not known.
+    pub fn coverage(&self) -> Option<&Coverage> {
+        match &self.row {
+            Some(row) => row.coverage.as_ref(),
+            None => self.subject.weights.as_ref().ok()?.samples.coverage.as_ref(),
+        }
     }
 
     /// What a search needs of it.

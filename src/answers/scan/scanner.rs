@@ -90,6 +90,7 @@ impl Scanner {
             query: query.name().to_owned(),
             sha: query.sha().map(str::to_owned),
             known_from: query.known_from(),
+            coverage: query.coverage().map(Into::into),
             searched: self.index.checkpoints(),
             families,
             closest_rejected,
@@ -121,7 +122,7 @@ impl Scanner {
         let root = judged.iter().find(|c| is_root(c)).cloned();
         let mut members: Vec<Judged> =
             judged.into_iter().filter(|c| c.comparison.verdict.kind.related() == Some(true)).collect();
-        let effect = |c: &Judged| c.comparison.evidence.body_effect().unwrap_or(0.0);
+        let effect = |c: &Judged| c.comparison.evidence.similarity().unwrap_or(-1.0);
         members.sort_by(|a, b| {
             let identical = |c: &Judged| c.comparison.verdict.kind == VerdictKind::Identical;
             identical(b).cmp(&identical(a)).then(effect(b).total_cmp(&effect(a)))
@@ -214,7 +215,9 @@ impl From<Judged> for Candidate {
         };
         Self {
             judgement: Judgement::new(&comparison, Vec::new()),
-            similarity: comparison.evidence.body_effect(),
+            similarity: comparison.evidence.similarity(),
+            coverage: row.coverage.as_ref().map(Into::into),
+            extraction_version: row.extraction_version,
             repo_id: row.repo_id,
             component: row.component,
             sha: row.sha,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::probes::Place;
 use crate::formats::{Encoding, FileRange};
+use crate::signals::Coverage;
 use crate::signals::roles::{Position, Role};
 
 /// One block of rows to read.
@@ -49,6 +51,10 @@ pub struct SamplePlan {
     pub fetches: Vec<FileRange>,
     /// Why weights of these roles are not asked for; others of the same role may be.
     pub unreadable: BTreeMap<Role, String>,
+    /// Places in tensors that are not sampled, for a comparison.
+    pub probes: Vec<Place>,
+    /// How much of the opened files has a role and can be read.
+    pub coverage: Coverage,
     /// Rows of the token embedding.
     pub vocabulary: Option<u32>,
 }

@@ -5,8 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::ask::Ask;
+use super::coverage::Count;
 use super::spread::evenly;
 use crate::formats::{Encoding, FileRange, Form, PartRange, Weight};
+use crate::signals::Coverage;
 use crate::signals::roles::{self, Layout, Position, Role, Stack};
 
 /// Most bytes of a matrix that must be read whole: the keys of Llama 3 8B in GPTQ's 4 bits have 2.2 MB.
@@ -19,6 +21,8 @@ pub(super) struct Contents<'a> {
     /// Weights that are not known before these bytes have been read.
     pub(super) waiting: Vec<(Position, FileRange)>,
     pub(super) unreadable: BTreeMap<Role, String>,
+    /// How much that is of the files.
+    pub(super) coverage: Coverage,
     /// Layers with matrices, readable or not: copies of one model are sampled alike.
     pub(super) layers: BTreeSet<u16>,
 }
@@ -59,9 +63,12 @@ impl<'a> Contents<'a> {
             weights: Vec::new(),
             waiting: Vec::new(),
             unreadable: BTreeMap::new(),
+            coverage: Coverage::default(),
             layers: BTreeSet::new(),
         };
+        let mut count = Count::default();
         for (weight, position) in weights.into_iter().zip(positions) {
+            count.add(&weight, position);
             let Some(position) = position.filter(|p| matches!(p.expert, None | Some(0 | Position::SHARED)))
             else {
                 continue;
@@ -73,6 +80,7 @@ impl<'a> Contents<'a> {
                 contents.unreadable.entry(position.role).or_insert(reason);
             }
         }
+        contents.coverage = count.finish();
         contents.weights.sort_by_key(Readable::place);
         contents
     }

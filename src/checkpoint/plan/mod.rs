@@ -5,12 +5,16 @@
 //! | `files` | which of the weight files are opened, and what does that cost |
 //! | `sample` | which rows of which weights |
 //! | `contents` | what is in the opened files, and where |
+//! | `coverage` | how much of that is read, and what the rest is |
+//! | `probes` | which bytes of the rest a comparison looks at |
 //! | `ask` | the answer: blocks of rows, and how their bytes become values |
 //! | `ranges` | which requests cover them, within a budget |
 
 mod ask;
 mod contents;
+mod coverage;
 mod files;
+mod probes;
 mod ranges;
 mod sample;
 mod spread;
@@ -22,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use ask::{Ask, SamplePlan};
 pub use files::{SmallFiles, layers, requests, shards, thin};
+pub use probes::Place;
 pub use ranges::coalesce;
 pub use sample::{sample, states, whole};
 
@@ -49,6 +54,9 @@ pub struct PlanSettings {
     pub detail: Option<Detail>,
 }
 
+/// Shards that a comparison opens: twice those of a model with 70 billion parameters.
+const DETAILED_SHARDS: usize = 64;
+
 /// What a comparison reads beyond the canonical sample.
 #[derive(Clone, Debug)]
 pub struct Detail {
@@ -69,9 +77,10 @@ impl Default for Detail {
 }
 
 impl PlanSettings {
-    /// The plan of a comparison: the canonical sample, and more rows where they tell something.
+    /// The plan of a comparison: the canonical sample, more rows where they tell something, and of most models every
+    /// shard, so that what is said is said of all of it.
     pub fn detailed() -> Self {
-        Self { detail: Some(Detail::default()), ..Self::default() }
+        Self { detail: Some(Detail::default()), max_shards: DETAILED_SHARDS, ..Self::default() }
     }
 }
 

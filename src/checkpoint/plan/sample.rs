@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ask::{Ask, SamplePlan};
 use super::contents::Contents;
+use super::probes::places;
 use super::ranges::{Chosen, fetches};
 use super::spread::{evenly, spread};
 use super::{PlanError, PlanSettings};
@@ -48,7 +49,7 @@ pub fn states(tensors: &dyn Tensors, config: &QuantConfig, settings: &PlanSettin
 /// weights, and the [`states`] that were read; those count as ranges.
 ///
 /// Gains come first (all layers, evenly thinned when the budget is short), then the embedding, then matrix
-/// blocks of up to `matrix_layers` evenly spaced layers. An ask that would break the budget is left out; one
+/// blocks of up to `matrix_layers` evenly spaced layers, behind the output head. An ask that would break the budget is left out; one
 /// that falls into a range that is read anyway costs nothing. With [`PlanSettings::detail`], more rows of a few
 /// layers follow, and the embedding rows of `tokens`, within the larger budget.
 pub fn sample(
@@ -92,6 +93,9 @@ pub fn sample(
     for i in spread(gains.len()) {
         gains[i].iter().for_each(|ask| chosen.add(ask, gain_ranges));
     }
+    for ask in of(|role| role == Role::Head) {
+        chosen.add(ask, max_ranges);
+    }
     for i in spread(layers.len()) {
         of(Role::is_matrix)
             .filter(|a| a.position.layer == layers[i])
@@ -113,11 +117,19 @@ pub fn sample(
         }
     }
     let embedding = contents.weights.iter().find(|w| w.position.role == Role::Embedding);
-    let vocabulary = embedding.and_then(|w| u32::try_from(w.rows).ok());
+    let vocabulary = embedding.and_then(|w| u32::try_from(w.rows).ok()).filter(|rows| *rows > 0);
     let mut asks = chosen.asks;
     asks.sort_by_key(|a| a.pieces.first().map(|piece| (piece.file, piece.bytes.start)));
-    let fetches = fetches(&asks, settings.gap_bytes);
-    Ok(SamplePlan { asks, fetches, unreadable: contents.unreadable, vocabulary })
+    let mut fetches = fetches(&asks, settings.gap_bytes);
+    let mut probes = Vec::new();
+    if let Some(detail) = &settings.detail {
+        let within = left(detail.max_ranges).saturating_sub(fetches.len());
+        probes = places(&tensors.weights(config, states), &asks);
+        probes.truncate(within);
+        fetches.extend(probes.iter().map(|place| place.bytes.clone()));
+    }
+    let Contents { unreadable, coverage, .. } = contents;
+    Ok(SamplePlan { asks, fetches, unreadable, probes, coverage, vocabulary })
 }
 
 /// Every row of every weight that has a role, in blocks of about a million elements.

@@ -1,9 +1,11 @@
 //! Scans, for people.
 
 use super::style::table;
+use crate::answers::coverage::CoverageAnswer;
 use crate::answers::judgement::{Judgement, TestFigure};
 use crate::answers::scan::{Candidate, ScanAnswer};
 use crate::answers::score::{Band, Score};
+use crate::signals::coverage::WHOLE;
 use crate::signals::verdict::{Relation, VerdictKind};
 
 /// One query's relatives.
@@ -12,6 +14,10 @@ pub(in crate::cli) fn scan(answer: &ScanAnswer) -> String {
     let mut out = answer.known_from.as_ref().map_or_else(String::new, |from| {
         format!("{name}: its weight files are those of {from}, by their digests, and were not read\n")
     });
+    if let Some(coverage) = answer.coverage.as_ref().filter(|coverage| coverage.share < WHOLE) {
+        let rest = coverage.rest().unwrap_or_default();
+        out += &format!("{name}: {} of it was covered; not {rest}\n", coverage.percent());
+    }
     if answer.families.is_empty() {
         let nearest = answer.closest_rejected.as_ref().map_or_else(String::new, |c| {
             let similarity = c.similarity.unwrap_or(0.0);
@@ -25,7 +31,8 @@ pub(in crate::cli) fn scan(answer: &ScanAnswer) -> String {
         return out;
     }
     for family in &answer.families {
-        let mut rows = table(&["", "model", "metadata", "relation", "score", "similarity", "evidence"]);
+        let mut rows =
+            table(&["", "model", "metadata", "relation", "score", "similarity", "covered", "evidence"]);
         let root = family.root.name();
         rows.add_row(candidate("root", &family.root));
         for member in family.members.iter().filter(|m| m.name() != root) {
@@ -51,7 +58,7 @@ pub(in crate::cli) fn false_positives(negatives: usize, named: usize, at_most: O
     }
 }
 
-fn candidate(what: &str, candidate: &Candidate) -> [String; 7] {
+fn candidate(what: &str, candidate: &Candidate) -> [String; 8] {
     let judgement = &candidate.judgement;
     let copies = match candidate.copies.len() {
         0 => String::new(),
@@ -67,6 +74,7 @@ fn candidate(what: &str, candidate: &Candidate) -> [String; 7] {
         relation.to_owned(),
         format!("{:.3}", judgement.score),
         candidate.similarity.map_or_else(|| "-".into(), |v| format!("{v:.4}")),
+        candidate.coverage.as_ref().map_or_else(|| "?".into(), CoverageAnswer::percent),
         evidence(judgement),
     ]
 }

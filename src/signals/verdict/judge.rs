@@ -6,6 +6,7 @@ use super::answer::{Context, Verdict, VerdictKind};
 use super::hypotheses::{Hypothesis, Source, Way, hypotheses, ln_sum};
 use super::relation::{self, Direction, Relation};
 use super::sentences;
+use super::unseen;
 
 /// Largest corrected p-value of a `derived`: one false claim in 100,000 searches.
 pub const ALPHA: f64 = 1e-5;
@@ -45,13 +46,13 @@ pub fn judge(evidence: &Evidence, context: Context) -> Verdict {
         && let Some(best) = found.best()
     {
         let relation = match found.way {
-            Way::Invariant => relation::in_another_basis(evidence),
+            Way::Invariant => Some(relation::in_another_basis(evidence)),
             way => relation::relation(evidence, way.tests(evidence), way.realigned()),
         };
         return Verdict {
             kind: VerdictKind::Derived,
             direction: relation::direction(evidence, relation),
-            relation: Some(relation),
+            relation,
             score,
             p_value: ln_p(best).exp(),
             why: sentences::derived(evidence, found, best, relation),
@@ -62,7 +63,9 @@ pub fn judge(evidence: &Evidence, context: Context) -> Verdict {
         .flat_map(|h| h.sources.iter().map(move |s| (h, s)))
         .min_by(|x, y| x.1.effect.ln_p().total_cmp(&y.1.effect.ln_p()));
     let p = strongest.map_or(0.0, |(_, s)| ln_p(s));
-    let kind = if score <= INDEPENDENT && evidence.open.is_empty() && p > NOTABLE.ln() {
+    let shares_nothing = score <= INDEPENDENT && evidence.open.is_empty() && p > NOTABLE.ln();
+    let unseen = if shares_nothing { unseen::unseen(evidence) } else { Vec::new() };
+    let kind = if shares_nothing && unseen.is_empty() {
         VerdictKind::Independent
     } else if matches!(context.tier, Tier::Same | Tier::SameWithTokenizer) {
         VerdictKind::SameFamily
@@ -75,7 +78,7 @@ pub fn judge(evidence: &Evidence, context: Context) -> Verdict {
         direction: Direction::Open,
         score,
         p_value: p.exp(),
-        why: sentences::undecided(evidence, kind, strongest),
+        why: sentences::undecided(evidence, kind, strongest, shares_nothing, &unseen),
     }
 }
 

@@ -23,7 +23,8 @@
 //! models searched.
 //!
 //! **Abstaining.** `independent` needs every way of descent to have been tested. Where one could not be
-//! (`Evidence::open`), where the posterior is in between, or where something is significant but too weak for
+//! (`Evidence::open`), where less than nine tenths of the parameters of both were compared, where tensors that no test
+//! compares have equal bytes (`unseen`), where the posterior is in between, or where something is significant but too weak for
 //! descent (runs from one seed share a few hundredths), the answer is that the weights do not tell.
 //!
 //! The constants come from what transformations do to weights, not from any set of test models.
@@ -33,6 +34,7 @@ mod hypotheses;
 mod judge;
 mod relation;
 mod sentences;
+mod unseen;
 
 pub use answer::{Context, Verdict, VerdictKind};
 pub use hypotheses::LEAST_EFFECT;

@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::super::battery::{EMBEDDING, NORM_GAINS, WEIGHT_BLOCKS};
+use super::super::battery::{EMBEDDING, WEIGHT_BLOCKS};
 use super::super::evidence::{Correspondence, Delta, Evidence, Realigned, Shape, Tests};
+use super::super::roles::Role;
 
 /// Correlation down to which a descendant is called a fine-tune; below, it was trained on at length. Fine-tunes
 /// of public base models keep .97 and more, continued pretraining .4 to .95.
@@ -13,6 +14,8 @@ const FINE_TUNE: f64 = 0.9;
 const PERMUTED: f64 = 0.3;
 /// Largest angle (root of one minus the correlation) of rounding: 4 bits give .07 to .15.
 const ROUNDING: f64 = 0.2;
+/// Two sizes that differ by less than one part in so many are equal: buffers that one library stores and another not.
+const SLACK: u64 = 100;
 
 /// The likely relation behind a `derived`. Two models cannot tell a parent from a sibling; the names say no
 /// more than the weights do.
@@ -48,7 +51,10 @@ pub enum Relation {
     /// One has fewer layers.
     #[serde(rename = "depth-pruned")]
     DepthPruned,
-    /// One has fewer hidden dimensions or MLP neurons.
+    /// One has layers of the other more than once: depth up-scaling, self-merge, block expansion.
+    #[serde(rename = "layers added")]
+    LayersAdded,
+    /// One has fewer hidden dimensions, MLP neurons or key heads.
     #[serde(rename = "width-pruned")]
     WidthPruned,
     /// Hidden dimensions, heads or neurons in another order.
@@ -82,6 +88,7 @@ impl Relation {
             Self::ContinuedPretraining => "continued pretraining",
             Self::VocabularyChanged => "vocabulary changed",
             Self::DepthPruned => "depth-pruned",
+            Self::LayersAdded => "layers added",
             Self::WidthPruned => "width-pruned",
             Self::Permuted => "permuted copy",
             Self::Rotated => "rotated copy",
@@ -117,68 +124,136 @@ impl Direction {
     }
 }
 
-/// Names the relation under the correspondence that was found.
-pub(super) fn relation(evidence: &Evidence, tests: &Tests, realigned: Option<&Realigned>) -> Relation {
+/// Names the relation under the correspondence that was found; `None` where what was read leaves it open.
+pub(super) fn relation(
+    evidence: &Evidence,
+    tests: &Tests,
+    realigned: Option<&Realigned>,
+) -> Option<Relation> {
     let Evidence { a, b, .. } = evidence;
-    let differ = |x: Option<u32>, y: Option<u32>| matches!((x, y), (Some(x), Some(y)) if x != y);
     if a.hidden_size != b.hidden_size {
-        return Relation::WidthPruned;
+        return Some(Relation::WidthPruned);
     }
     match realigned.map(|r| r.by) {
-        Some(Correspondence::Rotation) => return Relation::Rotated,
-        Some(Correspondence::Tokens | Correspondence::Gains) => return Relation::Permuted,
+        Some(Correspondence::Rotation) => return Some(Relation::Rotated),
+        Some(Correspondence::Tokens | Correspondence::Gains) => return Some(Relation::Permuted),
         None => {}
     }
+    // Config and tensors say that one is packed, whatever it holds; which of two packed ones came first is not known.
+    if a.extent.unread_packing || b.extent.unread_packing {
+        return (a.quantised != b.quantised).then_some(Relation::Quantised);
+    }
+    // Gains and embedding say nothing of what became of the layers.
+    if a.roles.has_matrices() != b.roles.has_matrices() {
+        return None;
+    }
+    structure(evidence, tests).or_else(|| values(evidence, tests))
+}
+
+/// What the shapes say.
+fn structure(evidence: &Evidence, tests: &Tests) -> Option<Relation> {
+    let Evidence { a, b, .. } = evidence;
+    let differ = |x: Option<u32>, y: Option<u32>| matches!((x, y), (Some(x), Some(y)) if x != y);
+    if !a.roles.has_matrices() {
+        return vocabulary_changed(evidence).then_some(Relation::VocabularyChanged);
+    }
     if a.layers != b.layers {
-        return Relation::DepthPruned;
+        // Of a pruned stack every layer is one of the other's, each once.
+        return Some(if has_repeats(tests) { Relation::LayersAdded } else { Relation::DepthPruned });
     }
     if a.experts != b.experts {
-        return Relation::MoeFromDense;
+        return Some(Relation::MoeFromDense);
     }
-    if differ(a.inner_size, b.inner_size) {
-        return Relation::WidthPruned;
+    if differ(a.inner_size, b.inner_size) || differ(a.key_rows, b.key_rows) {
+        return Some(Relation::WidthPruned);
     }
-    if differ(a.vocabulary, b.vocabulary) || evidence.tokens_renumbered == Some(true) {
-        return Relation::VocabularyChanged;
-    }
-    let reuse = evidence.reuse;
+    vocabulary_changed(evidence).then_some(Relation::VocabularyChanged)
+}
+
+/// Whether a layer of one model stands against two of the other.
+fn has_repeats(tests: &Tests) -> bool {
+    let repeats = |layer: fn(&(u16, u16, f64)) -> u16| {
+        let mut layers: Vec<u16> = tests.matched_layers.iter().map(layer).collect();
+        layers.sort_unstable();
+        layers.windows(2).any(|pair| pair[0] == pair[1])
+    };
+    repeats(|pair| pair.0) || repeats(|pair| pair.1)
+}
+
+/// Whether the embeddings have other tokens, or another order of them. Rows beyond the tokenizer are padding.
+fn vocabulary_changed(evidence: &Evidence) -> bool {
+    let Evidence { a, b, .. } = evidence;
+    let changed = match (a.tokens(), b.tokens()) {
+        (Some(x), Some(y)) => x != y,
+        _ => matches!((a.vocabulary, b.vocabulary), (Some(x), Some(y)) if x != y),
+    };
+    changed || evidence.tokens_renumbered == Some(true)
+}
+
+/// What became of the values, where the shapes are equal.
+fn values(evidence: &Evidence, tests: &Tests) -> Option<Relation> {
+    let Evidence { a, b, reuse, .. } = evidence;
     let untouched = 1.0 - evidence.resolution;
     let matrices: Vec<f64> = tests.roles.values().copied().collect();
     let lowest = matrices.iter().copied().fold(f64::INFINITY, f64::min);
     let highest = matrices.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let compared = !matrices.is_empty();
     let embedding_kept = tests.effect(&EMBEDDING).is_none_or(|e| e.value >= untouched);
     let mut effects = tests.iter().filter_map(|(_, signal)| signal.effect());
     if effects.any(|e| e.value * e.elsewhere > PERMUTED) {
-        return Relation::Permuted;
+        return Some(Relation::Permuted);
     }
-    if compared && (reuse.b_is_cast || reuse.a_is_cast) {
-        return Relation::Copy;
+    let is_kept = lowest >= untouched && reuse.gains && embedding_kept;
+    if reuse.b_is_cast || reuse.a_is_cast || is_kept {
+        // What was compared is equal; the model is where that is all of it.
+        if !has_everything(evidence, tests) {
+            return None;
+        }
+        // A cast has other bytes everywhere.
+        let unread = Some(&evidence.unread).filter(|unread| reuse.equal == reuse.of && unread.of > 0);
+        return match unread.map(|unread| unread.equal == unread.of) {
+            Some(true) => Some(Relation::Copy),
+            Some(false) => (!matrices.is_empty()).then_some(Relation::PartialFineTune),
+            None => (a.is_whole() && b.is_whole()).then_some(Relation::Copy),
+        };
     }
-    if compared && lowest >= untouched && reuse.gains && embedding_kept {
-        return Relation::Copy;
+    if matrices.is_empty() {
+        return None;
     }
     if reuse.rescaled {
-        return Relation::Rescaled;
+        return Some(Relation::Rescaled);
     }
     if evidence.delta.is_some_and(Delta::is_low) && reuse.gains {
-        return Relation::Lora;
+        return Some(Relation::Lora);
     }
     // Rounding moves every role by about the same small angle; training does not.
     let angle = |cosine: f64| (1.0 - cosine).max(0.0).sqrt();
-    let small = compared && angle(lowest) < ROUNDING;
+    let small = angle(lowest) < ROUNDING;
     if reuse.gains && small && (a.quantised != b.quantised || angle(lowest) < 2.0 * angle(highest)) {
-        return Relation::Quantised;
+        return Some(Relation::Quantised);
     }
     if reuse.gains && highest >= untouched {
-        return Relation::PartialFineTune;
+        return Some(Relation::PartialFineTune);
     }
-    let body = tests.effect(&WEIGHT_BLOCKS).or(tests.effect(&NORM_GAINS));
-    if body.is_some_and(|e| e.value < FINE_TUNE) {
-        Relation::ContinuedPretraining
-    } else {
-        Relation::FineTune
-    }
+    let body = tests.effect(&WEIGHT_BLOCKS)?;
+    Some(if body.value < FINE_TUNE { Relation::ContinuedPretraining } else { Relation::FineTune })
+}
+
+/// Whether all that was read of either model was held against the other, and there is as much of one as of the other.
+fn has_everything(evidence: &Evidence, tests: &Tests) -> bool {
+    let Evidence { a, b, .. } = evidence;
+    let compared = |role: Role| match role {
+        Role::Embedding => tests.effect(&EMBEDDING).is_some(),
+        role if role.is_norm() => a.roles.has(role) && b.roles.has(role),
+        role => tests.roles.contains_key(&role),
+    };
+    // Padding of the vocabulary makes a difference, in the embedding and in the head.
+    let rows = |shape: &Shape| u64::from(shape.vocabulary.unwrap_or(0));
+    let padding = rows(a).abs_diff(rows(b)).saturating_mul(2 * u64::from(a.hidden_size));
+    let as_large = match (a.extent.parameters, b.extent.parameters) {
+        (Some(x), Some(y)) => x.abs_diff(y) <= padding.saturating_add(x.max(y) / SLACK),
+        _ => true,
+    };
+    a.roles.iter().chain(b.roles.iter()).all(compared) && as_large
 }
 
 /// The same where invariant tests alone tell of descent, and so not what became of the hidden dimensions.
@@ -190,14 +265,23 @@ pub(super) fn in_another_basis(evidence: &Evidence) -> Relation {
     }
 }
 
+/// Whether the models differ in their key heads alone, and the keys of one are keys of the other: it may have lost
+/// heads, or the other one may repeat its own. Keys that were averaged are nobody's.
+fn keeps_its_keys(evidence: &Evidence) -> bool {
+    let Evidence { a, b, in_place, resolution, .. } = evidence;
+    let others = (a.hidden_size, a.inner_size) == (b.hidden_size, b.inner_size);
+    others && in_place.roles.get(&Role::Key).is_some_and(|r| *r >= 1.0 - resolution)
+}
+
 /// The direction where a hard fact gives one: what was packed, pruned or made of experts is the child.
-pub(super) fn direction(evidence: &Evidence, relation: Relation) -> Direction {
+pub(super) fn direction(evidence: &Evidence, relation: Option<Relation>) -> Direction {
     let Evidence { a, b, .. } = evidence;
     let child = |is_child: fn(&Shape, &Shape) -> bool| match (is_child(a, b), is_child(b, a)) {
         (true, false) => Direction::BToA,
         (false, true) => Direction::AToB,
         _ => Direction::Open,
     };
+    let Some(relation) = relation else { return Direction::Open };
     match relation {
         Relation::Copy => match (evidence.reuse.b_is_cast, evidence.reuse.a_is_cast) {
             (true, false) => Direction::AToB,
@@ -206,16 +290,22 @@ pub(super) fn direction(evidence: &Evidence, relation: Relation) -> Direction {
         },
         Relation::Quantised => child(|x, y| x.quantised && !y.quantised),
         Relation::DepthPruned => child(|x, y| x.layers < y.layers),
+        Relation::LayersAdded => child(|x, y| x.layers > y.layers),
+        Relation::WidthPruned if keeps_its_keys(evidence) => Direction::Open,
         Relation::WidthPruned => child(|x, y| {
-            x.hidden_size < y.hidden_size || (x.hidden_size == y.hidden_size && x.inner_size < y.inner_size)
+            let fewer = |x: Option<u32>, y: Option<u32>| x.zip(y).is_some_and(|(x, y)| x < y);
+            x.hidden_size < y.hidden_size
+                || (x.hidden_size == y.hidden_size
+                    && (fewer(x.inner_size, y.inner_size) || fewer(x.key_rows, y.key_rows)))
         }),
         Relation::MoeFromDense => child(|x, y| x.experts && !y.experts),
-        // With every token where it was, the longer vocabulary was extended.
-        Relation::VocabularyChanged if evidence.tokens_renumbered != Some(true) => {
-            child(|x, y| x.vocabulary > y.vocabulary)
-        }
         // Whoever compacts ids drops tokens.
-        Relation::VocabularyChanged => child(|x, y| x.vocabulary < y.vocabulary),
+        Relation::VocabularyChanged if evidence.tokens_renumbered == Some(true) => {
+            child(|x, y| x.vocabulary < y.vocabulary)
+        }
+        // With every token where it was, the vocabulary with more of them was extended. Without tokenizers the longer
+        // one may be padded as well.
+        Relation::VocabularyChanged => child(|x, y| x.tokens() > y.tokens() && y.tokens().is_some()),
         _ => Direction::Open,
     }
 }

@@ -7,13 +7,14 @@ use super::super::signal::Effect;
 use super::answer::VerdictKind;
 use super::hypotheses::{Hypothesis, Source, Way};
 use super::relation::Relation;
+use super::unseen;
 
 /// Why two models are related.
 pub(super) fn derived(
     evidence: &Evidence,
     found: &Hypothesis<'_>,
     best: &Source,
-    relation: Relation,
+    relation: Option<Relation>,
 ) -> String {
     let mut text = String::new();
     if let Some(Realigned { by, dimensions, .. }) = found.way.realigned() {
@@ -39,9 +40,10 @@ pub(super) fn derived(
         let map = LayerMap(found.way.tests(evidence));
         text += &format!(" {} layers against {}, matched {map}.", evidence.a.layers, evidence.b.layers);
     }
-    if let (Relation::Lora, Some(delta)) = (relation, evidence.delta) {
+    if let (Some(Relation::Lora), Some(delta)) = (relation, evidence.delta) {
         text += &format!(" The difference has rank {} in blocks of {} rows.", delta.rank, delta.rows);
     }
+    text += &unseen::partly_read(evidence);
     text
 }
 
@@ -50,6 +52,8 @@ pub(super) fn undecided(
     evidence: &Evidence,
     kind: VerdictKind,
     strongest: Option<(&Hypothesis<'_>, &Source)>,
+    shares_nothing: bool,
+    unseen: &[String],
 ) -> String {
     let seen = match strongest {
         None => "No block of weights could be compared.".to_owned(),
@@ -60,6 +64,10 @@ pub(super) fn undecided(
             match kind {
                 VerdictKind::Independent => format!(
                     "The weights share nothing: the strongest of all tests, {}{under}, gives {value:.3} (z {z:.1}), also with hidden dimensions permuted, pruned or rotated.",
+                    s.test.name
+                ),
+                _ if shares_nothing => format!(
+                    "What was compared shares nothing: the strongest of all tests, {}{under}, gives {value:.3} (z {z:.1}).",
                     s.test.name
                 ),
                 _ => format!(
@@ -73,6 +81,9 @@ pub(super) fn undecided(
     let mut text = seen;
     if kind != VerdictKind::Independent && !open.is_empty() {
         text += &format!(" Not ruled out: {}.", open.join("; "));
+    }
+    if kind != VerdictKind::Independent && shares_nothing && !unseen.is_empty() {
+        text += &format!(" That says nothing of the whole models: {}.", unseen.join("; "));
     }
     if kind == VerdictKind::SameFamily {
         text += " Config and shapes are those of one family, which says nothing about descent.";

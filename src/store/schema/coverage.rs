@@ -1,16 +1,20 @@
 //! How much of a model was read, to and from columns: four numbers, and a list of what the rest is.
 
 use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::UInt64Type;
+use arrow::datatypes::{UInt8Type, UInt32Type, UInt64Type};
 
 use super::arrays::{lists, numbers, texts};
 use super::reader::Reader;
-use crate::signals::coverage::{Coverage, MOST_RESTS, Rest, RestKind};
+use crate::signals::coverage::{Coverage, Extent, MOST_RESTS, Rest, RestKind};
 use crate::store::StoreError;
 use crate::store::row::Row;
 
 /// The column that says whether the others do.
 const PARAMETERS: &str = "coverage_parameters";
+/// How many tokens the tokenizer has.
+const TOKENS: &str = "tokenizer_tokens";
+/// Whether the matrices are packed or lie on a grid.
+const QUANTISED: &str = "quantised";
 
 /// The columns; those of rows that do not say are null and empty.
 pub(super) fn coverage_columns(rows: &[Row]) -> Vec<(&'static str, ArrayRef)> {
@@ -32,12 +36,19 @@ pub(super) fn coverage_columns(rows: &[Row]) -> Vec<(&'static str, ArrayRef)> {
             lists::<UInt64Type, _>(rest().map(|rest| rest.map(|rest| Some(rest.parameters)))),
         ),
         ("rest_bytes", lists::<UInt64Type, _>(rest().map(|rest| rest.map(|rest| Some(rest.bytes))))),
+        (TOKENS, numbers::<UInt32Type>(rows.iter().map(|row| row.fingerprint.as_ref()?.extent.tokens))),
+        (
+            QUANTISED,
+            numbers::<UInt8Type>(
+                rows.iter().map(|row| Some(u8::from(row.fingerprint.as_ref()?.extent.quantised))),
+            ),
+        ),
     ]
 }
 
 /// Whether it is a column of coverage, which shards of formats up to 5 lack.
 pub(super) fn is_of_coverage(column: &str) -> bool {
-    column.starts_with("coverage_") || column.starts_with("rest_")
+    column.starts_with("coverage_") || column.starts_with("rest_") || [TOKENS, QUANTISED].contains(&column)
 }
 
 impl Reader<'_> {
@@ -56,6 +67,13 @@ impl Reader<'_> {
             return Ok(None);
         };
         Ok(Some(Coverage { parameters, parameters_read, bytes, bytes_read, rest: self.rest(i)? }))
+    }
+
+    /// What the fingerprint of a row with this coverage stands for.
+    pub(super) fn extent(&self, i: usize, coverage: Option<&Coverage>) -> Result<Extent, StoreError> {
+        let tokens = if self.has(TOKENS) { self.number::<UInt32Type>(TOKENS, i)? } else { None };
+        let quantised = self.has(QUANTISED) && self.number::<UInt8Type>(QUANTISED, i)? == Some(1);
+        Ok(Extent::new(coverage, quantised, tokens))
     }
 
     fn rest(&self, i: usize) -> Result<Vec<Rest>, StoreError> {
@@ -92,7 +110,11 @@ mod tests {
     fn row_with(rest: Vec<Rest>) -> Row {
         let row = testing::row("a", Some(Model::random(1, 3, 64).fingerprint()));
         let coverage = row.coverage.clone().map(|coverage| Coverage { rest, ..coverage });
-        Row { coverage, ..row }
+        let mut row = Row { coverage, ..row };
+        let fingerprint = row.fingerprint.as_mut().unwrap();
+        let Extent { quantised, tokens, .. } = fingerprint.extent;
+        fingerprint.extent = Extent::new(row.coverage.as_ref(), quantised, tokens);
+        row
     }
 
     #[test]

@@ -4,6 +4,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float32Type, Int8Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 
 use super::reader::Reader;
+use crate::signals::coverage::Extent;
 use crate::signals::fingerprint::{CELL_DIMENSIONS, Cell, ColumnCorrelation, VECTOR_DIMENSIONS};
 use crate::signals::gram::{GRAM_DIMENSIONS, GramSketch};
 use crate::signals::profile::{POINTS, Profile, TokenGram};
@@ -48,7 +49,8 @@ impl Reader<'_> {
         Role::from_code(code).ok_or_else(|| self.damaged(format!("unknown role {code}")))
     }
 
-    pub(super) fn fingerprint(&self, i: usize) -> Result<Option<Fingerprint>, StoreError> {
+    /// The fingerprint of a row, with what other columns say of its extent.
+    pub(super) fn fingerprint(&self, i: usize, extent: Extent) -> Result<Option<Fingerprint>, StoreError> {
         let (Some(hidden_size), Some(layers)) =
             (self.number::<UInt32Type>("hidden_size", i)?, self.number::<UInt16Type>("layers", i)?)
         else {
@@ -65,6 +67,7 @@ impl Reader<'_> {
             hidden_size,
             layers,
             vocabulary: self.number::<UInt32Type>("vocabulary", i)?,
+            extent,
             cells: self.cells(i)?,
             column_correlation: ColumnCorrelation { gains, residual, inner, embedding },
             row_gram: self.row_gram(i)?,

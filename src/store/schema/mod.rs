@@ -20,6 +20,8 @@
 //! | weights_digest, reading, sample_digest | string? | hex SHA-256; `reading` is the extraction key |
 //! | extraction_version | uint32 | of the extraction that made the row |
 //! | coverage_parameters, coverage_parameters_read, coverage_bytes, coverage_bytes_read | uint64? | of the whole checkpoint, and of what was read of it; null where not known |
+//! | tokenizer_tokens | uint32? | tokens of the tokenizer |
+//! | quantised | uint8? | 1 where the matrices are packed or lie on a grid of few values |
 //! | rest_kind, rest_what, rest_parameters, rest_bytes | lists of equal length, at most 16 | what was not read: see [`Rest`](crate::signals::coverage::Rest) |
 //! | hidden_size, layers, vocabulary | uint32?, uint16?, uint32? | from the tensors |
 //! | profile_norms | `list<float32>` | 16 quantiles of embedding norms; empty where unknown |

@@ -12,7 +12,7 @@ use crate::store::StoreError;
 use crate::store::row::{Outcome, Waiting};
 
 /// The columns of a [`IndexRow`].
-pub const INDEX_COLUMNS: [&str; 26] = [
+pub const INDEX_COLUMNS: [&str; 36] = [
     "repo_id",
     "hub_id",
     "component",
@@ -39,6 +39,16 @@ pub const INDEX_COLUMNS: [&str; 26] = [
     "product_concentration",
     "product_rows",
     "vector",
+    "coverage_parameters",
+    "coverage_parameters_read",
+    "coverage_bytes",
+    "coverage_bytes_read",
+    "rest_kind",
+    "rest_what",
+    "rest_parameters",
+    "rest_bytes",
+    "tokenizer_tokens",
+    "quantised",
 ];
 
 /// What the index needs of a row.
@@ -68,6 +78,7 @@ pub struct IndexRow {
 pub fn index_rows_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<IndexRow>, StoreError> {
     let reader = Reader { batch, path };
     let row = |i| {
+        let extent = reader.extent(i, reader.coverage(i)?.as_ref())?;
         Ok(IndexRow {
             repo_id: reader.required("repo_id", i)?,
             hub_id: reader.required("hub_id", i)?,
@@ -77,7 +88,7 @@ pub fn index_rows_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Ind
             quantised: reader.text("quantization", i)?.is_some(),
             weights_digest: reader.text("weights_digest", i)?,
             sample_digest: reader.text("sample_digest", i)?,
-            fingerprint: reader.fingerprint(i)?,
+            fingerprint: reader.fingerprint(i, extent)?,
         })
     };
     (0..batch.num_rows()).map(row).collect()

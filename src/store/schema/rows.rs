@@ -184,6 +184,8 @@ impl Reader<'_> {
             .zip(digests)
             .map(|((path, size), sha256)| WeightFile { path: path.unwrap_or_default(), size, sha256 })
             .collect();
+        let coverage = self.coverage(i)?;
+        let extent = self.extent(i, coverage.as_ref())?;
         Ok(Row {
             repo_id: self.required("repo_id", i)?,
             hub_id: self.required("hub_id", i)?,
@@ -216,9 +218,9 @@ impl Reader<'_> {
             extraction_key: self.text("reading", i)?,
             sample_digest: self.text("sample_digest", i)?,
             extraction_version: self.extraction_version(i)?,
-            coverage: self.coverage(i)?,
+            coverage,
             profile: self.profile(i)?,
-            fingerprint: self.fingerprint(i)?,
+            fingerprint: self.fingerprint(i, extent)?,
         })
     }
 }
@@ -227,6 +229,7 @@ impl Reader<'_> {
 mod tests {
     use super::super::testing;
     use super::*;
+    use crate::signals::coverage::Extent;
     use crate::signals::testing::Model;
 
     #[test]
@@ -257,7 +260,8 @@ mod tests {
         assert!(from_batch(&old, path).unwrap_err().to_string().contains(EXTRACTION_VERSION));
         let old = of_version(old, 2, path).unwrap();
         let mut expected = Row { extraction_version: 2, coverage: None, ..row };
-        expected.fingerprint.as_mut().unwrap().row_gram = None;
+        let fingerprint = expected.fingerprint.as_mut().unwrap();
+        (fingerprint.row_gram, fingerprint.extent) = (None, Extent::default());
         assert_eq!(from_batch(&old, path).unwrap(), [expected.clone()]);
         let completed = complete(&old, path).unwrap();
         assert_eq!(completed.schema(), batch.schema());

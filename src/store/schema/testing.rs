@@ -1,6 +1,6 @@
 //! Rows for tests.
 
-use crate::signals::coverage::{Coverage, Rest, RestKind};
+use crate::signals::coverage::{Coverage, Extent, Rest, RestKind};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 use crate::signals::profile::{POINTS, Profile, TokenGram};
 use crate::signals::{Fingerprint, Role};
@@ -10,6 +10,20 @@ use crate::store::row::{Outcome, Row, WeightFile};
 pub(crate) fn row(name: &str, fingerprint: Option<Fingerprint>) -> Row {
     let indexed = fingerprint.is_some();
     let some = |s: &str| indexed.then(|| s.to_owned());
+    let coverage = Coverage {
+        parameters: 1234,
+        parameters_read: 1000,
+        bytes: 2468,
+        bytes_read: 2000,
+        rest: vec![Rest {
+            kind: RestKind::UnknownName,
+            what: "vision_tower".into(),
+            parameters: 234,
+            bytes: 468,
+        }],
+    };
+    let extent = Extent::new(Some(&coverage), true, Some(32_000));
+    let fingerprint = fingerprint.map(|fingerprint| Fingerprint { extent, ..fingerprint });
     Row {
         repo_id: format!("org/{name}"),
         hub_id: format!("id-{name}"),
@@ -46,18 +60,7 @@ pub(crate) fn row(name: &str, fingerprint: Option<Fingerprint>) -> Row {
         extraction_key: some(&format!("r-{name}")),
         sample_digest: some(&format!("s-{name}")),
         extraction_version: EXTRACTION_VERSION,
-        coverage: indexed.then(|| Coverage {
-            parameters: 1234,
-            parameters_read: 1000,
-            bytes: 2468,
-            bytes_read: 2000,
-            rest: vec![Rest {
-                kind: RestKind::UnknownName,
-                what: "vision_tower".into(),
-                parameters: 234,
-                bytes: 468,
-            }],
-        }),
+        coverage: indexed.then_some(coverage),
         profile: indexed.then(|| Profile {
             norms: Some([0.5; POINTS]),
             energy: [(Role::Query, [0.25; POINTS])].into(),
