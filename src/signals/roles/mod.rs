@@ -1,13 +1,16 @@
-//! The role map: which tensor is what, from its name and, where names are shared, from shapes.
+//! The role map: which tensor is what, from the names of a whole checkpoint and, where names are shared, from shapes.
 //!
-//! One table for all families. A name that no row matches has no role and is never read; so an unknown
-//! architecture yields an absent signal, not a wrong one.
+//! One table for all families, and [`Naming`] that finds which family stands where. A name that no row matches has no
+//! role and is never read; so an unknown architecture yields an absent signal, not a wrong one.
 
+mod names;
 mod naming;
+mod positions;
 mod role;
 mod table;
 #[cfg(test)]
 mod tests;
 
-pub use naming::{position, positions};
+pub use naming::{Component, Naming, position};
+pub use positions::positions;
 pub use role::{Layout, Position, Role, Stack};

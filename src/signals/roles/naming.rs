@@ -1,188 +1,338 @@
-//! From names and shapes to positions.
+//! From the names of a whole checkpoint to the families in it: which prefix stands in front of which.
+//!
+//! Training tools, value heads, robots and multimodal models put what they like in front of the names of a language
+//! model. So the table is sought behind every prefix, and the one behind which it explains most is that of the model.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::LazyLock;
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::role::{Layout, Position, Role, Stack};
-use super::table::{SCHEMES, Scheme, WRAPPERS};
+use super::names::{self, Entry, Reading, number, see_through};
+use super::role::{Position, Role, Stack};
 
-/// What a name in the table says.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Entry {
+/// How the tensors of a checkpoint are named.
+#[derive(Clone, Debug, Default)]
+pub struct Naming {
+    sites: Vec<Site>,
+    outside: HashMap<String, Entry>,
+    prefix: String,
+    depth: Option<u16>,
+    others: Vec<Component>,
+}
+
+/// A further model in the same files, whole and under a prefix of its own. Its tensors have no position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Component {
+    /// What stands in front of its names.
+    pub prefix: String,
+    /// The names that are its own: all in its layers, and its embedding and norms outside them.
+    pub tensors: Vec<String>,
+}
+
+/// Layers of one stack: a text with the layer number behind it.
+#[derive(Clone, Debug)]
+struct Site {
+    /// With the dot in front of the number.
+    text: String,
     stack: Stack,
-    role: Role,
-    layout: Layout,
-    expert: Option<u16>,
+    reading: Reading,
+    /// Layers that only draft the next tokens and are no part of the stack.
+    drafts: BTreeSet<u16>,
 }
 
-/// What may follow the layer number, for each text in front of it.
-static INSIDE: LazyLock<HashMap<String, HashMap<String, Entry>>> = LazyLock::new(|| {
-    let mut heads: HashMap<String, HashMap<String, Entry>> = HashMap::new();
-    for scheme in SCHEMES {
-        let names: HashMap<String, Entry> = scheme.entries(scheme.inside).collect();
-        for root in scheme.roots {
-            heads.entry(format!("{root}{}", scheme.layers)).or_default().extend(names.clone());
+impl Naming {
+    /// Finds the model among the tensors of a checkpoint. Give the names of all of them, or of all that are known; of
+    /// packed weights the plain ones.
+    ///
+    /// - Components that training tools leave in names do not count, wherever they stand.
+    /// - Names behind one prefix are one family. It is whole if it has an embedding and matrices in layers, or else
+    ///   attention with its norms. Behind an unknown prefix only a whole family has roles.
+    /// - Of several the model is the one with an embedding that has most tensors; the other whole ones are
+    ///   [`Naming::others`]. No position is taken from two of them.
+    /// - The embedding and the final norm may stand beside the layers, under a prefix with the same parent, or
+    ///   directly above them.
+    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let given: Vec<&str> = names.into_iter().collect();
+        let names: Vec<Cow<'a, str>> = given.iter().map(|name| see_through(name)).collect();
+        let mut families = families(&names);
+        families.sort_by_cached_key(|family| Reverse(family.rank()));
+        // Without a whole one there may be a part of one: a static embedding, a shard.
+        let Some(main) = families
+            .iter()
+            .position(Family::may_be_the_model)
+            .or_else(|| families.iter().position(|f| f.is_known))
+        else {
+            return Self::default();
+        };
+        let main = families.remove(main);
+        let others = families.iter().filter(|family| family.is_whole);
+        main.naming(&names, others.map(|family| family.component(&given, &names)).collect())
+    }
+
+    /// The position of one of the tensors, by its name.
+    pub fn position(&self, name: &str) -> Option<Position> {
+        let name = see_through(name);
+        for site in &self.sites {
+            let Some(behind) = name.strip_prefix(&site.text) else { continue };
+            let (layer, inside) = number(behind)?;
+            let (entry, expert) = site.reading.inside(inside)?;
+            let counts = entry.stack == site.stack && !site.drafts.contains(&layer);
+            return counts.then(|| entry.at(layer, expert));
         }
+        self.outside.get(&*name).map(|entry| entry.at(0, None))
     }
-    heads
-});
 
-/// Whole names outside the layers.
-static OUTSIDE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {
-    let names = SCHEMES.iter().flat_map(|scheme| {
-        let rooted = |(name, entry)| scheme.roots.iter().map(move |root| (format!("{root}{name}"), entry));
-        scheme.entries(scheme.outside).flat_map(rooted)
-    });
-    names.collect()
-});
+    /// Layers of the main stack by the numbers in all names, with a role or not; `None` where there is no main stack.
+    pub fn depth(&self) -> Option<u16> {
+        self.depth
+    }
 
-impl Scheme {
-    fn entries(&self, names: &'static [(&str, Role)]) -> impl Iterator<Item = (String, Entry)> {
-        names.iter().flat_map(move |&(name, role)| {
-            let layout = match self.layout {
-                Layout::Interleaved if role != Role::Qkv => Layout::Linear,
-                _ if !role.is_matrix() => Layout::Linear,
-                layout => layout,
-            };
-            let expert = if name.contains("shared_expert") {
-                Some(Position::SHARED)
-            } else {
-                (self.stacked || name.contains('#')).then_some(0)
-            };
-            let entry = Entry { stack: self.stack, role, layout, expert };
-            self.ends.iter().map(move |end| (format!("{name}{end}"), entry))
-        })
+    /// What stands in front of the names of the model; empty where there is none.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The further whole models, largest first.
+    pub fn others(&self) -> &[Component] {
+        &self.others
     }
 }
 
-/// The position of the tensor with this name, or `None` when no scheme has it.
-///
-/// Names alone do not tell everything; [`positions`] does better where the shapes are known.
+/// The position of the tensor with this name, when nothing is known of the others. [`Naming`] and
+/// [`positions`](super::positions) do better.
 pub fn position(name: &str) -> Option<Position> {
-    let mut name = name;
-    while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
-        name = rest;
+    Naming::of([name]).position(name)
+}
+
+/// What the table explains of the layers behind one text, in one reading and for one stack.
+#[derive(Clone, Debug)]
+struct Tally<'a> {
+    text: &'a str,
+    stack: Stack,
+    reading: Reading,
+    explained: usize,
+    roles: HashSet<Role>,
+}
+
+impl<'a> Tally<'a> {
+    fn prefix(&self) -> &'a str {
+        &self.text[..self.reading.prefix]
     }
-    let (entry, layer, expert) = match split_at_number(name) {
-        Some((head, layer, inside)) => {
-            let names = INSIDE.get(head)?;
-            match inside.split_once(".experts.").and_then(|(block, rest)| Some((block, number(rest)?))) {
-                Some((block, (expert, rest))) => {
-                    (names.get(&format!("{block}.experts.#.{rest}"))?, layer, Some(expert))
+
+    fn matrices(&self) -> usize {
+        self.roles.iter().filter(|role| role.is_matrix()).count()
+    }
+
+    /// Whether attention and both norms are there: towers share single names with language models, never these
+    /// together.
+    fn has_attention_with_norms(&self) -> bool {
+        let has = |role| self.roles.contains(&role);
+        (has(Role::Output) || has(Role::SsmOut)) && has(Role::AttentionNorm) && has(Role::MlpNorm)
+    }
+}
+
+/// Names behind one prefix.
+struct Family<'a> {
+    prefix: &'a str,
+    is_known: bool,
+    is_whole: bool,
+    /// Whether the embedding that is there belongs to something else.
+    is_tower: bool,
+    /// At most one for each stack.
+    sites: Vec<Tally<'a>>,
+    outside: Vec<(&'a str, Entry)>,
+}
+
+/// Names outside the layers, by prefix.
+type Outside<'a> = BTreeMap<&'a str, (bool, Vec<(&'a str, Entry)>)>;
+
+/// Every family in these names.
+fn families<'a>(names: &'a [Cow<'_, str>]) -> Vec<Family<'a>> {
+    let (sites, homes) = sites(names);
+    let mut outside = Outside::new();
+    for name in names {
+        for (prefix, is_known, entry) in names::outside(name) {
+            let (known, there) = outside.entry(&name[..prefix]).or_default();
+            *known |= is_known;
+            there.push((name, entry));
+        }
+    }
+    let mut families: Vec<Family<'a>> = Vec::new();
+    for site in sites {
+        let prefix = site.prefix();
+        let is_free =
+            |f: &&mut Family<'_>| f.prefix == prefix && f.sites.iter().all(|s| s.stack != site.stack);
+        if let Some(family) = families.iter_mut().find(is_free) {
+            family.is_known |= site.reading.is_known;
+            family.sites.push(site);
+            continue;
+        }
+        // Behind one prefix the largest has what stands outside.
+        let own = if families.iter().any(|f| f.prefix == prefix) { None } else { outside.remove(prefix) };
+        let is_known = site.reading.is_known;
+        let outside = own.map(|(_, there)| there).unwrap_or_default();
+        families.push(Family {
+            prefix,
+            is_known,
+            is_whole: false,
+            is_tower: false,
+            sites: vec![site],
+            outside,
+        });
+    }
+    let prefixes: Vec<&str> = families.iter().map(|family| family.prefix).collect();
+    // A tower with numbered layers keeps its norm.
+    outside.retain(|prefix, _| !prefixes.contains(prefix));
+    for family in &mut families {
+        family.adopt(&outside, &homes);
+    }
+    let is_embedding = |(_, entry): &(&str, Entry)| entry.role == Role::Embedding;
+    let elsewhere = outside.values().flat_map(|(_, there)| there).any(is_embedding);
+    let mut patterns: HashMap<String, usize> = HashMap::new();
+    for family in &families {
+        *patterns.entry(pattern(family.prefix)).or_default() += 1;
+    }
+    for family in &mut families {
+        // The stages of a tower have such prefixes.
+        let repeats = patterns.get(&pattern(family.prefix)).is_some_and(|n| *n > 1);
+        family.is_whole = family.has_embedding()
+            && family.sites.iter().map(Tally::matrices).sum::<usize>() > 1
+            || (family.is_known || !repeats) && family.sites.iter().any(Tally::has_attention_with_norms);
+        family.is_tower = !family.is_known && !family.has_embedding() && elsewhere;
+    }
+    let alone = outside.into_iter().filter(|(_, (is_known, _))| *is_known);
+    families.extend(alone.map(|(prefix, (is_known, outside))| Family {
+        prefix,
+        is_known,
+        is_whole: false,
+        is_tower: false,
+        sites: Vec::new(),
+        outside,
+    }));
+    families
+}
+
+/// The texts in front of layer numbers, each in the reading that explains most, largest first; and every text that
+/// has a number behind it.
+fn sites<'a>(names: &'a [Cow<'_, str>]) -> (Vec<Tally<'a>>, BTreeSet<&'a str>) {
+    let mut found: BTreeMap<&str, Vec<Tally<'_>>> = BTreeMap::new();
+    let mut readings: HashMap<&str, Vec<Reading>> = HashMap::new();
+    for name in names {
+        for (text, _, behind) in names::numbers(name) {
+            let readings = readings.entry(text).or_insert_with(|| names::readings(text));
+            for reading in readings {
+                let Some((entry, _)) = reading.inside(behind) else { continue };
+                let tallies = found.entry(text).or_default();
+                let same = |t: &&mut Tally<'_>| t.reading.prefix == reading.prefix && t.stack == entry.stack;
+                if let Some(tally) = tallies.iter_mut().find(same) {
+                    tally.explained += 1;
+                    tally.roles.insert(entry.role);
+                    continue;
                 }
-                None => (names.get(inside)?, layer, None),
+                let (stack, reading, roles) = (entry.stack, reading.clone(), [entry.role].into());
+                tallies.push(Tally { text, stack, reading, explained: 1, roles });
             }
         }
-        None => (OUTSIDE.get(name)?, 0, None),
+    }
+    for tallies in found.values_mut() {
+        let most = tallies.iter().map(|tally| tally.explained).max();
+        tallies.retain(|tally| Some(tally.explained) == most);
+        tallies.sort_by_key(|tally| tally.reading.prefix);
+    }
+    let mains: BTreeSet<&str> =
+        found.values().flatten().filter(|t| t.stack == Stack::Main).map(Tally::prefix).collect();
+    // An encoder is one only beside a decoder, if its names can be read in another way.
+    let fits = |tally: &Tally<'_>| tally.stack == Stack::Main || mains.contains(tally.prefix());
+    let choose = |mut tallies: Vec<Tally<'a>>| {
+        let chosen = tallies.iter().position(fits).unwrap_or(0);
+        tallies.swap_remove(chosen)
     };
-    let Entry { stack, role, layout, expert: fixed } = *entry;
-    Some(Position { stack, layer, expert: expert.or(fixed), role, layout })
+    let mut sites: Vec<Tally<'_>> = found.into_values().map(choose).collect();
+    sites.sort_by_key(|site| (Reverse(site.explained), site.text));
+    (sites, readings.into_keys().collect())
 }
 
-/// Text before the first component that is a number, the number, and the text behind it.
-fn split_at_number(name: &str) -> Option<(&str, u16, &str)> {
-    let dots = name.match_indices('.').map(|(dot, _)| dot);
-    dots.filter(|dot| name.as_bytes().get(dot + 1).is_some_and(u8::is_ascii_digit)).find_map(|dot| {
-        let (layer, inside) = number(&name[dot + 1..])?;
-        Some((&name[..dot], layer, inside))
-    })
+/// A prefix with its numbers taken out.
+fn pattern(prefix: &str) -> String {
+    let is_number = |component: &&str| component.is_empty() || !component.bytes().all(|b| b.is_ascii_digit());
+    prefix
+        .split('.')
+        .map(|component| if is_number(&component) { component } else { "#" })
+        .collect::<Vec<_>>()
+        .join(".")
 }
 
-/// The number of up to four digits with which the text begins, and what follows the dot behind it.
-fn number(text: &str) -> Option<(u16, &str)> {
-    let (digits, rest) = text.split_once('.')?;
-    let is_number = digits.len() <= 4 && digits.bytes().all(|b| b.is_ascii_digit());
-    Some((digits.parse().ok().filter(|_| is_number)?, rest))
+/// The prefix above a prefix.
+fn parent(prefix: &str) -> Option<&str> {
+    let inner = prefix.strip_suffix('.')?;
+    Some(inner.rfind('.').map_or("", |dot| &prefix[..=dot]))
 }
 
-/// The positions of a checkpoint's tensors, from names and shapes. What names leave open is settled by looking
-/// at all of them, and whatever stays open has no role:
-///
-/// - GPT-2 and GPT-Neo share names but not the layout, and so do families with all experts in one tensor: the
-///   side that has the width of the norms is the residual one.
-/// - The bare towers of CLIP, ViT and wav2vec 2.0 share some names with BART and BERT, but never those of
-///   attention and norms together: a stack without them is no language model unless it has a token embedding.
-/// - Two tensors can claim one position (a tied embedding stored twice): the first by name has it.
-pub fn positions<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [u64])>) -> Vec<Option<Position>> {
-    let tensors: Vec<(&str, &[u64])> = tensors.into_iter().collect();
-    let mut found: Vec<Option<Position>> = tensors.iter().map(|(name, _)| position(name)).collect();
-    settle_layout(&tensors, &mut found);
-    drop_fragments(&mut found);
-    drop_duplicates(&tensors, &mut found);
-    found
-}
+impl<'a> Family<'a> {
+    fn has(&self, role: Role) -> bool {
+        self.outside.iter().any(|(_, entry)| entry.role == role)
+    }
 
-/// Decides between `Linear` and `Conv1d` where the table says `Conv1d`.
-fn settle_layout(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
-    let known = || tensors.iter().zip(found.iter()).filter_map(|((_, shape), p)| Some((shape, (*p)?)));
-    let hidden = known().find(|(_, p)| p.role == Role::AttentionNorm).map(|(shape, p)| p.matrix(shape).1);
-    let witness = known()
-        .filter(|(_, p)| p.layout == Layout::Conv1d && p.role.reads_residual())
-        .map(|(shape, p)| (p.role, p.matrix(shape)))
-        .find(|(_, (rows, columns))| rows != columns);
-    let layout = witness.and_then(|(_, (rows, columns))| match hidden {
-        Some(d) if d == columns => Some(Layout::Linear),
-        Some(d) if d == rows => Some(Layout::Conv1d),
-        _ => None,
-    });
-    // GPT-BigCode with many key heads alternates the parts of its fused matrix, Qwen 1 does not.
-    let gated = known().any(|(_, p)| p.role == Role::Gate);
-    for ((_, shape), slot) in tensors.iter().zip(found) {
-        let Some(p) = slot.as_mut().filter(|p| p.layout == Layout::Conv1d) else { continue };
-        let (rows, columns) = p.matrix(shape);
-        match layout {
-            Some(Layout::Linear) if p.role == Role::Qkv && columns.checked_mul(3) == Some(rows) && !gated => {
-                p.layout = Layout::Interleaved;
+    fn has_embedding(&self) -> bool {
+        self.has(Role::Embedding)
+    }
+
+    /// Takes what it lacks from a prefix beside or directly above it that has no layers, if only one has it.
+    fn adopt(&mut self, outside: &Outside<'a>, homes: &BTreeSet<&str>) {
+        let Some(above) = parent(self.prefix) else { return };
+        let has_layers =
+            |prefix: &str| homes.range(prefix..).next().is_some_and(|home| home.starts_with(prefix));
+        let near = |prefix: &str| prefix == above || (parent(prefix) == Some(above) && !has_layers(prefix));
+        for role in [Role::Embedding, Role::EmbeddingNorm, Role::FinalNorm] {
+            if self.has(role) {
+                continue;
             }
-            Some(layout) => p.layout = layout,
-            None => *slot = None,
-        }
-    }
-}
-
-/// Takes the roles from stacks that have neither an embedding nor attention with norms.
-fn drop_fragments(found: &mut [Option<Position>]) {
-    for stack in [Stack::Main, Stack::Encoder] {
-        let has =
-            |roles: &[Role]| found.iter().flatten().any(|p| p.stack == stack && roles.contains(&p.role));
-        let whole = has(&[Role::Embedding])
-            || has(&[Role::Output, Role::SsmOut]) && has(&[Role::AttentionNorm, Role::MlpNorm]);
-        if !whole {
-            found.iter_mut().filter(|p| p.is_some_and(|p| p.stack == stack)).for_each(|p| *p = None);
-        }
-    }
-}
-
-/// Leaves each position to one tensor.
-fn drop_duplicates(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
-    let mut owners = HashMap::with_capacity(found.len());
-    for (i, p) in found.iter().enumerate() {
-        let Some(p) = p else { continue };
-        let owner = owners.entry((p.stack, p.layer, p.expert, p.role)).or_insert(i);
-        if tensors[i].0 < tensors[*owner].0 {
-            *owner = i;
-        }
-    }
-    let keep: BTreeSet<usize> = owners.into_values().collect();
-    found.iter_mut().enumerate().filter(|(i, _)| !keep.contains(i)).for_each(|(_, p)| *p = None);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_name_stands_for_two_things() {
-        let mut entries: HashMap<String, Entry> = HashMap::new();
-        for scheme in SCHEMES {
-            for root in scheme.roots {
-                let inside =
-                    scheme.entries(scheme.inside).map(|(n, e)| (format!("{root}{}.0.{n}", scheme.layers), e));
-                let outside = scheme.entries(scheme.outside).map(|(n, e)| (format!("{root}{n}"), e));
-                for (name, entry) in inside.chain(outside) {
-                    assert_eq!(*entries.entry(name.clone()).or_insert(entry), entry, "{name}");
-                }
+            let there = outside.iter().filter(|(prefix, _)| near(prefix)).flat_map(|(_, (_, there))| there);
+            let mut there = there.filter(|(_, entry)| entry.role == role && entry.stack == Stack::Main);
+            if let (Some(only), None) = (there.next(), there.next()) {
+                self.outside.push(*only);
             }
         }
+    }
+
+    fn may_be_the_model(&self) -> bool {
+        self.is_whole && !self.is_tower
+    }
+
+    /// The largest is the model.
+    fn rank(&self) -> (bool, usize, bool, Reverse<&'a str>) {
+        let explained = self.sites.iter().map(|site| site.explained).sum::<usize>() + self.outside.len();
+        (self.has_embedding() && !self.sites.is_empty(), explained, self.is_known, Reverse(self.prefix))
+    }
+
+    fn component(&self, given: &[&str], names: &[Cow<'_, str>]) -> Component {
+        let own: HashSet<&str> = self.outside.iter().map(|(name, _)| *name).collect();
+        let is_below = |name: &str, site: &Tally<'_>| {
+            name.strip_prefix(site.text).and_then(|rest| number(rest.strip_prefix('.')?)).is_some()
+        };
+        let is_own = |name: &str| own.contains(name) || self.sites.iter().any(|site| is_below(name, site));
+        let tensors = given.iter().zip(names).filter(|(_, name)| is_own(name));
+        Component {
+            prefix: self.prefix.to_owned(),
+            tensors: tensors.map(|(given, _)| (*given).to_owned()).collect(),
+        }
+    }
+
+    fn naming(self, names: &[Cow<'_, str>], others: Vec<Component>) -> Naming {
+        let mut depth = None;
+        let mut sites = Vec::new();
+        for Tally { text, stack, reading, .. } in self.sites {
+            let text = format!("{text}.");
+            let numbered = || names.iter().filter_map(|name| number(name.strip_prefix(&text)?));
+            // DeepSeek and GLM store the layer that predicts one more token behind the others.
+            let drafts: BTreeSet<u16> =
+                numbered().filter(|(_, inside)| inside.starts_with("eh_proj.")).map(|(n, _)| n).collect();
+            if stack == Stack::Main {
+                depth = numbered().map(|(n, _)| n).filter(|n| !drafts.contains(n)).max().map(|n| n + 1);
+            }
+            sites.push(Site { text, stack, reading, drafts });
+        }
+        let outside = self.outside.into_iter().map(|(name, entry)| (name.to_owned(), entry)).collect();
+        Naming { sites, outside, prefix: self.prefix.to_owned(), depth, others }
     }
 }

@@ -18,16 +18,16 @@ use super::role::Role::{
 };
 use super::role::{Layout, Stack};
 
-/// What frameworks and multimodal models put in front of the names of a language model; may be repeated.
-pub(super) const WRAPPERS: &[&str] = &[
-    "module.",
-    "_orig_mod.",
-    "base_model.model.",
-    "language_model.",
-    "model.language_model.",
-    "thinker.",
-    "llm.",
-];
+/// Prefixes that are known to stand in front of the names of a language model; may be repeated. Behind one of these
+/// a single name has its role; behind any other prefix only a whole family has.
+pub(super) const WRAPPERS: &[&str] =
+    &["base_model.model.", "language_model.", "model.language_model.", "thinker.", "llm."];
+
+/// Components that training tools leave anywhere in a name, beside all that begin with an underscore (`_orig_mod`,
+/// `_fsdp_wrapped_module`, `_checkpoint_wrapped_module`, `_forward_module`). `default` is the adapter of peft, and of
+/// `modules_to_save.NAME` the name goes too.
+pub(super) const SEEN_THROUGH: &[&str] =
+    &["module", "base_layer", "default", "modules_to_save", "original_module"];
 
 type Names = &'static [(&'static str, Role)];
 

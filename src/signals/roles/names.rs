@@ -1,0 +1,227 @@
+//! One name against the table: what frameworks wrap around it, and what the table has for the rest.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use super::role::{Layout, Position, Role, Stack};
+use super::table::{SCHEMES, SEEN_THROUGH, Scheme, WRAPPERS};
+
+/// What a name in the table says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) stack: Stack,
+    pub(super) role: Role,
+    layout: Layout,
+    expert: Option<u16>,
+}
+
+impl Entry {
+    /// The position of the tensor in this layer.
+    pub(super) fn at(self, layer: u16, expert: Option<u16>) -> Position {
+        let Self { stack, role, layout, expert: fixed } = self;
+        Position { stack, layer, expert: expert.or(fixed), role, layout }
+    }
+}
+
+/// What may follow the layer number.
+type Inside = HashMap<String, Entry>;
+
+/// Names that the table has behind one text, and how much of that text is the root.
+struct Rooted<T> {
+    root: usize,
+    names: T,
+}
+
+/// What may follow the layer number, for each text in front of it.
+static INSIDE: LazyLock<HashMap<String, Rooted<Inside>>> = LazyLock::new(|| {
+    let mut heads: HashMap<String, Rooted<Inside>> = HashMap::new();
+    for scheme in SCHEMES {
+        let names: Inside = scheme.entries(scheme.inside).collect();
+        for root in scheme.roots {
+            let none = || Rooted { root: root.len(), names: Inside::new() };
+            let head = heads.entry(format!("{root}{}", scheme.layers)).or_insert_with(none);
+            head.names.extend(names.clone());
+        }
+    }
+    heads
+});
+
+/// Whole names outside the layers.
+static OUTSIDE: LazyLock<HashMap<String, Rooted<Entry>>> = LazyLock::new(|| {
+    let names = SCHEMES.iter().flat_map(|scheme| {
+        let rooted = |(name, entry)| {
+            let below =
+                move |root: &&str| (format!("{root}{name}"), Rooted { root: root.len(), names: entry });
+            scheme.roots.iter().map(below)
+        };
+        scheme.entries(scheme.outside).flat_map(rooted)
+    });
+    names.collect()
+});
+
+impl Scheme {
+    fn entries(&self, names: &'static [(&str, Role)]) -> impl Iterator<Item = (String, Entry)> {
+        names.iter().flat_map(move |&(name, role)| {
+            let layout = match self.layout {
+                Layout::Interleaved if role != Role::Qkv => Layout::Linear,
+                _ if !role.is_matrix() => Layout::Linear,
+                layout => layout,
+            };
+            let expert = if name.contains("shared_expert") {
+                Some(Position::SHARED)
+            } else {
+                (self.stacked || name.contains('#')).then_some(0)
+            };
+            let entry = Entry { stack: self.stack, role, layout, expert };
+            self.ends.iter().map(move |end| (format!("{name}{end}"), entry))
+        })
+    }
+}
+
+/// The name without the components that training tools leave in it, wherever they stand.
+pub(super) fn see_through(name: &str) -> Cow<'_, str> {
+    let is_wrapper = |component: &str| component.starts_with('_') || SEEN_THROUGH.contains(&component);
+    if !name.split('.').any(is_wrapper) {
+        return Cow::Borrowed(name);
+    }
+    let mut kept: Vec<&str> = Vec::new();
+    let mut components = name.split('.');
+    while let Some(component) = components.next() {
+        if component == "modules_to_save" {
+            // The name of the adapter.
+            components.next();
+        } else if !is_wrapper(component) {
+            kept.push(component);
+        }
+    }
+    Cow::Owned(kept.join("."))
+}
+
+/// Every way to read a text in front of a layer number: one for each prefix that leaves a text of the table.
+pub(super) fn readings(site: &str) -> Vec<Reading> {
+    let known = known(site);
+    let mut readings: Vec<Reading> = Vec::new();
+    for start in components(site) {
+        let Some(head) = INSIDE.get(&site[start..]) else { continue };
+        let prefix = start + head.root;
+        let is_known = start == known;
+        match readings.iter_mut().find(|reading| reading.prefix == prefix) {
+            Some(reading) => {
+                reading.heads.push(&head.names);
+                reading.is_known |= is_known;
+            }
+            None => readings.push(Reading { prefix, is_known, heads: vec![&head.names] }),
+        }
+    }
+    readings
+}
+
+/// One way to read the text in front of a layer number.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    /// Length of what stands in front of the names of the family.
+    pub(super) prefix: usize,
+    /// Whether the table has that prefix too.
+    pub(super) is_known: bool,
+    heads: Vec<&'static Inside>,
+}
+
+impl Reading {
+    /// What the table says of the text behind a layer number, and the number of the expert in it.
+    pub(super) fn inside(&self, inside: &str) -> Option<(Entry, Option<u16>)> {
+        let get = |name: &str| self.heads.iter().find_map(|names| names.get(name)).copied();
+        match inside.split_once(".experts.").and_then(|(block, rest)| Some((block, number(rest)?))) {
+            Some((block, (expert, rest))) => Some((get(&format!("{block}.experts.#.{rest}"))?, Some(expert))),
+            None => Some((get(inside)?, None)),
+        }
+    }
+}
+
+/// Every way to read a name outside the layers: the length of the prefix, whether the table has it too, and what
+/// the table says of the rest.
+pub(super) fn outside(name: &str) -> impl Iterator<Item = (usize, bool, Entry)> + '_ {
+    let known = known(name);
+    components(name).filter_map(move |start| {
+        let found = OUTSIDE.get(&name[start..])?;
+        Some((start + found.root, start == known, found.names))
+    })
+}
+
+/// Length of the wrappers of the table in front of a name.
+fn known(name: &str) -> usize {
+    let mut rest = name;
+    while let Some(inner) = WRAPPERS.iter().find_map(|wrapper| rest.strip_prefix(wrapper)) {
+        rest = inner;
+    }
+    name.len() - rest.len()
+}
+
+/// Where the components of a name begin.
+fn components(name: &str) -> impl Iterator<Item = usize> + '_ {
+    std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1))
+}
+
+/// Every number among the components behind the first: the text before it, the number, and the text behind it.
+pub(super) fn numbers(name: &str) -> impl Iterator<Item = (&str, u16, &str)> {
+    let dots = name.match_indices('.').map(|(dot, _)| dot);
+    dots.filter(|dot| name.as_bytes().get(dot + 1).is_some_and(u8::is_ascii_digit)).filter_map(|dot| {
+        let (layer, inside) = number(&name[dot + 1..])?;
+        Some((&name[..dot], layer, inside))
+    })
+}
+
+/// The number of up to four digits with which the text begins, and what follows the dot behind it.
+pub(super) fn number(text: &str) -> Option<(u16, &str)> {
+    let (digits, rest) = text.split_once('.')?;
+    let is_number = digits.len() <= 4 && digits.bytes().all(|b| b.is_ascii_digit());
+    Some((digits.parse().ok().filter(|_| is_number)?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_stands_for_two_things() {
+        let mut entries: HashMap<String, Entry> = HashMap::new();
+        for scheme in SCHEMES {
+            for root in scheme.roots {
+                let inside =
+                    scheme.entries(scheme.inside).map(|(n, e)| (format!("{root}{}.0.{n}", scheme.layers), e));
+                let outside = scheme.entries(scheme.outside).map(|(n, e)| (format!("{root}{n}"), e));
+                for (name, entry) in inside.chain(outside) {
+                    assert_eq!(*entries.entry(name.clone()).or_insert(entry), entry, "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_has_two_roots() {
+        for scheme in SCHEMES {
+            for root in scheme.roots {
+                let head = format!("{root}{}", scheme.layers);
+                assert_eq!(INSIDE[&head].root, root.len(), "{head}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrappers_are_seen_through_wherever_they_stand() {
+        for (name, plain) in [
+            ("model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"),
+            ("_orig_mod.model.layers.0._orig_mod.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"),
+            ("a._fsdp_wrapped_module._checkpoint_wrapped_module.b", "a.b"),
+            ("module.module.a.module.b", "a.b"),
+            ("a.base_layer.weight", "a.weight"),
+            ("a.lora_A.default.weight", "a.lora_A.weight"),
+            ("a.modules_to_save.other.weight", "a.weight"),
+            ("a.original_module.weight", "a.weight"),
+            ("", ""),
+            ("modules_to_save", ""),
+        ] {
+            assert_eq!(see_through(name), plain);
+        }
+    }
+}

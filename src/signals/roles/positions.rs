@@ -1,0 +1,79 @@
+//! From names and shapes to positions.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::naming::Naming;
+use super::role::{Layout, Position, Role, Stack};
+
+/// The positions of a checkpoint's tensors, from names and shapes. What names leave open is settled by looking
+/// at all of them, and whatever stays open has no role:
+///
+/// - GPT-2 and GPT-Neo share names but not the layout, and so do families with all experts in one tensor: the
+///   side that has the width of the norms is the residual one.
+/// - The bare towers of CLIP, ViT and wav2vec 2.0 share some names with BART and BERT, but never those of
+///   attention and norms together: a stack without them is no language model unless it has a token embedding.
+/// - Two tensors can claim one position (a tied embedding stored twice): the first by name has it.
+pub fn positions<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [u64])>) -> Vec<Option<Position>> {
+    let tensors: Vec<(&str, &[u64])> = tensors.into_iter().collect();
+    let naming = Naming::of(tensors.iter().map(|(name, _)| *name));
+    let mut found: Vec<Option<Position>> = tensors.iter().map(|(name, _)| naming.position(name)).collect();
+    settle_layout(&tensors, &mut found);
+    drop_fragments(&mut found);
+    drop_duplicates(&tensors, &mut found);
+    found
+}
+
+/// Decides between `Linear` and `Conv1d` where the table says `Conv1d`.
+fn settle_layout(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
+    let known = || tensors.iter().zip(found.iter()).filter_map(|((_, shape), p)| Some((shape, (*p)?)));
+    let hidden = known().find(|(_, p)| p.role == Role::AttentionNorm).map(|(shape, p)| p.matrix(shape).1);
+    let witness = known()
+        .filter(|(_, p)| p.layout == Layout::Conv1d && p.role.reads_residual())
+        .map(|(shape, p)| (p.role, p.matrix(shape)))
+        .find(|(_, (rows, columns))| rows != columns);
+    let layout = witness.and_then(|(_, (rows, columns))| match hidden {
+        Some(d) if d == columns => Some(Layout::Linear),
+        Some(d) if d == rows => Some(Layout::Conv1d),
+        _ => None,
+    });
+    // GPT-BigCode with many key heads alternates the parts of its fused matrix, Qwen 1 does not.
+    let gated = known().any(|(_, p)| p.role == Role::Gate);
+    for ((_, shape), slot) in tensors.iter().zip(found) {
+        let Some(p) = slot.as_mut().filter(|p| p.layout == Layout::Conv1d) else { continue };
+        let (rows, columns) = p.matrix(shape);
+        match layout {
+            Some(Layout::Linear) if p.role == Role::Qkv && columns.checked_mul(3) == Some(rows) && !gated => {
+                p.layout = Layout::Interleaved;
+            }
+            Some(layout) => p.layout = layout,
+            None => *slot = None,
+        }
+    }
+}
+
+/// Takes the roles from stacks that have neither an embedding nor attention with norms.
+fn drop_fragments(found: &mut [Option<Position>]) {
+    for stack in [Stack::Main, Stack::Encoder] {
+        let has =
+            |roles: &[Role]| found.iter().flatten().any(|p| p.stack == stack && roles.contains(&p.role));
+        let whole = has(&[Role::Embedding])
+            || has(&[Role::Output, Role::SsmOut]) && has(&[Role::AttentionNorm, Role::MlpNorm]);
+        if !whole {
+            found.iter_mut().filter(|p| p.is_some_and(|p| p.stack == stack)).for_each(|p| *p = None);
+        }
+    }
+}
+
+/// Leaves each position to one tensor.
+fn drop_duplicates(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
+    let mut owners = HashMap::with_capacity(found.len());
+    for (i, p) in found.iter().enumerate() {
+        let Some(p) = p else { continue };
+        let owner = owners.entry((p.stack, p.layer, p.expert, p.role)).or_insert(i);
+        if tensors[i].0 < tensors[*owner].0 {
+            *owner = i;
+        }
+    }
+    let keep: BTreeSet<usize> = owners.into_values().collect();
+    found.iter_mut().enumerate().filter(|(i, _)| !keep.contains(i)).for_each(|(_, p)| *p = None);
+}
