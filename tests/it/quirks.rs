@@ -10,7 +10,7 @@ use safetensors::tensor::{SafeTensors, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Cli, demo_hub, nobody, read, temp, write};
+use crate::support::{Cli, Hub, Models, demo_hub, nobody, read, temp, write};
 
 mod relations;
 

@@ -12,6 +12,7 @@ use super::role::{Layout, Position, Role, Stack};
 ///   side that has the width of the norms is the residual one.
 /// - The bare towers of CLIP, ViT and wav2vec 2.0 share some names with BART and BERT, but never those of
 ///   attention and norms together: a stack without them is no language model unless it has a token embedding.
+/// - An output head is known by its name and by having the shape of the embedding.
 /// - Two tensors can claim one position (a tied embedding stored twice): the first by name has it.
 pub fn positions<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [u64])>) -> Vec<Option<Position>> {
     let tensors: Vec<(&str, &[u64])> = tensors.into_iter().collect();
@@ -20,7 +21,31 @@ pub fn positions<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [u64])>) ->
     settle_layout(&tensors, &mut found);
     drop_fragments(&mut found);
     drop_duplicates(&tensors, &mut found);
+    find_head(&tensors, &mut found);
     found
+}
+
+/// Modules that are output heads of language models.
+const HEADS: [&str; 7] =
+    ["lm_head", "output", "embed_out", "output_layer", "output_projection", "proj_out", "decoder"];
+
+/// Gives the output head its role: the tensor with the shape of the embedding in a module of that name, of several the
+/// one with the shortest name.
+fn find_head(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
+    let embedding = tensors.iter().zip(found.iter()).find_map(|((_, shape), position)| {
+        position.filter(|p| p.role == Role::Embedding && p.stack == Stack::Main).map(|_| *shape)
+    });
+    let Some(embedding) = embedding else { return };
+    let is_head = |name: &str| {
+        let mut components = name.rsplit('.');
+        components.next() == Some("weight") && components.next().is_some_and(|module| HEADS.contains(&module))
+    };
+    let free =
+        tensors.iter().enumerate().filter(|(i, (_, shape))| found[*i].is_none() && *shape == embedding);
+    let heads = free.filter(|(_, (name, _))| is_head(name));
+    if let Some((head, _)) = heads.min_by_key(|(_, (name, _))| (name.len(), *name)) {
+        found[head] = Some(Position::main(Role::Head, 0));
+    }
 }
 
 /// Decides between `Linear` and `Conv1d` where the table says `Conv1d`.
