@@ -2,6 +2,7 @@
 //!
 //! | module | question |
 //! |---|---|
+//! | [`census`] | how much of every kind of checkpoint the role table knows |
 //! | [`compare`] | does one of these two models descend from the other |
 //! | [`scan`] | which families of the database share weights with this model |
 //! | [`bulk`] | the same of many models, in short |
@@ -16,6 +17,7 @@
 //! answer, and `docs/schema` has a JSON Schema for each.
 
 pub mod bulk;
+pub mod census;
 pub mod compare;
 pub mod coverage;
 pub mod eval;
@@ -24,4 +26,5 @@ pub mod judgement;
 pub mod scan;
 pub mod score;
 pub mod status;
+
 pub mod verify;

@@ -223,7 +223,7 @@ fn read(bytes: &[u8], tokens: Option<Arc<TokenKeys>>) -> Option<Extracted> {
     })
 }
 
-const LAYOUTS: [Layout; 3] = [Layout::Linear, Layout::Interleaved, Layout::Conv1d];
+const LAYOUTS: [Layout; 4] = [Layout::Linear, Layout::Interleaved, Layout::Conv1d, Layout::UpFirst];
 
 impl BlockFacts {
     fn of(block: &Block) -> Self {

@@ -507,6 +507,8 @@ pub(super) enum DevCommand {
     Population(PopulationArgs),
     /// Hold the answers of a bulk scan against the truth of a made-up database
     Score(ScoreArgs),
+    /// Which tensors of listed checkpoints have a role
+    Roles(RolesArgs),
     /// Write a made-up checkpoint with the tensors and files of a public model, almost all of it holes
     Checkpoint(CheckpointArgs),
 }
@@ -579,6 +581,15 @@ pub(super) struct ScoreArgs {
     /// truth.tsv of the database, e.g. DIR/truth.tsv: which models are of one family
     #[arg(long, value_name = "FILE")]
     pub(super) families: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RolesArgs {
+    /// A JSON object a line: `type`, and `tensors` with the shape of each by name
+    pub(super) list: PathBuf,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,

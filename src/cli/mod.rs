@@ -66,6 +66,7 @@ async fn run(command: Command) -> Result<Done, Failure> {
         Command::Index(args) => commands::index::run(&args),
         Command::Dev { command: DevCommand::Population(args) } => commands::dev::population(&args),
         Command::Dev { command: DevCommand::Score(args) } => commands::dev::score(&args),
+        Command::Dev { command: DevCommand::Roles(args) } => commands::dev::roles(&args),
         Command::Dev { command: DevCommand::Checkpoint(args) } => commands::checkpoint::run(&args),
         Command::Scan(args) => commands::scan::run(args).await,
         Command::Compare(args) => Box::pin(commands::compare::run(args)).await,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use hubprint::answers::bulk::BulkLine;
+use hubprint::answers::census::Census;
 use hubprint::answers::compare::{CompareAnswer, CompareJob, ScreenAnswer};
 use hubprint::answers::eval::EvalAnswer;
 use hubprint::answers::info::Info;
@@ -33,7 +34,7 @@ struct Output {
     schema: fn() -> Value,
 }
 
-const OUTPUTS: [Output; 20] = [
+const OUTPUTS: [Output; 21] = [
     Output { name: "crawl", command: "crawl --json", schema: written::<RunReport> },
     Output {
         name: "forecast",
@@ -60,6 +61,7 @@ const OUTPUTS: [Output; 20] = [
     Output { name: "db-pull", command: "db pull --json", schema: written::<Pulled> },
     Output { name: "publish", command: "publish --json", schema: written::<Published> },
     Output { name: "dev-score", command: "dev score --json", schema: written::<Score> },
+    Output { name: "dev-roles", command: "dev roles --json", schema: written::<Census> },
     Output { name: "dev-checkpoint", command: "dev checkpoint --json", schema: written::<Written> },
     Output {
         name: "judgement",
@@ -393,6 +395,8 @@ fn what_commands_print_is_valid_and_has_the_keys_of_before() {
     let score =
         ["dev", "score", "made/queries/truth.tsv", "answers", "--families", "made/truth.tsv", "--json"];
     held.lines("dev-score", &cli.expect(0, &score));
+    write(&cli.home().join("list"), r#"{"type": "any", "tensors": {"embed_tokens.weight": [8, 4]}}"#);
+    held.lines("dev-roles", &cli.expect(0, &["dev", "roles", "list", "--json"]));
     held.lines(
         "dev-checkpoint",
         &cli.expect(0, &["dev", "checkpoint", "bert-base", "--to", "bert", "--json"]),

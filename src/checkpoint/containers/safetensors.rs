@@ -6,7 +6,7 @@ use crate::checkpoint::container::{Component, ComponentFiles, Container, Damaged
 use crate::formats::packed::{self, QuantConfig, States};
 use crate::formats::safetensors::{Decoded, FIRST_READ, try_decode};
 use crate::formats::{FileRange, Header, HeaderError, Limits, TensorInfo, Weight};
-use crate::signals::roles;
+use crate::signals::roles::Naming;
 
 /// The format.
 #[derive(Debug)]
@@ -151,9 +151,12 @@ impl Tensors for Headers {
     fn needs_config(&self) -> bool {
         // No layout packs into plain floats or into 64 bits; buffers of other types have no role.
         let is_odd = |t: &&TensorInfo| !t.dtype.is_some_and(|d| d.is_plain_float() || d.bits() >= 64);
-        self.tensors()
-            .filter(is_odd)
-            .any(|tensor| roles::position(&packed::plain_name(&tensor.name)).is_some())
+        if !self.tensors().any(|tensor| is_odd(&tensor)) {
+            return false;
+        }
+        let plain: Vec<String> = self.names().map(packed::plain_name).collect();
+        let naming = Naming::of(plain.iter().map(String::as_str));
+        self.tensors().zip(&plain).any(|(tensor, name)| is_odd(&tensor) && naming.position(name).is_some())
     }
 
     fn weights(&self, config: &QuantConfig, states: &States) -> Vec<Weight<'_>> {

@@ -1,5 +1,6 @@
 //! The files of a repository: which hold weights, which of those are opened, what that costs.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use super::{PlanError, PlanSettings};
 use crate::checkpoint::container::ComponentFiles;
 use crate::formats::tokenizer::files_to_read;
 use crate::formats::{ShardIndex, packed};
-use crate::signals::roles::{self, Role};
+use crate::signals::roles::{Naming, Role};
 
 /// Which of the small files beside the weights are read. Each costs one or two counted requests, and reading
 /// config.json is counted by the Hub as a download of the model.
@@ -76,8 +77,9 @@ pub fn shards(
             shards: all.len(),
         });
     }
+    let naming = naming(index.weight_map.keys().map(String::as_str));
     let ends = index.weight_map.iter().filter_map(|(tensor, shard)| {
-        let role = roles::position(tensor)?.role;
+        let role = naming.position(tensor)?.role;
         matches!(role, Role::Embedding | Role::FinalNorm).then(|| shard.clone())
     });
     Ok(thin(&all, ends, settings))
@@ -99,13 +101,14 @@ pub fn thin(all: &[String], preferred: impl Iterator<Item = String>, settings: &
     chosen.into_iter().collect()
 }
 
+/// How the tensors with these names, packed or not, are named.
+fn naming<'a>(names: impl Iterator<Item = &'a str>) -> Naming {
+    let both: Vec<Cow<'a, str>> =
+        names.flat_map(|name| [Cow::Borrowed(name), Cow::Owned(packed::plain_name(name))]).collect();
+    Naming::of(both.iter().map(|name| &**name))
+}
+
 /// The number of layers that tensor names tell of.
 pub fn layers<'a>(names: impl Iterator<Item = &'a str>) -> u16 {
-    let position = |name| roles::position(name).or_else(|| roles::position(&packed::plain_name(name)));
-    names
-        .filter_map(position)
-        .filter(|p| p.is_main() && p.role.is_matrix())
-        .map(|p| p.layer + 1)
-        .max()
-        .unwrap_or(0)
+    naming(names).depth().unwrap_or(0)
 }

@@ -1,9 +1,9 @@
-//! `hubprint dev`: made-up databases, and how well scans of them do.
+//! `hubprint dev`: made-up databases, how well scans of them do, and what the role table knows.
 
 use std::sync::Arc;
 
-use crate::answers::score;
-use crate::cli::args::{PopulationArgs, ScoreArgs};
+use crate::answers::{census, score};
+use crate::cli::args::{PopulationArgs, RolesArgs, ScoreArgs};
 use crate::cli::done::Done;
 use crate::cli::failure::Failure;
 use crate::cli::progress::Watch;
@@ -42,6 +42,16 @@ pub(in crate::cli) fn score(args: &ScoreArgs) -> Result<Done, Failure> {
         printer::json(&score)?;
     } else {
         printer::data(&tables::score(&score))?;
+    }
+    Ok(Done::All)
+}
+
+pub(in crate::cli) fn roles(args: &RolesArgs) -> Result<Done, Failure> {
+    let census = census::census(&args.list).map_err(Failure::usage)?;
+    if args.json {
+        printer::json(&census)?;
+    } else {
+        printer::data(&tables::census(&census))?;
     }
     Ok(Done::All)
 }

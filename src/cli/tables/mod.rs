@@ -7,5 +7,5 @@ mod style;
 
 pub(super) use databases::{info, published, pulled, status, verification};
 pub(super) use pipelines::{crawl, forecast, index, maintained};
-pub(super) use scans::{false_positives, scan, score};
+pub(super) use scans::{census, false_positives, scan, score};
 pub(super) use style::{right, table};

@@ -1,6 +1,7 @@
 //! Scans, for people.
 
-use super::style::table;
+use super::style::{right, table};
+use crate::answers::census::Census;
 use crate::answers::coverage::CoverageAnswer;
 use crate::answers::judgement::{Judgement, TestFigure};
 use crate::answers::scan::{Candidate, ScanAnswer};
@@ -117,6 +118,26 @@ pub(in crate::cli) fn score(score: &Score) -> String {
         score.right_parents,
         score.found
     )
+}
+
+/// What the role table knows of listed checkpoints.
+pub(in crate::cli) fn census(census: &Census) -> String {
+    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    let mut rows = table(&["type", "usable", "layers", "of layers", "of all", "tensors", "prefix", "others"]);
+    right(&mut rows, &[2, 3, 4, 5]);
+    for known in &census.each {
+        rows.add_row(vec![
+            known.kind.clone(),
+            if known.usable { "yes" } else { "no" }.to_owned(),
+            known.layers.map_or_else(|| "-".to_owned(), |layers| layers.to_string()),
+            percent(known.share_of_layers),
+            percent(known.share),
+            format!("{} of {}", known.with_role, known.tensors),
+            known.prefix.clone(),
+            known.others.join(" "),
+        ]);
+    }
+    format!("{rows}\nusable roles: {} of {}", census.usable, census.checkpoints)
 }
 
 #[cfg(test)]

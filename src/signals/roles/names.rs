@@ -65,10 +65,11 @@ impl Scheme {
         names.iter().flat_map(move |&(name, role)| {
             let layout = match self.layout {
                 Layout::Interleaved if role != Role::Qkv => Layout::Linear,
+                Layout::UpFirst if !matches!(role, Role::GateUp | Role::Up) => Layout::Linear,
                 _ if !role.is_matrix() => Layout::Linear,
                 layout => layout,
             };
-            let expert = if name.contains("shared_expert") {
+            let expert = if name.contains("share_expert") || name.contains("shared_expert") {
                 Some(Position::SHARED)
             } else {
                 (self.stacked || name.contains('#')).then_some(0)
@@ -86,11 +87,15 @@ pub(super) fn see_through(name: &str) -> Cow<'_, str> {
         return Cow::Borrowed(name);
     }
     let mut kept: Vec<&str> = Vec::new();
-    let mut components = name.split('.');
+    let mut components = name.split('.').peekable();
     while let Some(component) = components.next() {
         if component == "modules_to_save" {
             // The name of the adapter.
             components.next();
+        } else if component == "parametrizations" {
+            // `a.parametrizations.weight.original` is what `a.weight` was before an adapter was added to it.
+            kept.extend(components.next());
+            components.next_if_eq(&"original");
         } else if !is_wrapper(component) {
             kept.push(component);
         }
@@ -131,8 +136,14 @@ impl Reading {
     /// What the table says of the text behind a layer number, and the number of the expert in it.
     pub(super) fn inside(&self, inside: &str) -> Option<(Entry, Option<u16>)> {
         let get = |name: &str| self.heads.iter().find_map(|names| names.get(name)).copied();
-        match inside.split_once(".experts.").and_then(|(block, rest)| Some((block, number(rest)?))) {
-            Some((block, (expert, rest))) => Some((get(&format!("{block}.experts.#.{rest}"))?, Some(expert))),
+        // `mlp.experts.7.up_proj`, `mlp.experts.expert_7.wi`, `experts.7.w1`.
+        let numbered = inside.find("experts.").filter(|at| *at == 0 || inside[..*at].ends_with('.'));
+        let numbered = numbered.and_then(|at| {
+            let rest = &inside[at + "experts.".len()..];
+            Some((&inside[..at], number(rest.strip_prefix("expert_").unwrap_or(rest))?))
+        });
+        match numbered {
+            Some((block, (expert, rest))) => Some((get(&format!("{block}experts.#.{rest}"))?, Some(expert))),
             None => Some((get(inside)?, None)),
         }
     }
@@ -140,12 +151,18 @@ impl Reading {
 
 /// Every way to read a name outside the layers: the length of the prefix, whether the table has it too, and what
 /// the table says of the rest.
-pub(super) fn outside(name: &str) -> impl Iterator<Item = (usize, bool, Entry)> + '_ {
+pub(super) fn outside(name: &str) -> Vec<(usize, bool, Entry)> {
     let known = known(name);
-    components(name).filter_map(move |start| {
-        let found = OUTSIDE.get(&name[start..])?;
-        Some((start + found.root, start == known, found.names))
-    })
+    let mut readings: Vec<(usize, bool, Entry)> = Vec::new();
+    for start in components(name) {
+        let Some(found) = OUTSIDE.get(&name[start..]) else { continue };
+        let prefix = start + found.root;
+        match readings.iter_mut().find(|(at, ..)| *at == prefix) {
+            Some((_, is_known, _)) => *is_known |= start == known,
+            None => readings.push((prefix, start == known, found.names)),
+        }
+    }
+    readings
 }
 
 /// Length of the wrappers of the table in front of a name.
@@ -218,6 +235,9 @@ mod tests {
             ("a.lora_A.default.weight", "a.lora_A.weight"),
             ("a.modules_to_save.other.weight", "a.weight"),
             ("a.original_module.weight", "a.weight"),
+            ("a.parametrizations.weight.original", "a.weight"),
+            ("a.parametrizations.weight.original0", "a.weight.original0"),
+            ("a.parametrizations.weight.0.lora_A", "a.weight.0.lora_A"),
             ("", ""),
             ("modules_to_save", ""),
         ] {

@@ -72,14 +72,27 @@ impl Naming {
     /// The position of one of the tensors, by its name.
     pub fn position(&self, name: &str) -> Option<Position> {
         let name = see_through(name);
-        for site in &self.sites {
-            let Some(behind) = name.strip_prefix(&site.text) else { continue };
-            let (layer, inside) = number(behind)?;
-            let (entry, expert) = site.reading.inside(inside)?;
-            let counts = entry.stack == site.stack && !site.drafts.contains(&layer);
-            return counts.then(|| entry.at(layer, expert));
-        }
-        self.outside.get(&*name).map(|entry| entry.at(0, None))
+        let Some((site, layer, inside)) = self.within(&name) else {
+            return self.outside.get(&*name).map(|entry| entry.at(0, None));
+        };
+        let (entry, expert) = site.reading.inside(inside)?;
+        let counts = entry.stack == site.stack && !site.drafts.contains(&layer);
+        counts.then(|| entry.at(layer, expert))
+    }
+
+    /// The layer that a tensor is in, with a role or not, and its stack.
+    pub fn layer(&self, name: &str) -> Option<(Stack, u16)> {
+        let name = see_through(name);
+        let (site, layer, _) = self.within(&name)?;
+        (!site.drafts.contains(&layer)).then_some((site.stack, layer))
+    }
+
+    /// The layers that a name is in, the number, and what follows it.
+    fn within<'a>(&self, name: &'a str) -> Option<(&Site, u16, &'a str)> {
+        self.sites.iter().find_map(|site| {
+            let (layer, inside) = number(name.strip_prefix(&site.text)?)?;
+            Some((site, layer, inside))
+        })
     }
 
     /// Layers of the main stack by the numbers in all names, with a role or not; `None` where there is no main stack.
@@ -280,6 +293,9 @@ impl<'a> Family<'a> {
     /// Takes what it lacks from a prefix beside or directly above it that has no layers, if only one has it.
     fn adopt(&mut self, outside: &Outside<'a>, homes: &BTreeSet<&str>) {
         let Some(above) = parent(self.prefix) else { return };
+        if !self.sites.iter().any(Tally::has_attention_with_norms) {
+            return;
+        }
         let has_layers =
             |prefix: &str| homes.range(prefix..).next().is_some_and(|home| home.starts_with(prefix));
         let near = |prefix: &str| prefix == above || (parent(prefix) == Some(above) && !has_layers(prefix));

@@ -19,6 +19,7 @@ pub fn positions<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [u64])>) ->
     let naming = Naming::of(tensors.iter().map(|(name, _)| *name));
     let mut found: Vec<Option<Position>> = tensors.iter().map(|(name, _)| naming.position(name)).collect();
     settle_layout(&tensors, &mut found);
+    settle_fused(&tensors, &mut found);
     drop_fragments(&mut found);
     drop_duplicates(&tensors, &mut found);
     find_head(&tensors, &mut found);
@@ -53,10 +54,13 @@ fn settle_layout(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
     let known = || tensors.iter().zip(found.iter()).filter_map(|((_, shape), p)| Some((shape, (*p)?)));
     let hidden = known().find(|(_, p)| p.role == Role::AttentionNorm).map(|(shape, p)| p.matrix(shape).1);
     let witness = known()
-        .filter(|(_, p)| p.layout == Layout::Conv1d && p.role.reads_residual())
+        .filter(|(_, p)| p.layout == Layout::Conv1d)
         .map(|(shape, p)| (p.role, p.matrix(shape)))
         .find(|(_, (rows, columns))| rows != columns);
-    let layout = witness.and_then(|(_, (rows, columns))| match hidden {
+    let turned = |(role, (rows, columns)): (Role, (u64, u64))| {
+        if role.reads_residual() { (rows, columns) } else { (columns, rows) }
+    };
+    let layout = witness.map(turned).and_then(|(rows, columns)| match hidden {
         Some(d) if d == columns => Some(Layout::Linear),
         Some(d) if d == rows => Some(Layout::Conv1d),
         _ => None,
@@ -72,6 +76,31 @@ fn settle_layout(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
             }
             Some(layout) => p.layout = layout,
             None => *slot = None,
+        }
+    }
+}
+
+/// A first matrix of the MLP with twice the rows that the second one has columns holds the gate too.
+fn settle_fused(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
+    let place = |p: &Position| (p.stack, p.layer, p.expert);
+    let (mut inner, mut gated) = (HashMap::new(), BTreeSet::new());
+    for ((_, shape), p) in tensors.iter().zip(found.iter()) {
+        let Some(p) = p.filter(|p| p.layout != Layout::Conv1d) else { continue };
+        if p.role == Role::Down {
+            inner.insert(place(&p), p.matrix(shape).1);
+        } else if p.role == Role::Gate {
+            gated.insert(place(&p));
+        }
+    }
+    for ((_, shape), slot) in tensors.iter().zip(found) {
+        let Some(p) = slot.as_mut().filter(|p| p.role == Role::Up && p.layout != Layout::Conv1d) else {
+            continue;
+        };
+        let fused = inner.get(&place(p)).and_then(|n| n.checked_mul(2)) == Some(p.matrix(shape).0);
+        if fused && !gated.contains(&place(p)) {
+            p.role = Role::GateUp;
+        } else {
+            p.layout = Layout::Linear;
         }
     }
 }

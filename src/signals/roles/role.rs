@@ -206,6 +206,8 @@ pub enum Layout {
     Linear,
     /// The same, but the parts of a fused matrix alternate head by head.
     Interleaved,
+    /// As [`Layout::Linear`], but of a fused gate and up projection the up part is in front.
+    UpFirst,
     /// GPT-2's `Conv1D`: rows are inputs, a row runs over the outputs.
     Conv1d,
 }
@@ -271,6 +273,9 @@ impl Position {
         match (self.role, self.layout, query_rows) {
             (Role::GateUp, Layout::Linear, _) if rows.is_multiple_of(2) => {
                 vec![(Role::Gate, 0..rows / 2), (Role::Up, rows / 2..rows)]
+            }
+            (Role::GateUp, Layout::UpFirst, _) if rows.is_multiple_of(2) => {
+                vec![(Role::Up, 0..rows / 2), (Role::Gate, rows / 2..rows)]
             }
             (Role::Qkv, Layout::Linear, Some(q)) if q < rows && (rows - q).is_multiple_of(2) => {
                 let k = q + (rows - q) / 2;

@@ -8,8 +8,8 @@
 //! Absent on purpose, because nothing can be compared by position or nothing is learnt from it: biases,
 //! position and token-type embeddings, relative attention biases, norms over heads, latents or inner dimensions
 //! (`q_norm`, `kv_a_layernorm`, Mamba's gated norm), routers, the small Mamba matrices, output heads (mostly
-//! tied to the embedding), projectors of other modalities, and `wq`, `wk` of Meta's own Llama files, whose rows
-//! are in another rotary order than everybody else's.
+//! tied to the embedding), projectors of other modalities, and `wq`, `wk` of Meta's and Mistral's own files, whose
+//! rows are in another rotary order than everybody else's.
 
 use super::role::Role::{
     self, AttentionNorm, CrossKey, CrossNorm, CrossOutput, CrossQuery, CrossValue, Down, Embedding,
@@ -25,9 +25,9 @@ pub(super) const WRAPPERS: &[&str] =
 
 /// Components that training tools leave anywhere in a name, beside all that begin with an underscore (`_orig_mod`,
 /// `_fsdp_wrapped_module`, `_checkpoint_wrapped_module`, `_forward_module`). `default` is the adapter of peft, and of
-/// `modules_to_save.NAME` the name goes too.
+/// `modules_to_save.NAME` the name goes too, as does torch's `parametrizations` with its `original`.
 pub(super) const SEEN_THROUGH: &[&str] =
-    &["module", "base_layer", "default", "modules_to_save", "original_module"];
+    &["module", "base_layer", "default", "modules_to_save", "original_module", "parametrizations"];
 
 type Names = &'static [(&'static str, Role)];
 
@@ -38,7 +38,8 @@ pub(super) struct Scheme {
     /// What stands before the layer number.
     pub(super) layers: &'static str,
     pub(super) stack: Stack,
-    /// How matrices are stored; [`Layout::Interleaved`] is said of the fused ones among them.
+    /// How matrices are stored; [`Layout::Interleaved`] is said of the fused ones of attention among them,
+    /// [`Layout::UpFirst`] of those of the MLP.
     pub(super) layout: Layout,
     /// Whether one tensor holds the matrices of all experts.
     pub(super) stacked: bool,
@@ -77,9 +78,13 @@ pub(super) const SCHEMES: &[Scheme] = &[
             ("self_attn.k_proj", Key),
             ("self_attn.v_proj", Value),
             ("self_attn.o_proj", Output),
-            ("self_attn.dense", Output), // Phi, Persimmon
-            ("self_attn.qkv_proj", Qkv), // Phi-3
-            ("self_attn.W_pack", Qkv),   // Baichuan
+            ("self_attn.dense", Output),        // Phi, Persimmon
+            ("self_attn.qkv_proj", Qkv),        // Phi-3
+            ("self_attn.W_pack", Qkv),          // Baichuan
+            ("self_attn.q_proj.linear", Query), // Moshi
+            ("self_attn.k_proj.linear", Key),
+            ("self_attn.v_proj.linear", Value),
+            ("self_attn.o_proj.linear", Output),
             ("self_attn.q_a_proj", QueryLatent),
             ("self_attn.kv_a_proj_with_mqa", KvLatent),
             ("cross_attn.q_proj", CrossQuery), // Mllama
@@ -91,6 +96,19 @@ pub(super) const SCHEMES: &[Scheme] = &[
             ("linear_attn.in_proj_qkv", SsmIn),  // Qwen 3.5
             ("linear_attn.in_proj_qkvz", SsmIn), // Qwen3-Next
             ("linear_attn.out_proj", SsmOut),
+            ("temporal_block.q_proj", Query), // RecurrentGemma
+            ("temporal_block.k_proj", Key),
+            ("temporal_block.v_proj", Value),
+            ("temporal_block.o_proj", Output),
+            ("temporal_block.linear_x", SsmIn),
+            ("temporal_block.linear_out", SsmOut),
+            ("mlp_block.gate_proj", Gate),
+            ("mlp_block.up_proj", Up),
+            ("mlp_block.down_proj", Down),
+            ("attention.q_proj", Query), // Ling and its linear attention
+            ("attention.k_proj", Key),
+            ("attention.v_proj", Value),
+            ("attention.dense", Output),
             ("mlp.gate_proj", Gate),
             ("mlp.up_proj", Up),
             ("mlp.gate_up_proj", GateUp),
@@ -99,6 +117,8 @@ pub(super) const SCHEMES: &[Scheme] = &[
             ("mlp.fc2", Down),
             ("mlp.c_fc", Up), // StarCoder 2
             ("mlp.c_proj", Down),
+            ("mlp.ff0", Up), // TimesFM 2.5
+            ("mlp.ff1", Down),
             ("feed_forward.gate_proj", Gate), // Jamba, Falcon-H1, Llama 4
             ("feed_forward.up_proj", Up),
             ("feed_forward.down_proj", Down),
@@ -111,6 +131,9 @@ pub(super) const SCHEMES: &[Scheme] = &[
             ("block_sparse_moe.experts.#.w1", Gate), // Mixtral
             ("block_sparse_moe.experts.#.w3", Up),
             ("block_sparse_moe.experts.#.w2", Down),
+            ("share_expert.gate_proj", Gate), // Step 3
+            ("share_expert.up_proj", Up),
+            ("share_expert.down_proj", Down),
             ("mlp.shared_expert.gate_proj", Gate), // Qwen 2
             ("mlp.shared_expert.up_proj", Up),
             ("mlp.shared_expert.down_proj", Down),
@@ -126,11 +149,20 @@ pub(super) const SCHEMES: &[Scheme] = &[
             ("post_attention_layernorm", MlpNorm),
             ("feedforward_layernorm", MlpNorm),
             ("pre_ff_layernorm", MlpNorm),
+            ("mlp.layer_norm", MlpNorm), // TimesFM
+            ("temporal_pre_norm", AttentionNorm),
+            ("channel_pre_norm", MlpNorm),
             ("pre_feedforward_layernorm", PreMlpNorm),
             ("post_feedforward_layernorm", PostMlpNorm),
             ("post_mlp_layernorm", PostMlpNorm),
         ],
-        outside: &[("embed_tokens", Embedding), ("norm", FinalNorm), ("final_layernorm", FinalNorm)],
+        outside: &[
+            ("embed_tokens", Embedding),
+            ("word_embeddings", Embedding), // Ling
+            ("norm", FinalNorm),
+            ("final_norm", FinalNorm),
+            ("final_layernorm", FinalNorm),
+        ],
         ..PLAIN
     },
     // All experts in one tensor: gpt-oss and Llama 4, transposed; later Qwen, not transposed. Shapes decide.
@@ -143,16 +175,78 @@ pub(super) const SCHEMES: &[Scheme] = &[
             ("mlp.experts.down_proj", Down),
             ("feed_forward.experts.gate_up_proj", GateUp),
             ("feed_forward.experts.down_proj", Down),
+            ("block_sparse_moe.experts.gate_up_proj", GateUp), // Granite-MoE with sliding windows
+            ("block_sparse_moe.experts.down_proj", Down),
         ],
         ..PLAIN
     },
-    // Granite-MoE.
     Scheme {
+        layout: Layout::Conv1d,
         stacked: true,
-        inside: &[("block_sparse_moe.input_linear", GateUp), ("block_sparse_moe.output_linear", Down)],
+        inside: &[("mlp.experts.fc1", GateUp), ("mlp.experts.fc2", Down)], // Aria
         ..PLAIN
     },
-    // InternLM 2; Meta's own Llama files.
+    // Granite-MoE, JetMoE, whose attention has experts too, and Step 3.
+    Scheme {
+        stacked: true,
+        inside: &[
+            ("block_sparse_moe.input_linear", GateUp),
+            ("block_sparse_moe.output_linear", Down),
+            ("self_attention.experts.input_linear", Query),
+            ("self_attention.experts.output_linear", Output),
+            ("mlp.input_linear", GateUp),
+            ("mlp.output_linear", Down),
+            ("moe.gate_proj", Gate),
+            ("moe.up_proj", Up),
+            ("moe.down_proj", Down),
+        ],
+        ..PLAIN
+    },
+    // Layers of Llama's names, called otherwise: Kimi K2.5.
+    Scheme {
+        layers: "blocks",
+        inside: &[
+            ("self_attn.q_proj", Query),
+            ("self_attn.k_proj", Key),
+            ("self_attn.v_proj", Value),
+            ("self_attn.o_proj", Output),
+            ("self_attn.q_a_proj", QueryLatent),
+            ("self_attn.kv_a_proj_with_mqa", KvLatent),
+            ("mlp.gate_proj", Gate),
+            ("mlp.up_proj", Up),
+            ("mlp.down_proj", Down),
+            ("mlp.experts.#.gate_proj", Gate),
+            ("mlp.experts.#.up_proj", Up),
+            ("mlp.experts.#.down_proj", Down),
+            ("mlp.shared_experts.gate_proj", Gate),
+            ("mlp.shared_experts.up_proj", Up),
+            ("mlp.shared_experts.down_proj", Down),
+            ("input_layernorm", AttentionNorm),
+            ("post_attention_layernorm", MlpNorm),
+        ],
+        ..PLAIN
+    },
+    // DeepSeek's own files, and its fourth version everywhere.
+    Scheme {
+        inside: &[
+            ("attn.wq_a", QueryLatent),
+            ("attn.wkv_a", KvLatent),
+            ("attn.wo", Output),
+            ("attn.wo_b", Output),
+            ("ffn.w1", Gate),
+            ("ffn.w3", Up),
+            ("ffn.w2", Down),
+            ("ffn.experts.#.w1", Gate),
+            ("ffn.experts.#.w3", Up),
+            ("ffn.experts.#.w2", Down),
+            ("ffn.shared_experts.w1", Gate),
+            ("ffn.shared_experts.w3", Up),
+            ("ffn.shared_experts.w2", Down),
+        ],
+        outside: &[("embed", Embedding)],
+        ..PLAIN
+    },
+    // InternLM 2; Meta's and Mistral's own files.
     Scheme {
         layout: Layout::Interleaved,
         inside: &[
@@ -162,6 +256,17 @@ pub(super) const SCHEMES: &[Scheme] = &[
             ("feed_forward.w1", Gate),
             ("feed_forward.w3", Up),
             ("feed_forward.w2", Down),
+            ("feed_forward.experts.#.w1", Gate),
+            ("feed_forward.experts.#.w3", Up),
+            ("feed_forward.experts.#.w2", Down),
+            ("experts.#.w1", Gate), // Mistral Large 3
+            ("experts.#.w3", Up),
+            ("experts.#.w2", Down),
+            ("shared_experts.w1", Gate),
+            ("shared_experts.w3", Up),
+            ("shared_experts.w2", Down),
+            ("attention.wq_a", QueryLatent),
+            ("attention.wkv_a_with_mqa", KvLatent),
             ("attention_norm", AttentionNorm),
             ("ffn_norm", MlpNorm),
         ],
@@ -213,6 +318,10 @@ pub(super) const SCHEMES: &[Scheme] = &[
             ("mixer.o_proj", Output),
             ("mixer.up_proj", Up),
             ("mixer.down_proj", Down),
+            ("mixer.experts.#.up_proj", Up),
+            ("mixer.experts.#.down_proj", Down),
+            ("mixer.shared_experts.up_proj", Up),
+            ("mixer.shared_experts.down_proj", Down),
             ("norm", AttentionNorm),
         ],
         outside: &[("embeddings", Embedding), ("embedding", Embedding), ("norm_f", FinalNorm)],
@@ -257,6 +366,16 @@ pub(super) const SCHEMES: &[Scheme] = &[
         inside: &[
             ("mlp.w2", Gate),
             ("mlp.w1", Up),
+            ("mlp.c_fc_0", Gate), // EXAONE 3
+            ("mlp.c_fc_1", Up),
+            ("multi_head_attention.Wq", Query), // CTRL
+            ("multi_head_attention.Wk", Key),
+            ("multi_head_attention.Wv", Value),
+            ("multi_head_attention.dense", Output),
+            ("ffn.0", Up),
+            ("ffn.2", Down),
+            ("layernorm1", AttentionNorm),
+            ("layernorm2", MlpNorm),
             ("attn.attention.q_proj", Query),
             ("attn.attention.k_proj", Key),
             ("attn.attention.v_proj", Value),
@@ -273,7 +392,7 @@ pub(super) const SCHEMES: &[Scheme] = &[
             ("mlp.fc2", Down),
             ("ln", AttentionNorm),
         ],
-        outside: &[("embd.wte", Embedding)],
+        outside: &[("embd.wte", Embedding), ("w", Embedding), ("layernorm", FinalNorm)],
         ..PLAIN
     },
     // Falcon, BLOOM; the fused matrix of CodeGen.
@@ -336,20 +455,185 @@ pub(super) const SCHEMES: &[Scheme] = &[
             ("attention.attn.k", Key),
             ("attention.attn.v", Value),
             ("attention.attn.o", Output),
+            ("attention.query", Query), // TVP
+            ("attention.key", Key),
+            ("attention.value", Value),
+            ("attention.dense", Output),
             ("attention.output.dense", Output),
+            ("crossattention.self.query", CrossQuery),
+            ("crossattention.self.key", CrossKey),
+            ("crossattention.self.value", CrossValue),
+            ("crossattention.output.dense", CrossOutput),
+            ("crossattention.output.LayerNorm", CrossNorm),
             ("intermediate.dense", Up),
             ("output.dense", Down),
             ("attention.output.LayerNorm", AttentionNorm),
             ("attention.LayerNorm", AttentionNorm), // MPNet, ESM
             ("attention.self_attn_layer_norm", AttentionNorm), // XLM-RoBERTa-XL
+            ("attention.layer_norm", AttentionNorm), // TVP
             ("output.LayerNorm", MlpNorm),
-            ("LayerNorm", MlpNorm), // ESM, XLM-RoBERTa-XL
+            ("output.layer_norm", MlpNorm),
+            ("intermediate.LayerNorm", MlpNorm), // RoBERTa with norms in front
+            ("LayerNorm", MlpNorm),              // ESM, XLM-RoBERTa-XL
         ],
         outside: &[
             ("embeddings.word_embeddings", Embedding),
             ("embeddings.LayerNorm", EmbeddingNorm),
+            ("embeddings.layer_norm", EmbeddingNorm),
+            ("LayerNorm", FinalNorm), // RoBERTa with norms in front
             ("encoder.emb_layer_norm_after", FinalNorm),
         ],
+        ..PLAIN
+    },
+    // GTE (`new.`).
+    Scheme {
+        roots: BERT_ROOTS,
+        layers: "encoder.layer",
+        layout: Layout::UpFirst,
+        inside: &[
+            ("attention.qkv_proj", Qkv),
+            ("attention.o_proj", Output),
+            ("mlp.up_gate_proj", GateUp),
+            ("mlp.down_proj", Down),
+            ("mlp.fc11", Up),
+            ("mlp.fc12", Gate),
+            ("mlp.fc1", Up),
+            ("mlp.fc2", Down),
+            ("attn_ln", AttentionNorm),
+            ("mlp_ln", MlpNorm),
+        ],
+        ..PLAIN
+    },
+    // Nomic's BERT; Jina's third embedding model.
+    Scheme {
+        roots: &["", "nomic_bert.", "roberta."],
+        layers: "encoder.layers",
+        inside: &[
+            ("attn.Wqkv", Qkv),
+            ("attn.out_proj", Output),
+            ("mixer.Wqkv", Qkv),
+            ("mixer.out_proj", Output),
+            ("mlp.fc11", Up),
+            ("mlp.fc12", Gate),
+            ("mlp.fc1", Up),
+            ("mlp.fc2", Down),
+            ("norm1", AttentionNorm),
+            ("norm2", MlpNorm),
+        ],
+        outside: &[("emb_ln", EmbeddingNorm), ("embeddings.word_embeddings", Embedding)],
+        ..PLAIN
+    },
+    // CPM-Ant.
+    Scheme {
+        roots: &["", "cpmant."],
+        layers: "encoder.layers",
+        inside: &[
+            ("self_att.self_attention.project_q", Query),
+            ("self_att.self_attention.project_k", Key),
+            ("self_att.self_attention.project_v", Value),
+            ("self_att.self_attention.attention_out", Output),
+            ("ffn.ffn.w_in.w_0", Gate),
+            ("ffn.ffn.w_in.w_1", Up),
+            ("ffn.ffn.w_out", Down),
+            ("self_att.layernorm_before_attention", AttentionNorm),
+            ("ffn.layernorm_before_ffn", MlpNorm),
+        ],
+        outside: &[("input_embedding", Embedding), ("encoder.output_layernorm", FinalNorm)],
+        ..PLAIN
+    },
+    // The text side of CLIP and SigLIP, which is a language model; the other side has its names under another root.
+    Scheme {
+        roots: &[""],
+        layers: "text_model.encoder.layers",
+        inside: &[
+            ("self_attn.q_proj", Query),
+            ("self_attn.k_proj", Key),
+            ("self_attn.v_proj", Value),
+            ("self_attn.out_proj", Output),
+            ("mlp.fc1", Up),
+            ("mlp.fc2", Down),
+            ("layer_norm1", AttentionNorm),
+            ("layer_norm2", MlpNorm),
+        ],
+        outside: &[
+            ("text_model.embeddings.token_embedding", Embedding),
+            ("text_model.final_layer_norm", FinalNorm),
+        ],
+        ..PLAIN
+    },
+    // The same in OpenCLIP.
+    Scheme {
+        roots: &[""],
+        layers: "transformer.resblocks",
+        inside: &[
+            ("attn.out_proj", Output),
+            ("mlp.c_fc", Up),
+            ("mlp.c_proj", Down),
+            ("ln_1", AttentionNorm),
+            ("ln_2", MlpNorm),
+        ],
+        outside: &[("token_embedding", Embedding), ("ln_final", FinalNorm)],
+        ..PLAIN
+    },
+    Scheme {
+        roots: &[""],
+        layers: "transformer.resblocks",
+        ends: &["_weight"],
+        inside: &[("attn.in_proj", Qkv)],
+        ..PLAIN
+    },
+    // Bark.
+    Scheme {
+        inside: &[
+            ("attn.att_proj", Qkv),
+            ("attn.out_proj", Output),
+            ("mlp.in_proj", Up),
+            ("mlp.out_proj", Down),
+            ("layernorm_1", AttentionNorm),
+            ("layernorm_2", MlpNorm),
+        ],
+        outside: &[("input_embeds_layer", Embedding), ("layernorm_final", FinalNorm)],
+        ..PLAIN
+    },
+    // RWKV 4: the receptance is what the keys are asked with; as published, and in transformers.
+    Scheme {
+        roots: &["", "rwkv."],
+        layers: "blocks",
+        inside: &[
+            ("attention.receptance", Query),
+            ("attention.key", Key),
+            ("attention.value", Value),
+            ("attention.output", Output),
+            ("feed_forward.key", Up),
+            ("feed_forward.value", Down),
+            ("att.receptance", Query),
+            ("att.key", Key),
+            ("att.value", Value),
+            ("att.output", Output),
+            ("ffn.key", Up),
+            ("ffn.value", Down),
+            ("ln1", AttentionNorm),
+            ("ln2", MlpNorm),
+        ],
+        outside: &[("embeddings", Embedding), ("emb", Embedding), ("ln_out", FinalNorm)],
+        ..PLAIN
+    },
+    // xLSTM.
+    Scheme {
+        roots: &["", "backbone."],
+        layers: "blocks",
+        inside: &[
+            ("mlstm_layer.q", Query),
+            ("mlstm_layer.k", Key),
+            ("mlstm_layer.v", Value),
+            ("mlstm_layer.out_proj", Output),
+            ("ffn.proj_up_gate", Gate),
+            ("ffn.proj_up", Up),
+            ("ffn.proj_down", Down),
+            ("norm_mlstm", AttentionNorm),
+            ("norm_ffn", MlpNorm),
+        ],
+        outside: &[("out_norm", FinalNorm)],
         ..PLAIN
     },
     // The final norm of XLM-RoBERTa-XL; under another root the same name belongs to DeBERTa's positions.
@@ -405,6 +689,10 @@ pub(super) const SCHEMES: &[Scheme] = &[
             ("layer.2.DenseReluDense.wi_0", Gate),
             ("layer.2.DenseReluDense.wi_1", Up),
             ("layer.2.DenseReluDense.wo", Down),
+            ("layer.2.mlp.wi", Up), // Switch Transformers
+            ("layer.2.mlp.wo", Down),
+            ("layer.2.mlp.experts.#.wi", Up),
+            ("layer.2.mlp.experts.#.wo", Down),
             ("layer.0.layer_norm", AttentionNorm),
             ("layer.1.layer_norm", CrossNorm),
             ("layer.2.layer_norm", MlpNorm),
@@ -429,6 +717,10 @@ pub(super) const SCHEMES: &[Scheme] = &[
             ("layer.1.DenseReluDense.wi_0", Gate),
             ("layer.1.DenseReluDense.wi_1", Up),
             ("layer.1.DenseReluDense.wo", Down),
+            ("layer.1.mlp.wi", Up),
+            ("layer.1.mlp.wo", Down),
+            ("layer.1.mlp.experts.#.wi", Up),
+            ("layer.1.mlp.experts.#.wo", Down),
             ("layer.0.layer_norm", AttentionNorm),
             ("layer.1.layer_norm", MlpNorm),
         ],
@@ -459,9 +751,161 @@ pub(super) const SCHEMES: &[Scheme] = &[
         ],
         ..PLAIN
     },
-    // XGLM, BioGPT.
+    // SeamlessM4T for text.
     Scheme {
-        roots: &["model.", "biogpt."],
+        layers: "text_decoder.layers",
+        inside: BART,
+        outside: &[("shared", Embedding), ("text_decoder.layer_norm", FinalNorm)],
+        ..PLAIN
+    },
+    Scheme {
+        layers: "text_encoder.layers",
+        stack: Stack::Encoder,
+        inside: BART,
+        outside: &[("text_encoder.layer_norm", FinalNorm)],
+        ..PLAIN
+    },
+    // ProphetNet.
+    Scheme {
+        layers: "decoder.layers",
+        inside: PROPHET,
+        outside: &[("word_embeddings", Embedding), ("decoder.embeddings_layer_norm", EmbeddingNorm)],
+        ..PLAIN
+    },
+    Scheme {
+        layers: "encoder.layers",
+        stack: Stack::Encoder,
+        inside: PROPHET,
+        outside: &[("encoder.embeddings_layer_norm", EmbeddingNorm)],
+        ..PLAIN
+    },
+    // The decoder of Moonshine and Canary, where the first matrix of a gated MLP has the gate behind it; T5Gemma, with
+    // Gemma's four norms and one for cross attention; Dia.
+    Scheme {
+        layers: "decoder.layers",
+        layout: Layout::UpFirst,
+        inside: &[
+            ("self_attn.q_proj", Query),
+            ("self_attn.k_proj", Key),
+            ("self_attn.v_proj", Value),
+            ("self_attn.o_proj", Output),
+            ("encoder_attn.q_proj", CrossQuery),
+            ("encoder_attn.k_proj", CrossKey),
+            ("encoder_attn.v_proj", CrossValue),
+            ("encoder_attn.o_proj", CrossOutput),
+            ("mlp.fc1", Up),
+            ("mlp.fc2", Down),
+            ("input_layernorm", AttentionNorm),
+            ("post_attention_layernorm", CrossNorm),
+            ("final_layernorm", MlpNorm),
+        ],
+        outside: &[("decoder.norm", FinalNorm), ("decoder.embedding_layernorm", EmbeddingNorm)],
+        ..PLAIN
+    },
+    Scheme {
+        layers: "decoder.layers",
+        inside: &[
+            ("cross_attn.q_proj", CrossQuery),
+            ("cross_attn.k_proj", CrossKey),
+            ("cross_attn.v_proj", CrossValue),
+            ("cross_attn.o_proj", CrossOutput),
+            ("mlp.gate_proj", Gate),
+            ("mlp.up_proj", Up),
+            ("mlp.down_proj", Down),
+            ("pre_self_attn_layernorm", AttentionNorm),
+            ("post_self_attn_layernorm", MlpNorm),
+            ("pre_cross_attn_layernorm", CrossNorm),
+            ("pre_feedforward_layernorm", PreMlpNorm),
+            ("post_feedforward_layernorm", PostMlpNorm),
+            ("self_attention.q_proj", Query), // Dia
+            ("self_attention.k_proj", Key),
+            ("self_attention.v_proj", Value),
+            ("self_attention.o_proj", Output),
+            ("cross_attention.q_proj", CrossQuery),
+            ("cross_attention.k_proj", CrossKey),
+            ("cross_attention.v_proj", CrossValue),
+            ("cross_attention.o_proj", CrossOutput),
+            ("mlp.gate_up_proj", GateUp),
+            ("pre_sa_norm", AttentionNorm),
+            ("pre_ca_norm", CrossNorm),
+            ("pre_mlp_norm", MlpNorm),
+        ],
+        ..PLAIN
+    },
+    Scheme {
+        layers: "encoder.layers",
+        stack: Stack::Encoder,
+        inside: &[
+            ("self_attn.q_proj", Query),
+            ("self_attn.k_proj", Key),
+            ("self_attn.v_proj", Value),
+            ("self_attn.o_proj", Output),
+            ("mlp.gate_proj", Gate),
+            ("mlp.up_proj", Up),
+            ("mlp.down_proj", Down),
+            ("input_layernorm", AttentionNorm),
+            ("post_attention_layernorm", MlpNorm),
+            ("pre_self_attn_layernorm", AttentionNorm),
+            ("post_self_attn_layernorm", MlpNorm),
+            ("pre_feedforward_layernorm", PreMlpNorm),
+            ("post_feedforward_layernorm", PostMlpNorm),
+            ("self_attention.q_proj", Query),
+            ("self_attention.k_proj", Key),
+            ("self_attention.v_proj", Value),
+            ("self_attention.o_proj", Output),
+            ("mlp.gate_up_proj", GateUp),
+            ("pre_sa_norm", AttentionNorm),
+            ("post_sa_norm", MlpNorm),
+        ],
+        outside: &[("encoder.norm", FinalNorm), ("encoder.embedding", Embedding)],
+        ..PLAIN
+    },
+    // The decoder of NeMo's speech models, as Cohere's.
+    Scheme {
+        inside: &[
+            ("first_sub_layer.query_net", Query),
+            ("first_sub_layer.key_net", Key),
+            ("first_sub_layer.value_net", Value),
+            ("first_sub_layer.out_projection", Output),
+            ("second_sub_layer.query_net", CrossQuery),
+            ("second_sub_layer.key_net", CrossKey),
+            ("second_sub_layer.value_net", CrossValue),
+            ("second_sub_layer.out_projection", CrossOutput),
+            ("third_sub_layer.dense_in", Up),
+            ("third_sub_layer.dense_out", Down),
+            ("layer_norm_1", AttentionNorm),
+            ("layer_norm_2", CrossNorm),
+            ("layer_norm_3", MlpNorm),
+        ],
+        outside: &[("token_embedding", Embedding), ("final_layer_norm", FinalNorm)],
+        ..PLAIN
+    },
+    // The decoder of Pix2Struct, whose encoder is one of images.
+    Scheme {
+        roots: &[""],
+        layers: "decoder.layer",
+        inside: &[
+            ("self_attention.attention.query", Query),
+            ("self_attention.attention.key", Key),
+            ("self_attention.attention.value", Value),
+            ("self_attention.attention.output", Output),
+            ("encoder_decoder_attention.attention.query", CrossQuery),
+            ("encoder_decoder_attention.attention.key", CrossKey),
+            ("encoder_decoder_attention.attention.value", CrossValue),
+            ("encoder_decoder_attention.attention.output", CrossOutput),
+            ("mlp.DenseReluDense.wi_0", Gate),
+            ("mlp.DenseReluDense.wi_1", Up),
+            ("mlp.DenseReluDense.wo", Down),
+            ("self_attention.layer_norm", AttentionNorm),
+            ("encoder_decoder_attention.layer_norm", CrossNorm),
+            ("mlp.layer_norm", MlpNorm),
+        ],
+        outside: &[("decoder.embed_tokens", Embedding), ("decoder.final_layer_norm", FinalNorm)],
+        ..PLAIN
+    },
+    // XGLM, BioGPT; the decoder of SpeechT5, the language model of Kosmos 2.
+    Scheme {
+        roots: &["model.", "biogpt.", "wrapped_decoder."],
         inside: BART,
         outside: &[("embed_tokens", Embedding), ("layer_norm", FinalNorm)],
         ..PLAIN
@@ -477,9 +921,38 @@ const BART: Names = &[
     ("encoder_attn.k_proj", CrossKey),
     ("encoder_attn.v_proj", CrossValue),
     ("encoder_attn.out_proj", CrossOutput),
+    ("cross_attention.q_proj", CrossQuery), // NLLB-MoE, SeamlessM4T
+    ("cross_attention.k_proj", CrossKey),
+    ("cross_attention.v_proj", CrossValue),
+    ("cross_attention.out_proj", CrossOutput),
     ("fc1", Up),
     ("fc2", Down),
+    ("ffn.fc1", Up),
+    ("ffn.fc2", Down),
+    ("ffn.experts.#.fc1", Up),
+    ("ffn.experts.#.fc2", Down),
+    ("feed_forward.intermediate_dense", Up), // SpeechT5
+    ("feed_forward.output_dense", Down),
     ("self_attn_layer_norm", AttentionNorm),
     ("encoder_attn_layer_norm", CrossNorm),
+    ("cross_attention_layer_norm", CrossNorm),
     ("final_layer_norm", MlpNorm),
+    ("ff_layer_norm", MlpNorm),
+    ("ffn_layer_norm", MlpNorm),
+];
+
+const PROPHET: Names = &[
+    ("self_attn.query_proj", Query),
+    ("self_attn.key_proj", Key),
+    ("self_attn.value_proj", Value),
+    ("self_attn.out_proj", Output),
+    ("cross_attn.query_proj", CrossQuery),
+    ("cross_attn.key_proj", CrossKey),
+    ("cross_attn.value_proj", CrossValue),
+    ("cross_attn.out_proj", CrossOutput),
+    ("feed_forward.intermediate", Up),
+    ("feed_forward.output", Down),
+    ("self_attn_layer_norm", AttentionNorm),
+    ("cross_attn_layer_norm", CrossNorm),
+    ("feed_forward_layer_norm", MlpNorm),
 ];
