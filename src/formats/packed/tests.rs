@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::layouts::{FP4, NF4};
 use super::*;
 use crate::formats::safetensors::{Decoded, try_decode};
-use crate::formats::{Dtype, Header, Limits};
+use crate::formats::{Dtype, Form, Header, Limits};
 
 /// A golden file: made by a library (tests/fixtures/packed/make.py).
 struct Golden {
@@ -170,6 +170,110 @@ fn mlx_as_the_library() {
     for golden in [golden!("mlx_3bit"), golden!("mlx_4bit"), golden!("mlx_6bit")] {
         golden.check();
     }
+}
+
+#[test]
+fn auto_round_as_the_library() {
+    for golden in [golden!("auto_round_gptq_4bit"), golden!("auto_round_4bit"), golden!("auto_round_5bit")] {
+        golden.check();
+    }
+}
+
+#[test]
+fn words_of_compressed_tensors_as_its_versions() {
+    for golden in [
+        golden!("ct_3bit_words"),
+        golden!("ct_3bit_dense"),
+        golden!("ct_6bit_words"),
+        golden!("ct_6bit_dense"),
+    ] {
+        golden.check();
+        // Where groups differ in bits, the shape tells them.
+        let (parts, mixed) =
+            (golden.parts(), QuantConfig { bits: None, group_size: None, ..golden.config() });
+        let shape = golden.bytes(parts["weight_shape"]);
+        let asked = recognise(&parts, &mixed, None).unwrap();
+        assert!(matches!(asked, Recognised::NeedState(suffix) if suffix == "weight_shape"));
+        let Recognised::Packed(told) = recognise(&parts, &mixed, Some(shape)).unwrap() else { panic!() };
+        assert_eq!(*told, golden.packing());
+    }
+}
+
+#[test]
+fn four_bit_floats_as_the_libraries() {
+    for golden in [
+        golden!("modelopt_nvfp4"),
+        golden!("ct_nvfp4"),
+        golden!("ct_mxfp4"),
+        golden!("mlx_nvfp4"),
+        golden!("mlx_mxfp4"),
+        golden!("mlx_mxfp8"),
+    ] {
+        golden.check();
+    }
+}
+
+#[test]
+fn hqq_as_the_library() {
+    for golden in [
+        golden!("hqq_8bit_axis1"),
+        golden!("hqq_4bit_axis1"),
+        golden!("hqq_4bit_axis0"),
+        golden!("hqq_3bit_axis1"),
+        golden!("hqq_3bit_axis0"),
+        golden!("hqq_2bit_axis1"),
+        golden!("hqq_1bit_axis1"),
+    ] {
+        golden.check();
+    }
+}
+
+#[test]
+fn quanto_torchao_and_bitnet_as_the_libraries() {
+    for golden in [
+        golden!("quanto_int8"),
+        golden!("quanto_float8"),
+        golden!("torchao_float8"),
+        golden!("torchao_intx"),
+        golden!("torchao_int4"),
+        golden!("bitnet_bitlinear"),
+        golden!("bitnet_auto"),
+    ] {
+        golden.check();
+    }
+}
+
+/// torchao flattened names in another way before 0.15.
+#[test]
+fn older_names_of_torchao_are_known() {
+    let made = layer(&[("weight:qdata", "I8"), ("weight:scale", "F32"), ("bias", "F32")]);
+    let mut parts = made.parts();
+    let scale = TensorInfo { shape: vec![2, 1], ..parts["weight:scale"].clone() };
+    parts.insert("weight:scale", &scale);
+    assert!(matches!(recognise(&parts, &config("torchao", 8), None), Ok(Recognised::Packed(_))));
+}
+
+#[test]
+fn zero_points_of_auto_round_follow_the_packer() {
+    let (made, _) = gptq(4, 32, 32, 1, 7);
+    let first = |method: &str, version: Option<&str>| {
+        let config = QuantConfig { version: version.map(Into::into), ..config(method, 4) };
+        made.decode(&config, 0..1).ok()
+    };
+    let (less_one, direct) = (first("gptq", None), first("gptq", Some("gptq_v2")));
+    assert!(less_one.is_some() && less_one != direct);
+    for version in
+        [None, Some("auto_round:auto_gptq"), Some("auto_round:gptq:exllamav2"), Some("gptq:marlin")]
+    {
+        for method in ["auto-round", "auto_round", "intel/auto-round"] {
+            assert_eq!(first(method, version), less_one, "{version:?}");
+        }
+    }
+    for version in ["auto_round", "auto_round:gptqmodel", "auto_round:exllamav2"] {
+        assert_eq!(first("auto-round", Some(version)), direct, "{version}");
+    }
+    assert_eq!(first("gptqmodel", None), less_one);
+    assert_eq!(first("gptq", Some("marlin")), None);
 }
 
 /// A layer made by the test.
@@ -403,7 +507,7 @@ proptest! {
     /// or decoded into the rows asked for.
     #[test]
     fn hostile_headers_do_not_panic(
-        which in 0usize..8,
+        which in 0usize..20,
         victim: prop::sample::Index,
         dtype in prop::sample::select(vec!["F64", "F32", "F16", "I8", "U8", "I32", "F8_E4M3", "F4", "?"]),
         shape in prop::collection::vec(
@@ -415,6 +519,10 @@ proptest! {
         let golden = [
             golden!("bnb_nf4"), golden!("bnb_nf4_double"), golden!("bnb_int8"), golden!("gptq_v1_3bit"),
             golden!("awq"), golden!("ct_4bit_zero"), golden!("fp8_block"), golden!("mlx_4bit"),
+                golden!("ct_3bit_words"), golden!("ct_nvfp4"), golden!("modelopt_nvfp4"), golden!("mlx_mxfp4"),
+                golden!("hqq_4bit_axis0"), golden!("hqq_3bit_axis1"), golden!("quanto_int8"),
+                golden!("torchao_int4"), golden!("torchao_intx"), golden!("bitnet_auto"),
+                golden!("auto_round_5bit"), golden!("ct_6bit_words"),
         ].into_iter().nth(which).unwrap();
         let mut parts = golden.parts();
         let mut config = golden.config();
@@ -434,7 +542,9 @@ proptest! {
         if change == 3 {
             parts.remove(suffix);
         }
-        let answer = recognise(&parts, &config, Some(state.as_bytes()));
+        let shape: Vec<u8> = [number, 96].iter().flat_map(|n| n.to_le_bytes()).collect();
+        let state = if which < 3 { state.as_bytes() } else { &shape[..] };
+        let answer = recognise(&parts, &config, Some(state));
         if let Ok(Recognised::Packed(packing)) = answer {
             for rows in [0..1, packing.rows.saturating_sub(1)..packing.rows, 0..u64::MAX] {
                 let Ok(ranges) = packing.ranges(&rows) else { continue };
@@ -582,4 +692,191 @@ fn plain_weights_are_plain() {
         }
         assert!(matches!(recognise(&made.parts(), &QuantConfig::default(), None), Ok(Recognised::Plain)));
     }
+}
+
+/// A checkpoint of tensors without content.
+fn checkpoint(tensors: &[(&str, &str, &[u64])]) -> Vec<Header> {
+    let mut at = 0;
+    let tensors = tensors.iter().map(|(name, dtype, shape)| {
+        let dtype = Dtype::parse(dtype).unwrap();
+        let bytes = at..at + shape.iter().product::<u64>() * dtype.bits() / 8;
+        at = bytes.end;
+        TensorInfo { name: (*name).to_owned(), dtype: Some(dtype), shape: shape.to_vec(), bytes }
+    });
+    vec![Header { tensors: tensors.collect(), metadata: BTreeMap::new(), len: 0 }]
+}
+
+/// Asserts that each tensor is a part of exactly one weight, whose elements are those of its parts.
+fn assert_once(headers: &[Header], config: &QuantConfig) {
+    let found = weights(headers, config, &States::new());
+    let mut parts: Vec<(usize, u64, u64)> = Vec::new();
+    for weight in &found {
+        let of_weight = weight.parts.values().map(|at| (at.file, at.bytes.start, at.bytes.end));
+        let of_weight: Vec<_> = of_weight.collect();
+        let elements = |part: &(usize, u64, u64)| {
+            let tensors = &headers[part.0].tensors;
+            let tensor = tensors.iter().find(|t| (t.bytes.start, t.bytes.end) == (part.1, part.2));
+            tensor.unwrap().elements()
+        };
+        assert_eq!(weight.elements, of_weight.iter().map(elements).sum::<u64>(), "{weight:?}");
+        parts.extend(of_weight);
+    }
+    parts.sort_unstable();
+    let mut tensors: Vec<(usize, u64, u64)> = (0..)
+        .zip(headers)
+        .flat_map(|(file, header)| header.tensors.iter().map(move |t| (file, t.bytes.start, t.bytes.end)))
+        .collect();
+    tensors.sort_unstable();
+    assert_eq!(parts, tensors);
+}
+
+#[test]
+fn every_tensor_is_in_one_weight() {
+    for golden in [
+        golden!("bnb_nf4_double"),
+        golden!("bnb_int8"),
+        golden!("gptq_v1_4bit_act"),
+        golden!("awq"),
+        golden!("ct_4bit_zero"),
+        golden!("ct_nvfp4"),
+        golden!("mxfp4"),
+        golden!("mlx_4bit"),
+        golden!("hqq_4bit_axis1"),
+        golden!("quanto_int8"),
+        golden!("torchao_int4"),
+        golden!("bitnet_auto"),
+    ] {
+        for config in [golden.config(), QuantConfig::default()] {
+            assert_once(std::slice::from_ref(&golden.header), &config);
+            let mut damaged = golden.header.clone();
+            damaged.tensors.pop();
+            assert_once(&[damaged], &config);
+        }
+    }
+    let odd = checkpoint(&[
+        ("x.q.trellis", "I16", &[6, 6, 64]),
+        ("x.q.suh", "F16", &[96]),
+        ("x.q.svh", "F16", &[96]),
+        ("x.q.bias", "F16", &[96]),
+        ("x.v.indices", "I32", &[1, 4, 8]),
+        ("x.v.centroids.weight", "F16", &[1, 256]),
+        ("x.v.res_centroids.weight", "F16", &[1, 256]),
+        ("embeddings.position_ids", "I64", &[1, 512]),
+        ("h.0.attn.bias", "BOOL", &[1, 1, 8, 8]),
+        ("norm.gamma", "F32", &[8]),
+        ("norm.beta", "F32", &[8]),
+        ("alone", "F32", &[8]),
+        ("x.up.weight", "I8", &[8, 8]),
+        ("x.up.weight_scales", "F16", &[8]),
+    ]);
+    for method in [None, Some("exl3"), Some("vptq"), Some("gptq")] {
+        let config = QuantConfig { method: method.map(Into::into), ..QuantConfig::default() };
+        assert_once(&odd, &config);
+        let found = weights(&odd, &config, &States::new());
+        let reason = |name: &str| match found.iter().find(|w| w.name == name).map(|w| &w.form) {
+            Some(Form::Unreadable(reason)) => reason.clone(),
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(reason("x.q.weight"), "packed as EXL3, which is not read");
+        assert_eq!(reason("x.v.weight"), "packed as VPTQ, which is not read");
+        assert_eq!(reason("x.up.weight"), "packed as EETQ, which is not read");
+        let stored =
+            |name: &str| found.iter().find(|w| w.name == name).map(|w| matches!(w.form, Form::Stored(_)));
+        for name in ["x.q.bias", "norm.gamma", "norm.beta", "alone"] {
+            assert_eq!(stored(name), Some(true), "{name}");
+        }
+        assert!(is_packed(&found));
+    }
+}
+
+#[test]
+fn what_config_says_alone_packs_nothing() {
+    let plain = checkpoint(&[
+        ("x.q.weight", "F16", &[8, 8]),
+        ("x.q.bias", "F16", &[8]),
+        ("embeddings.position_ids", "I64", &[1, 512]),
+        ("h.0.attn.bias", "BOOL", &[1, 1, 8, 8]),
+    ]);
+    for method in ["gptq", "hqq", "exl3"] {
+        assert!(!is_packed(&weights(&plain, &config(method, 4), &States::new())));
+    }
+    let golden = golden!("bnb_nf4");
+    // Not read yet.
+    assert!(is_packed(&weights(&[golden.header.clone()], &QuantConfig::default(), &States::new())));
+}
+
+/// One block of MLX: hidden size 128, keys and values of 64, MLPs of 384, each layer with its bits and group size.
+fn mlx_block(grids: [(u64, u64); 4]) -> Vec<Header> {
+    let names = [("q_proj", 128, 128), ("k_proj", 64, 128), ("gate_proj", 384, 128), ("down_proj", 128, 384)];
+    let mut tensors: Vec<(String, &str, Vec<u64>)> = vec![("norm.weight".into(), "F16", vec![128])];
+    for ((name, rows, columns), (bits, group)) in names.into_iter().zip(grids) {
+        tensors.push((format!("layers.0.{name}.weight"), "U32", vec![rows, columns * bits / 32]));
+        for of_groups in ["scales", "biases"] {
+            tensors.push((format!("layers.0.{name}.{of_groups}"), "F16", vec![rows, columns / group]));
+        }
+    }
+    let tensors: Vec<(&str, &str, &[u64])> = tensors.iter().map(|(n, d, s)| (&**n, *d, &s[..])).collect();
+    checkpoint(&tensors)
+}
+
+/// Columns of the four layers, and their bits; a reason where they are not known.
+fn settled(headers: &[Header], config: &Value) -> Vec<Result<(u64, String), String>> {
+    let config = QuantConfig::parse(&serde_json::json!({ "quantization": config }));
+    let found = weights(headers, &config, &States::new());
+    let names = ["q_proj", "k_proj", "gate_proj", "down_proj"];
+    let of = |name: &str| {
+        let weight = found.iter().find(|w| w.name == format!("layers.0.{name}.weight")).unwrap();
+        match &weight.form {
+            Form::Stored(encoding) => Ok((weight.shape[1], encoding.name().to_owned())),
+            Form::Unreadable(reason) => Err(reason.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    names.iter().map(|name| of(name)).collect()
+}
+
+#[test]
+fn mlx_grids_are_those_of_the_layer_or_fit_the_checkpoint() {
+    let right = |bits: [u64; 4]| -> Vec<Result<(u64, String), String>> {
+        let columns = [128, 128, 128, 384];
+        columns.into_iter().zip(bits).map(|(c, b)| Ok((c, format!("MLX {b}-bit")))).collect()
+    };
+    // Attention with other groups, of the same product, in the words of the config: by layer, or further inside.
+    let mixed = mlx_block([(4, 64), (4, 64), (8, 32), (8, 32)]);
+    let own = serde_json::json!({"group_size": 64, "bits": 4});
+    for prefix in ["layers.0", "0"] {
+        let mut config = serde_json::json!({"group_size": 32, "bits": 8, "layers.0.norm": false});
+        for name in ["q_proj", "k_proj"] {
+            config[format!("{prefix}.{name}")] = own.clone();
+        }
+        assert_eq!(settled(&mixed, &config), right([4, 4, 8, 8]));
+    }
+    // The statement of another checkpoint, and none: the length of the norm, and the rows of the gate, tell.
+    let stale = mlx_block([(8, 32); 4]);
+    for config in [serde_json::json!({"group_size": 64, "bits": 4}), serde_json::json!({})] {
+        assert_eq!(settled(&stale, &config)[0], right([8; 4])[0]);
+        assert_eq!(settled(&stale, &config)[3], right([8; 4])[3]);
+    }
+    // Bits that one product allows alone.
+    let five = mlx_block([(5, 64), (4, 64), (4, 64), (5, 64)]);
+    assert_eq!(settled(&five, &serde_json::json!({"group_size": 64, "bits": 4})), right([5, 4, 4, 5]));
+    // Keys of half the hidden size: with no statement their columns may be either.
+    let mut open = mlx_block([(4, 64); 4]);
+    open[0].tensors.retain(|t| t.name != "norm.weight");
+    let found = settled(&open, &serde_json::json!({}));
+    assert!(found[0].as_ref().is_err_and(|r| r.contains("4 bits in groups of 64")), "{found:?}");
+    assert_eq!(settled(&open, &serde_json::json!({"group_size": 64, "bits": 4})), right([4; 4]));
+}
+
+#[test]
+fn experts_of_mlx_stay_apart() {
+    let headers = checkpoint(&[
+        ("switch_mlp.up_proj.weight", "U32", &[3, 16, 8]),
+        ("switch_mlp.up_proj.scales", "F16", &[3, 16, 1]),
+        ("switch_mlp.up_proj.biases", "F16", &[3, 16, 1]),
+    ]);
+    let config = QuantConfig { group_size: Some(64), bits: Some(4), ..QuantConfig::default() };
+    let found = weights(&headers, &config, &States::new());
+    assert_eq!(found[0].shape[..], [3, 16, 64]);
+    assert_once(&headers, &config);
 }
