@@ -88,11 +88,14 @@ impl Key {
         hasher.update(EXTRACTION_VERSION.to_le_bytes());
         hasher.update(ENTRY_VERSION.to_le_bytes());
         // In these words for good: a database knows its rows by it.
-        let QuantConfig { method, version, bits, group_size, block } = &metadata.quantization;
+        let QuantConfig { method, version, bits, group_size, block, layers } = &metadata.quantization;
         hasher.update(format!(
             "{plan:?} Facts {{ method: {method:?}, version: {version:?}, bits: {bits:?}, group_size: {group_size:?}, \
              block: {block:?} }}"
         ));
+        for layer in layers {
+            hasher.update(format!("{layer:?}"));
+        }
         // Which rows of the embedding are read beside the canonical ones, and which tokens they are.
         for token in metadata.anchors(plan) {
             hasher.update(token.to_le_bytes());

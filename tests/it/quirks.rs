@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::{Cli, Hub, Models, demo_hub, nobody, read, temp, write};
 
+mod packings;
 mod relations;
 
 /// A trained model of six layers, hidden size 96.

@@ -36,7 +36,8 @@ pub struct Packing {
 pub(super) struct Codes {
     pub(super) suffix: &'static str,
     pub(super) order: Order,
-    /// Bits of a stored row: of one `x` (of one word row for [`Order::Down`]).
+    /// Bits of a stored row: of one `x` (of one word row for [`Order::Down`] and [`Order::WordsDown`]); for
+    /// [`Order::Runs`] the codes of one `x`.
     pub(super) stride: u64,
     /// Bytes of the whole tensor.
     pub(super) bytes: u64,
@@ -52,17 +53,34 @@ pub(super) enum Order {
     Interleaved,
     /// All rows as one sequence of nibbles, the high one of a byte first.
     HighFirst,
+    /// Along `y`, in 32-bit words, lowest bits first, as many as fit into a word.
+    WordsAcross,
+    /// Along `x`, in the same way.
+    WordsDown,
+    /// All rows as one sequence, cut into as many equal runs as codes fit into an element of so many bits. An element
+    /// holds one code of each run, that of the first run in the lowest bits or in the highest ones.
+    Runs { element: u64, first_high: bool },
 }
 
 impl Codes {
     /// Bytes that hold the stored rows `x`.
     fn range(&self, x: &Range<u64>, bits: u64) -> Range<u64> {
         match self.order {
-            Order::Across | Order::Interleaved => x.start * self.stride / 8..x.end * self.stride / 8,
+            Order::Across | Order::Interleaved | Order::WordsAcross => {
+                x.start * self.stride / 8..x.end * self.stride / 8
+            }
             Order::Down => {
                 x.start * bits / 32 * self.stride / 8..(x.end * bits).div_ceil(32) * self.stride / 8
             }
+            Order::WordsDown => {
+                let (words, codes) = (self.stride / 8, 32 / bits);
+                x.start / codes * words..x.end.div_ceil(codes) * words
+            }
             Order::HighFirst => x.start * self.stride / 8..(x.end * self.stride).div_ceil(8),
+            Order::Runs { element, .. } => {
+                let run = self.bytes * 8 / element;
+                cycle(x.start * self.stride..x.end * self.stride, run, element / 8)
+            }
         }
     }
 
@@ -75,12 +93,35 @@ impl Codes {
                 down / 32 * self.stride + y * 32 + down % 32
             }
             Order::Interleaved => x * self.stride + y / 8 * 32 + 4 * AWQ_PLACE[(y % 8) as usize] + bit,
+            Order::WordsAcross => {
+                let codes = 32 / bits;
+                x * self.stride + y / codes * 32 + y % codes * bits + bit
+            }
+            Order::WordsDown => {
+                let codes = 32 / bits;
+                x / codes * self.stride + y * 32 + x % codes * bits + bit
+            }
             Order::HighFirst => ((x * self.stride + y * 4) ^ 4) + bit,
+            Order::Runs { element, first_high } => {
+                let (run, at) = (self.bytes * 8 / element, x * self.stride + y);
+                let place = if first_high { element / bits - 1 - at / run } else { at / run };
+                at % run * element + place * bits + bit
+            }
         };
         (0..bits).fold(0, |code, bit| {
             let at = place(bit) - start * 8;
             code | usize::from(piece[(at / 8) as usize] >> (at % 8) & 1) << bit
         })
+    }
+}
+
+/// Where these places of a sequence are that repeats after so many entries, in entries of so many bytes: all of it where
+/// they pass its end.
+fn cycle(places: Range<u64>, entries: u64, bytes: u64) -> Range<u64> {
+    if places.start / entries == (places.end - 1) / entries {
+        places.start % entries * bytes..((places.end - 1) % entries + 1) * bytes
+    } else {
+        0..entries * bytes
     }
 }
 
@@ -91,12 +132,25 @@ pub(super) struct Scales {
     pub(super) groups: Groups,
     /// Entries of the whole tensor.
     pub(super) entries: u64,
+    /// The scale of these scales.
+    pub(super) global: Option<Global>,
+}
+
+/// One number for the whole matrix.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Global {
+    pub(super) suffix: &'static str,
+    pub(super) dtype: Dtype,
+    /// Whether scales are divided by it.
+    pub(super) divides: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum ScaleKind {
     /// The number, times a constant of the layout.
     Number(Dtype, f32),
+    /// 1 / the number.
+    Inverse(Dtype),
     /// E8M0: 2^(byte - 127), 255 is NaN (OCP Microscaling Formats 1.0, section 5.4.1).
     PowerOfTwo,
     /// A code of `nested_quant_map` times the `nested_absmax` of `block` scales, plus an offset.
@@ -106,7 +160,7 @@ pub(super) enum ScaleKind {
 impl ScaleKind {
     fn bytes(self) -> u64 {
         match self {
-            Self::Number(dtype, _) => dtype.bits() / 8,
+            Self::Number(dtype, _) | Self::Inverse(dtype) => dtype.bits() / 8,
             Self::PowerOfTwo | Self::Nested { .. } => 1,
         }
     }
@@ -119,6 +173,8 @@ pub(super) enum Groups {
     Grid { rows: u64, columns: u64, across: u64 },
     /// One entry for so many elements of the flattened matrix.
     Flat { elements: u64 },
+    /// The entries in turn for the elements of the flattened matrix.
+    InTurn { entries: u64 },
     /// `[across, rows of W]`, one entry for so many columns of one row.
     Transposed { columns: u64, across: u64 },
 }
@@ -126,8 +182,12 @@ pub(super) enum Groups {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Zeros {
     None,
-    /// Numbers in the places of the scales, added after scaling.
-    Bias(Dtype),
+    /// Numbers in the places of the scales.
+    Numbers {
+        suffix: &'static str,
+        dtype: Dtype,
+        shift: Shift,
+    },
     /// Codes like those of the weights, to which `plus` is added modulo 2^bits.
     Codes {
         codes: Codes,
@@ -135,10 +195,20 @@ pub(super) enum Zeros {
     },
 }
 
+/// What is done with a number that shifts the codes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Shift {
+    /// Taken from the code.
+    Before,
+    /// Added to the scaled code.
+    Added,
+}
+
 /// The pieces of [`Packing::ranges`], unpacked.
 struct Pieces<'a> {
     codes: &'a [u8],
     scales: &'a [u8],
+    global: &'a [u8],
     nested_absmax: &'a [u8],
     nested_map: &'a [u8],
     zeros: &'a [u8],
@@ -160,6 +230,9 @@ impl Packing {
         let scaled =
             |suffix, size: u64| PartRange { suffix, bytes: entries.start * size..entries.end * size };
         let mut ranges = vec![codes_range(&self.codes), scaled(self.scales.suffix, size)];
+        if let Some(Global { suffix, dtype, .. }) = self.scales.global {
+            ranges.push(PartRange { suffix, bytes: 0..dtype.bits() / 8 });
+        }
         if let ScaleKind::Nested { block, .. } = self.scales.kind {
             let bytes = entries.start / block * 4..entries.end.div_ceil(block) * 4;
             ranges.push(PartRange { suffix: "weight.nested_absmax", bytes });
@@ -167,7 +240,7 @@ impl Packing {
         }
         match &self.zeros {
             Zeros::None => {}
-            Zeros::Bias(dtype) => ranges.push(scaled("biases", dtype.bits() / 8)),
+            Zeros::Numbers { suffix, dtype, .. } => ranges.push(scaled(suffix, dtype.bits() / 8)),
             Zeros::Codes { codes, .. } => ranges.push(codes_range(codes)),
         }
         if let Some(suffix) = self.group_index {
@@ -207,6 +280,7 @@ impl Packing {
         let pieces = Pieces {
             codes: take(true),
             scales: take(true),
+            global: take(self.scales.global.is_some()),
             nested_absmax: take(nested),
             nested_map: take(nested),
             zeros: take(self.zeros != Zeros::None),
@@ -228,8 +302,10 @@ impl Packing {
                 let scale = scales[group];
                 values.push(match self.zeros {
                     Zeros::None => value * scale,
-                    Zeros::Bias(_) => value * scale + zeros[group],
-                    Zeros::Codes { .. } => (value - zeros[group]) * scale,
+                    Zeros::Numbers { shift: Shift::Added, .. } => value * scale + zeros[group],
+                    Zeros::Numbers { shift: Shift::Before, .. } | Zeros::Codes { .. } => {
+                        (value - zeros[group]) * scale
+                    }
                 });
             }
         }
@@ -250,6 +326,9 @@ impl Packing {
             Groups::Flat { elements } => {
                 rows.start * self.columns / elements..(rows.end * self.columns).div_ceil(elements)
             }
+            Groups::InTurn { entries } => {
+                cycle(rows.start * self.columns..rows.end * self.columns, entries, 1)
+            }
             Groups::Transposed { .. } => 0..self.scales.entries,
         }
     }
@@ -261,6 +340,10 @@ impl Packing {
             Groups::Transposed { across, .. } => {
                 return (0..across).map(|g| (g * self.rows + row) as usize).collect();
             }
+            Groups::InTurn { entries } => {
+                let elements = row * self.columns..row * self.columns + self.columns.min(entries);
+                return elements.map(|at| (at % entries - first) as usize).collect();
+            }
             Groups::Grid { .. } | Groups::Flat { .. } => self.entries(&(row..row + 1)),
         };
         places.map(|entry| (entry - first) as usize).collect()
@@ -268,9 +351,12 @@ impl Packing {
 
     fn scale_row(&self, rows: &Range<u64>, row: u64, pieces: &Pieces<'_>) -> Vec<f32> {
         let places = self.places(rows, row);
-        match self.scales.kind {
+        let scales: Vec<f32> = match self.scales.kind {
             ScaleKind::Number(dtype, factor) => {
                 numbers(dtype, pieces.scales, &places).into_iter().map(|s| s * factor).collect()
+            }
+            ScaleKind::Inverse(dtype) => {
+                numbers(dtype, pieces.scales, &places).into_iter().map(f32::recip).collect()
             }
             ScaleKind::PowerOfTwo => places
                 .iter()
@@ -288,13 +374,16 @@ impl Packing {
                 let codes = numbers(Dtype::F32, pieces.nested_map, &codes);
                 codes.iter().zip(absmax).map(|(code, absmax)| code * absmax + offset).collect()
             }
-        }
+        };
+        let Some(Global { dtype, divides, .. }) = self.scales.global else { return scales };
+        let global = numbers(dtype, pieces.global, &[0]).first().copied().unwrap_or(f32::NAN);
+        scales.into_iter().map(|s| if divides { s / global } else { s * global }).collect()
     }
 
     fn zero_row(&self, rows: &Range<u64>, row: u64, groups: usize, pieces: &Pieces<'_>) -> Vec<f32> {
         match &self.zeros {
             Zeros::None => Vec::new(),
-            Zeros::Bias(dtype) => numbers(*dtype, pieces.zeros, &self.places(rows, row)),
+            Zeros::Numbers { dtype, .. } => numbers(*dtype, pieces.zeros, &self.places(rows, row)),
             Zeros::Codes { codes, plus } => (0..groups as u64)
                 .map(|group| {
                     let (x, y) = if self.transposed { (group, row) } else { (row, group) };
@@ -321,6 +410,7 @@ impl Packing {
             Groups::Flat { elements } => {
                 (row * self.columns + column) / elements - row * self.columns / elements
             }
+            Groups::InTurn { entries } => column % entries,
         } as usize)
     }
 }

@@ -6,11 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{PackedError, Parts, QuantConfig, Recognised, recognise};
-use crate::formats::{Dtype, FileRange, Form, Header, PartRange, TensorInfo, Weight};
-
-/// Suffixes that a reason names; the layouts have at most 7.
-const SHOWN: usize = 8;
+use super::{Grid, PackedError, Packing, Parts, QuantConfig, Recognised, grids, named, recognise};
+use crate::formats::{FileRange, Form, Header, PartRange, TensorInfo, Weight};
 
 /// A tensor and the header that lists it.
 #[derive(Clone, Copy, Debug)]
@@ -41,31 +38,134 @@ pub fn weights<'a>(headers: &'a [Header], config: &QuantConfig, states: &States)
             layers.entry(base).or_default().entry(suffix).or_insert(Located { file, tensor });
         }
     }
-    layers.values().flat_map(|tensors| layer(tensors, config, states)).collect()
+    let parts: BTreeMap<&str, Parts<'_>> = layers
+        .iter()
+        .map(|(base, tensors)| (*base, tensors.iter().map(|(suffix, at)| (*suffix, at.tensor)).collect()))
+        .collect();
+    let mut grids = grids::settle(&parts, config);
+    let mut found = Vec::new();
+    for (base, tensors) in &layers {
+        let layer = Layer { tensors, parts: &parts[base] };
+        let answer = match grids.remove(base) {
+            None => layer.recognise(config, states),
+            Some(Err(open)) => Err(open),
+            Some(Ok(Grid { bits, group_size })) => {
+                let (bits, group_size) = (Some(bits), Some(group_size));
+                layer.recognise(&QuantConfig { bits, group_size, ..config.clone() }, states)
+            }
+        };
+        found.extend(layer.weights(answer, config));
+    }
+    found
+}
+
+/// Whether matrices of the checkpoint are packed, readable or not. What config.json says is not asked: it often stays
+/// as it was where the weights were decoded again.
+pub fn is_packed(weights: &[Weight<'_>]) -> bool {
+    weights.iter().any(|weight| match &weight.form {
+        Form::Stored(encoding) => encoding.is_quantised(),
+        Form::After(_) => true,
+        // A tensor that is no weight is a part of none.
+        Form::Unreadable(_) => !weight.parts.contains_key(""),
+    })
 }
 
 /// The name that the weight of this tensor's layer has where it is not packed.
 pub fn plain_name(name: &str) -> String {
     let (base, suffix) = split(name);
-    if suffix.starts_with('_') { base.to_owned() } else { format!("{base}.weight") }
+    if PARAMETER_ENDS.contains(&suffix) { base.to_owned() } else { format!("{base}.weight") }
 }
+
+/// What MXFP4 adds to the name of a parameter.
+const PARAMETER_ENDS: [&str; 2] = ["_blocks", "_scales"];
+/// Modules that VPTQ has inside a layer.
+const INNER: [&str; 3] = [".centroids.weight", ".res_centroids.weight", ".outlier_centroids.weight"];
 
 /// Name of a layer, and what its tensor adds to it: see [`Parts`].
 fn split(name: &str) -> (&str, &str) {
     if let Some(dot) = name.find(".weight.") {
         return (&name[..dot], &name[dot + 1..]);
     }
+    if let Some(base) = INNER.iter().find_map(|end| name.strip_suffix(end)) {
+        return (base, &name[base.len() + 1..]);
+    }
     // EETQ's `weight_scales` belongs to a layer, `gate_up_proj_scales` to a parameter.
-    let parameter = ["_blocks", "_scales"].iter().find_map(|end| name.strip_suffix(end));
+    let parameter = PARAMETER_ENDS.iter().find_map(|end| name.strip_suffix(end));
     if let Some(base) = parameter.filter(|base| !base.ends_with(".weight")) {
         return (base, &name[base.len()..]);
     }
     name.rsplit_once('.').unwrap_or(("", name))
 }
 
-fn layer<'a>(tensors: &Tensors<'a>, config: &QuantConfig, states: &States) -> Vec<Weight<'a>> {
-    let parts: Parts<'a> = tensors.iter().map(|(suffix, at)| (*suffix, at.tensor)).collect();
-    let plain = |at: &Located<'a>| Weight {
+/// The tensors of one layer.
+struct Layer<'t, 'a> {
+    tensors: &'t Tensors<'a>,
+    parts: &'t Parts<'t>,
+}
+
+/// What is known of a layer.
+enum Stored {
+    /// How, or that it is not packed.
+    Known(Recognised),
+    /// Nothing before this is read.
+    After(FileRange),
+}
+
+impl<'a> Layer<'_, 'a> {
+    fn recognise(&self, config: &QuantConfig, states: &States) -> Result<Stored, PackedError> {
+        let mut recognised = recognise(self.parts, config, None)?;
+        if let Recognised::NeedState(suffix) = &recognised {
+            let at = self.tensors.get(suffix.as_str()).ok_or(PackedError::Missing { suffix: "state" })?;
+            match states.get(&(at.file, at.tensor.bytes.start)) {
+                Some(state) => recognised = recognise(self.parts, config, Some(state))?,
+                None => return Ok(Stored::After(at.range())),
+            }
+        }
+        inside(self.parts)(recognised).map(Stored::Known)
+    }
+
+    /// The weights of the layer: each tensor is in one of them.
+    fn weights(&self, answer: Result<Stored, PackedError>, config: &QuantConfig) -> Vec<Weight<'a>> {
+        let (shape, form) = match answer {
+            Ok(Stored::Known(Recognised::Packed(packing))) => {
+                (self.shape(&packing), Form::Stored(Arc::new(*packing) as _))
+            }
+            Ok(Stored::After(state)) => (Vec::new(), Form::After(state)),
+            Err(error) if self.is_packed(&error, config) => (Vec::new(), Form::Unreadable(error.to_string())),
+            _ => return self.tensors.values().map(plain).collect(),
+        };
+        // A bias is a weight of its own, and never packed.
+        let (own, packed): (Vec<_>, Vec<_>) = self.tensors.iter().partition(|(suffix, _)| **suffix == "bias");
+        let name = packed.first().map_or_else(String::new, |(_, at)| plain_name(&at.tensor.name));
+        let parts = packed.iter().map(|(suffix, at)| (**suffix, at.range())).collect();
+        let elements = packed.iter().map(|(_, at)| at.tensor.elements()).fold(0, u64::saturating_add);
+        let whole = Weight { name: Cow::Owned(name), shape: Cow::Owned(shape), parts, elements, form };
+        std::iter::once(whole).chain(own.into_iter().map(|(_, at)| plain(at))).collect()
+    }
+
+    /// Experts that share a tensor stay apart in the shape.
+    fn shape(&self, packing: &Packing) -> Vec<u64> {
+        // Behind the rows are the groups of a row and their bytes, or the words of a row.
+        let leading = match (self.parts.get("_blocks"), self.parts.get("weight")) {
+            (Some(blocks), _) => blocks.shape.split_last_chunk::<2>().map(|(leading, _)| leading),
+            (None, Some(weight)) => weight.shape.split_last().map(|(_, leading)| leading),
+            _ => None,
+        };
+        let rows = leading.filter(|rows| rows.len() > 1).map_or_else(|| vec![packing.rows], <[u64]>::to_vec);
+        rows.into_iter().chain([packing.columns]).collect()
+    }
+
+    /// Whether a layer of which this is wrong is packed. One of no known layout may be none: a norm with `gamma` and
+    /// `beta`, or a buffer such as BERT's `position_ids`.
+    fn is_packed(&self, error: &PackedError, config: &QuantConfig) -> bool {
+        !matches!(error, PackedError::Unreadable { .. })
+            || named::has_codes(self.parts) && (config.method.is_some() || self.parts.contains_key("weight"))
+    }
+}
+
+/// A tensor that is a weight.
+fn plain<'a>(at: &Located<'a>) -> Weight<'a> {
+    Weight {
         name: Cow::Borrowed(&at.tensor.name),
         shape: Cow::Borrowed(&at.tensor.shape),
         parts: BTreeMap::from([("", at.range())]),
@@ -74,54 +174,6 @@ fn layer<'a>(tensors: &Tensors<'a>, config: &QuantConfig, states: &States) -> Ve
             Some(dtype) => Form::Stored(Arc::new(dtype)),
             None => Form::Unreadable("of a type that is not read".into()),
         },
-    };
-    let whole = |of: &[(&&'a str, &Located<'a>)], shape: Vec<u64>, form| {
-        let name = of.first().map_or_else(String::new, |(_, at)| plain_name(&at.tensor.name));
-        let parts = of.iter().map(|(suffix, at)| (**suffix, at.range())).collect();
-        let elements = of.iter().map(|(_, at)| at.tensor.elements()).fold(0, u64::saturating_add);
-        Weight { name: Cow::Owned(name), shape: Cow::Owned(shape), parts, elements, form }
-    };
-    let all: Vec<_> = tensors.iter().collect();
-    let mut answer = recognise(&parts, config, None);
-    if let Ok(Recognised::NeedState(suffix)) = &answer
-        && let Some(at) = tensors.get(suffix.as_str())
-    {
-        match states.get(&(at.file, at.tensor.bytes.start)) {
-            Some(state) => answer = recognise(&parts, config, Some(state)),
-            None => return vec![whole(&all, Vec::new(), Form::After(at.range()))],
-        }
-    }
-    match answer.and_then(inside(&parts)) {
-        Ok(Recognised::Packed(packing)) => {
-            // Experts that share a tensor stay apart in the shape.
-            let experts = parts.get("_blocks").and_then(|blocks| blocks.shape.split_last_chunk::<2>());
-            let mut shape = experts.map_or_else(|| vec![packing.rows], |(leading, _)| leading.to_vec());
-            shape.push(packing.columns);
-            vec![whole(&all, shape, Form::Stored(Arc::new(*packing)))]
-        }
-        Ok(_) => tensors.values().map(plain).collect(),
-        Err(error) => {
-            // A layer of no known layout may be none that is packed: a norm with `gamma` and `beta`. Where a
-            // known layout is damaged, floats may be codes too.
-            let unknown = matches!(error, PackedError::Unreadable { .. });
-            let is_value =
-                |(_, at): &(_, &Located<'_>)| unknown && at.tensor.dtype.is_some_and(Dtype::is_plain_float);
-            let (values, codes): (Vec<_>, Vec<_>) = tensors.iter().partition(is_value);
-            let reason = reason(&error, &parts, config);
-            let mut found: Vec<Weight<'a>> = values.into_iter().map(|(_, at)| plain(at)).collect();
-            // Buffers are no weights: BERT keeps `embeddings.position_ids` beside its embeddings. No layout packs
-            // into 64 bits, and without a method nothing is packed in a layout that is not known.
-            let packs = |(_, at): &(_, &Located<'_>)| {
-                config.method.is_some() && at.tensor.dtype.is_some_and(|d| d.bits() < 64)
-            };
-            let unread = || Form::Unreadable(reason.clone());
-            if codes.iter().any(packs) && !parts.contains_key("weight") {
-                found.push(whole(&codes, Vec::new(), unread()));
-            } else {
-                found.extend(codes.into_iter().map(|(_, at)| Weight { form: unread(), ..plain(at) }));
-            }
-            found
-        }
     }
 }
 
@@ -138,16 +190,5 @@ fn inside<'p>(parts: &'p Parts<'_>) -> impl FnOnce(Recognised) -> Result<Recogni
             }
         }
         Ok(recognised)
-    }
-}
-
-/// Why a layer is not read, the same for all layers where it is the method.
-fn reason(error: &PackedError, parts: &Parts<'_>, config: &QuantConfig) -> String {
-    match (error, &config.method) {
-        (PackedError::Unreadable { .. }, Some(method)) => {
-            let suffixes: Vec<&str> = parts.keys().take(SHOWN).copied().collect();
-            format!("packed as {method} ({}), which is not read", suffixes.join(", "))
-        }
-        _ => error.to_string(),
     }
 }
