@@ -30,12 +30,30 @@ pub struct Component {
     pub name: String,
     /// Its weight files.
     pub files: ComponentFiles,
+    /// Other sets of weight files of the repository. Where one is not settled, content tells which is the model.
+    pub rivals: Vec<Candidate>,
+}
+
+/// A set of weight files that may be the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// As which component it is read where it is another model.
+    pub name: String,
+    /// Its files.
+    pub files: ComponentFiles,
+    /// Why it is not read, where its name tells.
+    pub settled: Option<&'static str>,
 }
 
 impl Component {
     /// The main checkpoint of a repository.
     pub fn main(files: ComponentFiles) -> Self {
-        Self { name: String::new(), files }
+        Self { name: String::new(), files, rivals: Vec::new() }
+    }
+
+    /// The rivals that only content can settle.
+    pub fn unsettled(&self) -> impl Iterator<Item = &Candidate> {
+        self.rivals.iter().filter(|rival| rival.settled.is_none())
     }
 }
 
@@ -46,6 +64,17 @@ pub enum ComponentFiles {
     Named(Vec<String>),
     /// In whatever this index of shards lists.
     Index(String),
+}
+
+impl ComponentFiles {
+    /// The folder that they are in: empty, or with a `/` at its end.
+    pub fn folder(&self) -> &str {
+        let path = match self {
+            Self::Named(paths) => paths.first().map_or("", String::as_str),
+            Self::Index(path) => path,
+        };
+        path.rfind('/').and_then(|slash| path.get(..=slash)).unwrap_or_default()
+    }
 }
 
 /// A push decoder: it says which bytes of the opened files it needs, is given them, and is asked again.

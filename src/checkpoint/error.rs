@@ -2,6 +2,7 @@
 
 use super::plan::PlanError;
 use crate::formats::shards::ShardIndexError;
+use crate::formats::{Foreign, HeaderError, JsonError};
 use crate::hub::HubError;
 use crate::store::Outcome;
 
@@ -51,14 +52,39 @@ pub enum ReadError {
         source: ShardIndexError,
     },
     /// A config.json that is no JSON object.
-    #[error("config.json: {0}")]
-    Config(serde_json::Error),
+    #[error("{path}: {source}")]
+    Config {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        source: JsonError,
+    },
     /// Nothing to read, or files missing.
     #[error(transparent)]
     Plan(#[from] PlanError),
 }
 
 impl ReadError {
+    /// What a file is that is not what its name says.
+    pub fn foreign(&self) -> Option<Foreign> {
+        match self {
+            Self::Header { source, .. } => match source.downcast_ref()? {
+                HeaderError::Foreign(foreign) => Some(*foreign),
+                _ => None,
+            },
+            Self::Config { source: JsonError::Foreign(foreign), .. }
+            | Self::Index { source: ShardIndexError::Json(JsonError::Foreign(foreign)), .. } => {
+                Some(*foreign)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether to ask again may help.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Hub { source, .. } if !source.is_permanent())
+    }
+
     /// The outcome of a repository that ended with this error.
     pub fn outcome(&self) -> Outcome {
         match self {
@@ -70,7 +96,7 @@ impl ReadError {
             Self::TooLarge { .. }
             | Self::Header { .. }
             | Self::Index { .. }
-            | Self::Config(_)
+            | Self::Config { .. }
             | Self::Plan(PlanError::MissingShards { .. }) => Outcome::Malformed,
         }
     }

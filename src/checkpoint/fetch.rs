@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::container::{Component, ComponentFiles, Container, Step, Tensors};
+use super::container::{ComponentFiles, Container, Step, Tensors};
 use super::error::ReadError;
 use super::plan::{self, PlanSettings};
 use super::source::{OpenFile, RepoFiles};
-use crate::formats::{FileRange, Limits, ShardIndex};
+use crate::formats::{FileRange, Limits, ShardIndex, shards};
 use crate::store::WeightFile;
 
 /// Ranges of one checkpoint under way at once; the Hub client has a limit of its own for all of them.
@@ -23,32 +23,40 @@ pub struct WeightFiles {
     pub index: Option<ShardIndex>,
     /// Its bytes.
     pub index_bytes: u64,
+    /// Shards that the index or their numbers tell of, and that are not there.
+    pub missing: Vec<String>,
+    /// Where the files are: empty, or with a `/` at its end.
+    pub folder: String,
     /// What was read of the files, headers apart.
     pieces: Vec<(FileRange, Bytes)>,
 }
 
 impl WeightFiles {
-    /// Chooses the files of a component that are read, and opens them.
+    /// Chooses the files of a component that are read, and opens them. Of shards that are not all there, those that are.
     pub async fn open(
         files: &dyn RepoFiles,
-        component: Component,
+        component: &ComponentFiles,
         settings: &PlanSettings,
         limits: &Limits,
     ) -> Result<Self, ReadError> {
+        let folder = component.folder().to_owned();
         let mut index_bytes = 0;
-        let (paths, chosen, index) = match component.files {
+        let (paths, chosen, missing, index) = match component {
             ComponentFiles::Named(paths) => {
                 // The ends of the model, where embedding and final norm usually are, before what lies between.
                 let ends = [paths.first(), paths.last()].into_iter().flatten().cloned();
-                let chosen = plan::thin(&paths, ends, settings);
-                (paths, chosen, None)
+                let chosen = plan::thin(paths, ends, settings);
+                (paths.clone(), chosen, shards::missing(paths, limits.shards), None)
             }
             ComponentFiles::Index(path) => {
-                let json = files.small(&path, limits.index_bytes).await?;
+                let json = files.small(path, limits.index_bytes).await?;
                 index_bytes = json.len() as u64;
-                let index =
-                    ShardIndex::parse(&json, limits).map_err(|source| ReadError::Index { path, source })?;
-                (index.shards(), plan::shards(&index, files.names(), settings)?, Some(index))
+                let index = ShardIndex::parse(&json, limits)
+                    .map_err(|source| ReadError::Index { path: path.clone(), source })?
+                    .in_folder(&folder);
+                let (there, missing) = plan::there(&index, path, files.names());
+                let chosen = plan::shards(&index, &there, settings)?;
+                (there, chosen, missing, Some(index))
             }
         };
         let opened = stream::iter(&chosen)
@@ -56,7 +64,12 @@ impl WeightFiles {
             .buffered(PARALLEL_RANGES)
             .try_collect()
             .await?;
-        Ok(Self { paths, chosen, files: opened, index, index_bytes, pieces: Vec::new() })
+        Ok(Self { paths, chosen, files: opened, index, index_bytes, missing, folder, pieces: Vec::new() })
+    }
+
+    /// Whether one of these is among its files.
+    pub fn has_any(&self, paths: &[String]) -> bool {
+        self.paths.iter().any(|path| paths.contains(path))
     }
 
     /// All weight files; size and digest are known for the opened ones.
@@ -74,9 +87,9 @@ impl WeightFiles {
         &self.chosen
     }
 
-    /// Whether that is all of them.
+    /// Whether that is all of the model's.
     pub fn is_whole(&self) -> bool {
-        self.chosen.len() == self.paths.len()
+        self.chosen.len() == self.paths.len() && self.missing.is_empty()
     }
 
     /// Files that are not open, and their bytes: as the index has it, or as large as the others.

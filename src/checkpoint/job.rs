@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::{ReadError, in_full, outcome_of_hub_error};
-use super::reading::{ReadSettings, Reader, Reading};
+use super::reading::{Opened, ReadSettings, Reader};
 use super::row;
 use super::source::Source;
 use crate::hub::{HubError, RepoEntry, RepoRef};
@@ -51,6 +51,27 @@ impl Unread {
     }
 }
 
+/// What becomes of the checkpoints of a repository: each is read by itself, and one that cannot be ends as `failed` says.
+/// Where none can, or where to ask again may help, the error is that of the repository.
+pub fn each<T>(
+    read: Vec<(String, Result<T, ReadError>)>,
+    failed: impl Fn(Row) -> T,
+    entry: &RepoEntry,
+) -> Result<Vec<T>, Unread> {
+    let is_passing = |read: &Result<T, ReadError>| read.as_ref().is_err_and(ReadError::is_passing);
+    let none = read.iter().all(|(_, read)| read.is_err());
+    let fatal = read.iter().position(|(_, read)| none || is_passing(read));
+    let mut ends = Vec::with_capacity(read.len());
+    for (place, (component, read)) in read.into_iter().enumerate() {
+        match read {
+            Err(error) if fatal == Some(place) => return Err(error.into()),
+            Err(error) => ends.push(failed(Row { component, ..Unread::from(error).row(entry) })),
+            Ok(read) => ends.push(read),
+        }
+    }
+    Ok(ends)
+}
+
 /// The repository with its commit and the names of its files: a listing that was asked for them has them, another may
 /// not.
 pub async fn describe(source: &dyn Source, entry: &RepoEntry) -> Result<RepoEntry, Unread> {
@@ -68,7 +89,7 @@ pub async fn open<'a>(
     source: &dyn Source,
     entry: &RepoEntry,
     reader: &'a Reader,
-) -> Result<Vec<Reading<'a>>, Unread> {
+) -> Result<Vec<Opened<'a>>, Unread> {
     let commit = entry.sha.as_deref().ok_or(Unread::NoCommit)?;
     let files = source.files(&entry.id, commit, entry.siblings.clone().unwrap_or_default());
     let metadata = reader.metadata(&*files, entry.config.as_ref()).await?;
@@ -120,8 +141,12 @@ impl ReadJob {
 async fn rows(source: &dyn Source, entry: &RepoEntry, reader: &Reader) -> Result<Vec<Row>, Unread> {
     let entry = describe(source, entry).await?;
     let mut rows = Vec::new();
-    for reading in open(source, &entry, reader).await? {
-        rows.push(reading.row(entry.clone()).await?);
+    for (component, reading) in open(source, &entry, reader).await? {
+        let row = match reading {
+            Ok(reading) => reading.row(entry.clone()).await,
+            Err(error) => Err(error),
+        };
+        rows.push((component, row));
     }
-    Ok(rows)
+    each(rows, |row| row, &entry)
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::error::ReadError;
-use super::plan::PlanSettings;
+use super::plan::{self, PlanSettings};
 use super::source::RepoFiles;
 use super::tokenizer::{KnownTokenizer, Tokenizers, Unknown};
 use crate::formats::packed::QuantConfig;
-use crate::formats::{Limits, ModelConfig};
+use crate::formats::{Limits, ModelConfig, json};
 
 /// What screening looks at, and what says how weights are packed.
 #[derive(Clone, Debug)]
@@ -23,14 +23,15 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Reads config and tokenizer.
+    /// Reads config and tokenizer of weights in this folder: those beside them, else those at the top.
     pub async fn read(
         files: &dyn RepoFiles,
+        folder: &str,
         limits: &Limits,
         tokenizers: &Tokenizers,
     ) -> Result<Self, ReadError> {
-        let metadata = Self::listed(None).with_config(files, limits).await?;
-        let read = tokenizers.of(files, limits).await?;
+        let metadata = Self::listed(None).with_config(files, folder, limits).await?;
+        let read = tokenizers.of(files, folder, limits).await?;
         let bytes_fetched = metadata.bytes_fetched + read.bytes;
         Ok(Self { tokenizer: read.tokenizer, bytes_fetched, ..metadata })
     }
@@ -53,15 +54,19 @@ impl Metadata {
     }
 
     /// Reads config.json, if there is one.
-    pub async fn with_config(self, files: &dyn RepoFiles, limits: &Limits) -> Result<Self, ReadError> {
-        if !files.names().iter().any(|n| n == "config.json") {
-            return Ok(self);
-        }
-        let json = files.small("config.json", limits.config_bytes).await?;
-        let quantization = serde_json::from_slice(&json).map(|value| QuantConfig::parse(&value));
+    pub async fn with_config(
+        self,
+        files: &dyn RepoFiles,
+        folder: &str,
+        limits: &Limits,
+    ) -> Result<Self, ReadError> {
+        let Some(path) = plan::config_file(files.names(), folder) else { return Ok(self) };
+        let json = files.small(&path, limits.config_bytes).await?;
+        let parsed = ModelConfig::parse(&json).and_then(|config| Ok((config, json::parse(&json)?)));
+        let (config, value) = parsed.map_err(|source| ReadError::Config { path, source })?;
         Ok(Self {
-            config: ModelConfig::parse(&json).map_err(ReadError::Config)?,
-            quantization: quantization.map_err(ReadError::Config)?,
+            config,
+            quantization: QuantConfig::parse(&value),
             bytes_fetched: self.bytes_fetched + json.len() as u64,
             ..self
         })

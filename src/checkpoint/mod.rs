@@ -5,6 +5,7 @@
 //! | [`source`], [`sources`] | where repositories are: the Hub, a folder, memory |
 //! | [`container`], [`containers`] | the file formats of weights; the seam that a new one comes in by |
 //! | [`plan`] | which files, and which byte ranges of them; pure |
+//! | [`choose`] | which sets of weight files are models, where names leave it open |
 //! | [`fetch`] | the weight files that are open, and what was read of them |
 //! | [`extract`] | decoding; CPU only |
 //! | [`metadata`], [`tokenizer`] | the small files |
@@ -15,6 +16,7 @@
 //! | [`cache`], [`single_flight`] | samples that were read before; nobody reads what another is at |
 
 pub mod cache;
+pub mod choose;
 pub mod container;
 pub mod containers;
 pub mod cpu;

@@ -57,6 +57,7 @@ impl LoadError {
                 "give org/name, org/name@revision, or the path of a checkpoint folder or .safetensors file",
             ),
             Self::Hub(error) | Self::Read(ReadError::Hub { source: error, .. }) => error.hint(),
+            Self::Read(error) if error.foreign().is_some() => error.foreign()?.0.hint(),
             Self::Read(ReadError::Header { .. }) => {
                 Some("the file is damaged or was not downloaded completely; fetch it again")
             }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::cache::{Cache, Key};
+use super::choose::{Chooser, Chosen, Headers, Rival};
 use super::container::{Component, Container, Containers, Tensors};
+use super::containers::sets::MODULES;
 use super::cpu::off_thread;
 use super::error::{ReadError, in_full};
 use super::extract::{self, Extracted, Fetched};
@@ -20,7 +22,7 @@ use super::row;
 use super::source::RepoFiles;
 use super::tokenizer::Tokenizers;
 use crate::formats::packed::States;
-use crate::formats::{FileRange, Limits};
+use crate::formats::{FileRange, Limits, json};
 use crate::hub::RepoEntry;
 use crate::signals::Fingerprint;
 use crate::store::{Outcome, Row, WeightFile};
@@ -65,6 +67,9 @@ impl From<ReadSettings> for Reader {
 /// What was read of the weights of one checkpoint, or why nothing was.
 pub type Weights = Result<Extracted, Arc<PlanError>>;
 
+/// One of the checkpoints of a repository, by its name, with its weight files open; or why they are not.
+pub type Opened<'a> = (String, Result<Reading<'a>, ReadError>);
+
 /// A checkpoint whose weight files are open.
 pub struct Reading<'a> {
     reader: &'a Reader,
@@ -72,24 +77,19 @@ pub struct Reading<'a> {
     container: Arc<dyn Container>,
     /// Which checkpoint of its repository: empty for the main one.
     pub component: String,
+    /// Other weight files of the repository, which are not part of it.
+    pub rivals: Vec<Rival>,
     /// Config and tokenizer, as far as they were read.
     pub metadata: Metadata,
     weights: WeightFiles,
     headers: Option<Headers>,
 }
 
-/// What the opened files hold.
-#[derive(Debug)]
-struct Headers {
-    tensors: Box<dyn Tensors>,
-    bytes_fetched: u64,
-}
-
 impl Reader {
     /// Requests to the Hub that reading a repository with these files takes, as far as their names tell.
     pub fn requests(&self, files: &[String]) -> u64 {
         let components = self.settings.containers.components(files);
-        let of_each = components.iter().map(|(_, component)| &component.files);
+        let of_each = components.iter().map(|(_, component)| component);
         plan::requests(files, of_each, &self.settings.plan, self.settings.small_files)
     }
 
@@ -101,29 +101,36 @@ impl Reader {
         config: Option<&serde_json::Value>,
     ) -> Result<Metadata, ReadError> {
         match self.settings.small_files {
-            SmallFiles::All => Metadata::read(files, &self.settings.limits, &self.tokenizers).await,
+            SmallFiles::All => self.metadata_beside(files, &self.likely_folder(files)).await,
             SmallFiles::Needed => Ok(Metadata::listed(config)),
         }
     }
 
-    /// Opens the weight files of every checkpoint of a repository, the main one first.
+    async fn metadata_beside(&self, files: &dyn RepoFiles, folder: &str) -> Result<Metadata, ReadError> {
+        Metadata::read(files, folder, &self.settings.limits, &self.tokenizers).await
+    }
+
+    /// The folder of the main checkpoint, as far as names tell.
+    fn likely_folder(&self, files: &dyn RepoFiles) -> String {
+        let main = self.settings.containers.components(files.names()).into_iter().next();
+        main.map(|(_, component)| component.files.folder().to_owned()).unwrap_or_default()
+    }
+
+    /// Opens the weight files of every checkpoint of a repository, the main one first. One that cannot be read leaves
+    /// the others alone.
     pub async fn open(
         &self,
         files: &Arc<dyn RepoFiles>,
         metadata: &Metadata,
-    ) -> Result<Vec<Reading<'_>>, ReadError> {
-        let components = self.settings.containers.components(files.names());
-        if components.is_empty() {
-            return Err(self.no_weights(files.names()).into());
-        }
-        let mut readings = Vec::with_capacity(components.len());
+    ) -> Result<Vec<Opened<'_>>, ReadError> {
+        let mut opened = Vec::new();
         let mut metadata = metadata.clone();
-        for component in components {
-            readings.push(Reading::open(self, Arc::clone(files), component, metadata.clone()).await?);
+        for component in self.components(&**files).await? {
+            opened.extend(self.open_component(files, component, &metadata).await?);
             // They were read once, for all of them.
             metadata.bytes_fetched = 0;
         }
-        Ok(readings)
+        Ok(opened)
     }
 
     /// Opens the weight files of the main checkpoint alone.
@@ -132,9 +139,55 @@ impl Reader {
         files: &Arc<dyn RepoFiles>,
         metadata: &Metadata,
     ) -> Result<Reading<'_>, ReadError> {
-        let main = self.settings.containers.components(files.names()).into_iter().next();
+        let main = self.components(&**files).await?.into_iter().next();
         let main = main.ok_or_else(|| self.no_weights(files.names()))?;
-        Reading::open(self, Arc::clone(files), main, metadata.clone()).await
+        let first = self.open_component(files, main, metadata).await?.into_iter().next();
+        first.map_or_else(|| Err(self.no_weights(files.names()).into()), |(_, reading)| reading)
+    }
+
+    /// The checkpoints of a repository, as far as names tell, and what modules.json says where several folders may hold
+    /// the model.
+    async fn components(
+        &self,
+        files: &dyn RepoFiles,
+    ) -> Result<Vec<(Arc<dyn Container>, Component)>, ReadError> {
+        let containers = &self.settings.containers;
+        let mut components = containers.components(files.names());
+        let is_open = |(_, main): &(_, Component)| {
+            !main.files.folder().is_empty()
+                && main.unsettled().any(|r| r.files.folder() != main.files.folder())
+        };
+        if components.first().is_some_and(is_open) && files.names().iter().any(|name| name == MODULES) {
+            let json = files.small(MODULES, self.settings.limits.config_bytes).await?;
+            let modules: Vec<Module> = json::parse(&json)
+                .map_err(|source| ReadError::Config { path: MODULES.to_owned(), source })?;
+            let named = containers.components(&within(files.names(), &modules));
+            // It may be the file of another upload.
+            if !named.is_empty() {
+                components = named;
+            }
+        }
+        if components.is_empty() { Err(self.no_weights(files.names()).into()) } else { Ok(components) }
+    }
+
+    async fn open_component(
+        &self,
+        files: &Arc<dyn RepoFiles>,
+        (container, component): (Arc<dyn Container>, Component),
+        metadata: &Metadata,
+    ) -> Result<Vec<Opened<'_>>, ReadError> {
+        let ReadSettings { plan, limits, .. } = &self.settings;
+        let chooser = Chooser { files: &**files, container: &*container, plan, limits, metadata };
+        let mut readings = Vec::new();
+        let mut metadata = metadata.clone();
+        for chosen in chooser.choose(component).await? {
+            let name = chosen.name.clone();
+            let reading =
+                Reading::open(self, Arc::clone(files), Arc::clone(&container), chosen, metadata.clone());
+            readings.push((name, reading.await));
+            metadata.bytes_fetched = 0;
+        }
+        Ok(readings)
     }
 
     fn no_weights(&self, files: &[String]) -> PlanError {
@@ -142,6 +195,24 @@ impl Reader {
         let found = files.iter().find(|file| other.iter().any(|ending| file.ends_with(ending))).cloned();
         PlanError::NoWeights { formats: self.settings.containers.names().join(" or "), found }
     }
+}
+
+/// A part of a sentence-transformers model, in modules.json.
+#[derive(Deserialize)]
+struct Module {
+    #[serde(default)]
+    path: String,
+}
+
+/// The files of these folders, and those at the top.
+fn within(files: &[String], modules: &[Module]) -> Vec<String> {
+    let folder = |module: &Module| module.path.replace('\\', "/").trim_matches(['/', '.']).to_owned();
+    let folders: Vec<String> = modules.iter().map(folder).collect();
+    let is_in = |file: &&String| match file.rsplit_once('/') {
+        Some((of_file, _)) => folders.iter().any(|folder| folder == of_file),
+        None => true,
+    };
+    files.iter().filter(is_in).cloned().collect()
 }
 
 /// What this version does not read is no error.
@@ -159,25 +230,37 @@ impl<'a> Reading<'a> {
     async fn open(
         reader: &'a Reader,
         files: Arc<dyn RepoFiles>,
-        (container, component): (Arc<dyn Container>, Component),
+        container: Arc<dyn Container>,
+        chosen: Chosen,
         metadata: Metadata,
     ) -> Result<Self, ReadError> {
-        let ReadSettings { plan, small_files, limits, .. } = &reader.settings;
-        let name = component.name.clone();
-        let weights = WeightFiles::open(&*files, component, plan, limits).await?;
-        let bytes_fetched = metadata.bytes_fetched + weights.index_bytes;
-        let metadata = Metadata { bytes_fetched, ..metadata };
-        let mut reading =
-            Self { reader, files, container, component: name, metadata, weights, headers: None };
-        if *small_files == SmallFiles::Needed && !reading.weights.is_whole() {
+        let Chosen { name: component, opened, rivals, bytes_fetched } = chosen;
+        let (weights, headers) = opened?;
+        let is_all = reader.settings.small_files == SmallFiles::All;
+        let mut reading = Self { reader, files, container, component, rivals, metadata, weights, headers };
+        if is_all && reading.weights.folder != reader.likely_folder(&*reading.files) {
+            // Others than were read before this was chosen.
+            let before = reading.metadata.bytes_fetched;
+            reading.metadata = reader.metadata_beside(&*reading.files, &reading.weights.folder).await?;
+            reading.metadata.bytes_fetched += before;
+        }
+        reading.metadata.bytes_fetched += reading.weights.index_bytes + bytes_fetched;
+        if !is_all && !reading.weights.is_whole() {
             reading.read_config().await?;
         }
         Ok(reading)
     }
 
     async fn read_config(&mut self) -> Result<(), ReadError> {
-        self.metadata = self.metadata.clone().with_config(&*self.files, &self.reader.settings.limits).await?;
+        let limits = &self.reader.settings.limits;
+        let metadata = self.metadata.clone();
+        self.metadata = metadata.with_config(&*self.files, &self.weights.folder, limits).await?;
         Ok(())
+    }
+
+    /// Shards that the checkpoint should have and that are not there.
+    pub fn missing_shards(&self) -> &[String] {
+        &self.weights.missing
     }
 
     /// Reads the headers, and config.json where they show that the weights cannot be read without it. Whether it was:

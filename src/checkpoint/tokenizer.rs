@@ -9,9 +9,10 @@ use tokio::sync::OnceCell;
 
 use super::cpu::off_thread;
 use super::error::ReadError;
+use super::plan;
 use super::source::{OpenFile, RepoFiles};
 use crate::formats::Limits;
-use crate::formats::tokenizer::{Tokenizer, TokenizerFiles, files_to_read};
+use crate::formats::tokenizer::{Tokenizer, TokenizerFiles};
 use crate::signals::tokenizer::TokenizerPrint;
 use crate::signals::tokens::TokenKeys;
 use crate::store::checksum::hex;
@@ -44,32 +45,40 @@ pub(super) struct Read {
 }
 
 impl Tokenizers {
-    /// The tokenizer of this checkpoint. A checkpoint without one, or with a damaged one, is none the worse:
+    /// The tokenizer of weights in this folder. A checkpoint without one, or with a damaged one, is none the worse:
     /// what depends on it is absent. Only a Hub that does not answer is an error: asked again, it may have one.
-    pub(super) async fn of(&self, files: &dyn RepoFiles, limits: &Limits) -> Result<Read, ReadError> {
-        let names: Vec<&str> = files.names().iter().map(String::as_str).collect();
-        let wanted: Vec<&str> = files_to_read(&names).into_iter().filter(|n| names.contains(n)).collect();
+    pub(super) async fn of(
+        &self,
+        files: &dyn RepoFiles,
+        folder: &str,
+        limits: &Limits,
+    ) -> Result<Read, ReadError> {
+        let wanted = plan::tokenizer_files(files.names(), folder);
         if wanted.is_empty() {
             return Ok(Read { tokenizer: Err("the checkpoint has no tokenizer files".into()), bytes: 0 });
         }
         match self.read(files, &wanted, limits).await {
-            Err(ReadError::Hub { path, source }) if !source.is_permanent() => {
-                Err(ReadError::Hub { path, source })
-            }
+            Err(error) if error.is_passing() => Err(error),
             Err(error) => Ok(Read { tokenizer: Err(error.to_string()), bytes: 0 }),
             read => read,
         }
     }
 
-    async fn read(&self, files: &dyn RepoFiles, wanted: &[&str], limits: &Limits) -> Result<Read, ReadError> {
+    async fn read(
+        &self,
+        files: &dyn RepoFiles,
+        wanted: &[String],
+        limits: &Limits,
+    ) -> Result<Read, ReadError> {
         let mut opened = Vec::with_capacity(wanted.len());
-        for name in wanted {
-            let file = files.open(name).await?;
+        for path in wanted {
+            let file = files.open(path).await?;
             let (size, cap) = (file.size(), limits.tokenizer_bytes);
             if size > cap {
-                return Err(ReadError::TooLarge { path: (*name).to_owned(), size, cap });
+                return Err(ReadError::TooLarge { path: path.clone(), size, cap });
             }
-            opened.push((*name, file));
+            // What each is for does not depend on where it is.
+            opened.push((path.rsplit('/').next().unwrap_or(path), file));
         }
         // Equal content is known before it is read where the Hub states what it is, else after.
         let stated: Option<Vec<String>> =

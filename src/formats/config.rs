@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::json::{self, JsonError};
 use super::text::printable;
 
 /// What a checkpoint's config.json says of its shape. Self-reported: shapes that matter are taken from the
@@ -145,8 +146,8 @@ fn text(value: &Value) -> Option<String> {
 impl ModelConfig {
     /// Parses config.json. Unknown or wrongly typed fields are absent; only a file that is no JSON object
     /// is an error.
-    pub fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(json).map(|top| Self::read(&top))
+    pub fn parse(json: &[u8]) -> Result<Self, JsonError> {
+        json::parse(json).map(|top| Self::read(&top))
     }
 
     /// What the Hub's list repeats of config.json: the type, how the weights are quantised, and no dimensions.

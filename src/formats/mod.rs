@@ -6,6 +6,8 @@
 
 pub mod config;
 pub mod dtype;
+pub mod foreign;
+pub mod json;
 pub mod limits;
 pub mod packed;
 pub mod safetensors;
@@ -16,6 +18,8 @@ pub mod weight;
 
 pub use config::{ModelConfig, Positions, Quantization};
 pub use dtype::Dtype;
+pub use foreign::Foreign;
+pub use json::JsonError;
 pub use limits::Limits;
 pub use safetensors::{Header, HeaderError, TensorInfo};
 pub use shards::ShardIndex;

@@ -12,7 +12,7 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
 
-use super::{Dtype, Limits};
+use super::{Dtype, Foreign, Limits};
 
 /// First read of a file, bytes: of the checkpoints of up to 400 tensors every header fits; larger ones cost
 /// one more range.
@@ -72,6 +72,9 @@ pub enum Decoded {
 /// Why a header was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
+    /// Another kind of file.
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
     /// The file cannot hold even the length field.
     #[error("the file has {size} bytes, a safetensors file has at least 8")]
     TooShort {
@@ -152,6 +155,23 @@ pub enum HeaderError {
 /// Answers [`Decoded::Need`] until `prefix` is long enough; at most two calls are needed when the first
 /// passes [`FIRST_READ`] bytes.
 pub fn try_decode(prefix: &[u8], file_size: u64, limits: &Limits) -> Result<Decoded, HeaderError> {
+    decode(prefix, file_size, limits).map_err(|error| match error {
+        HeaderError::TooLarge { .. } | HeaderError::PastEnd { .. } | HeaderError::Json(_) => {
+            foreign(prefix).map_or(error, HeaderError::Foreign)
+        }
+        error => error,
+    })
+}
+
+/// What a file with a damaged header is, unless it begins as this format does.
+fn foreign(prefix: &[u8]) -> Option<Foreign> {
+    match prefix.get(8) {
+        Some(b'{') => Foreign::of_text(prefix),
+        _ => Foreign::of_weights(prefix),
+    }
+}
+
+fn decode(prefix: &[u8], file_size: u64, limits: &Limits) -> Result<Decoded, HeaderError> {
     if file_size < 8 {
         return Err(HeaderError::TooShort { size: file_size });
     }

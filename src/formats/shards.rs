@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::Limits;
+use super::json::{self, JsonError};
 
 /// The shard index of a checkpoint.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub struct ShardIndex {
 pub enum ShardIndexError {
     /// Not the JSON that the format asks for.
     #[error("not a shard index: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] JsonError),
     /// The index maps no tensor.
     #[error("the shard index maps no tensor")]
     Empty,
@@ -41,21 +42,21 @@ pub enum ShardIndexError {
 
 #[derive(Deserialize)]
 struct Raw {
+    /// Whatever there is: `null` and lists occur.
     #[serde(default)]
-    metadata: RawMetadata,
+    metadata: serde_json::Value,
     weight_map: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize, Default)]
-struct RawMetadata {
-    #[serde(default)]
-    total_size: serde_json::Value,
 }
 
 impl ShardIndex {
     /// Parses and checks an index file.
     pub fn parse(json: &[u8], limits: &Limits) -> Result<Self, ShardIndexError> {
-        let raw: Raw = serde_json::from_slice(json)?;
+        let mut raw: Raw = json::parse(json)?;
+        // Python's paths do not mind where a name begins.
+        for name in raw.weight_map.values_mut() {
+            let plain = name.trim_start_matches("./").trim_start_matches(".\\").len();
+            name.drain(..name.len() - plain);
+        }
         let tensors = raw.weight_map.len();
         if tensors == 0 {
             return Err(ShardIndexError::Empty);
@@ -82,13 +83,78 @@ impl ShardIndex {
                 return Err(ShardIndexError::ShardName(name.chars().take(80).collect()));
             }
         }
-        Ok(Self { weight_map: raw.weight_map, total_size: raw.metadata.total_size.as_u64() })
+        Ok(Self {
+            weight_map: raw.weight_map,
+            total_size: raw.metadata.get("total_size").and_then(serde_json::Value::as_u64),
+        })
+    }
+
+    /// The same with the paths of the shards, where the index lies in a folder: empty, or with a `/` at its end.
+    #[must_use]
+    pub fn in_folder(mut self, folder: &str) -> Self {
+        for shard in self.weight_map.values_mut() {
+            shard.insert_str(0, folder);
+        }
+        self
     }
 
     /// The distinct shard files, in name order.
     pub fn shards(&self) -> Vec<String> {
         self.weight_map.values().cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }
+}
+
+/// The name of a shard: `model-00001-of-00003.safetensors`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardName<'a> {
+    before: &'a str,
+    digits: &'a str,
+    /// Which shard it is, usually counted from 1.
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
+    /// From the `-of-` to the end.
+    after: &'a str,
+}
+
+impl<'a> ShardName<'a> {
+    /// Reads a name; `None` where it is none of a shard.
+    pub fn parse(name: &'a str) -> Option<Self> {
+        let between = name.rfind("-of-").or_else(|| name.rfind("_of_"))?;
+        let (head, after) = name.split_at(between);
+        let before = head.trim_end_matches(|c: char| c.is_ascii_digit());
+        let digits = head.strip_prefix(before)?;
+        let rest = after.get("-of-".len()..)?;
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let (number, of) = (digits.parse().ok()?, rest.get(..end)?.parse().ok()?);
+        Some(Self { before, digits, number, of, after })
+    }
+
+    /// What all shards of a set have in common, e.g. `model`.
+    pub fn stem(&self) -> &'a str {
+        self.before.trim_end_matches(['-', '_', '.'])
+    }
+
+    /// What follows the numbers, e.g. `.safetensors`.
+    pub fn ending(&self) -> &'a str {
+        self.after.trim_start_matches(|c: char| c != '.')
+    }
+
+    /// The name of another shard of the set.
+    fn sibling(&self, number: usize) -> String {
+        format!("{}{number:0width$}{}", self.before, self.after, width = self.digits.len())
+    }
+}
+
+/// Shards of the set of these files that are not among them, by name. Of a set that claims more than `most` shards none
+/// is named.
+pub fn missing(files: &[String], most: usize) -> Vec<String> {
+    let shards: Vec<ShardName<'_>> = files.iter().filter_map(|file| ShardName::parse(file)).collect();
+    let Some(first) = shards.first().filter(|first| first.of <= most) else { return Vec::new() };
+    let there: BTreeSet<usize> = shards.iter().map(|shard| shard.number).collect();
+    let start = usize::from(!there.contains(&0));
+    let all = (start..).take(first.of);
+    all.filter(|number| !there.contains(number)).map(|number| first.sibling(number)).collect()
 }
 
 #[cfg(test)]
@@ -122,13 +188,74 @@ mod tests {
     }
 
     #[test]
+    fn reads_what_python_reads() {
+        let map = r#""weight_map":{"a":"./m-1.safetensors","b":"m-1.safetensors","c":".\\m-1.safetensors"}"#;
+        for json in [
+            format!(r#"{{"metadata":null,{map}}}"#),
+            format!("{{{map}}}"),
+            format!(r#"{{"metadata":{{"total_size":Infinity}},{map}}}"#),
+            format!(r#"{{"metadata":{{"total_size":NaN,"x":-Infinity}},{map}}}"#),
+        ] {
+            let index = ShardIndex::parse(json.as_bytes(), &Limits::default()).unwrap();
+            assert_eq!((index.shards(), index.total_size), (vec!["m-1.safetensors".to_owned()], None));
+        }
+    }
+
+    #[test]
     fn refuses_an_empty_map_and_other_json() {
         let limits = Limits::default();
         assert!(matches!(ShardIndex::parse(br#"{"weight_map":{}}"#, &limits), Err(ShardIndexError::Empty)));
         assert!(matches!(ShardIndex::parse(b"[1,2]", &limits), Err(ShardIndexError::Json(_))));
     }
 
+    #[test]
+    fn names_of_shards() {
+        let parse = |name| {
+            ShardName::parse(name).map(|n| (n.stem().to_owned(), n.number, n.of, n.ending().to_owned()))
+        };
+        let of =
+            |stem: &str, number, of, ending: &str| Some((stem.to_owned(), number, of, ending.to_owned()));
+        assert_eq!(parse("model-00002-of-00003.safetensors"), of("model", 2, 3, ".safetensors"));
+        assert_eq!(parse("a/model.fp16-2-of-3.safetensors"), of("a/model.fp16", 2, 3, ".safetensors"));
+        assert_eq!(parse("model-00002-of-00003.fp16.safetensors"), of("model", 2, 3, ".fp16.safetensors"));
+        assert_eq!(parse("consolidated.00_of_02.safetensors"), of("consolidated", 0, 2, ".safetensors"));
+        for name in [
+            "model.safetensors",
+            "best-of-breed.safetensors",
+            "x-1-of-.safetensors",
+            "-of-",
+            "1-of-99999999999999999999999",
+        ] {
+            assert_eq!(parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn shards_that_are_not_there() {
+        let of = |files: &[&str]| missing(&files.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>(), 10_000);
+        assert_eq!(
+            of(&["m-00001-of-00004.x", "m-00003-of-00004.x"]),
+            ["m-00002-of-00004.x", "m-00004-of-00004.x"]
+        );
+        assert_eq!(of(&["m-0-of-2.x"]), ["m-1-of-2.x"]);
+        assert!(
+            of(&["m-1-of-1.x"]).is_empty() && of(&["m.x"]).is_empty() && of(&["m-1-of-99999.x"]).is_empty()
+        );
+    }
+
     proptest! {
+        #[test]
+        fn a_set_and_what_is_missing_of_it_are_all(of in 1usize..40, there in prop::collection::btree_set(1usize..40, 1..40)) {
+            let there: Vec<String> =
+                there.into_iter().filter(|n| *n <= of).map(|n| format!("m-{n:05}-of-{of:05}.x")).collect();
+            let mut all = missing(&there, 100);
+            if !there.is_empty() {
+                all.extend(there);
+                all.sort();
+                prop_assert_eq!(all, (1..=of).map(|n| format!("m-{n:05}-of-{of:05}.x")).collect::<Vec<_>>());
+            }
+        }
+
         #[test]
         fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = ShardIndex::parse(&bytes, &Limits::default());

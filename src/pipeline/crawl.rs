@@ -24,6 +24,7 @@ use super::progress::Progress;
 use super::report::{Experience, RunReport};
 use super::settings::CrawlSettings;
 use super::sweep::{Before, Sweep, sweep};
+use crate::checkpoint::error::ReadError;
 use crate::checkpoint::job::{self, Unread};
 use crate::checkpoint::plan::READS_VERSION;
 use crate::checkpoint::reading::{Reader, Reading};
@@ -444,22 +445,35 @@ impl Reads<'_> {
     ) -> Result<(Vec<Checkpoint<'r>>, Option<Flight>), Unread> {
         let mut checkpoints = Vec::new();
         let mut flight = None;
-        for mut reading in job::open(self.hub, entry, reader).await? {
-            // One at a time: who waits for a second one while others wait for its first could wait for ever.
-            drop(flight.take());
-            if let Some(key) = reading.extraction_key() {
-                flight = Some(self.flights.enter(Tag::of(&key)).await);
-            }
-            let mut known = self.known(reading.extraction_key());
-            if known.is_none() && reading.read_headers().await? {
-                known = self.known(reading.extraction_key());
-            }
-            checkpoints.push(match known {
-                Some(key) => Checkpoint::Same(Box::new(reading), key),
-                None => Checkpoint::Row(Box::new(reading.row(entry.clone()).await?)),
-            });
+        for (component, reading) in job::open(self.hub, entry, reader).await? {
+            let checkpoint = match reading {
+                Ok(reading) => self.read_checkpoint(reading, entry, &mut flight).await,
+                Err(error) => Err(error),
+            };
+            checkpoints.push((component, checkpoint));
         }
-        Ok((checkpoints, flight))
+        Ok((job::each(checkpoints, |row| Checkpoint::Row(Box::new(row)), entry)?, flight))
+    }
+
+    async fn read_checkpoint<'r>(
+        &self,
+        mut reading: Reading<'r>,
+        entry: &RepoEntry,
+        flight: &mut Option<Flight>,
+    ) -> Result<Checkpoint<'r>, ReadError> {
+        // One at a time: who waits for a second one while others wait for its first could wait for ever.
+        drop(flight.take());
+        if let Some(key) = reading.extraction_key() {
+            *flight = Some(self.flights.enter(Tag::of(&key)).await);
+        }
+        let mut known = self.known(reading.extraction_key());
+        if known.is_none() && reading.read_headers().await? {
+            known = self.known(reading.extraction_key());
+        }
+        Ok(match known {
+            Some(key) => Checkpoint::Same(Box::new(reading), key),
+            None => Checkpoint::Row(Box::new(reading.row(entry.clone()).await?)),
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::container::Containers;
 
 pub mod safetensors;
+pub(crate) mod sets;
 
 #[cfg(test)]
 mod conformance;

@@ -1,8 +1,9 @@
-//! safetensors: `model.safetensors`, its shards, or one file of another name at the top level.
+//! safetensors.
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::container::{Component, ComponentFiles, Container, Damaged, Decoder, Step, Tensors};
+use super::sets;
+use crate::checkpoint::container::{Component, Container, Damaged, Decoder, Step, Tensors};
 use crate::formats::packed::{self, QuantConfig, States};
 use crate::formats::safetensors::{Decoded, FIRST_READ, try_decode};
 use crate::formats::{FileRange, Header, HeaderError, Limits, TensorInfo, Weight};
@@ -17,10 +18,8 @@ impl Container for Safetensors {
         "safetensors"
     }
 
-    /// An index is named only where the names leave open which files belong together: it costs a request, and of the
-    /// largest models it is larger than all that is read of them.
     fn components(&self, files: &[String]) -> Vec<Component> {
-        main_files(files).map(Component::main).into_iter().collect()
+        sets::component(files, ".safetensors").into_iter().collect()
     }
 
     fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder> {
@@ -29,44 +28,6 @@ impl Container for Safetensors {
         let files = sizes.iter().map(|size| File { size: *size, prefix: Vec::new(), header: None }).collect();
         Box::new(Prefixes { files, left, limits: limits.clone() })
     }
-}
-
-fn main_files(files: &[String]) -> Option<ComponentFiles> {
-    let has = |name: &str| files.iter().any(|f| f == name);
-    if has("model.safetensors") {
-        return Some(ComponentFiles::Named(vec!["model.safetensors".into()]));
-    }
-    // Other names at the top level: an index, shards, or one file. Adapters hold deltas, not weights.
-    let top = || files.iter().filter(|f| !f.contains('/') && !f.starts_with("adapter_"));
-    let index = Some("model.safetensors.index.json".to_owned())
-        .filter(|name| has(name))
-        .or_else(|| top().find(|f| f.ends_with(".safetensors.index.json")).cloned());
-    if let Some(index) = index {
-        let prefix = index.strip_suffix(".safetensors.index.json").unwrap_or_default();
-        return Some(complete_set(files, prefix).map_or(ComponentFiles::Index(index), ComponentFiles::Named));
-    }
-    let mut found: Vec<String> = top().filter(|f| f.ends_with(".safetensors")).cloned().collect();
-    found.sort();
-    let shards: Vec<String> = found.iter().filter(|f| f.contains("-of-")).cloned().collect();
-    if !shards.is_empty() {
-        return Some(ComponentFiles::Named(shards));
-    }
-    found.into_iter().next().map(|first| ComponentFiles::Named(vec![first]))
-}
-
-/// The files `PREFIX-00001-of-0000N.safetensors` to `PREFIX-0000N-of-0000N.safetensors`, where all are there, and no
-/// shard of another set is.
-fn complete_set(files: &[String], prefix: &str) -> Option<Vec<String>> {
-    let number = |file: &String| {
-        let (number, of) = file.strip_prefix(prefix)?.strip_prefix('-')?.split_once("-of-")?;
-        Some((number.parse::<usize>().ok()?, of.strip_suffix(".safetensors")?.parse::<usize>().ok()?))
-    };
-    let mut shards: Vec<((usize, usize), &String)> =
-        files.iter().filter_map(|file| Some((number(file)?, file))).collect();
-    shards.sort();
-    let of = shards.len();
-    let is_complete = shards.iter().zip(1..).all(|((found, _), number)| *found == (number, of));
-    (of > 0 && is_complete).then(|| shards.into_iter().map(|(_, file)| file.clone()).collect())
 }
 
 /// The decoder: the first bytes of each file, until they hold its header.
@@ -188,44 +149,10 @@ mod tests {
         conformance::check(&Safetensors, "model.safetensors", write, &[("format", "pt")]);
     }
 
-    fn names(files: &[&str]) -> Vec<String> {
-        files.iter().map(|f| (*f).to_owned()).collect()
-    }
-
     fn tensor(name: &str, dtype: &str) -> Headers {
         let info =
             TensorInfo { name: name.into(), dtype: Dtype::parse(dtype), shape: vec![8, 8], bytes: 0..64 };
         Headers(vec![Header { tensors: vec![info], metadata: BTreeMap::new(), len: 0 }])
-    }
-
-    #[test]
-    fn files_by_name() {
-        let pick = |files: &[&str]| {
-            let mut found = Safetensors.components(&names(files));
-            found.pop().inspect(|component| assert_eq!(component.name, "")).map(|component| component.files)
-        };
-        let named = |files: &[&str]| Some(ComponentFiles::Named(names(files)));
-        assert_eq!(pick(&["a.safetensors", "model.safetensors"]), named(&["model.safetensors"]));
-        let index = "model.safetensors.index.json";
-        assert_eq!(
-            pick(&["model-00002-of-00002.safetensors", "model-00001-of-00002.safetensors", index]),
-            named(&["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"])
-        );
-        // A shard is missing; shards of two sets; shards of other names.
-        for files in [
-            ["model-00001-of-00002.safetensors", "x.safetensors"],
-            ["model-00001-of-00001.safetensors", "model-00002-of-00002.safetensors"],
-            ["weights-00001-of-00002.safetensors", "weights-00002-of-00002.safetensors"],
-        ] {
-            let found = pick(&[&files[..], &[index]].concat());
-            assert_eq!(found, Some(ComponentFiles::Index(index.into())), "{files:?}");
-        }
-        assert_eq!(
-            pick(&["x-00002-of-00002.safetensors", "x-00001-of-00002.safetensors"]),
-            named(&["x-00001-of-00002.safetensors", "x-00002-of-00002.safetensors"])
-        );
-        assert_eq!(pick(&["config.json", "pytorch_model.bin"]), None);
-        assert_eq!(pick(&["adapter_model.safetensors"]), None);
     }
 
     #[test]

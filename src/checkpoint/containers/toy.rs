@@ -23,7 +23,8 @@ impl Container for Toy {
     fn components(&self, files: &[String]) -> Vec<Component> {
         let component = |name: &str, file: &str| {
             let found = files.iter().find(|f| *f == file)?;
-            Some(Component { name: name.to_owned(), files: ComponentFiles::Named(vec![found.clone()]) })
+            let main = Component::main(ComponentFiles::Named(vec![found.clone()]));
+            Some(Component { name: name.to_owned(), ..main })
         };
         component("", "model.toy").into_iter().chain(component("vision", "vision.toy")).collect()
     }

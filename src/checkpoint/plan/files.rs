@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::iter;
 
 use serde::{Deserialize, Serialize};
 
 use super::spread::spread;
 use super::{PlanError, PlanSettings};
-use crate::checkpoint::container::ComponentFiles;
+use crate::checkpoint::container::{Component, ComponentFiles};
 use crate::formats::tokenizer::files_to_read;
 use crate::formats::{ShardIndex, packed};
 use crate::signals::roles::{Naming, Role};
@@ -27,54 +28,89 @@ pub enum SmallFiles {
 
 /// Requests to the Hub that reading these components of a repository takes, as far as the names of its files tell: one
 /// a file, and two for each of the tokenizer, which the Hub answers with a redirect to itself unless they are large.
+/// What only headers can settle is opened as well.
 pub fn requests<'a>(
     files: &[String],
-    components: impl Iterator<Item = &'a ComponentFiles>,
+    components: impl Iterator<Item = &'a Component>,
     settings: &PlanSettings,
     small: SmallFiles,
 ) -> u64 {
-    let has = |name: &str| files.iter().any(|f| f == name);
     let most = settings.max_shards.max(1);
-    let (mut weights, mut is_whole) = (0, true);
+    let (mut weights, mut is_whole, mut folder) = (0, true, None);
     for component in components {
-        let (index, shards) = match component {
-            ComponentFiles::Named(paths) => (0, paths.len()),
-            ComponentFiles::Index(index) => (1, shards_beside(index, files)),
-        };
-        weights += index + shards.min(most) as u64;
-        is_whole &= shards <= most;
+        folder = folder.or(Some(component.files.folder()));
+        for candidate in iter::once(&component.files).chain(component.unsettled().map(|rival| &rival.files)) {
+            let (index, shards) = match candidate {
+                ComponentFiles::Named(paths) => (0, paths.len()),
+                ComponentFiles::Index(index) => (1, shards_beside(index, files)),
+            };
+            weights += index + shards.min(most) as u64;
+            is_whole &= shards <= most;
+        }
     }
-    let names: Vec<&str> = files.iter().map(String::as_str).collect();
-    let tokenizer = 2 * files_to_read(&names).into_iter().filter(|name| has(name)).count() as u64;
+    let folder = folder.unwrap_or_default();
+    let tokenizer = 2 * tokenizer_files(files, folder).len() as u64;
+    let config = u64::from(config_file(files, folder).is_some());
     let beside = match small {
-        SmallFiles::All => u64::from(has("config.json")) + tokenizer,
-        SmallFiles::Needed => u64::from(!is_whole && has("config.json")),
+        SmallFiles::All => config + tokenizer,
+        SmallFiles::Needed => u64::from(!is_whole) * config,
     };
     weights + beside
 }
 
+/// The config.json of weights in this folder, which is empty or ends in `/`: beside them, else at the top.
+pub fn config_file(files: &[String], folder: &str) -> Option<String> {
+    let has = |path: &String| files.contains(path);
+    [format!("{folder}config.json"), "config.json".to_owned()].into_iter().find(has)
+}
+
+/// The files of the tokenizer of weights in this folder: beside them, else at the top.
+pub fn tokenizer_files(files: &[String], folder: &str) -> Vec<String> {
+    let within = |folder: &str| -> Vec<String> {
+        let names: Vec<&str> = files.iter().filter_map(|file| file.strip_prefix(folder)).collect();
+        files_to_read(&names).into_iter().map(|name| format!("{folder}{name}")).collect()
+    };
+    let beside = within(folder);
+    if beside.is_empty() { within("") } else { beside }
+}
+
+/// How the names of an index's shards end: `model.safetensors.index.json` lists `*.safetensors`.
+fn ending_of(index: &str) -> &str {
+    let listed = index.strip_suffix(".index.json").unwrap_or(index);
+    listed.rfind('.').and_then(|dot| listed.get(dot..)).unwrap_or(listed)
+}
+
 /// Files that may be shards of this index: `model.safetensors.index.json` lists `*-of-*.safetensors`.
 fn shards_beside(index: &str, files: &[String]) -> usize {
-    let listed = index.strip_suffix(".index.json").unwrap_or(index);
-    let ending = listed.rfind('.').map_or(listed, |dot| &listed[dot..]);
+    let ending = ending_of(index);
     files.iter().filter(|file| file.contains("-of-") && file.ends_with(ending)).count()
 }
 
-/// Chooses the shards to open: all, or the ones with embedding and final norm and an even spread of the rest.
-/// `files` are the repository's file names.
+/// The shards of an index at this path that are among the files, and those that are not. A file of another format is no
+/// shard of it.
+pub fn there(index: &ShardIndex, path: &str, files: &[String]) -> (Vec<String>, Vec<String>) {
+    let ending = ending_of(path).to_ascii_lowercase();
+    let present: BTreeSet<&str> = files.iter().map(String::as_str).collect();
+    let is_there =
+        |shard: &String| present.contains(shard.as_str()) && shard.to_ascii_lowercase().ends_with(&ending);
+    index.shards().into_iter().partition(is_there)
+}
+
+/// Chooses the shards to open of those that are there: all, or the ones with embedding and final norm and an even spread
+/// of the rest. `files` are the repository's file names.
 pub fn shards(
     index: &ShardIndex,
     files: &[String],
     settings: &PlanSettings,
 ) -> Result<Vec<String>, PlanError> {
-    let all = index.shards();
     let present: BTreeSet<&str> = files.iter().map(String::as_str).collect();
-    let missing: Vec<&String> = all.iter().filter(|s| !present.contains(s.as_str())).collect();
-    if let Some(shard) = missing.first() {
+    let is_there = |shard: &String| present.contains(shard.as_str());
+    let (all, missing): (Vec<String>, Vec<String>) = index.shards().into_iter().partition(is_there);
+    if let Some(shard) = missing.first().filter(|_| all.is_empty()) {
         return Err(PlanError::MissingShards {
-            shard: (*shard).clone(),
+            shard: shard.clone(),
             missing: missing.len(),
-            shards: all.len(),
+            shards: missing.len(),
         });
     }
     let naming = naming(index.weight_map.keys().map(String::as_str));
@@ -82,7 +118,7 @@ pub fn shards(
         let role = naming.position(tensor)?.role;
         matches!(role, Role::Embedding | Role::FinalNorm).then(|| shard.clone())
     });
-    Ok(thin(&all, ends, settings))
+    Ok(thin(&all, ends.filter(is_there), settings))
 }
 
 /// At most `max_shards` of the files: the first ones of `preferred`, then an even spread of the rest.

@@ -25,7 +25,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use ask::{Ask, SamplePlan};
-pub use files::{SmallFiles, layers, requests, shards, thin};
+pub use files::{SmallFiles, config_file, layers, requests, shards, there, thin, tokenizer_files};
 pub use probes::Place;
 pub use ranges::coalesce;
 pub use sample::{sample, states, whole};

@@ -153,7 +153,7 @@ fn requests_by_file_name() {
     let count = |names: &[&str], small| {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let components = Containers::default().components(&names);
-        requests(&names, components.iter().map(|(_, c)| &c.files), &PlanSettings::default(), small)
+        requests(&names, components.iter().map(|(_, c)| c), &PlanSettings::default(), small)
     };
     let one = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
     assert_eq!((count(&one, SmallFiles::Needed), count(&one, SmallFiles::All)), (1, 6));
@@ -167,13 +167,21 @@ fn requests_by_file_name() {
 }
 
 #[test]
-fn an_index_that_names_missing_shards() {
+fn shards_that_are_there_are_read_without_those_that_are_not() {
     let (_, index) = llama(4, 64, 64, 64, 3);
     let mut files = index.shards();
+    let settings = PlanSettings::default();
     files.pop();
+    assert_eq!(shards(&index, &files, &settings).unwrap(), files);
+    assert_eq!(
+        there(&index, "model.safetensors.index.json", &files),
+        (files.clone(), index.shards()[2..].to_vec())
+    );
+    // An index of another format beside files that have both.
+    assert_eq!(there(&index, "pytorch_model.bin.index.json", &files), (Vec::new(), index.shards()));
     assert!(matches!(
-        shards(&index, &files, &PlanSettings::default()),
-        Err(PlanError::MissingShards { missing: 1, shards: 3, .. })
+        shards(&index, &["config.json".into()], &settings),
+        Err(PlanError::MissingShards { missing: 3, shards: 3, .. })
     ));
 }
 

@@ -17,6 +17,8 @@ use crate::hub::{HubError, ListQuery, Missing, Page, RepoEntry, RepoId, RepoRef}
 
 /// Most files listed of a local folder.
 const MAX_FILES: usize = 100_000;
+/// How far below a folder weights are looked for.
+const DEPTH: usize = 2;
 
 /// A folder with a checkpoint: one saved by `save_pretrained`, a clone, or a snapshot of the Hugging Face cache
 /// (whose files are links to blobs).
@@ -26,17 +28,21 @@ pub struct FolderFiles {
 }
 
 impl FolderFiles {
-    /// Lists a folder. Only its top level: that is where the main model's weights are.
+    /// Lists a folder, and those below where its top level has no weights of the kind that is read.
     pub fn open(folder: &Path) -> Result<Self, ReadError> {
-        let io = |source| ReadError::Io { path: folder.display().to_string(), source };
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(io)?.take(MAX_FILES) {
-            let entry = entry.map_err(io)?;
-            // Links are followed: the cache's snapshots consist of them.
-            if entry.path().is_file()
-                && let Ok(name) = entry.file_name().into_string()
-            {
-                names.push(name);
+        let (mut names, folders) = list(folder, "")?;
+        if !names.iter().any(|name| is_weights(name)) {
+            let mut below: Vec<(String, usize)> = folders.into_iter().map(|name| (name, 1)).collect();
+            while let Some((name, depth)) = below.pop() {
+                // A folder that may not be looked into holds nothing.
+                let Ok((files, folders)) = list(&folder.join(&name), &name) else { continue };
+                names.extend(files);
+                if depth < DEPTH {
+                    below.extend(folders.into_iter().map(|name| (name, depth + 1)));
+                }
+                if names.len() > MAX_FILES || below.len() > MAX_FILES {
+                    break;
+                }
             }
         }
         names.sort();
@@ -48,7 +54,7 @@ impl FolderFiles {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let own = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let mut files = Self::open(folder)?;
-        files.names.retain(|name| name == own || !name.contains(".safetensors"));
+        files.names.retain(|name| name == own || !is_weights(name));
         Ok(files)
     }
 
@@ -59,6 +65,29 @@ impl FolderFiles {
         let (size, file) = opened.map_err(|source| ReadError::Io { path: full.clone(), source })?;
         Ok(LocalFile { path: full, file, size })
     }
+}
+
+/// The files of a folder, and the folders in it, with the path of this one in front.
+fn list(folder: &Path, path: &str) -> Result<(Vec<String>, Vec<String>), ReadError> {
+    let io = |source| ReadError::Io { path: folder.display().to_string(), source };
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(folder).map_err(io)?.take(MAX_FILES) {
+        let entry = entry.map_err(io)?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let is_hidden = name.starts_with('.');
+        let name = if path.is_empty() { name } else { format!("{path}/{name}") };
+        // Links are followed: the cache's snapshots consist of them.
+        if entry.path().is_file() {
+            files.push(name);
+        } else if !is_hidden && entry.path().is_dir() {
+            folders.push(name);
+        }
+    }
+    Ok((files, folders))
+}
+
+fn is_weights(name: &str) -> bool {
+    name.to_ascii_lowercase().contains(".safetensors")
 }
 
 impl RepoFiles for FolderFiles {

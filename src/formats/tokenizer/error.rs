@@ -1,6 +1,7 @@
 //! Why tokenizer files were refused.
 
 use super::vocabulary::TokenFault;
+use crate::formats::Foreign;
 
 /// Why tokenizer files were refused.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,26 @@ pub enum TokenizerError {
         bytes: usize,
         /// What is read, bytes.
         limit: u64,
+    },
+    /// Another kind of file under this name.
+    #[error("{part}: {source}")]
+    Foreign {
+        /// The file.
+        part: &'static str,
+        /// What it is.
+        source: Foreign,
+    },
+    /// A line of a tiktoken file that is not base64 and a number.
+    #[error("tiktoken file, line {line}: not a token as base64 and its rank")]
+    Tiktoken {
+        /// Counted from 1.
+        line: usize,
+    },
+    /// A token of tekken.json whose bytes are not base64.
+    #[error("tekken.json: the bytes of the token of rank {rank} are not base64")]
+    Tekken {
+        /// Its rank.
+        rank: u64,
     },
     /// Not the JSON that the format asks for. Line and column count from the beginning of the part.
     #[error("{part}: {source}")]

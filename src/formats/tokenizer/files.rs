@@ -1,11 +1,11 @@
 //! Which files make a tokenizer.
 
 use super::TokenizerError;
-use crate::formats::Limits;
+use crate::formats::{Foreign, Limits};
 
 /// The names that are worth fetching, the preferred first. `sentencepiece.bpe.model` is not among them: the
 /// models that have one (XLM-R, mBART, NLLB) shift its ids, so it names the wrong embedding rows.
-pub const TOKENIZER_FILES: [&str; 11] = [
+pub const TOKENIZER_FILES: [&str; 13] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -17,7 +17,14 @@ pub const TOKENIZER_FILES: [&str; 11] = [
     "spiece.model",
     "spm.model",
     "source.spm",
+    "tekken.json",
+    "tiktoken.model",
 ];
+
+/// Whether a file is one of tiktoken by its name: `qwen.tiktoken` and others are named after the model.
+fn is_tiktoken(name: &str) -> bool {
+    name == "tiktoken.model" || (name.ends_with(".tiktoken") && !name.contains('/'))
+}
 
 /// The files of one tokenizer, as far as there are any.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,10 +45,14 @@ pub struct TokenizerFiles<'a> {
     pub vocab_txt: Option<&'a [u8]>,
     /// `tokenizer.model`, `spiece.model`, `spm.model` or `source.spm`.
     pub sentencepiece: Option<&'a [u8]>,
+    /// `tekken.json`.
+    pub tekken: Option<&'a [u8]>,
+    /// `tiktoken.model`, or a file that ends in `.tiktoken`.
+    pub tiktoken: Option<&'a [u8]>,
 }
 
 impl<'a> TokenizerFiles<'a> {
-    /// Puts a file in its place. A name that is not one of [`TOKENIZER_FILES`] is ignored.
+    /// Puts a file in its place. A name that is neither one of [`TOKENIZER_FILES`] nor ends in `.tiktoken` is ignored.
     pub fn insert(&mut self, name: &str, bytes: &'a [u8]) {
         let place = match name {
             "tokenizer.json" => &mut self.tokenizer_json,
@@ -52,25 +63,32 @@ impl<'a> TokenizerFiles<'a> {
             "merges.txt" => &mut self.merges_txt,
             "vocab.txt" => &mut self.vocab_txt,
             "tokenizer.model" | "spiece.model" | "spm.model" | "source.spm" => &mut self.sentencepiece,
+            "tekken.json" => &mut self.tekken,
+            name if is_tiktoken(name) => &mut self.tiktoken,
             _ => return,
         };
         *place = Some(bytes);
     }
 
-    /// Refuses files that are larger than they need to be.
-    pub(super) fn check_sizes(&self, limits: &Limits) -> Result<(), TokenizerError> {
+    /// Refuses files that are larger than they need to be, or something else.
+    pub(super) fn check(&self, limits: &Limits) -> Result<(), TokenizerError> {
         let parts = [
             ("tokenizer.json", self.tokenizer_json, limits.tokenizer_bytes),
             ("vocab.json", self.vocab_json, limits.tokenizer_bytes),
             ("merges.txt", self.merges_txt, limits.tokenizer_bytes),
             ("vocab.txt", self.vocab_txt, limits.tokenizer_bytes),
             ("SentencePiece model", self.sentencepiece, limits.tokenizer_bytes),
+            ("tekken.json", self.tekken, limits.tokenizer_bytes),
+            ("tiktoken file", self.tiktoken, limits.tokenizer_bytes),
             ("tokenizer_config.json", self.tokenizer_config, limits.config_bytes),
             ("special_tokens_map.json", self.special_tokens_map, limits.config_bytes),
             ("added_tokens.json", self.added_tokens, limits.config_bytes),
         ];
         parts.into_iter().try_for_each(|(part, bytes, limit)| match bytes {
-            Some(bytes) => check_size(part, bytes, limit),
+            Some(bytes) => {
+                check_size(part, bytes, limit)?;
+                Foreign::of_text(bytes).map_or(Ok(()), |source| Err(TokenizerError::Foreign { part, source }))
+            }
             None => Ok(()),
         })
     }
@@ -84,9 +102,9 @@ pub(super) fn check_size(part: &'static str, bytes: &[u8], limit: u64) -> Result
     Ok(())
 }
 
-/// The smallest set of files that tells all there is, from the names at the top of a repository. Empty when
-/// no file holds a vocabulary.
-pub fn files_to_read(names: &[&str]) -> Vec<&'static str> {
+/// The smallest set of files that tells all there is, from the names beside a checkpoint. Empty when no file holds a
+/// vocabulary.
+pub fn files_to_read<'a>(names: &[&'a str]) -> Vec<&'a str> {
     const SENTENCEPIECE: [&str; 4] = ["tokenizer.model", "spiece.model", "spm.model", "source.spm"];
     let there = |name: &str| names.contains(&name);
     let first_sentencepiece = || SENTENCEPIECE.into_iter().find(|name| there(name));
@@ -98,8 +116,11 @@ pub fn files_to_read(names: &[&str]) -> Vec<&'static str> {
         std::iter::once("vocab.json").chain(cutting).collect()
     } else if there("vocab.txt") {
         vec!["vocab.txt"]
+    } else if there("tekken.json") {
+        vec!["tekken.json"]
     } else {
-        first_sentencepiece().into_iter().collect()
+        let tiktoken = || names.iter().copied().filter(|name| is_tiktoken(name)).min();
+        first_sentencepiece().or_else(tiktoken).into_iter().collect()
     };
     let settings: &[&str] = match vocabulary.first() {
         None => &[],
@@ -107,6 +128,10 @@ pub fn files_to_read(names: &[&str]) -> Vec<&'static str> {
         Some(&"tokenizer.json") => &["special_tokens_map.json"],
         Some(_) => &["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"],
     };
-    let wanted = |name: &&str| vocabulary.contains(name) || (settings.contains(name) && there(name));
-    TOKENIZER_FILES.into_iter().filter(wanted).collect()
+    let wanted = |name: &&&str| vocabulary.contains(*name) || settings.contains(*name);
+    let mut wanted: Vec<&str> = names.iter().filter(wanted).copied().collect();
+    // In the order of the list; a file with a name of its own comes last.
+    wanted.sort_by_key(|name| TOKENIZER_FILES.iter().position(|known| known == name).unwrap_or(usize::MAX));
+    wanted.dedup();
+    wanted
 }

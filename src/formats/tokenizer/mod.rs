@@ -4,7 +4,9 @@
 //!
 //! 1. `tokenizer.json`: everything in one file;
 //! 2. `vocab.json`, with `merges.txt` for BPE, or `vocab.txt`: ids, without the structure around them;
-//! 3. a SentencePiece model: ids and kinds of its pieces.
+//! 3. `tekken.json`: bytes and ranks, special tokens in front of them;
+//! 4. a SentencePiece model: ids and kinds of its pieces; some files of that name are tiktoken's;
+//! 5. `tiktoken.model` or `*.tiktoken`: bytes and ranks.
 //!
 //! `tokenizer_config.json` and `special_tokens_map.json` add which token serves as what. All of it is
 //! self-reported, untrusted and bounded by [`Limits`](super::Limits); memory grows with the input, by no more than a small
@@ -19,6 +21,7 @@ mod plain;
 mod sentencepiece;
 mod settings;
 mod structure;
+mod tiktoken;
 mod vocabulary;
 
 pub use error::TokenizerError;

@@ -5,13 +5,13 @@ use super::files::TokenizerFiles;
 use super::model::Tokenizer;
 use super::settings::Settings;
 use super::vocabulary::{TokenKind, Tokens};
-use super::{json, plain, sentencepiece};
+use super::{json, plain, sentencepiece, tiktoken};
 use crate::formats::Limits;
 
 impl Tokenizer {
     /// Reads a tokenizer from what there is of its files.
     pub fn parse(files: &TokenizerFiles<'_>, limits: &Limits) -> Result<Self, TokenizerError> {
-        files.check_sizes(limits)?;
+        files.check(limits)?;
         let settings = Settings::parse(files)?;
         let mut tokenizer = if let Some(json) = files.tokenizer_json {
             json::read(json, limits)?
@@ -20,8 +20,14 @@ impl Tokenizer {
                 plain::vocab_json(json, files, limits)?
             } else if let Some(text) = files.vocab_txt {
                 plain::vocab_txt(text, limits)?
+            } else if let Some(json) = files.tekken {
+                tiktoken::tekken(json, limits)?
+            } else if let Some(text) = files.sentencepiece.filter(|model| tiktoken::is_tiktoken(model)) {
+                tiktoken::read(text, limits)?
             } else if let Some(model) = files.sentencepiece {
                 sentencepiece::read(model, limits)?
+            } else if let Some(text) = files.tiktoken {
+                tiktoken::read(text, limits)?
             } else {
                 return Err(TokenizerError::NoVocabulary);
             };

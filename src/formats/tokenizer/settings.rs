@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use super::vocabulary::Tokens;
 use super::{Function, TokenKind, Tokenizer, TokenizerError, TokenizerFiles};
 use crate::formats::Limits;
+use crate::formats::json::{self, JsonError};
 
 const CONFIG: &str = "tokenizer_config.json";
 
@@ -18,8 +19,11 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn parse(files: &TokenizerFiles<'_>) -> Result<Self, TokenizerError> {
         let object = |part, json: Option<&[u8]>| {
-            let parsed = json.map(serde_json::from_slice).transpose();
-            parsed.map(Option::unwrap_or_default).map_err(|source| TokenizerError::Json { part, source })
+            let parsed = json.map(json::parse).transpose();
+            parsed.map(Option::unwrap_or_default).map_err(|error| match error {
+                JsonError::Foreign(source) => TokenizerError::Foreign { part, source },
+                JsonError::Json(source) => TokenizerError::Json { part, source },
+            })
         };
         Ok(Self {
             config: object(CONFIG, files.tokenizer_config)?,

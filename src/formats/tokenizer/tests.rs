@@ -255,7 +255,7 @@ fn an_early_file_does_not_name_its_algorithm() {
 
 #[test]
 fn the_smallest_set_of_files_is_chosen() {
-    let names = |names: &[&str]| files_to_read(names);
+    let names = files_to_read;
     assert_eq!(
         names(&[
             "vocab.txt",
@@ -357,4 +357,89 @@ proptest! {
         }
         prop_assert_eq!(read.vocabulary.len(), vocab.len());
     }
+}
+
+/// A byte-level BPE as tokenizer.json: a space, a line feed and bytes that are no character are other characters.
+const BYTE_LEVEL: &str =
+    r#"{"model":{"type":"BPE","vocab":{"!":0,"Ġ":1,"Ċ":2,"Ġthe":3,"é":4,"Â":5,"Ń":6,"ł":7}}}"#;
+/// The bytes of its tokens.
+const BYTES: [&[u8]; 8] = [b"!", b" ", b"\n", b" the", b"\xe9", b"\xc2", b"\xad", b"\xa0"];
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+fn tekken(config: &str, rest: &str) -> String {
+    let token = |(rank, bytes): (usize, &&[u8])| {
+        format!(r#"{{"rank":{rank},"token_bytes":"{}","token_str":null}}"#, base64(bytes))
+    };
+    let vocab: Vec<String> = BYTES.iter().enumerate().map(token).collect();
+    format!(r#"{{"config":{{{config}}},"vocab":[{}]{rest}}}"#, vocab.join(","))
+}
+
+#[test]
+fn tiktoken_spells_as_tokenizer_json_does() {
+    let lines: Vec<String> =
+        BYTES.iter().enumerate().map(|(rank, bytes)| format!("{} {rank}", base64(bytes))).collect();
+    let expected = json(BYTE_LEVEL).unwrap().vocabulary;
+    for name in ["qwen.tiktoken", "tiktoken.model", "tokenizer.model"] {
+        for text in [lines.join("\n"), lines.join("\r\n") + "\r\n"] {
+            let read = parse(&[(name, text.as_bytes())]).unwrap();
+            assert_eq!((read.algorithm, &read.vocabulary), (Some(Algorithm::Bpe), &expected), "{name}");
+        }
+    }
+    // Added tokens stand beside it.
+    let settings =
+        br#"{"added_tokens_decoder":{"9":{"content":"<|end|>","special":true}},"eos_token":"<|end|>"}"#;
+    let text = lines.join("\n");
+    let read = parse(&[("tiktoken.model", text.as_bytes()), ("tokenizer_config.json", settings)]).unwrap();
+    assert_eq!((read.vocabulary.len(), &*read.vocabulary.get(9).unwrap().text), (9, "<|end|>"));
+    assert_eq!(read.special[&Function::End], "<|end|>");
+    for damaged in ["IQ== 0\nIQ==", "IQ== 0\n*** 1", "IQ== 0\nIQ== 1 2", "IQ== 0\nIQ== -1"] {
+        let said = parse(&[("x.tiktoken", damaged.as_bytes())]).unwrap_err().to_string();
+        assert!(said.contains("line 2"), "{said}");
+    }
+}
+
+#[test]
+fn tekken_puts_special_tokens_first() {
+    let shifted = |by: u32| -> Vec<(u32, Box<str>)> {
+        json(BYTE_LEVEL).unwrap().vocabulary.tokens().iter().map(|t| (t.id + by, t.text.clone())).collect()
+    };
+    let read = |text: &str| parse(&[("tekken.json", text.as_bytes())]).unwrap();
+    let learned = |read: &Tokenizer| -> Vec<(u32, Box<str>)> {
+        let all = read.vocabulary.tokens().iter().filter(|token| token.kind == TokenKind::Ordinary);
+        all.map(|token| (token.id, token.text.clone())).collect()
+    };
+    let old = read(&tekken(r#""version":"v3""#, ""));
+    assert_eq!(learned(&old), shifted(1000));
+    assert_eq!((&*old.vocabulary.get(3).unwrap().text, &*old.special[&Function::Begin]), ("[INST]", "<s>"));
+    let special = r#","special_tokens":[{"rank":0,"token_str":"<unk>"},{"rank":1,"token_str":"<|x|>","is_control":true}]"#;
+    let new = read(&tekken(r#""default_num_special_tokens":10,"default_vocab_size":16"#, special));
+    assert_eq!(learned(&new), shifted(10)[..6], "the rest is in reserve");
+    assert_eq!((&*new.vocabulary.get(1).unwrap().text, new.special.len()), ("<|x|>", 1));
+    let damaged = r#"{"vocab":[{"rank":0,"token_bytes":"*"}]}"#;
+    assert!(parse(&[("tekken.json", damaged.as_bytes())]).unwrap_err().to_string().contains("rank 0"));
+}
+
+#[test]
+fn files_of_bytes_and_ranks_come_after_those_that_tell_more() {
+    assert_eq!(files_to_read(&["tekken.json", "tokenizer.json"]), ["tokenizer.json"]);
+    assert_eq!(files_to_read(&["tekken.json", "tokenizer.model", "README.md"]), ["tekken.json"]);
+    assert_eq!(
+        files_to_read(&["qwen.tiktoken", "tokenizer_config.json", "a/b.tiktoken"]),
+        ["tokenizer_config.json", "qwen.tiktoken"]
+    );
+    assert_eq!(files_to_read(&["tiktoken.model", "config.json"]), ["tiktoken.model"]);
+}
+
+#[test]
+fn a_file_that_is_something_else_is_named() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 2";
+    for name in ["tokenizer.json", "tokenizer.model", "tekken.json", "qwen.tiktoken", "vocab.txt"] {
+        let said = parse(&[(name, pointer)]).unwrap_err().to_string();
+        assert!(said.contains("Git LFS pointer"), "{name}: {said}");
+    }
+    assert!(parse(&[("vocab.json", b"<!doctype html>")]).unwrap_err().to_string().contains("HTML"));
 }
