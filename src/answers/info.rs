@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::retrieval::Index;
 use crate::retrieval::tables::{FamilyRow, Posting};
+use crate::signals::fingerprint::is_outdated;
 use crate::store::statistics::Statistics;
 use crate::store::{Database, Outcome, StoreError};
 
@@ -37,8 +38,12 @@ pub struct Info {
     pub committed_at: DateTime<Utc>,
     /// Version of the files.
     pub format_version: u32,
-    /// Version of the fingerprints.
+    /// Version of the extraction that the last writer had.
     pub extraction_version: u32,
+    /// Checkpoints with a fingerprint, by the version of the extraction that made it.
+    pub extraction_versions: BTreeMap<u32, u64>,
+    /// Those of an older version than this program's: how much of the model they have seen is not known.
+    pub outdated: u64,
     /// By format, by size, and age.
     #[serde(flatten)]
     pub statistics: Statistics,
@@ -70,13 +75,14 @@ pub fn info(db: &Database) -> Result<Info, StoreError> {
     let manifest = db.manifest();
     let live = db.live()?;
     let outcomes = live.outcomes();
+    let extraction_versions = live.extraction_versions();
     let bytes: u64 = manifest.files().map(|entry| entry.bytes).sum();
     let models: u64 = outcomes.values().sum();
     // An index that cannot be opened says nothing of families; scans and `verify` say why.
     let index = Index::open(db).ok();
     Ok(Info {
         models,
-        repositories: live.repos.len(),
+        repositories: live.repositories().count(),
         indexed: outcomes.get(&Outcome::Indexed).copied().unwrap_or(0),
         outcomes: outcomes.iter().map(|(outcome, n)| (outcome.name(), *n)).collect(),
         shards: manifest.shards.len(),
@@ -86,6 +92,8 @@ pub fn info(db: &Database) -> Result<Info, StoreError> {
         committed_at: manifest.committed_at,
         format_version: manifest.format_version,
         extraction_version: manifest.extraction_version,
+        outdated: extraction_versions.iter().filter(|(v, _)| is_outdated(**v)).map(|(_, n)| n).sum(),
+        extraction_versions,
         statistics: db.statistics(&live)?,
         families: index.as_ref().map_or(0, Index::families),
         contents: index.as_ref().map_or(0, Index::checkpoints),

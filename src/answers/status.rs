@@ -1,12 +1,14 @@
 //! What the crawls of a database did, what waits, and how old it is.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::store::Owner;
-use crate::store::{Database, Outcome, Partition, StoreError};
+use crate::signals::fingerprint::is_outdated;
+use crate::store::{Database, Known, Outcome, Owner, Partition, StoreError};
 
 /// What a database is doing and how old it is: `status --json`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -19,6 +21,11 @@ pub struct Status {
     pub gone: usize,
     /// Repositories that are left for the next crawl.
     pub waiting: usize,
+    /// Checkpoints with a fingerprint, by the version of the extraction that made it.
+    pub extraction_versions: BTreeMap<u32, u64>,
+    /// Repositories that an older version has read, so that how much of the model it has seen is not known. Crawls read
+    /// them again.
+    pub outdated: usize,
     /// Since when the first of them waits.
     pub waiting_since: Option<DateTime<Utc>>,
     /// Shards that the index does not cover.
@@ -94,10 +101,13 @@ pub fn status(db: &Database, runs: usize) -> Result<Status, StoreError> {
     let writers = db.writers()?;
     let whole = all.iter().map(Ran::of).filter(|ran| ran.whole_hub);
     let last_whole_sweep = whole.filter_map(|ran| ran.started_at).max();
+    let count = |which: fn(&Known) -> bool| live.repositories().filter(|(_, known)| which(known)).count();
     Ok(Status {
-        repositories: live.repos.len(),
-        indexed: live.repos.values().filter(|k| k.outcome == Outcome::Indexed).count(),
-        gone: live.repos.values().filter(|k| k.gone).count(),
+        repositories: count(|_| true),
+        indexed: count(|known| known.outcome == Outcome::Indexed),
+        gone: count(|known| known.gone),
+        extraction_versions: live.extraction_versions(),
+        outdated: count(|known| known.outcome == Outcome::Indexed && is_outdated(known.extraction_version)),
         waiting: waiting.len(),
         waiting_since: waiting.iter().map(|w| w.since).min().and_then(DateTime::from_timestamp_millis),
         shards_not_indexed: db.manifest().shards_not_indexed(),

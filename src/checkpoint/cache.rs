@@ -309,12 +309,12 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_a_content_never_changes() {
+    fn the_key_of_a_content_changes_with_the_version_alone() {
         let plan = "PlanSettings { max_ranges: 80, max_bytes: 6000000, gap_bytes: 32768, max_shards: 8, matrix_layers: 16, \
                     detail: None }";
         let config = "Facts { method: None, version: None, bits: None, group_size: None, block: None }";
         let mut hasher = Sha256::new();
-        hasher.update([2, 0, 0, 0, 3, 0, 0, 0]);
+        hasher.update([3, 0, 0, 0, 3, 0, 0, 0]);
         hasher.update(format!("{plan} {config}nullaa"));
         let expected = checksum::hex(&hasher.finalize());
         assert_eq!(key(Some("aa"), &PlanSettings::default()).unwrap().to_string(), expected);

@@ -10,6 +10,7 @@ use super::environment::location;
 use crate::hub::RepoId;
 use crate::pipeline::BudgetSettings;
 use crate::pipeline::backlog::Order;
+use crate::pipeline::enumerate::Reread;
 use crate::store::{Location, Partition};
 use crate::synthetic::checkpoint::SHAPES;
 use crate::synthetic::population::BACKGROUND;
@@ -162,6 +163,28 @@ pub(super) struct WantedArgs {
     /// What is read first, after what waited
     #[arg(long, value_enum, default_value_t)]
     pub(super) order: OrderArg,
+    /// What becomes of models that an older version has read, and may have seen less of
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) reread: RereadArg,
+}
+
+/// As [`Reread`].
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(super) enum RereadArg {
+    /// They are read again after all else, the most wanted first, as far as the budget goes
+    #[default]
+    Budget,
+    /// They stay as they are
+    Never,
+}
+
+impl From<RereadArg> for Reread {
+    fn from(reread: RereadArg) -> Self {
+        match reread {
+            RereadArg::Budget => Self::Budget,
+            RereadArg::Never => Self::Never,
+        }
+    }
 }
 
 /// As [`Order`].

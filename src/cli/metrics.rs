@@ -134,6 +134,7 @@ fn ended(report: &RunReport) -> Registry {
         ("filtered", report.filtered),
         ("relabelled", report.metadata_updated),
         ("waiting", report.waiting),
+        ("outdated", report.outdated),
     ];
     let help = "Repositories of the last crawl by how they ended; together all that were listed";
     set_by(&mut all, "repositories", help, "outcome", outcomes.chain(others));

@@ -1,5 +1,6 @@
-//! The repositories that a crawl is to read, the most important first. Descriptions and names lie in two files that
-//! have no name themselves, so they go with the process; in memory are 56 bytes a repository.
+//! The repositories that a crawl is to read, the most important first, and last those that were read by an older version
+//! alone. Descriptions and names lie in two files that
+//! have no name themselves, so they go with the process; in memory are 72 bytes a repository.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -29,8 +30,11 @@ pub enum Order {
 pub struct Due {
     /// The Hub's description of it.
     pub entry: RepoEntry,
-    /// Whether there is a fingerprint of it, of another commit.
+    /// Whether there is a fingerprint of it, of another commit or of an older version.
     pub is_known: bool,
+    /// Whether nothing about it has changed, and its fingerprint is only of an older version. Those come after all
+    /// others and are never left over: the next crawl finds them by their rows.
+    pub is_outdated: bool,
     /// When its row was made that the new one will replace, milliseconds since 1970.
     pub replaces: Option<i64>,
     /// Since when it waits, milliseconds since 1970; `None` if it is due for the first time.
@@ -50,8 +54,11 @@ pub struct Backlog {
 /// By what is sorted, and where the rest lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Item {
+    is_outdated: bool,
     since: i64,
     rank: u64,
+    /// Of those that are outdated, by their likes.
+    second_rank: u64,
     entry: Place,
     name: Place,
     is_known: bool,
@@ -108,19 +115,22 @@ impl Backlog {
     pub fn push(&mut self, due: &Due, order: Order) -> Result<(), StoreError> {
         let entry = &due.entry;
         let created = entry.created_at.map_or(0, |t| t.timestamp_millis().cast_unsigned());
-        let rank = match order {
-            Order::Downloads => u64::MAX - entry.downloads.unwrap_or(0),
-            Order::Newest => u64::MAX - created,
-            Order::Oldest => created,
+        let fewer = |n: Option<u64>| u64::MAX - n.unwrap_or(0);
+        let (rank, second_rank) = match order {
+            _ if due.is_outdated => (fewer(entry.downloads), fewer(entry.likes)),
+            Order::Downloads => (fewer(entry.downloads), 0),
+            Order::Newest => (u64::MAX - created, 0),
+            Order::Oldest => (created, 0),
         };
         let json = serde_json::to_vec(entry).map_err(StoreError::damaged(&self.folder))?;
         let name = format!("{}\n{}", entry.object_id, entry.id);
         let io = |e| StoreError::io(&self.folder)(e);
         let (name, entry) =
             (self.names.add(name.as_bytes()).map_err(io)?, self.entries.add(&json).map_err(io)?);
-        let since = due.since.unwrap_or(NEVER);
+        let Due { is_known, is_outdated, .. } = *due;
+        let since = due.since.filter(|_| !is_outdated).unwrap_or(NEVER);
         let replaces = due.replaces.unwrap_or(NEVER);
-        self.items.push(Item { since, rank, entry, name, is_known: due.is_known, replaces });
+        self.items.push(Item { is_outdated, since, rank, second_rank, entry, name, is_known, replaces });
         Ok(())
     }
 
@@ -131,6 +141,16 @@ impl Backlog {
         }
         self.items.sort_unstable();
         self.next = 0;
+        let Self { items, names, folder, .. } = self;
+        let first = items.partition_point(|item| !item.is_outdated);
+        let outdated = items.get_mut(first..).unwrap_or_default();
+        for equals in outdated.chunk_by_mut(|a, b| (a.rank, a.second_rank) == (b.rank, b.second_rank)) {
+            let name = |item: &Item| names.read(item.name).map(|text| (name_of(&text).to_vec(), *item));
+            let named: std::io::Result<Vec<(Vec<u8>, Item)>> = equals.iter().map(name).collect();
+            let mut named = named.map_err(StoreError::io(folder))?;
+            named.sort_unstable();
+            equals.iter_mut().zip(named).for_each(|(item, (_, next))| *item = next);
+        }
         Ok(())
     }
 
@@ -141,14 +161,16 @@ impl Backlog {
         let entry = serde_json::from_slice(&json).map_err(StoreError::damaged(&self.folder))?;
         let time = |t: i64| (t != NEVER).then_some(t);
         let (since, replaces) = (time(item.since), time(item.replaces));
-        let due = Due { entry, is_known: item.is_known, replaces, since };
+        let Item { is_known, is_outdated, .. } = *item;
+        let due = Due { entry, is_known, is_outdated, replaces, since };
         self.next += 1;
         Ok(Some(due))
     }
 
-    /// What is left of it as what waits for the next crawl, when this one is at `now`; read as it is taken.
+    /// What is left of it as what waits for the next crawl, when this one is at `now`; read as it is taken. Without
+    /// those that are outdated.
     pub fn waiting(&self, now: i64) -> impl Iterator<Item = Result<Waiting, StoreError>> {
-        let mut left = self.items[self.next..].to_vec();
+        let mut left: Vec<Item> = self.left().iter().filter(|item| !item.is_outdated).copied().collect();
         // One after the other through the file: there may be millions, and little time.
         left.sort_unstable_by_key(|item| item.name);
         left.into_iter().map(move |item| {
@@ -160,9 +182,18 @@ impl Backlog {
         })
     }
 
+    fn left(&self) -> &[Item] {
+        self.items.get(self.next..).unwrap_or_default()
+    }
+
     /// Repositories from the next one on.
     pub fn len(&self) -> usize {
-        self.items.len() - self.next
+        self.left().len()
+    }
+
+    /// Those of them that wait for the next crawl if this one does not read them: all but the outdated ones.
+    pub fn may_wait(&self) -> usize {
+        self.left().partition_point(|item| !item.is_outdated)
     }
 
     /// Whether there is none.
@@ -171,14 +202,21 @@ impl Backlog {
     }
 }
 
+/// The repository's name in the text that a backlog keeps of it.
+fn name_of(text: &[u8]) -> &[u8] {
+    let end_of_id = text.iter().position(|byte| *byte == b'\n');
+    end_of_id.and_then(|end| text.get(end..)).unwrap_or_default()
+}
+
 impl Due {
-    /// As what is left for the next crawl, if it is not read in this one, which is at `now`.
-    pub fn waiting(&self, now: i64) -> Waiting {
-        Waiting {
+    /// As what is left for the next crawl, if it is not read in this one, which is at `now`; nothing of one that is
+    /// outdated.
+    pub fn waiting(&self, now: i64) -> Option<Waiting> {
+        (!self.is_outdated).then(|| Waiting {
             hub_id: self.entry.object_id.clone(),
             repo_id: self.entry.id.as_str().to_owned(),
             since: self.since.unwrap_or(now),
-        }
+        })
     }
 }
 
@@ -196,6 +234,7 @@ mod tests {
         Due {
             entry: RepoEntry::read(value, 1 << 10).unwrap(),
             is_known: downloads == 5,
+            is_outdated: false,
             replaces: since.map(|t| t + 1),
             since,
         }
@@ -235,6 +274,40 @@ mod tests {
             assert_eq!(found, expected, "{order:?}");
             assert!(backlog.is_empty());
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the file has no name");
+        }
+    }
+
+    #[test]
+    fn what_is_outdated_comes_last_by_downloads_likes_and_name_and_never_waits() {
+        let outdated = |name: &str, downloads: u64, likes: u64| {
+            let due = due(name, downloads, Some(1));
+            let entry = RepoEntry { likes: Some(likes), ..due.entry };
+            Due { entry, is_outdated: true, ..due }
+        };
+        let all = [
+            outdated("few", 1, 9),
+            outdated("many", 90, 0),
+            due("new", 0, None),
+            outdated("liked-b", 7, 3),
+            outdated("liked-a", 7, 3),
+            outdated("unliked", 7, 0),
+            due("waited", 0, Some(5)),
+        ];
+        for order in [Order::Downloads, Order::Newest, Order::Oldest] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut backlog = Backlog::new(dir.path()).unwrap();
+            all.iter().for_each(|due| backlog.push(due, order).unwrap());
+            backlog.sort().unwrap();
+            assert_eq!((backlog.len(), backlog.may_wait()), (7, 2));
+            assert_eq!(backlog.waiting(99).count(), 2);
+            let mut found = Vec::new();
+            while let Some(next) = backlog.pop().unwrap() {
+                assert_eq!(next.waiting(99).is_none(), next.is_outdated);
+                found.push(next.entry.object_id);
+            }
+            let expected = ["waited", "new", "many", "liked-a", "liked-b", "unliked", "few"];
+            assert_eq!(found, expected, "{order:?}");
+            assert_eq!((backlog.may_wait(), backlog.waiting(99).count()), (0, 0));
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::checkpoint::row::gated;
 use crate::hub::RepoEntry;
+use crate::signals::fingerprint::is_outdated;
 use crate::store::{Known, Outcome, Tag};
 
 /// What has become of a repository since it was read.
@@ -16,10 +17,12 @@ pub enum Change {
     Again,
     /// It has another name.
     Renamed,
-    /// It had gone and is back, as it was.
+    /// It had gone, or its name was another's, and it is back, as it was.
     Returned,
     /// Access to it is granted in another way.
     Regated,
+    /// Nothing but this program: its fingerprint is of an older extraction version, and may have seen less of it.
+    Outdated,
     /// Nothing.
     Unchanged,
 }
@@ -42,11 +45,12 @@ pub fn change(entry: &RepoEntry, known: Option<&Known>, retry: Retry) -> Change 
         return Change::Changed;
     }
     let regated = Tag::of(gated(entry.gated)) != known.gated;
+    // What ended for reasons that lie in its files ends in another way only where more of them is read.
+    let reads_more = is_outdated(known.extraction_version);
     // Of several checkpoints any may be the one.
     let may_heal = match known.worst {
         Outcome::Indexed => false,
-        // Ended for reasons that lie in its files.
-        Outcome::Unsupported | Outcome::Malformed => known.crawled_at < retry.unread_before,
+        Outcome::Unsupported | Outcome::Malformed => reads_more || known.crawled_at < retry.unread_before,
         Outcome::Unreachable => true,
         // The listing would say so, but for a grant to this token alone.
         Outcome::Gated | Outcome::Missing | Outcome::Disabled => {
@@ -57,12 +61,14 @@ pub fn change(entry: &RepoEntry, known: Option<&Known>, retry: Retry) -> Change 
     };
     if may_heal {
         Change::Again
-    } else if known.gone {
+    } else if known.gone || known.is_superseded {
         Change::Returned
     } else if Tag::of(entry.id.as_str()) != known.name {
         Change::Renamed
     } else if regated {
         Change::Regated
+    } else if reads_more && known.outcome == Outcome::Indexed {
+        Change::Outdated
     } else {
         Change::Unchanged
     }
@@ -71,7 +77,7 @@ pub fn change(entry: &RepoEntry, known: Option<&Known>, retry: Retry) -> Change 
 impl Change {
     /// Whether its files are to be read.
     pub fn is_due(self) -> bool {
-        matches!(self, Self::New | Self::Changed | Self::Again)
+        matches!(self, Self::New | Self::Changed | Self::Again | Self::Outdated)
     }
 
     /// Whether its row is to be written again with what the listing says, without reading files.
@@ -85,6 +91,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::signals::fingerprint::EXTRACTION_VERSION;
     use crate::store::schema::Key;
     use crate::store::{Live, RowRef};
 
@@ -119,6 +126,7 @@ mod tests {
                 outcome: *outcome,
                 gated: "false".into(),
                 extraction_key: None,
+                extraction_version: EXTRACTION_VERSION,
             };
             live.add(&key, RowRef { shard: 0, row });
         }
@@ -169,5 +177,42 @@ mod tests {
         let newer = Retry { refused_before: 0, unread_before: i64::MAX };
         assert_eq!(of(json!({}), Outcome::Indexed, newer), Change::Unchanged);
         assert_eq!(of(json!({}), Outcome::Gated, newer), Change::Unchanged);
+    }
+
+    #[test]
+    fn what_an_older_version_has_read_is_read_again_when_nothing_else_is_to_be_done() {
+        let older = |outcome| {
+            let mut known = known(outcome);
+            known.extraction_version -= 1;
+            known
+        };
+        let of =
+            |more: serde_json::Value, known: &Known| change(&entry(&more), Some(known), refused_before(0));
+        let indexed = older(Outcome::Indexed);
+        let mut gone = indexed;
+        gone.gone = true;
+        assert_eq!(of(json!({}), &indexed), Change::Outdated);
+        assert!(Change::Outdated.is_due() && !Change::Outdated.is_relabelling());
+        // What the list says of it is written down first, and costs nothing.
+        assert_eq!(of(json!({"id": "org/other"}), &indexed), Change::Renamed);
+        assert_eq!(of(json!({"gated": "auto"}), &indexed), Change::Regated);
+        assert_eq!(of(json!({"sha": "f".repeat(40)}), &indexed), Change::Changed);
+        assert_eq!(of(json!({}), &gone), Change::Returned);
+        // The same rule for what had no fingerprint, but that those come with what is new.
+        assert_eq!(of(json!({}), &older(Outcome::Unsupported)), Change::Again);
+        assert_eq!(of(json!({}), &older(Outcome::Malformed)), Change::Again);
+        assert_eq!(of(json!({}), &older(Outcome::Gated)), Change::Unchanged);
+        // One checkpoint of several is enough.
+        let mut several = of_several(&[Outcome::Indexed, Outcome::Indexed]);
+        assert_eq!(of(json!({}), &several), Change::Unchanged);
+        several.extraction_version -= 1;
+        assert_eq!(of(json!({}), &several), Change::Outdated);
+    }
+
+    #[test]
+    fn who_has_its_name_back_is_noted() {
+        let mut superseded = known(Outcome::Indexed);
+        superseded.is_superseded = true;
+        assert_eq!(change(&entry(&json!({})), Some(&superseded), refused_before(0)), Change::Returned);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! First everything that the Hub lists is held against what is known ([`super::sweep`]); then what is due is read,
 //! the most important first, as far as the budget goes, and rows are committed shard by shard. What is not read
-//! waits for the next crawl, first in line.
+//! waits for the next crawl, first in line. What is left of the budget goes to repositories whose fingerprints are of an
+//! older extraction version.
 //!
 //! Memory is bounded by settings and by the number of repositories known, some 150 bytes each, not by what the Hub
 //! sends: at most `repos_in_flight` repositories are read at once, each holding at most its header limit and its
@@ -116,7 +117,7 @@ pub async fn crawl(
     drop(live);
 
     // Before anything is read: a crawl that is killed must not forget since when they wait.
-    if !backlog.is_empty() {
+    if backlog.may_wait() > 0 {
         let due = backlog.waiting(now).chain(carried.iter().cloned().map(Ok));
         db.append_last(&[], part, due)?;
     }
@@ -141,7 +142,8 @@ pub async fn crawl(
         Reads { hub, settings, budget, readings: Mutex::new(readings), flights: SingleFlight::default() };
     reads.run(&mut backlog, &mut writer, &mut report, &mut waiting, progress, stop.clone(), now).await?;
     writer.flush()?;
-    report.waiting = (waiting.len() + backlog.len()) as u64 - report.waiting_unlisted;
+    report.waiting = (waiting.len() + backlog.may_wait()) as u64 - report.waiting_unlisted;
+    report.outdated = report.listed.outdated - report.reread;
     let waiting = waiting.into_iter().map(Ok).chain(backlog.waiting(now));
     report.rows_written = writer.finish(part, waiting)?;
     let fingerprints = if report.rows_written == 0 { fingerprints } else { db.live()?.fingerprints() };
@@ -238,8 +240,10 @@ enum Checkpoint<'a> {
 
 /// A repository that is being read.
 struct UnderWay {
-    left: Waiting,
+    /// As what is left for the next crawl; see [`Due::waiting`].
+    left: Option<Waiting>,
     is_known: bool,
+    is_outdated: bool,
     /// See [`Due`].
     replaces: Option<i64>,
 }
@@ -284,8 +288,8 @@ impl Reads<'_> {
                 match self.budget.reserve(cost) {
                     Ok(reserved) => {
                         report.expected_requests += expected;
-                        let (left, is_known) = (due.waiting(now), due.is_known);
-                        let begun = UnderWay { left, is_known, replaces: due.replaces };
+                        let Due { is_known, is_outdated, replaces, .. } = due;
+                        let begun = UnderWay { left: due.waiting(now), is_known, is_outdated, replaces };
                         under_way.insert(due.entry.object_id.clone(), begun);
                         reads.push(self.read_one(due, reader, reserved));
                     }
@@ -295,7 +299,7 @@ impl Reads<'_> {
                     }
                     Err(spent) => {
                         report.spent = Some(spent);
-                        waiting.push(due.waiting(now));
+                        waiting.extend(due.waiting(now));
                         closing = true;
                     }
                 }
@@ -339,15 +343,15 @@ impl Reads<'_> {
                     // It takes more than was reserved for it: tomorrow it is not first in line.
                     report.spent.get_or_insert(spent);
                     closing = true;
-                    let left = under_way.remove(&hub_id).map(|begun| Waiting { since: now, ..begun.left });
-                    waiting.extend(left);
+                    let left = under_way.remove(&hub_id).and_then(|begun| begun.left);
+                    waiting.extend(left.map(|left| Waiting { since: now, ..left }));
                     continue;
                 }
                 End::Down(_) => {
                     // One CDN host of several: others go on, and tomorrow this one is not first in line.
                     in_vain += 1;
-                    let left = under_way.remove(&hub_id).map(|begun| Waiting { since: now, ..begun.left });
-                    waiting.extend(left);
+                    let left = under_way.remove(&hub_id).and_then(|begun| begun.left);
+                    waiting.extend(left.map(|left| Waiting { since: now, ..left }));
                     continue;
                 }
             };
@@ -365,6 +369,7 @@ impl Reads<'_> {
             }
             let begun = under_way.remove(&hub_id);
             let is_known = begun.as_ref().is_some_and(|begun| begun.is_known);
+            report.reread += u64::from(begun.as_ref().is_some_and(|begun| begun.is_outdated));
             let replaces = begun.and_then(|begun| begun.replaces);
             report.read(&rows);
             for row in &mut rows {
@@ -384,8 +389,8 @@ impl Reads<'_> {
             }
             progress.tick();
         }
-        waiting.extend(held.map(|due| due.waiting(now)));
-        waiting.extend(under_way.into_values().map(|begun| begun.left));
+        waiting.extend(held.and_then(|due| due.waiting(now)));
+        waiting.extend(under_way.into_values().filter_map(|begun| begun.left));
         Ok(())
     }
 

@@ -11,6 +11,17 @@ use super::backlog::Order;
 use crate::hub::{Hub, HubError, ListQuery, Rejected, RepoEntry, RepoRef};
 use crate::store::Partition;
 
+/// Whether repositories whose fingerprints are of an older extraction version are read again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reread {
+    /// After all else, the most wanted first, as far as the budget goes.
+    #[default]
+    Budget,
+    /// They stay as they are.
+    Never,
+}
+
 /// What to enumerate. Without `repos` the whole catalogue in the order of creation, which later changes
 /// neither skip nor repeat.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,6 +62,8 @@ pub struct EnumerateSettings {
     pub order: Order,
     /// Days after which a gated, disabled or missing repository is tried again though its listing has not changed.
     pub retry_days: u32,
+    /// What becomes of repositories that an older version of the extraction has read.
+    pub reread: Reread,
     /// Largest share of the known repositories that a sweep may find gone. More is a fault of the listing, and none
     /// is marked.
     pub max_gone: f64,
@@ -76,6 +89,7 @@ impl Default for EnumerateSettings {
             partition: Partition::WHOLE,
             order: Order::default(),
             retry_days: 30,
+            reread: Reread::default(),
             max_gone: 0.05,
         }
     }

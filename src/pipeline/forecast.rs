@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::budget::BudgetSettings;
 use super::process::peak_memory_bytes;
 use super::report::Experience;
 use super::settings::CrawlSettings;
@@ -37,8 +38,10 @@ pub struct Forecast {
     pub suspicious_deletion: Option<String>,
     /// Repositories that would be read.
     pub repositories: u64,
-    /// Repositories that would wait, because the budget ends before.
+    /// Repositories that would wait, because the budget ends before; without those of an older extraction version.
     pub waiting: u64,
+    /// Repositories of an older extraction version.
+    pub outdated: OutdatedForecast,
     /// Requests of the sweep, which were made, counted as `api`.
     pub sweep_requests: u64,
     /// Requests to the Hub for files, counted as `resolvers`.
@@ -59,6 +62,23 @@ pub struct Forecast {
     pub complete: bool,
     /// Why the listing broke off, if it did.
     pub error: Option<String>,
+}
+
+/// What it takes to read again the repositories whose fingerprints are of an older extraction version: after all else,
+/// the most wanted first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct OutdatedForecast {
+    /// Repositories in all.
+    pub repositories: u64,
+    /// Those that this crawl would read; they are among its `repositories`.
+    pub read: u64,
+    /// Requests to the Hub for the files of all of them.
+    pub requests: u64,
+    /// Bytes of the answers.
+    pub bytes: u64,
+    /// Crawls with this budget that it takes, where nothing else is due; null where the budget leaves nothing for it, or
+    /// the settings do not want it.
+    pub nights: Option<u64>,
 }
 
 /// What a crawl spends most of its time on.
@@ -105,17 +125,21 @@ impl Forecast {
         let budget = &settings.budget;
         let reader = Reader::from(settings.read.clone());
         let (mut requests, mut bytes) = (0.0, 0.0);
-        let mut probed = false;
+        let mut outdated = Need::default();
+        let (mut probed, mut is_spent) = (false, false);
         while let Some(due) = backlog.pop()? {
             let names = due.entry.siblings.as_deref().unwrap_or_default();
             let cost = correction * reader.requests(names) as f64;
             let weight = bytes_of(&due.entry, &settings.read.plan) as f64;
+            if due.is_outdated {
+                outdated.add(cost, weight);
+            }
             let over = |most: Option<u64>, sum: f64| most.is_some_and(|most| sum > most as f64);
-            if over(budget.max_requests, sweep_requests as f64 + requests + cost)
-                || over(budget.max_bytes, bytes + weight)
-            {
-                forecast.waiting = 1 + backlog.len() as u64;
-                break;
+            is_spent |= over(budget.max_requests, sweep_requests as f64 + requests + cost)
+                || over(budget.max_bytes, bytes + weight);
+            if is_spent {
+                forecast.waiting += u64::from(!due.is_outdated);
+                continue;
             }
             if !probed {
                 probed = probe(hub, &due.entry, &reader).await;
@@ -123,14 +147,28 @@ impl Forecast {
             requests += cost;
             bytes += weight;
             forecast.repositories += 1;
+            forecast.outdated.read += u64::from(due.is_outdated);
         }
         forecast.requests = requests.round() as u64;
         forecast.bytes = bytes.round() as u64;
         forecast.allowed = hub.rate_of_resolvers().map(|rate| (rate.requests, rate.window.as_secs_f64()));
-        let reading = forecast.repositories as f64 * seconds_per_repo(last, settings.repos_in_flight);
-        let limited = hub.rate_of_resolvers().map_or(0.0, |rate| seconds_at(rate, requests));
+        let each = seconds_per_repo(last, settings.repos_in_flight);
+        let limited = |requests| hub.rate_of_resolvers().map_or(0.0, |rate| seconds_at(rate, requests));
+        let reading = forecast.repositories as f64 * each;
+        let again = limited(outdated.requests).max(outdated.repositories * each);
+        let limited = limited(requests);
         forecast.bound_by = if limited > reading { Bound::RateLimit } else { Bound::Reading };
         forecast.peak_memory_bytes = peak_memory_bytes();
+        forecast.outdated = OutdatedForecast {
+            repositories: listed.outdated,
+            requests: outdated.requests.round() as u64,
+            bytes: outdated.bytes.round() as u64,
+            // Where they are not wanted, none of them was in the backlog.
+            nights: (outdated.repositories > 0.0 || listed.outdated == 0)
+                .then(|| outdated.nights(budget, sweep_requests as f64, sweep_seconds, again))
+                .flatten(),
+            ..forecast.outdated
+        };
         forecast.cut(sweep_seconds, limited.max(reading), budget.deadline);
         Ok(forecast)
     }
@@ -141,12 +179,55 @@ impl Forecast {
         let Some(deadline) = deadline.map(|d| d.as_secs_f64()).filter(|d| *d < self.seconds) else { return };
         let share = ((deadline - sweep) / reading).clamp(0.0, 1.0);
         let part = |n: u64| (n as f64 * share) as u64;
-        self.waiting += self.repositories - part(self.repositories);
-        self.repositories = part(self.repositories);
+        let left = self.repositories - part(self.repositories);
+        // Those of an older version come last, and do not wait.
+        let left_outdated = left.min(self.outdated.read);
+        self.outdated.read -= left_outdated;
+        self.waiting += left - left_outdated;
+        self.repositories -= left;
         self.requests = part(self.requests);
         self.bytes = part(self.bytes);
         self.seconds = deadline.max(sweep);
         self.bound_by = Bound::Deadline;
+    }
+}
+
+/// What some repositories take.
+#[derive(Clone, Copy, Debug, Default)]
+struct Need {
+    repositories: f64,
+    requests: f64,
+    bytes: f64,
+}
+
+impl Need {
+    fn add(&mut self, requests: f64, bytes: f64) {
+        self.repositories += 1.0;
+        self.requests += requests;
+        self.bytes += bytes;
+    }
+
+    /// Crawls that it takes within a budget, of which a sweep takes its part each time; `seconds` is what it takes
+    /// without one.
+    fn nights(
+        &self,
+        budget: &BudgetSettings,
+        sweep_requests: f64,
+        sweep_seconds: f64,
+        seconds: f64,
+    ) -> Option<u64> {
+        let nights = |need: f64, most: Option<f64>| match most {
+            _ if need <= 0.0 => Some(0.0),
+            None => Some(1.0),
+            Some(most) => (most > 0.0).then(|| (need / most).ceil()),
+        };
+        let limits = [
+            nights(self.repositories, None)?,
+            nights(self.requests, budget.max_requests.map(|most| most as f64 - sweep_requests))?,
+            nights(self.bytes, budget.max_bytes.map(|most| most as f64))?,
+            nights(seconds, budget.deadline.map(|most| most.as_secs_f64() - sweep_seconds))?,
+        ];
+        Some(limits.into_iter().fold(0.0, f64::max) as u64)
     }
 }
 
@@ -220,6 +301,34 @@ mod tests {
         assert_eq!((forecast.repositories, forecast.seconds), (250, 10.0));
         forecast.cut(5.0, 5.0, Some(Duration::from_secs(2)));
         assert_eq!((forecast.repositories, forecast.seconds), (0, 5.0));
+    }
+
+    #[test]
+    fn what_is_outdated_is_cut_first_and_does_not_wait() {
+        let outdated = OutdatedForecast { repositories: 900, read: 300, ..OutdatedForecast::default() };
+        let mut forecast = Forecast { repositories: 1000, outdated, ..Forecast::default() };
+        forecast.cut(0.0, 100.0, Some(Duration::from_secs(80)));
+        assert_eq!((forecast.repositories, forecast.outdated.read, forecast.waiting), (800, 100, 0));
+        forecast.cut(0.0, 100.0, Some(Duration::from_secs(50)));
+        assert_eq!((forecast.repositories, forecast.outdated.read, forecast.waiting), (400, 0, 300));
+        assert_eq!(forecast.outdated.repositories, 900, "in all");
+    }
+
+    #[test]
+    fn nights_follow_from_the_tightest_limit() {
+        let mut need = Need::default();
+        let nights = |need: &Need, budget| need.nights(&budget, 10.0, 5.0, 300.0);
+        let free = BudgetSettings::default();
+        assert_eq!(Need::default().nights(&free, 10.0, 5.0, 0.0), Some(0));
+        (0..100).for_each(|_| need.add(2.0, 1000.0));
+        assert_eq!(nights(&need, free), Some(1));
+        assert_eq!(nights(&need, BudgetSettings { max_requests: Some(60), ..free }), Some(4));
+        let tight = BudgetSettings { max_requests: Some(60), max_bytes: Some(9_000), ..free };
+        assert_eq!(nights(&need, tight), Some(12));
+        let late = BudgetSettings { deadline: Some(Duration::from_secs(15)), ..tight };
+        assert_eq!(nights(&need, late), Some(30));
+        // The sweep alone takes it all.
+        assert_eq!(nights(&need, BudgetSettings { max_requests: Some(10), ..free }), None);
     }
 
     #[test]

@@ -18,8 +18,8 @@ const LISTED_FAILURES: usize = 1000;
 
 /// A crawl's totals, also kept in the database's `reports/`, there as Markdown, too.
 ///
-/// Repositories by outcome, unchanged ones, filtered ones, those of which only the metadata was updated, and those that
-/// wait add up to `models`; those with an outcome, updated or gone, and further components, to `rows_written` and
+/// Repositories by outcome, unchanged ones, filtered ones, those of which only the metadata was updated, those that
+/// wait and those that are left outdated add up to `models`; those with an outcome, updated or gone, and further components, to `rows_written` and
 /// `rows_kept`.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct RunReport {
@@ -51,6 +51,11 @@ pub struct RunReport {
     pub suspicious_deletion: Option<String>,
     /// Repositories of this listing that are left for the next crawl.
     pub waiting: u64,
+    /// Repositories with a fingerprint of an older extraction version that were tried again; they are among `outcomes`.
+    pub reread: u64,
+    /// Those that were not, because the budget or the settings left no room for them: their rows stay, and the next
+    /// crawls go on with them.
+    pub outdated: u64,
     /// Repositories that waited before, were not in this listing, and wait on.
     pub waiting_unlisted: u64,
     /// Which limit of the budget was reached.
@@ -63,7 +68,8 @@ pub struct RunReport {
     pub reading_requests: u64,
     /// Rows written.
     pub rows_written: u64,
-    /// Repositories that could not be read again and keep their row, with the fingerprint of another commit.
+    /// Repositories that could not be read again and keep their row, with the fingerprint of another commit or
+    /// of an older version.
     pub rows_kept: u64,
     /// Rows, written or kept, of further checkpoints of repositories that have several; the first ones are among
     /// `outcomes`, `relabelled` and `gone`.
@@ -183,15 +189,15 @@ impl RunReport {
 
     /// Which totals do not add up, if any: every enumerated repository must be accounted for.
     pub fn imbalance(&self) -> Option<String> {
-        let Self { models, unchanged, filtered, gone, waiting, rows_written, rows_kept, .. } = self;
+        let Self { models, unchanged, filtered, gone, waiting, outdated, rows_written, rows_kept, .. } = self;
         let updated = self.metadata_updated;
         let further = self.further_components;
         let ended: u64 = self.outcomes.values().sum();
-        let accounted = ended + unchanged + filtered + updated + waiting;
+        let accounted = ended + unchanged + filtered + updated + waiting + outdated;
         if accounted != *models {
             return Some(format!(
                 "{models} repositories, but {ended} ended, {unchanged} unchanged, {filtered} filtered, {updated} \
-                 with updated metadata and {waiting} waiting"
+                 with updated metadata, {waiting} waiting and {outdated} left outdated"
             ));
         }
         (ended + further + updated + gone != rows_written + rows_kept).then(|| {

@@ -47,6 +47,7 @@ pub fn ends(report: &RunReport) -> String {
         (report.metadata_updated, "metadata updated"),
         (report.filtered, "filtered"),
         (report.waiting, "waiting"),
+        (report.outdated, "left of an older version"),
     ];
     let all = outcomes.chain(others).filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}"));
     all.collect::<Vec<_>>().join(" ")
@@ -68,6 +69,12 @@ pub fn facts(report: &RunReport) -> Vec<String> {
             Spent::Deadline => "time",
         };
         lines.push(format!("the budget of {limit} was spent; what waits comes first in the next crawl"));
+    }
+    if l.outdated > 0 {
+        lines.push(format!(
+            "of {} with fingerprints of an older version {} were read again",
+            l.outdated, report.reread
+        ));
     }
     if report.known_contents > 0 {
         lines.push(format!("the weights of {} repositories were known already", report.known_contents));

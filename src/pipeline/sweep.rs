@@ -18,7 +18,7 @@ use crate::checkpoint::row::{self, later_than};
 use crate::hub::{Hub, HubError, HubErrorKind, RepoEntry};
 use crate::pipeline::backlog::{Backlog, Due};
 use crate::pipeline::changes::{self, Change, Retry};
-use crate::pipeline::enumerate::{self, EnumerateSettings, Enumerated};
+use crate::pipeline::enumerate::{self, EnumerateSettings, Enumerated, Reread};
 use crate::store::{Database, Live, Outcome, Row, RowRef, StoreError, Tag, Waiting};
 
 /// Descriptions that may wait between listing and comparing: one page.
@@ -42,6 +42,8 @@ pub struct Listed {
     pub returned: u64,
     /// With another way of access.
     pub regated: u64,
+    /// As known, by an older version of the extraction, and to be read again as far as the budget goes.
+    pub outdated: u64,
     /// As known.
     pub unchanged: u64,
     /// Not wanted, by the settings.
@@ -163,10 +165,14 @@ pub async fn sweep(
                     continue;
                 }
                 sweep.listed.count(change);
+                let is_outdated = change == Change::Outdated;
+                if is_outdated && settings.reread == Reread::Never {
+                    continue;
+                }
                 if change.is_due() {
                     let is_known = known.is_some_and(|known| known.outcome == Outcome::Indexed);
                     let (replaces, since) = (known.map(|known| known.crawled_at), since.get(&key).copied());
-                    let due = Due { entry: *entry, is_known, replaces, since };
+                    let due = Due { entry: *entry, is_known, is_outdated, replaces, since };
                     sweep.backlog.push(&due, settings.order)?;
                 } else if change.is_relabelling() {
                     // Files are of no interest any more, and there may be many.
@@ -265,8 +271,8 @@ impl Sweep {
         } else {
             self.listed.unnamed += 1;
             let indexed = || {
-                let indexed = live.repos.values().filter(|known| known.outcome == Outcome::Indexed);
-                indexed.map(|known| known.name).collect()
+                let indexed = live.repositories().filter(|(_, known)| known.outcome == Outcome::Indexed);
+                indexed.map(|(_, known)| known.name).collect()
             };
             let names = self.indexed_names.get_or_insert_with(indexed);
             let is_known = known.is_some_and(|known| known.outcome == Outcome::Indexed)
@@ -281,7 +287,7 @@ impl Sweep {
     fn find_gone(&mut self, live: &Live, seen: &Seen, settings: &EnumerateSettings) {
         let most = settings.max_gone;
         // Every part sees the whole list, and judges it as a whole.
-        let there = live.repos.iter().filter(|(_, known)| !known.gone && known.sha.is_some());
+        let there = live.repositories().filter(|(_, known)| !known.gone && known.sha.is_some());
         let gone: Vec<_> = there.clone().filter(|(id, _)| !seen.0.contains(id)).collect();
         let there = there.count();
         if gone.len() as f64 > (most * there as f64).max(1.0) {
@@ -293,8 +299,8 @@ impl Sweep {
             ));
             return;
         }
-        let ours = gone.into_iter().filter(|(id, _)| settings.partition.has(**id));
-        self.gone = ours.map(|(id, _)| places(live, *id)).collect();
+        let ours = gone.into_iter().filter(|(id, _)| settings.partition.has(*id));
+        self.gone = ours.map(|(id, _)| places(live, id)).collect();
         self.gone.sort_unstable();
     }
 }
@@ -308,19 +314,16 @@ impl Listed {
             Change::Renamed => &mut self.renamed,
             Change::Returned => &mut self.returned,
             Change::Regated => &mut self.regated,
+            Change::Outdated => &mut self.outdated,
             Change::Unchanged => &mut self.unchanged,
         } += 1;
-    }
-
-    /// Repositories to be read.
-    pub fn due(&self) -> u64 {
-        self.new + self.changed + self.again
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signals::fingerprint::EXTRACTION_VERSION;
     use crate::store::schema::Key;
 
     #[test]
@@ -335,6 +338,7 @@ mod tests {
             outcome,
             is_gone: false,
             extraction_key: None,
+            extraction_version: EXTRACTION_VERSION,
         };
         let mut live = Live::default();
         for (row, (id, outcome)) in

@@ -57,9 +57,14 @@ pub fn edges(db: &Database) -> Result<Vec<Edge>, StoreError> {
     let path = db.files().local(entry)?;
     entry.verify(&path)?;
     let key = |summary: &Summary| (summary.hub_id.clone(), summary.component.clone());
+    let live = db.live()?;
     let summaries: Summaries =
-        db.summaries(&db.live()?)?.into_iter().map(|summary| (key(&summary), summary)).collect();
-    Ok(tables::read_lineage(&path)?.iter().filter_map(|lineage| edge(lineage, &summaries)).collect())
+        db.summaries(&live)?.into_iter().map(|summary| (key(&summary), summary)).collect();
+    // The index may be of before its name became that of another repository.
+    let is_superseded = |hub_id: &String| live.of(hub_id).is_some_and(|known| known.is_superseded);
+    let is_live = |edge: &Edge| ![&edge.source_hub_id, &edge.target_hub_id].into_iter().any(is_superseded);
+    let edges = tables::read_lineage(&path)?;
+    Ok(edges.iter().filter_map(|lineage| edge(lineage, &summaries)).filter(is_live).collect())
 }
 
 fn edge(lineage: &Lineage, summaries: &Summaries) -> Option<Edge> {

@@ -88,7 +88,7 @@ pub fn prepare(db: &Database, key: &Key, settings: &PublishSettings) -> Result<P
         licence: settings.licence.clone(),
         address: settings.to.clone(),
         outcomes: live.outcomes(),
-        repositories: live.repos.len(),
+        repositories: live.repositories().count(),
         index: index.as_ref().map(card::AboutIndex::of),
     };
     let lineage = manifest.index.as_ref().and_then(|index| index.files.get(LINEAGE)).map(|e| e.file.as_str());

@@ -19,6 +19,7 @@ use super::tables::{self, Checkpoint, FamilyRow, Posting};
 use super::vector::{Vector, cosine};
 use super::vectors::Vectors;
 use crate::signals::Fingerprint;
+use crate::signals::fingerprint::is_outdated;
 use crate::store::{Database, FileEntry, RowRef, StoreError, Tag};
 
 /// Files that are read whole when an index is opened, and so verified then. Vectors and records of the payload have
@@ -65,7 +66,7 @@ impl Index {
 
     /// Opens files that are as they were written.
     pub(super) fn assemble(metadata: Metadata, paths: Paths) -> Result<Self, StoreError> {
-        let Metadata { postings, checkpoints, representatives, families, .. } = metadata;
+        let Metadata { postings, checkpoints, representatives, families, extraction_version, .. } = metadata;
         // Room is made for as many rows as it says: there must be a vector of each checkpoint, and all else is less.
         let vectors = Vectors::open(&paths)?.count();
         if vectors != checkpoints as u64 || representatives > checkpoints || families > representatives {
@@ -76,7 +77,10 @@ impl Index {
             return Err(damaged(&paths, &what));
         }
         let (postings, rest) = rayon::join(
-            || Ok(Postings::new(tables::read_postings(path(&paths, POSTINGS)?, postings)?, checkpoints)),
+            || {
+                let all = tables::read_postings(path(&paths, POSTINGS)?, postings, extraction_version)?;
+                Ok(Postings::new(all, checkpoints))
+            },
             || Self::without_postings(&metadata, &paths),
         );
         let (postings, rest): (Postings, Self) = (postings?, rest?);
@@ -192,6 +196,14 @@ impl Index {
     /// Every repository, ordered by checkpoint.
     pub fn all_repositories(&self) -> &[Posting] {
         self.postings.all()
+    }
+
+    /// Number of checkpoints that only older versions of the extraction have read: how much of them that is, is not
+    /// known.
+    pub fn outdated(&self) -> usize {
+        let is_outdated = |p: &Posting| is_outdated(p.extraction_version);
+        let of_checkpoint = self.postings.all().chunk_by(|a, b| a.checkpoint == b.checkpoint);
+        of_checkpoint.filter(|postings| postings.iter().all(is_outdated)).count()
     }
 
     /// The repositories whose rows the last complete build before this one did not have.

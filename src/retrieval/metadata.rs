@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::quality::Quality;
 use super::settings::BuildSettings;
-use crate::signals::fingerprint::{EXTRACTION_VERSION, VECTOR_DIMENSIONS};
+use crate::signals::fingerprint::{EXTRACTION_VERSION, VECTOR_DIMENSIONS, is_comparable};
 use crate::store::manifest::{IndexEntry, Manifest};
 use crate::store::{Database, FileEntry, StoreError};
 
@@ -31,6 +31,7 @@ pub const MOST_METADATA: u64 = 64 << 20;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Metadata {
     pub(super) index_version: u32,
+    /// Of the build; its rows may be of any before that is comparable.
     pub(super) extraction_version: u32,
     pub(super) little_endian: bool,
     pub(super) dimensions: usize,
@@ -89,7 +90,7 @@ impl Metadata {
             return Err(StoreError::ForeignIndex { path: path.to_owned(), what });
         }
         let stale = |what| Err(StoreError::StaleIndex { path: path.to_owned(), what });
-        if self.extraction_version != EXTRACTION_VERSION {
+        if !is_comparable(self.extraction_version) {
             let found = self.extraction_version;
             return stale(format!("fingerprints of version {found}, and they are of {EXTRACTION_VERSION}"));
         }

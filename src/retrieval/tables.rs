@@ -52,6 +52,8 @@ pub struct Posting {
     pub weights: Option<Tag>,
     /// Of the digest of its sampled bytes.
     pub samples: Option<Tag>,
+    /// Of the extraction that made its row.
+    pub extraction_version: u32,
     /// Whether its row came after the last complete build before the one that wrote this.
     pub is_new: bool,
 }
@@ -206,12 +208,14 @@ pub fn write_postings(path: &Path, all: &[Posting]) -> Result<(), StoreError> {
         ("weights", tags(all.iter().map(|p| p.weights.as_ref())).map_err(StoreError::damaged(path))?),
         ("samples", tags(all.iter().map(|p| p.samples.as_ref())).map_err(StoreError::damaged(path))?),
         ("is_new", Arc::new(all.iter().map(|p| Some(p.is_new)).collect::<BooleanArray>())),
+        ("extraction_version", numbers::<UInt32Type>(all.iter().map(|p| Some(p.extraction_version)))),
     ];
     write(path, columns)
 }
 
-/// Reads postings, of which there must be so many.
-pub fn read_postings(path: &Path, rows: usize) -> Result<Vec<Posting>, StoreError> {
+/// Reads postings, of which there must be so many. Those of before rows had an extraction version each have that of the
+/// `build`.
+pub fn read_postings(path: &Path, rows: usize, build: u32) -> Result<Vec<Posting>, StoreError> {
     let table = Table::read(path, Some(rows))?;
     let checkpoint = table.numbers::<UInt32Type>("content")?;
     let (shard, row) = (table.numbers::<UInt32Type>("shard")?, table.numbers::<UInt32Type>("row")?);
@@ -219,6 +223,7 @@ pub fn read_postings(path: &Path, rows: usize) -> Result<Vec<Posting>, StoreErro
     let (names, components) = (table.text("repo_id")?, table.added_text("component")?);
     let (weights, samples) = (table.tags("weights")?, table.tags("samples")?);
     let is_new = table.flags("is_new")?;
+    let versions = table.added_numbers::<UInt32Type>("extraction_version")?;
     let tag = |column: &FixedSizeBinaryArray, i| {
         column.value(i).try_into().ok().filter(|_| column.is_valid(i)).map(Tag::from_bytes)
     };
@@ -232,6 +237,7 @@ pub fn read_postings(path: &Path, rows: usize) -> Result<Vec<Posting>, StoreErro
             weights: tag(weights, i),
             samples: tag(samples, i),
             is_new: is_new.value(i),
+            extraction_version: versions.map_or(build, |column| column.value(i)),
         })
         .collect())
 }
@@ -425,6 +431,14 @@ impl<'a> Table<'a> {
 
     fn text(&self, name: &str) -> Result<&StringArray, StoreError> {
         self.column(name)?.as_string_opt::<i32>().ok_or_else(|| self.wrong(name))
+    }
+
+    /// A column that older tables lack.
+    fn added_numbers<T: ArrowPrimitiveType>(
+        &self,
+        name: &str,
+    ) -> Result<Option<&PrimitiveArray<T>>, StoreError> {
+        self.batch.column_by_name(name).map(|_| self.numbers::<T>(name)).transpose()
     }
 
     /// A column that tables from before there were components lack.

@@ -17,9 +17,24 @@ use super::roles::{Position, Role, Stack};
 use super::samples::Samples;
 use super::sketch::{self, Sketch};
 
-/// Version of everything that decides a fingerprint's bytes: positions, statistics, hashes. Fingerprints of
-/// different versions are not compared.
-pub const EXTRACTION_VERSION: u32 = 2;
+/// Version of everything that decides a fingerprint: which tensors are read, positions, statistics, hashes.
+///
+/// Since 3 more names and packings are read, the files of a model are chosen better, and each row states its coverage.
+/// What 2 has read of a model has the same bytes; how much of the model that is, it did not say.
+pub const EXTRACTION_VERSION: u32 = 3;
+/// The oldest version whose fingerprints are compared with those of [`EXTRACTION_VERSION`].
+pub const COMPARABLE_SINCE: u32 = 2;
+
+/// Whether fingerprints of a version are compared with those of [`EXTRACTION_VERSION`].
+pub fn is_comparable(version: u32) -> bool {
+    (COMPARABLE_SINCE..=EXTRACTION_VERSION).contains(&version)
+}
+
+/// Whether fingerprints of a version may have seen less of a model than reading it again would.
+pub fn is_outdated(version: u32) -> bool {
+    version < EXTRACTION_VERSION
+}
+
 /// Bytes of a cell's sketch.
 pub const CELL_DIMENSIONS: usize = 32;
 /// Entries of the retrieval vector: gains, matrices and embedding have a part each.

@@ -17,6 +17,7 @@ use super::row::{Row, RowRef};
 use super::schema::IndexRow;
 use super::task::Task;
 use super::{atomic, shard};
+use crate::signals::fingerprint::EXTRACTION_VERSION;
 
 /// An open database. Readers see the snapshot of the moment of opening, whatever is committed since.
 #[derive(Debug)]
@@ -145,6 +146,7 @@ impl Database {
             let mut next = self.manifest.clone();
             change(&mut next)?;
             next.format_version = FORMAT_VERSION;
+            next.extraction_version = EXTRACTION_VERSION;
             next.generation += 1;
             next.committed_at = Utc::now();
             let text = next.to_text();
@@ -218,7 +220,7 @@ impl Database {
                 }
             }
         }
-        Ok(live)
+        Ok(live.settled())
     }
 
     /// The immutable ids of the repositories whose rows lie at these places.

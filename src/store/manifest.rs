@@ -1,6 +1,7 @@
 //! Manifests: which files make up the database, one manifest a commit.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use super::entry::FileEntry;
 use super::error::StoreError;
 use super::files::DatabaseFiles;
 use super::layout::{OLD_MANIFEST, manifest_name};
-use crate::signals::fingerprint::EXTRACTION_VERSION;
+use crate::signals::fingerprint::{EXTRACTION_VERSION, is_comparable};
 
 /// Version of the database layout and of the Parquet schema. Since 5 a row belongs to a component of a repository; since
 /// 6 each row has its extraction version, and says how much of the model was read.
@@ -24,7 +25,7 @@ const ATTEMPTS: usize = 5;
 pub struct Manifest {
     /// [`FORMAT_VERSION`] of the writer.
     pub format_version: u32,
-    /// [`EXTRACTION_VERSION`] of the fingerprints.
+    /// [`EXTRACTION_VERSION`] of the writer; rows may be of any before that is comparable, and say so.
     pub extraction_version: u32,
     /// Random name of the database; copies of it have the same.
     pub id: String,
@@ -119,14 +120,7 @@ impl Manifest {
     pub fn parse(text: &[u8], files: &DatabaseFiles, name: &str) -> Result<Self, StoreError> {
         check_version(text, files, name)?;
         let manifest: Self = serde_json::from_slice(text).map_err(|e| damaged(files, name, e.to_string()))?;
-        if manifest.extraction_version != EXTRACTION_VERSION {
-            return Err(StoreError::Version {
-                path: files.folder().join(name),
-                what: "extraction",
-                found: manifest.extraction_version,
-                supported: EXTRACTION_VERSION,
-            });
-        }
+        check_extraction(manifest.extraction_version, &files.folder().join(name))?;
         if let Some(entry) = manifest.files().find(|entry| !entry.is_content()) {
             return Err(damaged(files, name, format!("{:?} is no place of a file", entry.file)));
         }
@@ -191,6 +185,15 @@ fn check_version(text: &[u8], files: &DatabaseFiles, name: &str) -> Result<(), S
     }
     let path = files.folder().join(name);
     Err(StoreError::Version { path, what: "format", found, supported: FORMAT_VERSION })
+}
+
+/// Whether rows of this extraction version can be read; `path` is for the error.
+pub(in crate::store) fn check_extraction(found: u32, path: &Path) -> Result<(), StoreError> {
+    if is_comparable(found) {
+        return Ok(());
+    }
+    let path = path.to_owned();
+    Err(StoreError::Version { path, what: "extraction", found, supported: EXTRACTION_VERSION })
 }
 
 fn damaged(files: &DatabaseFiles, name: &str, what: String) -> StoreError {

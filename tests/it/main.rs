@@ -33,4 +33,5 @@ mod scan;
 mod schemas;
 mod screens;
 mod support;
+mod versions;
 mod write;

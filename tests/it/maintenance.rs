@@ -344,7 +344,7 @@ fn golden(version: u32) -> PathBuf {
 
 #[test]
 fn a_database_of_every_released_format_opens() {
-    for version in [3, 4] {
+    for version in [3, 4, 5] {
         let cli = Cli::new(&nobody());
         copy(&golden(version), &cli.db());
         if version < 4 {
@@ -357,13 +357,28 @@ fn a_database_of_every_released_format_opens() {
             assert_eq!(files_below(&cli.db()), before, "nothing was touched");
             cli.expect(0, &["db", "migrate", "--db", "DB"]);
         } else {
-            // The rows open as they are; an index of that time is built anew.
-            cli.expect(2, &["db", "verify", "--db", "DB"]).says(&["index version 4", "hubprint index"]);
+            if version == 4 {
+                // The rows open as they are; an index of that time is built anew.
+                cli.expect(2, &["db", "verify", "--db", "DB"]).says(&["index version 4", "hubprint index"]);
+            } else {
+                // So does the index of version 5: what fingerprints of its time have seen has not changed.
+                cli.expect(0, &["db", "verify", "--db", "DB", "--deep"]);
+                let found = cli.expect(0, &["scan", "--db", "DB", "--from-db", "DB"]).lines();
+                assert_eq!(found.len(), 3, "of fingerprints");
+                // It is published and pulled as it is.
+                cli.expect(0, &["db", "keygen", "key"]);
+                cli.expect(0, &["publish", "--db", "DB", "--to", "shelf", "--key", "key", "--yes"]);
+                cli.expect(0, &["db", "pull", "shelf", "--db", "pulled"]);
+                assert_eq!(rows(&cli.home().join("pulled")), cli.rows());
+            }
+            cli.expect(0, &["db", "merge", "--db", "joined", "DB"]);
+            assert_eq!(rows(&cli.home().join("joined")), cli.rows());
             cli.expect(0, &["db", "migrate", "--db", "DB"]);
-            assert_eq!(info(&cli)["format_version"], 4, "there is nothing to migrate");
+            assert_eq!(info(&cli)["format_version"], version, "there is nothing to migrate");
         }
+        assert_eq!(info(&cli)["outdated"], 3);
         cli.expect(0, &["index", "--db", "DB"]);
-        assert_eq!(info(&cli)["format_version"], 5, "the first commit makes it one of today");
+        assert_eq!(info(&cli)["format_version"], 6, "the first commit makes it one of today");
         cli.expect(0, &["db", "migrate", "--db", "DB"]);
         cli.expect(0, &["db", "verify", "--db", "DB"]);
         let rows = cli.rows();
@@ -372,8 +387,9 @@ fn a_database_of_every_released_format_opens() {
         assert_eq!(rows["a/copy"].sample_digest, rows["a/base"].sample_digest);
         assert_eq!(rows["b/pickled"].outcome.name(), "unsupported");
         assert!(rows.values().all(|row| row.component.is_empty()));
+        assert!(rows.values().all(|row| row.extraction_version == 2 && row.coverage.is_none()));
         // Old shards and new ones are joined to shards of today.
-        let more = Row { component: "unet".into(), ..rows["a/base"].clone() };
+        let more = Row { component: "unet".into(), extraction_version: 3, ..rows["a/base"].clone() };
         let mut db = Database::open_to_write(&cli.db(), Task::CRAWL).unwrap();
         db.append(&[more]).unwrap();
         drop(db);
@@ -383,6 +399,7 @@ fn a_database_of_every_released_format_opens() {
         let compacted = Database::open(&cli.db()).unwrap();
         assert_eq!((compacted.manifest().shards.len(), compacted.live().unwrap().places().count()), (1, 5));
         assert_eq!(info(&cli)["repositories"], 4);
+        assert_eq!(info(&cli)["extraction_versions"], json!({"2": 3, "3": 1}));
         assert_eq!(
             Database::open(&cli.db()).unwrap().waiting(hubprint::store::Partition::WHOLE).unwrap().len(),
             1

@@ -395,7 +395,7 @@ pub(crate) fn assert_adds_up(report: &Value, rows: &BTreeMap<String, Row>) {
     let outcomes = report["outcomes"].as_object().unwrap();
     let ended: u64 = outcomes.values().map(|n| n.as_u64().unwrap()).sum();
     let sum = |keys: &[&str]| ended + keys.iter().map(|key| report[*key].as_u64().unwrap()).sum::<u64>();
-    let accounted = sum(&["unchanged", "filtered", "relabelled", "waiting"]);
+    let accounted = sum(&["unchanged", "filtered", "relabelled", "waiting", "outdated"]);
     assert_eq!(report["models"], accounted, "{report}");
     let rows_kept = report["rows_kept"].as_u64().unwrap();
     assert_eq!(report["rows_written"], sum(&["relabelled", "gone"]) - rows_kept, "{report}");

@@ -23,6 +23,9 @@ pub struct ScanAnswer {
     pub coverage: Option<CoverageAnswer>,
     /// Distinct checkpoints that were searched.
     pub searched: usize,
+    /// Of them, those that only an older version of the extraction has read, so that how much of them it has seen is not
+    /// known.
+    pub outdated: usize,
     /// Related families, nearest first.
     pub families: Vec<FamilyAnswer>,
     /// The nearest checkpoint that was judged unrelated or undecided, where there is no family.
@@ -73,6 +76,8 @@ pub struct Candidate {
     pub license: Option<String>,
     /// The base models that its card names.
     pub declared_bases: Vec<String>,
+    /// Version of the extraction that has read it; of one before 3 it is not known how much of the model it has seen.
+    pub extraction_version: u32,
     /// Other repositories with the same checkpoint, up to 64.
     pub copies: Vec<String>,
     /// Mean matched correlation of the weights, -1 to 1: what members are ordered by; null where no matrices could be

@@ -14,6 +14,7 @@ use crate::retrieval::hits::Hit;
 use crate::retrieval::judge::Judge;
 use crate::retrieval::tables::Posting;
 use crate::retrieval::{Index, SearchMode};
+use crate::signals::fingerprint::is_outdated;
 use crate::signals::profile::Population;
 use crate::signals::verdict::{Context, VerdictKind};
 use crate::store::{Database, Row, RowRef, StoreError, Tag};
@@ -35,6 +36,8 @@ struct Judged {
 pub struct Scanner {
     db: Database,
     index: Index,
+    /// See [`Index::outdated`].
+    outdated: usize,
     /// The mean token cosines of some models, read when they are first needed.
     population: OnceLock<Population>,
 }
@@ -43,7 +46,8 @@ impl Scanner {
     /// Opens both.
     pub fn open(db: Database) -> Result<Self, StoreError> {
         let index = Index::open(&db)?;
-        Ok(Self { db, index, population: OnceLock::new() })
+        let outdated = index.outdated();
+        Ok(Self { db, index, outdated, population: OnceLock::new() })
     }
 
     /// Whether rows were written after the index was built.
@@ -61,11 +65,13 @@ impl Scanner {
         &self.index
     }
 
-    /// A row with these weights, where the database has one: what reading them would give is in it.
+    /// A row with these weights, where the database has one that says what reading them would give. Of an older version
+    /// it may say less.
     pub(super) fn stored(&self, weights_digest: &str) -> Result<Option<Row>, StoreError> {
         let tag = Tag::of(weights_digest);
         let Some(checkpoint) = self.index.checkpoint_of(tag) else { return Ok(None) };
-        let at = self.index.repositories(checkpoint).iter().find(|p| p.weights == Some(tag));
+        let says_all = |p: &&Posting| p.weights == Some(tag) && !is_outdated(p.extraction_version);
+        let at = self.index.repositories(checkpoint).iter().find(says_all);
         Ok(self.db.rows(at.map(|p| p.at).as_slice())?.into_iter().next())
     }
 
@@ -92,6 +98,7 @@ impl Scanner {
             known_from: query.known_from(),
             coverage: query.coverage().map(Into::into),
             searched: self.index.checkpoints(),
+            outdated: self.outdated,
             families,
             closest_rejected,
             negatives: quality.negatives,
@@ -182,7 +189,9 @@ impl Scanner {
             let context = Context { same_content, searched: self.index.checkpoints(), tier: screening.tier };
             let (evidence, verdict) = judge.judge(fingerprint, context);
             let named = query.named(row, &screening, &evidence, population);
-            let others = self.index.repositories(*checkpoint).iter().filter(|p| Some(p.at) != at);
+            // An index of before its rows may hold a repository under two of its immutable ids.
+            let name = row.name();
+            let others = self.index.repositories(*checkpoint).iter().filter(|p| !p.is_called(&name));
             candidates.push(Judged {
                 copies: others.take(MAX_COPIES).map(Posting::name).collect(),
                 row: row.clone(),
@@ -225,6 +234,7 @@ impl From<Judged> for Candidate {
             gone_at: time(row.gone_at),
             license: row.license,
             declared_bases: row.declared_bases,
+            extraction_version: row.extraction_version,
             copies,
         }
     }

@@ -28,6 +28,7 @@ pub(in crate::cli) async fn run(args: CrawlArgs) -> Result<Done, Failure> {
         private,
         exclude,
         order,
+        reread,
     } = args.wanted;
     let settings = CrawlSettings {
         read,
@@ -46,6 +47,7 @@ pub(in crate::cli) async fn run(args: CrawlArgs) -> Result<Done, Failure> {
             limit: args.limit,
             partition: args.watch.partition.unwrap_or_default(),
             order: order.into(),
+            reread: reread.into(),
             ..EnumerateSettings::default()
         },
         budget: args.watch.budget(BudgetSettings::default()),

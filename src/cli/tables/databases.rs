@@ -31,6 +31,7 @@ pub(in crate::cli) fn info(info: &Info) -> String {
         format!("{models} models{of}: {}", by_outcome.join(", ")),
         format!("{shards} shards, {} in all, version {}", bytes(info.bytes), info.generation),
     ];
+    lines.extend(outdated(info.outdated, "fingerprints"));
     if !formats.is_empty() {
         lines.push(format!("formats: {}", counts(formats.iter().map(|(k, v)| (k.as_str(), *v)).collect())));
         let in_order = SIZES.iter().filter_map(|(_, c)| Some((*c, *sizes.get(c)?)));
@@ -65,6 +66,13 @@ pub(in crate::cli) fn info(info: &Info) -> String {
         (true, n) => format!("the index is behind by {n} shards"),
     });
     lines.join("\n")
+}
+
+/// What an older version of the extraction has read, if anything.
+fn outdated(n: u64, of_what: &str) -> Option<String> {
+    (n > 0).then(|| {
+        format!("{n} {of_what} are of an older version: how much of the model they cover is not known until it is read again")
+    })
 }
 
 /// Whether a database is whole.
@@ -117,6 +125,9 @@ fn verified(verified: &Verified) -> String {
 pub(in crate::cli) fn status(status: &Status) -> String {
     let Status { repositories, indexed, gone, waiting, .. } = status;
     let mut out = format!("{repositories} repositories: {indexed} with a fingerprint, {gone} gone since");
+    if let Some(outdated) = outdated(status.outdated as u64, "repositories") {
+        out += &format!("\n{outdated}");
+    }
     out += &match (waiting, status.waiting_since) {
         (0, _) | (_, None) => "\nnothing waits for the next crawl".to_owned(),
         (n, Some(since)) => format!("\n{n} wait for the next crawl, the first since {}", day(since)),

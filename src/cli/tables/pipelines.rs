@@ -67,6 +67,21 @@ pub(in crate::cli) fn forecast(forecast: &Forecast) -> String {
         forecast.requests,
         bytes(forecast.bytes)
     );
+    let outdated = &forecast.outdated;
+    if outdated.repositories > 0 {
+        let how_long = match outdated.nights {
+            Some(1) => "1 night at this budget".to_owned(),
+            Some(n) => format!("{n} nights at this budget"),
+            None => "which this budget or the settings leave no room for".to_owned(),
+        };
+        out += &format!(
+            "\nof an older version: {}, of which {} would be read again now; all take {} requests and {}, {how_long}",
+            outdated.repositories,
+            outdated.read,
+            outdated.requests,
+            bytes(outdated.bytes)
+        );
+    }
     if let Some((requests, seconds)) = forecast.allowed {
         out += &format!("\nthe Hub allows {requests} file requests in {seconds:.0} s");
     }

@@ -44,6 +44,12 @@ pub(in crate::cli) fn scan(answer: &ScanAnswer) -> String {
             family.contents, family.root_evidence
         );
     }
+    if answer.outdated > 0 {
+        out += &format!(
+            "{} of the {searched} distinct models were read by an older version: how much of them it covers is not known\n",
+            answer.outdated
+        );
+    }
     out + &false_positives(answer.negatives, answer.false_positives, answer.false_rate_at_most) + "\n"
 }
 

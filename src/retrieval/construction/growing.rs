@@ -190,6 +190,7 @@ impl Growing {
             self.declared.extend(bases);
             let (weights, samples) =
                 (row.weights_digest.as_deref().map(Tag::of), row.sample_digest.as_deref().map(Tag::of));
+            let extraction_version = row.extraction_version;
             let (repo_id, component, created_at) = (row.repo_id, row.component, row.created_at);
             let is_new = !self.settled.contains(&at);
             self.postings.push(Posting {
@@ -200,6 +201,7 @@ impl Growing {
                 created_at,
                 weights,
                 samples,
+                extraction_version,
                 is_new,
             });
         }

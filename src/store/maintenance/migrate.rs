@@ -4,14 +4,13 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::signals::fingerprint::EXTRACTION_VERSION;
 use crate::store::atomic;
 use crate::store::entry::FileEntry;
 use crate::store::error::StoreError;
 use crate::store::files::DatabaseFiles;
 use crate::store::layout::{OLD_MANIFEST, SHARDS, WAITING, hashed_name};
 use crate::store::lock::Lock;
-use crate::store::manifest::{FORMAT_VERSION, Manifest, ShardEntry};
+use crate::store::manifest::{FORMAT_VERSION, Manifest, ShardEntry, check_extraction};
 use crate::store::task::{Partition, Task};
 
 /// Brings a database of format 3 to this format: its shards are as they were, the index has to be built anew. Those of
@@ -25,13 +24,11 @@ pub fn migrate(folder: &Path) -> Result<Manifest, StoreError> {
     let path = folder.join(OLD_MANIFEST);
     let Some(text) = files.get(OLD_MANIFEST)? else { return Manifest::latest(&files) };
     let old: OldManifest = serde_json::from_slice(&text).map_err(StoreError::damaged(&path))?;
-    let version = |what, found, supported| StoreError::Version { path: path.clone(), what, found, supported };
     if old.format_version != 3 {
-        return Err(version("format", old.format_version, FORMAT_VERSION));
+        let (found, supported) = (old.format_version, FORMAT_VERSION);
+        return Err(StoreError::Version { path, what: "format", found, supported });
     }
-    if old.extraction_version != EXTRACTION_VERSION {
-        return Err(version("extraction", old.extraction_version, EXTRACTION_VERSION));
-    }
+    check_extraction(old.extraction_version, &path)?;
     // What it names is removed in the end, so it can only name what format 3 wrote.
     let shards = old.shards.iter().map(|shard| (&shard.entry.file, "shards/", ".parquet"));
     let waiting = old.waiting.iter().map(|list| (&list.entry.file, "waiting/", ".parquet"));

@@ -6,13 +6,13 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::UInt64Type;
 
 use super::arrays::{text, time};
-use super::reader::Reader;
+use super::reader::{EXTRACTION_VERSION, Reader};
 use crate::signals::Fingerprint;
 use crate::store::StoreError;
 use crate::store::row::{Outcome, Waiting};
 
 /// The columns of a [`IndexRow`].
-pub const INDEX_COLUMNS: [&str; 36] = [
+pub const INDEX_COLUMNS: [&str; 37] = [
     "repo_id",
     "hub_id",
     "component",
@@ -21,6 +21,7 @@ pub const INDEX_COLUMNS: [&str; 36] = [
     "quantization",
     "weights_digest",
     "sample_digest",
+    EXTRACTION_VERSION,
     "hidden_size",
     "layers",
     "vocabulary",
@@ -70,6 +71,8 @@ pub struct IndexRow {
     pub weights_digest: Option<String>,
     /// Digest of the sampled bytes.
     pub sample_digest: Option<String>,
+    /// Of the extraction that made the row.
+    pub extraction_version: u32,
     /// The fingerprint, if indexed.
     pub fingerprint: Option<Fingerprint>,
 }
@@ -88,6 +91,7 @@ pub fn index_rows_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Ind
             quantised: reader.text("quantization", i)?.is_some(),
             weights_digest: reader.text("weights_digest", i)?,
             sample_digest: reader.text("sample_digest", i)?,
+            extraction_version: reader.extraction_version(i)?,
             fingerprint: reader.fingerprint(i, extent)?,
         })
     };
@@ -95,8 +99,18 @@ pub fn index_rows_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Ind
 }
 
 /// The columns of a [`Key`].
-pub const KEY_COLUMNS: [&str; 9] =
-    ["repo_id", "hub_id", "component", "sha", "crawled_at", "gone_at", "outcome", "gated", "reading"];
+pub const KEY_COLUMNS: [&str; 10] = [
+    "repo_id",
+    "hub_id",
+    "component",
+    "sha",
+    "crawled_at",
+    "gone_at",
+    "outcome",
+    "gated",
+    "reading",
+    EXTRACTION_VERSION,
+];
 
 /// What tells whether a repository must be crawled again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +133,8 @@ pub struct Key {
     pub gated: String,
     /// See [`Row::extraction_key`](crate::store::Row::extraction_key).
     pub extraction_key: Option<String>,
+    /// Of the extraction that made the row.
+    pub extraction_version: u32,
 }
 
 /// A batch of [`KEY_COLUMNS`] to keys; `path` is for errors.
@@ -135,6 +151,7 @@ pub fn keys_from_batch(batch: &RecordBatch, path: &Path) -> Result<Vec<Key>, Sto
             outcome: reader.outcome(i)?,
             gated: reader.required("gated", i)?,
             extraction_key: reader.text("reading", i)?,
+            extraction_version: reader.extraction_version(i)?,
         })
     };
     (0..batch.num_rows()).map(key).collect()

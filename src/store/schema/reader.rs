@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Int8Type, TimeUnit, TimestampMillisecondType, U
 use serde::de::DeserializeOwned;
 
 use crate::store::StoreError;
+use crate::store::manifest::check_extraction;
 use crate::store::row::Outcome;
 
 /// The column that shards of formats up to 4 lack.
@@ -120,7 +121,9 @@ impl Reader<'_> {
     /// The extraction version of a row.
     pub(super) fn extraction_version(&self, i: usize) -> Result<u32, StoreError> {
         let version = self.number::<UInt32Type>(EXTRACTION_VERSION, i)?;
-        version.ok_or_else(|| self.damaged(format!("row {i} has no extraction version")))
+        let version = version.ok_or_else(|| self.damaged(format!("row {i} has no extraction version")))?;
+        check_extraction(version, self.path)?;
+        Ok(version)
     }
 
     /// Whether the batch has a column of this name.
