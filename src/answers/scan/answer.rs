@@ -85,8 +85,6 @@ pub struct Candidate {
     pub similarity: Option<f64>,
     /// How much of it the database has seen; null where that is not known.
     pub coverage: Option<CoverageAnswer>,
-    /// Version of the extraction that made its row; those up to 2 do not say how much they saw.
-    pub extraction_version: u32,
     /// The verdict with its evidence; a is the query, b this checkpoint.
     #[serde(flatten)]
     pub judgement: Judgement,

@@ -226,7 +226,6 @@ impl From<Judged> for Candidate {
             judgement: Judgement::new(&comparison, Vec::new()),
             similarity: comparison.evidence.similarity(),
             coverage: row.coverage.as_ref().map(Into::into),
-            extraction_version: row.extraction_version,
             repo_id: row.repo_id,
             component: row.component,
             sha: row.sha,

@@ -176,6 +176,7 @@ fn describe(tensors: &[Tensor]) -> String {
                 Layout::Linear => "",
                 Layout::Interleaved => "~",
                 Layout::Conv1d => "^",
+                Layout::UpFirst => "<",
             };
             let count = match experts.len() as u16 {
                 0 => String::new(),

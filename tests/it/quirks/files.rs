@@ -62,7 +62,8 @@ fn is_the_base(bench: &Bench, folder: &Path) -> Value {
 
 /// What a comparison with a model that cannot be read says.
 fn refused(bench: &Bench, folder: &Path) -> String {
-    let args = ["compare", folder.to_str().unwrap(), demo(BASE).to_str().unwrap()];
+    let base = demo(BASE);
+    let args = ["compare", folder.to_str().unwrap(), base.to_str().unwrap()];
     bench.user.expect(2, &args).stderr
 }
 
