@@ -16,10 +16,14 @@ use super::plan::{self, PlanError, PlanSettings};
 use super::source::RepoFiles;
 use crate::formats::packed::{QuantConfig, States};
 use crate::formats::{FileRange, Limits, Weight};
+use crate::signals::coverage::{Rest, RestKind};
 use crate::signals::roles::{self, Role};
 
 /// Bytes of each of a few weights by which two sets are told apart.
 const GLANCE: u64 = 1024;
+
+/// Most characters that say what another file is.
+const WHAT_CHARS: usize = 120;
 
 /// Weight files of the repository that are not read as part of a component.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,13 @@ pub struct Rival {
 }
 
 impl Rival {
+    /// As a part of the repository that is not read.
+    pub fn rest(&self) -> Rest {
+        let name = self.paths.first().map_or("", String::as_str);
+        let what: String = format!("{name}: {}", self.why).chars().take(WHAT_CHARS).collect();
+        Rest { kind: RestKind::OtherFile, what, parameters: 0, bytes: self.bytes.unwrap_or(0) }
+    }
+
     fn new(candidate: &Candidate, why: impl Into<String>) -> Self {
         let paths = match &candidate.files {
             ComponentFiles::Named(paths) => paths.clone(),

@@ -30,6 +30,8 @@ pub struct Fetched {
     pub coverage: Coverage,
     /// Files that were not opened, and their bytes.
     pub unopened: Option<(usize, u64)>,
+    /// Other files of the repository.
+    pub beside: Vec<Rest>,
     /// Why weights of these roles were not read; others of the same role may have been.
     pub unreadable: BTreeMap<Role, String>,
     /// Layers of the main stack.
@@ -102,7 +104,9 @@ pub fn extract(fetched: Fetched, tokens: Option<Arc<TokenKeys>>) -> Extracted {
     unreadable.retain(|role, _| !is_read(*role, &read));
     let mut samples = Samples::new(fetched.layers, fetched.vocabulary, blocks, tokens);
     samples.quantised |= quantised || fetched.coverage.has_unread_packing();
-    samples.coverage = Some(with_unopened(fetched.coverage, fetched.unopened));
+    let mut coverage = with_unopened(fetched.coverage, fetched.unopened);
+    coverage.set_rest(coverage.rest.iter().cloned().chain(fetched.beside).collect());
+    samples.coverage = Some(coverage);
     samples.probes = fetched.probes.iter().filter_map(|(place, bytes)| probe(place, bytes)).collect();
     Extracted {
         weights_digest,
@@ -238,6 +242,7 @@ mod tests {
             probes: Vec::new(),
             coverage: Coverage::of_all(24, 24),
             unopened: None,
+            beside: Vec::new(),
             unreadable: unreadable.into_iter().collect(),
             layers: 2,
             vocabulary: None,

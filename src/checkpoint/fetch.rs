@@ -92,9 +92,9 @@ impl WeightFiles {
         self.chosen.len() == self.paths.len() && self.missing.is_empty()
     }
 
-    /// Files that are not open, and their bytes: as the index has it, or as large as the others.
+    /// Files that are not open, or not there, and their bytes: as the index has it, or as large as the others.
     pub fn unopened(&self) -> Option<(usize, u64)> {
-        let files = self.paths.len().saturating_sub(self.chosen.len());
+        let files = self.paths.len().saturating_sub(self.chosen.len()) + self.missing.len();
         let opened: u64 = self.files.iter().map(|file| file.size()).sum();
         let alike = (opened / self.files.len().max(1) as u64).saturating_mul(files as u64);
         let stated = self.index.as_ref().and_then(|index| index.total_size?.checked_sub(opened));

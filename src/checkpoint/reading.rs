@@ -406,6 +406,7 @@ impl<'a> Reading<'a> {
             probes,
             coverage: plan.coverage,
             unopened: weights.unopened(),
+            beside: self.rivals.iter().map(Rival::rest).collect(),
             vocabulary: plan.vocabulary,
             parameters: tensors.elements(),
             files: weights.list(),

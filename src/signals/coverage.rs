@@ -21,6 +21,9 @@ pub struct Coverage {
     pub rest: Vec<Rest>,
 }
 
+/// One tensor of an odd type does not make a model a packed one.
+const PACKED: u64 = 20;
+
 /// Share of a model's parameters from which on what is said of the part that was read is said of the whole.
 pub const WHOLE: f64 = 0.9;
 
@@ -42,9 +45,11 @@ impl Coverage {
         self.share() >= WHOLE
     }
 
-    /// Whether weights are packed in a way that is not read.
+    /// Whether a good part of the weights is packed in a way that is not read: one part of [`PACKED`] and more.
     pub fn has_unread_packing(&self) -> bool {
-        self.rest.iter().any(|rest| rest.kind == RestKind::UnreadablePacking)
+        let packed = self.rest.iter().filter(|rest| rest.kind == RestKind::UnreadablePacking);
+        let bytes = packed.map(|rest| rest.bytes).fold(0, u64::saturating_add);
+        bytes > 0 && bytes.saturating_mul(PACKED) >= self.bytes
     }
 
     /// The parts by size; what is beyond [`MOST_RESTS`] is added to the last one of its kind, or left out where there
@@ -113,25 +118,22 @@ pub enum RestKind {
     UnreadablePacking,
     /// Convolutions.
     Convolution,
-    /// The output head.
-    OutputHead,
     /// Vectors that are no norm gains: biases and the like.
     Vector,
     /// A shard of the model that was not opened.
     ShardNotOpened,
-    /// Another file of the repository.
+    /// Another file of the repository, which is not counted among the model's parameters and bytes.
     OtherFile,
-    /// Another component of the repository.
+    /// A further whole model in the same files.
     OtherComponent,
 }
 
 impl RestKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::UnknownName,
         Self::UnreadablePacking,
         Self::Convolution,
-        Self::OutputHead,
         Self::Vector,
         Self::ShardNotOpened,
         Self::OtherFile,
@@ -144,7 +146,6 @@ impl RestKind {
             Self::UnknownName => "unknown_name",
             Self::UnreadablePacking => "unreadable_packing",
             Self::Convolution => "convolution",
-            Self::OutputHead => "output_head",
             Self::Vector => "vector",
             Self::ShardNotOpened => "shard_not_opened",
             Self::OtherFile => "other_file",
@@ -158,7 +159,6 @@ impl RestKind {
             Self::UnknownName => "unknown names",
             Self::UnreadablePacking => "a packing that is not read",
             Self::Convolution => "convolutions",
-            Self::OutputHead => "output head",
             Self::Vector => "vectors",
             Self::ShardNotOpened => "shards not opened",
             Self::OtherFile => "another file",

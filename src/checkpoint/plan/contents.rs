@@ -1,11 +1,11 @@
 //! What the opened files hold: the weights that have a role, where they are, and how they are stored.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::ask::Ask;
-use super::coverage::Count;
+use super::coverage::{Count, Fate, Size};
 use super::spread::evenly;
 use crate::formats::{Encoding, FileRange, Form, PartRange, Weight};
 use crate::signals::Coverage;
@@ -58,7 +58,12 @@ impl Readable<'_> {
 impl<'a> Contents<'a> {
     /// Of the experts of a layer the first is read, and the one that sees every token.
     pub(super) fn of(weights: Vec<Weight<'a>>) -> Self {
-        let positions = roles::positions(weights.iter().map(|weight| (&*weight.name, &*weight.shape)));
+        let (positions, naming) = roles::survey(weights.iter().map(|weight| (&*weight.name, &*weight.shape)));
+        let others: HashMap<&str, &str> = naming
+            .others()
+            .iter()
+            .flat_map(|other| other.tensors.iter().map(|name| (name.as_str(), other.prefix.as_str())))
+            .collect();
         let mut contents = Self {
             weights: Vec::new(),
             waiting: Vec::new(),
@@ -68,16 +73,35 @@ impl<'a> Contents<'a> {
         };
         let mut count = Count::default();
         for (weight, position) in weights.into_iter().zip(positions) {
-            count.add(&weight, position);
-            let Some(position) = position.filter(|p| matches!(p.expert, None | Some(0 | Position::SHARED)))
-            else {
+            let size = Size::of(&weight);
+            let Some(position) = position else {
+                let nameless = Fate::Nameless { name: &weight.name, shape: &weight.shape };
+                count.add(
+                    size,
+                    others.get(&*weight.name).map_or(nameless, |prefix| Fate::OfComponent(prefix)),
+                );
                 continue;
             };
+            if !matches!(position.expert, None | Some(0 | Position::SHARED)) {
+                // As the first one of its layer, which is sampled for all of them.
+                let Form::Unreadable(reason) = &weight.form else {
+                    count.add(size, Fate::Read);
+                    continue;
+                };
+                count.add(size, Fate::Unreadable(reason));
+                continue;
+            }
             if position.role.is_matrix() {
                 contents.layers.insert(position.layer);
             }
-            if let Err(reason) = contents.add(position, weight) {
-                contents.unreadable.entry(position.role).or_insert(reason);
+            // Of those that wait some are read: those of layers that are sampled.
+            let waits = matches!(weight.form, Form::After(_));
+            match contents.add(position, weight) {
+                Err(reason) => {
+                    count.add(size, if waits { Fate::Read } else { Fate::Unreadable(&reason) });
+                    contents.unreadable.entry(position.role).or_insert(reason);
+                }
+                Ok(()) => count.add(size, Fate::Read),
             }
         }
         contents.coverage = count.finish();

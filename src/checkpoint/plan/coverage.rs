@@ -3,13 +3,49 @@
 use std::collections::BTreeMap;
 
 use crate::formats::{FileRange, Form, Weight};
-use crate::signals::Position;
 use crate::signals::coverage::{Coverage, Rest, RestKind};
 
 /// Most characters of what a part of the rest is called.
 const NAME_CHARS: usize = 60;
 /// Components in front of a name that say nothing.
 const EMPTY_NAMES: [&str; 4] = ["model", "module", "transformer", "base_model"];
+
+/// How large a weight is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    parameters: u64,
+    bytes: u64,
+}
+
+impl Size {
+    pub(super) fn of(weight: &Weight<'_>) -> Self {
+        let parameters = match &weight.form {
+            // Of a packed weight those of the matrix that its codes stand for.
+            Form::Stored(_) => weight.shape.iter().fold(1, |n: u64, d| n.saturating_mul(*d)),
+            Form::After(_) | Form::Unreadable(_) => weight.elements,
+        };
+        let bytes = weight.parts.values().map(FileRange::len).fold(0, u64::saturating_add);
+        Self { parameters, bytes }
+    }
+}
+
+/// What becomes of a weight.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fate<'a> {
+    /// It has a role, and can be read.
+    Read,
+    /// It has a role and cannot be read, for this reason.
+    Unreadable(&'a str),
+    /// It belongs to a further model in the same files, whose names begin like this.
+    OfComponent(&'a str),
+    /// It has no role.
+    Nameless {
+        /// Its name.
+        name: &'a str,
+        /// Its shape.
+        shape: &'a [u64],
+    },
+}
 
 /// Counts weights.
 #[derive(Debug, Default)]
@@ -19,29 +55,24 @@ pub(super) struct Count {
 }
 
 impl Count {
-    /// A weight that has this position in the model, if any.
-    pub(super) fn add(&mut self, weight: &Weight<'_>, position: Option<Position>) {
-        let bytes: u64 = weight.parts.values().map(FileRange::len).fold(0, u64::saturating_add);
-        let parameters = match &weight.form {
-            // Of a packed weight those of the matrix that its codes stand for.
-            Form::Stored(_) => weight.shape.iter().fold(1, |n: u64, d| n.saturating_mul(*d)),
-            Form::After(_) | Form::Unreadable(_) => weight.elements,
-        };
+    /// A weight, and what became of it.
+    pub(super) fn add(&mut self, size: Size, fate: Fate<'_>) {
+        let Size { parameters, bytes } = size;
         if bytes == 0 {
             return;
         }
-        let Coverage { parameters: all, parameters_read, bytes: all_bytes, bytes_read, .. } =
-            &mut self.coverage;
-        *all = all.saturating_add(parameters);
-        *all_bytes = all_bytes.saturating_add(bytes);
-        let part = match (&weight.form, position) {
-            (Form::Unreadable(reason), Some(_)) => (RestKind::UnreadablePacking, shortened(reason)),
-            (_, Some(_)) => {
-                *parameters_read = parameters_read.saturating_add(parameters);
-                *bytes_read = bytes_read.saturating_add(bytes);
+        let all = &mut self.coverage;
+        all.parameters = all.parameters.saturating_add(parameters);
+        all.bytes = all.bytes.saturating_add(bytes);
+        let part = match fate {
+            Fate::Read => {
+                all.parameters_read = all.parameters_read.saturating_add(parameters);
+                all.bytes_read = all.bytes_read.saturating_add(bytes);
                 return;
             }
-            (_, None) => (kind_of(&weight.shape), module(&weight.name)),
+            Fate::Unreadable(reason) => (RestKind::UnreadablePacking, packing(reason)),
+            Fate::OfComponent(prefix) => (RestKind::OtherComponent, shortened(prefix.trim_end_matches('.'))),
+            Fate::Nameless { name, shape } => (kind_of(shape), module(name)),
         };
         let (of_parameters, of_bytes) = self.rest.entry(part).or_default();
         *of_parameters = of_parameters.saturating_add(parameters);
@@ -60,6 +91,12 @@ impl Count {
         coverage.set_rest(rest.collect());
         coverage
     }
+}
+
+/// How weights are packed, from the reason why they are not read: `packed as EXL3 (trellis, suh), which is not read`.
+fn packing(reason: &str) -> String {
+    let method = reason.strip_prefix("packed as ").and_then(|rest| rest.split([',', '(']).next());
+    shortened(method.map_or(reason, str::trim))
 }
 
 /// Why a tensor of this shape has no role.
@@ -89,7 +126,6 @@ mod tests {
 
     use super::*;
     use crate::formats::Dtype;
-    use crate::signals::Role;
 
     fn weight(name: &str, shape: &'static [u64], form: Form) -> Weight<'static> {
         let elements: u64 = shape.iter().product();
@@ -99,18 +135,25 @@ mod tests {
 
     #[test]
     fn everything_is_counted_once() {
-        let plain = || Form::Stored(Arc::new(Dtype::F16));
-        let known = Some(Position::main(Role::Query, 0));
+        let plain =
+            |name: &str, shape: &'static [u64]| weight(name, shape, Form::Stored(Arc::new(Dtype::F16)));
         let mut count = Count::default();
-        count.add(&weight("model.layers.0.self_attn.q_proj.weight", &[8, 8], plain()), known);
-        count.add(&weight("model.vision_tower.patch.weight", &[4, 3, 2, 2], plain()), None);
-        count.add(&weight("model.vision_tower.layers.0.q.weight", &[4, 4], plain()), None);
-        count.add(&weight("model.vision_tower.layers.1.q.weight", &[4, 4], plain()), None);
-        count.add(&weight("score.bias", &[3], plain()), None);
-        count.add(&weight("x.weight", &[4], Form::Unreadable("packed as x".into())), known);
+        let mut add = |weight: &Weight<'_>, fate: Fate<'_>| count.add(Size::of(weight), fate);
+        add(&plain("model.layers.0.self_attn.q_proj.weight", &[8, 8]), Fate::Read);
+        for (name, shape) in [
+            ("model.vision_tower.patch.weight", &[4, 3, 2, 2][..]),
+            ("model.vision_tower.layers.0.q.weight", &[4, 4]),
+            ("model.vision_tower.layers.1.q.weight", &[4, 4]),
+            ("score.bias", &[3]),
+        ] {
+            add(&plain(name, shape), Fate::Nameless { name, shape });
+        }
+        let reason = "packed as EXL3 (suh), which is not read";
+        add(&weight("x.weight", &[4], Form::Unreadable(reason.into())), Fate::Unreadable(reason));
+        add(&plain("text_encoder.x", &[2]), Fate::OfComponent("text_encoder."));
         let coverage = count.finish();
-        assert_eq!((coverage.parameters, coverage.parameters_read), (64 + 48 + 32 + 3 + 4, 64));
-        assert_eq!((coverage.bytes, coverage.bytes_read), (2 * 151, 128));
+        assert_eq!((coverage.parameters, coverage.parameters_read), (64 + 48 + 32 + 3 + 4 + 2, 64));
+        assert_eq!((coverage.bytes, coverage.bytes_read), (2 * 153, 128));
         let rest: u64 = coverage.rest.iter().map(|part| part.parameters).sum();
         assert_eq!(rest + coverage.parameters_read, coverage.parameters);
         let parts: Vec<_> =
@@ -120,8 +163,9 @@ mod tests {
             [
                 (RestKind::Convolution, "vision_tower", 48),
                 (RestKind::UnknownName, "vision_tower", 32),
-                (RestKind::UnreadablePacking, "packed as x", 4),
+                (RestKind::UnreadablePacking, "EXL3", 4),
                 (RestKind::Vector, "score", 3),
+                (RestKind::OtherComponent, "text_encoder", 2),
             ]
         );
     }

@@ -12,5 +12,5 @@ mod table;
 mod tests;
 
 pub use naming::{Component, Naming, position};
-pub use positions::positions;
+pub use positions::{positions, survey};
 pub use role::{Layout, Position, Role, Stack};

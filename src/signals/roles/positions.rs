@@ -15,6 +15,13 @@ use super::role::{Layout, Position, Role, Stack};
 /// - An output head is known by its name and by having the shape of the embedding.
 /// - Two tensors can claim one position (a tied embedding stored twice): the first by name has it.
 pub fn positions<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [u64])>) -> Vec<Option<Position>> {
+    survey(tensors).0
+}
+
+/// The [`positions`], and how the tensors are named.
+pub fn survey<'a>(
+    tensors: impl IntoIterator<Item = (&'a str, &'a [u64])>,
+) -> (Vec<Option<Position>>, Naming) {
     let tensors: Vec<(&str, &[u64])> = tensors.into_iter().collect();
     let naming = Naming::of(tensors.iter().map(|(name, _)| *name));
     let mut found: Vec<Option<Position>> = tensors.iter().map(|(name, _)| naming.position(name)).collect();
@@ -23,7 +30,7 @@ pub fn positions<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [u64])>) ->
     drop_fragments(&mut found);
     drop_duplicates(&tensors, &mut found);
     find_head(&tensors, &mut found);
-    found
+    (found, naming)
 }
 
 /// Modules that are output heads of language models.
