@@ -117,7 +117,7 @@ impl<'a> Contents<'a> {
             Form::Stored(encoding) => encoding,
             Form::After(bytes) => {
                 self.waiting.push((position, bytes));
-                return Err("the state that says how it is packed was not read".into());
+                return Err("the state was not read".into());
             }
             Form::Unreadable(reason) => return Err(reason),
         };

@@ -21,14 +21,18 @@ const GROUP_SIZES: [u64; 3] = [32, 64, 128];
 struct Sizes {
     /// Lengths of norms.
     norms: BTreeSet<u64>,
-    /// Those, rows of matrices, their equal parts, and columns that are not packed.
+    /// Those, rows of matrices, equal parts of them where layers are numbered, and columns that are not packed.
     all: BTreeSet<u64>,
 }
 
 impl Sizes {
-    fn of<'a>(layers: impl Iterator<Item = &'a Parts<'a>>) -> Self {
+    fn of(layers: &BTreeMap<&str, Parts<'_>>) -> Self {
         let mut sizes = Self::default();
-        for weight in layers.filter_map(|parts| parts.get("weight")) {
+        for (name, parts) in layers {
+            let Some(weight) = parts.get("weight") else { continue };
+            // Queries, keys and values may be one matrix, gates and their values too; a vocabulary has no parts.
+            let is_numbered = name.split('.').any(|part| part.parse::<u32>().is_ok());
+            let most = if is_numbered { 3 } else { 1 };
             let is_plain = weight.dtype.is_some_and(Dtype::is_plain_float);
             match weight.shape[..] {
                 [length] if is_plain => {
@@ -36,7 +40,7 @@ impl Sizes {
                     sizes.all.insert(length);
                 }
                 [.., rows, columns] => {
-                    sizes.all.extend([1, 2, 3].iter().filter(|n| rows.is_multiple_of(**n)).map(|n| rows / n));
+                    sizes.all.extend((1..=most).filter(|n| rows.is_multiple_of(*n)).map(|n| rows / n));
                     sizes.all.extend(is_plain.then_some(columns));
                 }
                 _ => {}
@@ -124,7 +128,7 @@ pub(super) fn settle<'a>(
     if mlx.is_empty() {
         return BTreeMap::new();
     }
-    let sizes = Sizes::of(layers.values());
+    let sizes = Sizes::of(layers);
     // By the norms, of which columns of queries, keys, values, gates and embeddings have the length.
     let (mut right, mut wrong) = (0, 0);
     for layer in mlx.iter().filter(|layer| layer.own.is_none()) {

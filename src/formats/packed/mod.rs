@@ -5,20 +5,26 @@
 //! |---|---|---|
 //! | bitsandbytes NF4, FP4 | `weight` (nibbles, flat, high first), `weight.absmax`, `weight.quant_state.*`; with double quantisation `weight.nested_*` | these rows, their blocks' scales, once the state |
 //! | bitsandbytes int8 | `weight` I8, `SCB`, `weight_format` | these rows |
-//! | GPTQ | `qweight [in*bits/32, out]`, `qzeros [groups, out*bits/32]`, `scales [groups, out]`, `g_idx [in]` | everything |
-//! | AWQ (GEMM) | `qweight [in, out/8]`, `qzeros [groups, out/8]`, `scales [groups, out]` | everything |
-//! | compressed-tensors, packed | `weight_packed [out, in*bits/32]`, `weight_scale`, `weight_zero_point [out*bits/32, groups]`, `weight_g_idx` | these rows |
-//! | int8, FP8 with scales | `weight`, `weight_scale` or `weight_scale_inv`: one, one a row, or one a block | these rows |
-//! | MLX | `weight` U32 `[out, in*bits/32]`, `scales` and `biases` `[out, groups]` | these rows |
+//! | GPTQ, AutoRound | `qweight [in*bits/32, out]`, `qzeros [groups, out*bits/32]`, `scales [groups, out]`, `g_idx [in]` | everything |
+//! | AWQ (GEMM), AutoRound | `qweight [in, out/8]`, `qzeros [groups, out/8]`, `scales [groups, out]` | everything |
+//! | compressed-tensors, packed | `weight_packed [out, in*bits/32]`, `weight_scale`, `weight_zero_point [out*bits/32, groups]`, `weight_g_idx`, `weight_shape` | these rows, once the shape where bits are not stated |
+//! | int8, FP8 with scales | `weight`, `weight_scale` or `weight_scale_inv`: one, one a row, or one a block; `weight_zero_point` | these rows |
+//! | quanto, 8 bits | `weight._data`, `weight._scale` | these rows |
+//! | torchao int8, FP8, int4 | `_weight_qdata`, `_weight_scale`, `_weight_zero_point`, before 0.15 `weight:qdata` ... | these rows; of int4 all scales |
+//! | MLX | `weight` U32 `[.., out, in*bits/32]`, `scales` and `biases` `[.., out, groups]`, or `scales` U8 alone | these rows |
 //! | MXFP4 (gpt-oss) | `_blocks` U8 `[.., out, in/32, 16]`, `_scales` U8 `[.., out, in/32]` | these rows |
+//! | NVFP4, MXFP4 | `weight` or `weight_packed` U8 `[out, in/2]`, `weight_scale`, and of NVFP4 `weight_scale_2` (multiplied) or `weight_global_scale` (divides) | these rows |
+//! | HQQ | `W_q`, runs of the grouped matrix in a byte (3 bits: in 32), `scale`, `zero`, `shape` | these rows, once the shape |
+//! | BitNet | `weight` U8 `[out/4, in]`, quarters of the rows in a byte, `weight_scale` | these rows |
 //!
 //! Every layout is a table of at most 256 values, an address for each code, and per group a scale and a
 //! zero point: `w = (table[code] - zero) * scale + bias`. GPTQ and AWQ pack along the input, so that a row
 //! of `W` lies strided over the whole tensor; [`Packing::bytes_needed`] tells what that costs.
 //!
-//! Whatever else is found (torchao, HQQ, EETQ, Marlin, AWQ GEMV, NVFP4, ...) is refused with the names of
-//! its tensors. `weight_shape` is not read: the columns come from the groups or the packed width, which is
-//! exact unless a row without groups ends inside a packed word.
+//! The tensors decide the layout; config.json decides what they leave open: GPTQ's zero points, bits and group size of
+//! MLX where they agree with the other tensors (`grids`). Whatever else is found (EXL2, EXL3, AQLM, VPTQ, EETQ, Marlin,
+//! AWQ GEMV, torchao for kernels, quanto below 8 bits, ...) is refused: by the name that its tensors tell, or that of
+//! config.json.
 
 mod config;
 mod grids;
