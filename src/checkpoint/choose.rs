@@ -129,10 +129,12 @@ impl Forms {
     fn of_all(self, weights: &WeightFiles) -> Self {
         let (all, opened) = (weights.list().len() as u64, weights.opened_paths().len().max(1) as u64);
         let scaled = |parameters: u64| (parameters / opened).saturating_mul(all).max(parameters);
-        let listed = weights.index.as_ref().map(|index| index.weight_map.keys().map(String::as_str));
-        let layers = listed.map_or(0, |names| u64::from(plan::layers(names)));
+        // What is in the others, the index says.
+        let index = weights.index.as_ref().filter(|_| opened < all);
+        let names = index.map(|index| index.weight_map.keys().map(String::as_str));
+        let layers = names.map_or(0, plan::layers);
         Self {
-            layers: self.layers.max(layers),
+            layers: self.layers.max(layers.into()),
             parameters: scaled(self.parameters),
             all: scaled(self.all),
             ..self
@@ -252,11 +254,11 @@ impl Chooser<'_> {
         };
         let (mut others, mut bytes_fetched, mut names) = (Vec::new(), 0, BTreeSet::new());
         for set in seen {
-            let why = if !set.forms.is_model() {
-                Some("its tensors form no whole model")
-            } else {
+            let why = if set.forms.is_model() {
                 let is_same = self.is_same(&main, &set).await?;
                 is_same.then_some("the same weights in another layout")
+            } else {
+                Some("its tensors form no whole model")
             };
             if let Some(why) = why {
                 named.push(Rival::opened(&set.weights, why));

@@ -180,11 +180,12 @@ impl Reader {
         let chooser = Chooser { files: &**files, container: &*container, plan, limits, metadata };
         let mut readings = Vec::new();
         let mut metadata = metadata.clone();
-        for chosen in chooser.choose(component).await? {
+        // Boxed, because what waits for it would be as large.
+        for chosen in Box::pin(chooser.choose(component)).await? {
             let name = chosen.name.clone();
             let reading =
                 Reading::open(self, Arc::clone(files), Arc::clone(&container), chosen, metadata.clone());
-            readings.push((name, reading.await));
+            readings.push((name, Box::pin(reading).await));
             metadata.bytes_fetched = 0;
         }
         Ok(readings)

@@ -5,7 +5,6 @@
 //! Where several are, the component lists them as candidates, the likeliest first, and their headers tell
 //! ([`crate::checkpoint::choose`]).
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkpoint::container::{Candidate, Component, ComponentFiles};
@@ -173,7 +172,9 @@ impl<'a> Set<'a> {
 
     /// The sets among these files, of a format whose files end so, the likeliest first.
     fn all(files: &'a [String], ending: &str) -> Vec<Self> {
-        let mut shards: BTreeMap<(&str, String, usize), Vec<(usize, &str)>> = BTreeMap::new();
+        // By folder, stem and how many there are.
+        type Key<'a> = (&'a str, String, usize);
+        let mut shards: BTreeMap<Key<'_>, Vec<(usize, &str)>> = BTreeMap::new();
         let mut indexes = BTreeMap::new();
         let mut sets = Vec::new();
         for path in files {
@@ -229,7 +230,6 @@ impl<'a> Set<'a> {
             !self.is_usual(),
             self.paths.len() == 1,
             self.format,
-            Reverse(self.paths.len()),
             self.folder,
             &self.stem,
         )
@@ -326,7 +326,7 @@ pub(super) fn component(files: &[String], ending: &str) -> Option<Component> {
         }
         (chosen, rest)
     };
-    let mut component = among(of_model)?;
+    let mut component = among(&of_model)?;
     let settled = |set: &Set<'_>, why| Candidate { name: set.name(), files: set.named(), settled: Some(why) };
     component
         .rivals
@@ -358,10 +358,10 @@ fn in_folders(sets: Vec<Set<'_>>, are_listed: bool) -> (Vec<Set<'_>>, Vec<Set<'_
 }
 
 /// The component of these sets: what names settle, and what only content can.
-fn among(sets: Vec<Set<'_>>) -> Option<Component> {
+fn among(sets: &[Set<'_>]) -> Option<Component> {
     let mut candidates: Vec<Candidate> = Vec::new();
     let mut settled = Vec::new();
-    let folders = Folder::all(&sets);
+    let folders = Folder::all(sets);
     let why = |set: &Set<'_>| folders.get(set.folder).and_then(|folder| set.settled(folder));
     let is_settled: Vec<_> = sets.iter().map(why).collect();
     let open = is_settled.iter().filter(|why| why.is_none()).count();

@@ -442,7 +442,8 @@ fn two_transformers_are_two_components() {
     assert!(rows.values().all(|(outcome, _)| outcome == "indexed"), "{rows:?}");
     // A folder of models is no model.
     std::fs::remove_file(folder.join("modules.json")).unwrap();
-    assert!(refused(&bench, &folder).contains("no safetensors weights"));
+    let rows = crawled(&[("o/router", &folder)]);
+    assert!(rows["o/router"].0.contains("no safetensors weights"), "{rows:?}");
 }
 
 #[test]
