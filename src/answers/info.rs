@@ -41,7 +41,7 @@ pub struct Info {
     /// Version of the extraction that the last writer had.
     pub extraction_version: u32,
     /// Checkpoints with a fingerprint, by the version of the extraction that made it.
-    pub extraction_versions: BTreeMap<u32, u64>,
+    pub extraction_versions: BTreeMap<String, u64>,
     /// Those of an older version than this program's: how much of the model they have seen is not known.
     pub outdated: u64,
     /// By format, by size, and age.
@@ -93,7 +93,7 @@ pub fn info(db: &Database) -> Result<Info, StoreError> {
         format_version: manifest.format_version,
         extraction_version: manifest.extraction_version,
         outdated: extraction_versions.iter().filter(|(v, _)| is_outdated(**v)).map(|(_, n)| n).sum(),
-        extraction_versions,
+        extraction_versions: extraction_versions.iter().map(|(v, n)| (v.to_string(), *n)).collect(),
         statistics: db.statistics(&live)?,
         families: index.as_ref().map_or(0, Index::families),
         contents: index.as_ref().map_or(0, Index::checkpoints),

@@ -111,7 +111,7 @@ fn what_an_older_version_has_read_is_read_again_as_nights_go_by() {
     assert!(nights > 2, "{nights}");
     // As if they had been read today at first.
     let rows = cli.rows();
-    for (name, row) in &rows {
+    for (name, row) in rows.iter().filter(|(_, row)| row.fingerprint.is_some()) {
         assert_eq!(row.extraction_version, EXTRACTION_VERSION, "{name}");
         assert_eq!(row.fingerprint, all_current[name].fingerprint, "{name}");
         assert_eq!(row.extraction_key, all_current[name].extraction_key, "{name}");
