@@ -296,7 +296,9 @@ mod tests {
         for order in [Order::Downloads, Order::Newest, Order::Oldest] {
             let dir = tempfile::tempdir().unwrap();
             let mut backlog = Backlog::new(dir.path()).unwrap();
-            all.iter().for_each(|due| backlog.push(due, order).unwrap());
+            for due in &all {
+                backlog.push(due, order).unwrap();
+            }
             backlog.sort().unwrap();
             assert_eq!((backlog.len(), backlog.may_wait()), (7, 2));
             assert_eq!(backlog.waiting(99).count(), 2);

@@ -320,7 +320,9 @@ mod tests {
         let nights = |need: &Need, budget| need.nights(&budget, 10.0, 5.0, 300.0);
         let free = BudgetSettings::default();
         assert_eq!(Need::default().nights(&free, 10.0, 5.0, 0.0), Some(0));
-        (0..100).for_each(|_| need.add(2.0, 1000.0));
+        for _ in 0..100 {
+            need.add(2.0, 1000.0);
+        }
         assert_eq!(nights(&need, free), Some(1));
         assert_eq!(nights(&need, BudgetSettings { max_requests: Some(60), ..free }), Some(4));
         let tight = BudgetSettings { max_requests: Some(60), max_bytes: Some(9_000), ..free };
