@@ -44,6 +44,8 @@ pub struct Known {
     pub share_of_layers: f64,
     /// Prefixes of further whole models in the checkpoint.
     pub others: Vec<String>,
+    /// Names of the tensors without a role, once for all that differ in numbers alone, which are `#`.
+    pub without_role: Vec<String>,
     /// Whether every layer of some stack has a matrix with a role, and half of the parameters in its layers have one.
     pub usable: bool,
 }
@@ -130,6 +132,8 @@ fn known(listed: Listed) -> Known {
     let positions = roles::positions(shapes);
     let mut whole = Tally::default();
     let mut stacks: BTreeMap<Stack, Tally> = BTreeMap::new();
+    let nameless = listed.tensors.keys().zip(&positions).filter(|(_, position)| position.is_none());
+    let without_role: BTreeSet<String> = nameless.map(|(name, _)| without_numbers(name)).collect();
     for ((name, shape), position) in listed.tensors.iter().zip(&positions) {
         let elements = shape.iter().fold(1, |n: u64, side| n.saturating_mul(*side));
         let known = if position.is_some() { elements } else { 0 };
@@ -152,9 +156,15 @@ fn known(listed: Listed) -> Known {
         layers: naming.depth(),
         share_of_layers: stacks.values().map(Tally::share).fold(0.0, f64::max),
         others: naming.others().iter().map(|other| other.prefix.clone()).collect(),
+        without_role: without_role.into_iter().collect(),
         usable: stacks.values().any(Tally::is_usable),
         kind: listed.kind,
     }
+}
+
+fn without_numbers(name: &str) -> String {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    name.split('.').map(|part| if is_number(part) { "#" } else { part }).collect::<Vec<_>>().join(".")
 }
 
 #[cfg(test)]
@@ -177,6 +187,7 @@ mod tests {
             ]))
         };
         let half = of(16);
+        assert_eq!(half.without_role, ["x.layers.#.mixer.other.weight"]);
         assert_eq!((half.prefix.as_str(), half.layers, half.with_role), ("x.", Some(1), 3));
         assert_eq!((half.share_of_layers, half.usable), (0.5, true));
         assert!(!of(17).usable);
