@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::{Cli, demo_hub, nobody, read, temp, write};
 
+mod names;
 mod relations;
 
 /// A trained model of six layers, hidden size 96.
