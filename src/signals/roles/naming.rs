@@ -260,7 +260,12 @@ fn sites<'a>(names: &'a [Cow<'_, str>]) -> (Vec<Tally<'a>>, BTreeSet<&'a str>) {
     let mains: BTreeSet<&str> =
         found.values().flatten().filter(|t| t.stack == Stack::Main).map(Tally::prefix).collect();
     // An encoder is one only beside a decoder, if its names can be read in another way.
-    let fits = |tally: &Tally<'_>| tally.stack == Stack::Main || mains.contains(tally.prefix());
+    // A norm of cross attention without the attention is another norm, in another reading.
+    let fits = |tally: &Tally<'_>| {
+        let has = |role| tally.roles.contains(&role);
+        (tally.stack == Stack::Main || mains.contains(tally.prefix()))
+            && (has(Role::CrossQuery) || !has(Role::CrossNorm))
+    };
     let choose = |mut tallies: Vec<Tally<'a>>| {
         let chosen = tallies.iter().position(fits).unwrap_or(0);
         tallies.swap_remove(chosen)
@@ -419,6 +424,14 @@ mod tests {
         let names: Vec<String> =
             (0..3).flat_map(stage).filter(|name| !name.contains("embed_tokens")).collect();
         assert_eq!(naming(&names).depth(), None);
+    }
+
+    #[test]
+    fn a_decoder_without_cross_attention_has_no_norm_for_it() {
+        let names: Vec<String> =
+            llama("", 2).into_iter().map(|name| name.replace("model.", "decoder.")).collect();
+        let norm = naming(&names).position("decoder.layers.0.post_attention_layernorm.weight");
+        assert_eq!(norm.map(|p| p.role), Some(Role::MlpNorm));
     }
 
     #[test]
