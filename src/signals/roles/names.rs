@@ -24,8 +24,9 @@ impl Entry {
     }
 }
 
-/// What may follow the layer number.
-type Inside = HashMap<String, Entry>;
+/// What may follow the layer number. Layers of both stacks may be called alike, and have inner names in common: which
+/// of them it is shows in the others.
+type Inside = HashMap<String, Vec<Entry>>;
 
 /// Names that the table has behind one text, and how much of that text is the root.
 struct Rooted<T> {
@@ -37,11 +38,15 @@ struct Rooted<T> {
 static INSIDE: LazyLock<HashMap<String, Rooted<Inside>>> = LazyLock::new(|| {
     let mut heads: HashMap<String, Rooted<Inside>> = HashMap::new();
     for scheme in SCHEMES {
-        let names: Inside = scheme.entries(scheme.inside).collect();
         for root in scheme.roots {
             let none = || Rooted { root: root.len(), names: Inside::new() };
             let head = heads.entry(format!("{root}{}", scheme.layers)).or_insert_with(none);
-            head.names.extend(names.clone());
+            for (name, entry) in scheme.entries(scheme.inside) {
+                let entries = head.names.entry(name).or_default();
+                if !entries.contains(&entry) {
+                    entries.push(entry);
+                }
+            }
         }
     }
     heads
@@ -133,9 +138,18 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// What the table says of the text behind a layer number, and the number of the expert in it.
-    pub(super) fn inside(&self, inside: &str) -> Option<(Entry, Option<u16>)> {
-        let get = |name: &str| self.heads.iter().find_map(|names| names.get(name)).copied();
+    /// What the table says of the text behind a layer number, for each stack at most one thing, and the number of the
+    /// expert in it.
+    pub(super) fn inside(&self, inside: &str) -> (Vec<Entry>, Option<u16>) {
+        let get = |name: &str| {
+            let mut found: Vec<Entry> = Vec::new();
+            for entry in self.heads.iter().filter_map(|names| names.get(name)).flatten() {
+                if found.iter().all(|other| other.stack != entry.stack) {
+                    found.push(*entry);
+                }
+            }
+            found
+        };
         // `mlp.experts.7.up_proj`, `mlp.experts.expert_7.wi`, `experts.7.w1`.
         let numbered = inside.find("experts.").filter(|at| *at == 0 || inside[..*at].ends_with('.'));
         let numbered = numbered.and_then(|at| {
@@ -143,8 +157,8 @@ impl Reading {
             Some((&inside[..at], number(rest.strip_prefix("expert_").unwrap_or(rest))?))
         });
         match numbered {
-            Some((block, (expert, rest))) => Some((get(&format!("{block}experts.#.{rest}"))?, Some(expert))),
-            None => Some((get(inside)?, None)),
+            Some((block, (expert, rest))) => (get(&format!("{block}experts.#.{rest}")), Some(expert)),
+            None => (get(inside), None),
         }
     }
 }
@@ -201,14 +215,14 @@ mod tests {
 
     #[test]
     fn no_name_stands_for_two_things() {
-        let mut entries: HashMap<String, Entry> = HashMap::new();
+        let mut entries: HashMap<(String, Stack), Entry> = HashMap::new();
         for scheme in SCHEMES {
             for root in scheme.roots {
                 let inside =
                     scheme.entries(scheme.inside).map(|(n, e)| (format!("{root}{}.0.{n}", scheme.layers), e));
                 let outside = scheme.entries(scheme.outside).map(|(n, e)| (format!("{root}{n}"), e));
                 for (name, entry) in inside.chain(outside) {
-                    assert_eq!(*entries.entry(name.clone()).or_insert(entry), entry, "{name}");
+                    assert_eq!(*entries.entry((name.clone(), entry.stack)).or_insert(entry), entry, "{name}");
                 }
             }
         }

@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::names::{self, Entry, Reading, number, see_through};
 use super::role::{Position, Role, Stack};
 
+/// Texts in front of layer numbers that are looked at, largest first: more than any model has.
+const MOST_SITES: usize = 64;
+
 /// How the tensors of a checkpoint are named.
 #[derive(Clone, Debug, Default)]
 pub struct Naming {
@@ -75,9 +78,9 @@ impl Naming {
         let Some((site, layer, inside)) = self.within(&name) else {
             return self.outside.get(&*name).map(|entry| entry.at(0, None));
         };
-        let (entry, expert) = site.reading.inside(inside)?;
-        let counts = entry.stack == site.stack && !site.drafts.contains(&layer);
-        counts.then(|| entry.at(layer, expert))
+        let (entries, expert) = site.reading.inside(inside);
+        let entry = entries.into_iter().find(|entry| entry.stack == site.stack)?;
+        (!site.drafts.contains(&layer)).then(|| entry.at(layer, expert))
     }
 
     /// The layer that a tensor is in, with a role or not, and its stack.
@@ -234,16 +237,18 @@ fn sites<'a>(names: &'a [Cow<'_, str>]) -> (Vec<Tally<'a>>, BTreeSet<&'a str>) {
         for (text, _, behind) in names::numbers(name) {
             let readings = readings.entry(text).or_insert_with(|| names::readings(text));
             for reading in readings {
-                let Some((entry, _)) = reading.inside(behind) else { continue };
-                let tallies = found.entry(text).or_default();
-                let same = |t: &&mut Tally<'_>| t.reading.prefix == reading.prefix && t.stack == entry.stack;
-                if let Some(tally) = tallies.iter_mut().find(same) {
-                    tally.explained += 1;
-                    tally.roles.insert(entry.role);
-                    continue;
+                for entry in reading.inside(behind).0 {
+                    let tallies = found.entry(text).or_default();
+                    let same =
+                        |t: &&mut Tally<'_>| t.reading.prefix == reading.prefix && t.stack == entry.stack;
+                    if let Some(tally) = tallies.iter_mut().find(same) {
+                        tally.explained += 1;
+                        tally.roles.insert(entry.role);
+                        continue;
+                    }
+                    let (stack, reading, roles) = (entry.stack, reading.clone(), [entry.role].into());
+                    tallies.push(Tally { text, stack, reading, explained: 1, roles });
                 }
-                let (stack, reading, roles) = (entry.stack, reading.clone(), [entry.role].into());
-                tallies.push(Tally { text, stack, reading, explained: 1, roles });
             }
         }
     }
@@ -255,13 +260,19 @@ fn sites<'a>(names: &'a [Cow<'_, str>]) -> (Vec<Tally<'a>>, BTreeSet<&'a str>) {
     let mains: BTreeSet<&str> =
         found.values().flatten().filter(|t| t.stack == Stack::Main).map(Tally::prefix).collect();
     // An encoder is one only beside a decoder, if its names can be read in another way.
-    let fits = |tally: &Tally<'_>| tally.stack == Stack::Main || mains.contains(tally.prefix());
+    // A norm of cross attention without the attention is another norm, in another reading.
+    let fits = |tally: &Tally<'_>| {
+        let has = |role| tally.roles.contains(&role);
+        (tally.stack == Stack::Main || mains.contains(tally.prefix()))
+            && (has(Role::CrossQuery) || !has(Role::CrossNorm))
+    };
     let choose = |mut tallies: Vec<Tally<'a>>| {
         let chosen = tallies.iter().position(fits).unwrap_or(0);
         tallies.swap_remove(chosen)
     };
     let mut sites: Vec<Tally<'_>> = found.into_values().map(choose).collect();
     sites.sort_by_key(|site| (Reverse(site.explained), site.text));
+    sites.truncate(MOST_SITES);
     (sites, readings.into_keys().collect())
 }
 
@@ -303,7 +314,9 @@ impl<'a> Family<'a> {
             if self.has(role) {
                 continue;
             }
-            let there = outside.iter().filter(|(prefix, _)| near(prefix)).flat_map(|(_, (_, there))| there);
+            // Heads beside the model have norms too.
+            let fits = |prefix: &str| if role == Role::FinalNorm { prefix == above } else { near(prefix) };
+            let there = outside.iter().filter(|(prefix, _)| fits(prefix)).flat_map(|(_, (_, there))| there);
             let mut there = there.filter(|(_, entry)| entry.role == role && entry.stack == Stack::Main);
             if let (Some(only), None) = (there.next(), there.next()) {
                 self.outside.push(*only);
@@ -350,5 +363,81 @@ impl<'a> Family<'a> {
         }
         let outside = self.outside.into_iter().map(|(name, entry)| (name.to_owned(), entry)).collect();
         Naming { sites, outside, prefix: self.prefix.to_owned(), depth, others }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A small model of Llama's names below a prefix.
+    fn llama(prefix: &str, layers: u16) -> Vec<String> {
+        let inside = [
+            "self_attn.q_proj",
+            "self_attn.o_proj",
+            "mlp.up_proj",
+            "input_layernorm",
+            "post_attention_layernorm",
+        ];
+        let inside = (0..layers)
+            .flat_map(|n| inside.iter().map(move |name| format!("{prefix}model.layers.{n}.{name}.weight")));
+        inside.chain([format!("{prefix}model.embed_tokens.weight")]).collect()
+    }
+
+    fn naming(names: &[String]) -> Naming {
+        Naming::of(names.iter().map(String::as_str))
+    }
+
+    #[test]
+    fn layers_without_a_role_are_layers() {
+        let mut names = llama("x.", 2);
+        names.push("x.model.layers.11.nobody.knows.weight".into());
+        let naming = naming(&names);
+        assert_eq!(naming.depth(), Some(12));
+        assert_eq!(naming.layer("x.model.layers.11.nobody.knows.weight"), Some((Stack::Main, 11)));
+        assert_eq!(naming.layer("model.layers.1.mlp.up_proj.weight"), None);
+    }
+
+    #[test]
+    fn a_layer_that_drafts_is_none() {
+        let mut names = llama("", 3);
+        names.push("model.layers.2.eh_proj.weight".into());
+        let naming = naming(&names);
+        assert_eq!(naming.depth(), Some(2));
+        assert!(naming.position("model.layers.1.mlp.up_proj.weight").is_some());
+        assert_eq!(naming.position("model.layers.2.mlp.up_proj.weight"), None);
+    }
+
+    #[test]
+    fn the_smaller_of_two_models_is_named() {
+        let names: Vec<String> = [llama("a.", 2), llama("b.", 3)].concat();
+        let naming = naming(&names);
+        assert_eq!(naming.prefix(), "b.model.");
+        assert_eq!(naming.position("a.model.embed_tokens.weight"), None);
+        let [other] = naming.others() else { panic!("{:?}", naming.others()) };
+        assert_eq!((other.prefix.as_str(), other.tensors.len()), ("a.model.", llama("a.", 2).len()));
+    }
+
+    #[test]
+    fn repeated_stages_of_a_tower_are_no_model() {
+        let stage = |n: u16| llama(&format!("tower.stages.{n}."), 2);
+        let names: Vec<String> =
+            (0..3).flat_map(stage).filter(|name| !name.contains("embed_tokens")).collect();
+        assert_eq!(naming(&names).depth(), None);
+    }
+
+    #[test]
+    fn a_decoder_without_cross_attention_has_no_norm_for_it() {
+        let names: Vec<String> =
+            llama("", 2).into_iter().map(|name| name.replace("model.", "decoder.")).collect();
+        let norm = naming(&names).position("decoder.layers.0.post_attention_layernorm.weight");
+        assert_eq!(norm.map(|p| p.role), Some(Role::MlpNorm));
+    }
+
+    #[test]
+    fn a_great_many_prefixes_cost_little() {
+        let mut names = llama("model_of_mine.", 2);
+        names.extend((0..50_000).map(|n| format!("p{n}.layers.0.self_attn.q_proj.weight")));
+        assert_eq!(naming(&names).prefix(), "model_of_mine.model.");
     }
 }

@@ -26,6 +26,7 @@ pub fn survey<'a>(
     let naming = Naming::of(tensors.iter().map(|(name, _)| *name));
     let mut found: Vec<Option<Position>> = tensors.iter().map(|(name, _)| naming.position(name)).collect();
     settle_layout(&tensors, &mut found);
+    turn_round(&tensors, &mut found);
     settle_fused(&tensors, &mut found);
     drop_fragments(&mut found);
     drop_duplicates(&tensors, &mut found);
@@ -83,6 +84,27 @@ fn settle_layout(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
             }
             Some(layout) => p.layout = layout,
             None => *slot = None,
+        }
+    }
+}
+
+/// An MLP whose matrices have the width of the norms on the wrong side only is stored as GPT-2's is.
+fn turn_round(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
+    let mut width: HashMap<Stack, u64> = HashMap::new();
+    for ((_, shape), p) in tensors.iter().zip(found.iter()) {
+        let Some(p) = p.filter(|p| p.role == Role::AttentionNorm) else { continue };
+        width.entry(p.stack).or_insert(p.matrix(shape).1);
+    }
+    for ((_, shape), slot) in tensors.iter().zip(found) {
+        let Some(p) = slot.as_mut().filter(|p| p.layout != Layout::Conv1d) else { continue };
+        let (rows, columns) = p.matrix(shape);
+        let (residual, inner) = match p.role {
+            Role::Up | Role::Gate | Role::GateUp => (columns, rows),
+            Role::Down => (rows, columns),
+            _ => continue,
+        };
+        if width.get(&p.stack).is_some_and(|d| *d == inner && *d != residual) {
+            p.layout = Layout::Conv1d;
         }
     }
 }

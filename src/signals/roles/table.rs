@@ -843,6 +843,8 @@ pub(super) const SCHEMES: &[Scheme] = &[
             ("mlp.gate_proj", Gate),
             ("mlp.up_proj", Up),
             ("mlp.down_proj", Down),
+            ("mlp.fc1", Up),
+            ("mlp.fc2", Down),
             ("input_layernorm", AttentionNorm),
             ("post_attention_layernorm", MlpNorm),
             ("pre_self_attn_layernorm", AttentionNorm),
