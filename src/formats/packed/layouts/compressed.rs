@@ -7,7 +7,7 @@ use crate::formats::packed::{PackedError, Parts, QuantConfig};
 /// What [`packed_rows`] answers.
 pub(super) enum Rows {
     /// A packing that is read.
-    Packed(Packing),
+    Packed(Box<Packing>),
     /// `weight_shape` must be read first.
     NeedShape,
     /// Neither layout.
@@ -51,7 +51,7 @@ pub(super) fn packed_rows(
         Zeros::None
     };
     let half = f32::from(1u8 << (bits - 1));
-    Ok(Rows::Packed(Packing {
+    Ok(Rows::Packed(Box::new(Packing {
         name: format!("compressed-tensors {bits}-bit"),
         rows,
         columns,
@@ -74,7 +74,7 @@ pub(super) fn packed_rows(
         zeros,
         group_index: group_index(parts, "weight_g_idx", columns)?,
         format: false,
-    }))
+    })))
 }
 
 /// Words for so many codes.

@@ -70,7 +70,7 @@ pub fn recognise(
             fp4::compressed(parts)?
         } else {
             match compressed::packed_rows(parts, config, state)? {
-                Rows::Packed(packing) => Some(packing),
+                Rows::Packed(packing) => return Ok(Recognised::Packed(packing)),
                 Rows::NeedShape => return need_part(parts, "weight_shape"),
                 Rows::Unknown => None,
             }
@@ -106,9 +106,8 @@ pub fn recognise(
         let neutral = parts.keys().all(|suffix| NEUTRAL.contains(suffix));
         return match weight.map(|w| w.dtype) {
             _ if named::method(parts).is_some() => Err(named::unreadable(parts, config)),
-            None if neutral => Ok(Recognised::Plain),
             Some(Some(dtype)) if dtype.is_plain_float() => Ok(Recognised::Plain),
-            Some(Some(Dtype::F8E4M3 | Dtype::F8E5M2 | Dtype::I8)) if neutral => Ok(Recognised::Plain),
+            None | Some(Some(Dtype::F8E4M3 | Dtype::F8E5M2 | Dtype::I8)) if neutral => Ok(Recognised::Plain),
             _ => Err(named::unreadable(parts, config)),
         };
     };

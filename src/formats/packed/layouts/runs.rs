@@ -20,7 +20,7 @@ pub(super) fn hqq(parts: &Parts<'_>, state: &[u8]) -> Result<Option<Packing>, Pa
     };
     let (element, bits) = match (bits(weight), weight.elements()) {
         (_, 0) => return Ok(None),
-        (8, n) if !weight.dtype.is_some_and(|d| d.decodable_bytes().is_some()) => match total.div_ceil(n) {
+        (8, n) if weight.dtype.is_none_or(|d| d.decodable_bytes().is_none()) => match total.div_ceil(n) {
             codes @ (1 | 2 | 4 | 8) => (8, 8 / codes),
             _ => return bad("not the size of the weight"),
         },

@@ -2,6 +2,7 @@
 
 use super::parts::{bits, number, part, shape};
 use super::scaled::{Names, scaled};
+use crate::formats::Dtype;
 use crate::formats::packed::packing::{Codes, Groups, Order, Packing, ScaleKind, Scales, Shift, Zeros};
 use crate::formats::packed::{PackedError, Parts, QuantConfig};
 
@@ -41,7 +42,7 @@ pub(super) fn packing(
 
 /// `Int4Tensor` has zero points that are numbers of the type of its scales; those of int8 are integers.
 fn is_int4(parts: &Parts<'_>, names: &Names) -> bool {
-    parts.get(names.zero).is_some_and(|zero| zero.dtype.is_some_and(|dtype| dtype.is_plain_float()))
+    parts.get(names.zero).is_some_and(|zero| zero.dtype.is_some_and(Dtype::is_plain_float))
 }
 
 /// Pairs of codes from -8 to 7, the first one in the low half; scales and zero points `[groups, out]`.
