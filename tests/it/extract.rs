@@ -108,7 +108,10 @@ fn cases() -> Vec<Case> {
         ("h/config-of-10-mb", with_config(large_config), malformed, "4194304"),
         (
             "h/index-names-missing-shard",
-            index("model-00001-of-00002.safetensors"),
+            vec![(
+                "model.safetensors.index.json",
+                br#"{"weight_map":{"a":"model-00001-of-00002.safetensors"}}"#.to_vec(),
+            )],
             malformed,
             "model-00001-of-00002.safetensors",
         ),
