@@ -8,7 +8,8 @@ use crate::signals::coverage::{Coverage, Rest, RestKind};
 /// How much of a model was read, and what the rest is.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct CoverageAnswer {
-    /// Share that was read, 0 to 1: of the parameters or of the bytes, whichever is less.
+    /// Share of the parameters that was read, 0 to 1; of the bytes, where weights are packed in a way that is not read and
+    /// that is less.
     pub share: f64,
     /// Parameters of the whole checkpoint, as far as known. Codes of packed weights that are not decoded count as one
     /// each.

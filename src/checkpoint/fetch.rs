@@ -1,5 +1,7 @@
 //! fetch: reads what the plan asks for, from the Hub or from a folder.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
@@ -99,6 +101,14 @@ impl WeightFiles {
         let alike = (opened / self.files.len().max(1) as u64).saturating_mul(files as u64);
         let stated = self.index.as_ref().and_then(|index| index.total_size?.checked_sub(opened));
         (files > 0).then(|| (files, stated.unwrap_or(alike)))
+    }
+
+    /// Whether every tensor that the index names is in the opened files: it may be that of other shards.
+    pub fn has_all(&self, tensors: &dyn Tensors) -> bool {
+        let there: HashSet<&str> = tensors.names().collect();
+        self.index
+            .as_ref()
+            .is_some_and(|index| index.weight_map.keys().all(|name| there.contains(name.as_str())))
     }
 
     /// Bytes of all weight files, as far as known.

@@ -406,7 +406,7 @@ impl<'a> Reading<'a> {
             layers: self.layers(&**tensors),
             probes,
             coverage: plan.coverage,
-            unopened: weights.unopened(),
+            unopened: weights.unopened().filter(|_| !weights.has_all(&**tensors)),
             beside: self.rivals.iter().map(Rival::rest).collect(),
             vocabulary: plan.vocabulary,
             parameters: tensors.elements(),

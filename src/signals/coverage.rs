@@ -33,11 +33,16 @@ impl Coverage {
         Self { parameters, parameters_read: parameters, bytes, bytes_read: bytes, rest: Vec::new() }
     }
 
-    /// Share that was read, 0 to 1: of the parameters or of the bytes, whichever is less. Codes of packed weights that
-    /// are not decoded count as one parameter each, whatever they stand for.
+    /// Share of the parameters that was read, 0 to 1. Where weights are packed in a way that is not read, how many there
+    /// are is not known; then it is the share of the bytes, where that is less.
     pub fn share(&self) -> f64 {
         let share = |read: u64, of: u64| if of == 0 { 0.0 } else { (read.min(of) as f64) / of as f64 };
-        share(self.parameters_read, self.parameters).min(share(self.bytes_read, self.bytes))
+        let of_parameters = share(self.parameters_read, self.parameters);
+        if self.has_unread_packing() {
+            of_parameters.min(share(self.bytes_read, self.bytes))
+        } else {
+            of_parameters
+        }
     }
 
     /// Whether that is nearly all.

@@ -111,12 +111,13 @@ impl CompareJob {
     }
 }
 
-/// Copies are told by what a database holds of them, which is a part of what else is read.
+/// Copies are told by what a database holds of them and by bytes of what it does not hold, which is a part of what else
+/// is read.
 async fn copies(
     a: &mut Model<'_>,
     b: &mut Model<'_>,
 ) -> Result<Option<(Subject, Subject, Comparison)>, CompareError> {
-    let (a, b) = read(a, b, &PlanSettings::default()).await?;
+    let (a, b) = read(a, b, &PlanSettings::probing()).await?;
     Ok(comparison::compare_copies(&a, &b)?.map(|found| (a, b, found)))
 }
 

@@ -77,6 +77,11 @@ impl Default for Detail {
 }
 
 impl PlanSettings {
+    /// The plan that tells copies: the canonical sample, and bytes of what is not in it.
+    pub fn probing() -> Self {
+        Self { detail: Some(Detail { layers: 0, tokens: 0, ..Detail::default() }), ..Self::detailed() }
+    }
+
     /// The plan of a comparison: the canonical sample, more rows where they tell something, and of most models every
     /// shard, so that what is said is said of all of it.
     pub fn detailed() -> Self {

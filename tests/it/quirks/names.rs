@@ -91,7 +91,20 @@ fn an_adapter_beside_its_base_is_not_the_base() {
         );
         tensors.insert(format!("{module}.lora_B.default.weight"), Tensor::f32(&[rows, 4], &noise(4 * rows)));
     }
-    assert_is_a_copy(&bench, &bench.model("lora", &tensors, &json!({})));
+    // Not a copy: an adapter that was not merged changes what the model computes.
+    let answer = bench.compare(&bench.model("lora", &tensors, &json!({})), &demo(BASE));
+    assert_eq!((&answer["related"], &answer["relation"]), (&json!(true), &Value::Null), "{answer:#}");
+    assert_eq!(answer["models"][0]["layers"], 6);
+}
+
+/// The base model and a further one: related, no copy, and what was not compared is named.
+fn assert_holds_the_base(bench: &Bench, folder: &Path, other: &str) {
+    let answer = bench.compare(folder, &demo(BASE));
+    assert_eq!((&answer["related"], &answer["relation"]), (&json!(true), &Value::Null), "{answer:#}");
+    let model = &answer["models"][0];
+    assert_eq!((&model["layers"], &model["hidden_size"]), (&json!(6), &json!(96)), "{answer:#}");
+    let rest = &model["coverage"]["rest"][0];
+    assert_eq!((&rest["kind"], &rest["what"]), (&json!("other_component"), &json!(other)), "{answer:#}");
 }
 
 #[test]
@@ -101,13 +114,15 @@ fn two_whole_models_are_never_mixed() {
     tensors.extend(renamed(&demo_tensors(UNRELATED), |name| format!("reference.{name}")));
     let both = bench.model("both", &tensors, &json!({}));
     // Equal in size: the first by name is the model.
-    assert_is_a_copy(&bench, &both);
-    assert_eq!(bench.compare(&both, &demo(UNRELATED))["related"], false);
+    assert_holds_the_base(&bench, &both, "reference.model");
+    let answer = bench.compare(&both, &demo(UNRELATED));
+    assert_eq!(answer["related"], Value::Null, "the other one is in it: {answer:#}");
     // The larger one is, whatever its name.
     let part = |name: &str| !name.contains("layers.5.");
     tensors.retain(|name, _| name.starts_with("reference.") || part(name));
     let both = bench.model("both", &tensors, &json!({}));
-    assert_is(&bench.compare(&both, &demo(UNRELATED)), "derived", "copy or cast", "undetermined");
+    let answer = bench.compare(&both, &demo(UNRELATED));
+    assert_eq!(answer["related"], true, "{answer:#}");
 }
 
 #[test]
@@ -136,7 +151,7 @@ fn a_tower_beside_the_model_is_not_the_model() {
             }
         }
     }
-    assert_is_a_copy(&bench, &bench.model("towers", &tensors, &json!({})));
+    assert_holds_the_base(&bench, &bench.model("towers", &tensors, &json!({})), "vlm.audio_tower");
 }
 
 #[test]
