@@ -314,7 +314,7 @@ mod tests {
                     detail: None }";
         let config = "Facts { method: None, version: None, bits: None, group_size: None, block: None }";
         let mut hasher = Sha256::new();
-        hasher.update([3, 0, 0, 0, 3, 0, 0, 0]);
+        hasher.update([3, 0, 0, 0, 4, 0, 0, 0]);
         hasher.update(format!("{plan} {config}nullaa"));
         let expected = checksum::hex(&hasher.finalize());
         assert_eq!(key(Some("aa"), &PlanSettings::default()).unwrap().to_string(), expected);

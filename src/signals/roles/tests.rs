@@ -179,6 +179,10 @@ fn describe(tensors: &[Tensor]) -> String {
     let mut layers: BTreeMap<(Stack, u16), Roles> = BTreeMap::new();
     let mut outside = BTreeMap::new();
     for (tensor, p) in placed(tensors) {
+        // Whether a head is stored depends on the config alone.
+        if p.role == Role::Head {
+            continue;
+        }
         if matches!(p.role, FinalNorm | Embedding | Role::EmbeddingNorm) {
             outside.insert((p.stack, p.role), if p.stack == Stack::Encoder { "e:" } else { "" });
             continue;
@@ -382,6 +386,9 @@ const NONE: &[&str] = &[
     "probe",
 ];
 
+/// Output heads that are stored beside the embedding.
+const HEADS: &[&str] = &["lm_head.weight", "lm_head.decoder.weight", "output_layer.weight", "output.weight"];
+
 /// Fixtures that are no language models: nothing in them has a role.
 const OTHERS: &[&str] =
     &["clip_vision_model", "siglip_vision_model", "vit", "vit+bare", "dinov2", "wav2vec2"];
@@ -398,12 +405,39 @@ fn what_has_no_role_is_known_to_have_none() {
                 || (meta && ["output.weight", ".wq.", ".wk."].iter().any(|part| name.contains(part)))
                 // DeBERTa's norm of position embeddings; the norm of a head.
                 || name == "deberta.encoder.LayerNorm.weight";
-            if p.is_none() != none {
+            let is_head = p.is_some_and(|p| p.role == Role::Head);
+            if is_head && !HEADS.iter().any(|head| name.ends_with(head)) {
+                wrong.push(format!("{architecture}: {name} as a head"));
+            } else if !is_head && p.is_none() != none {
                 wrong.push(format!("{architecture}: {name}"));
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_output_head_is_known_by_name_and_shape() {
+    let of = |head: &str, shape: &[u64]| {
+        let tensors: [(&str, &[u64]); 4] = [
+            ("model.embed_tokens.weight", &[100, 8]),
+            ("model.layers.0.self_attn.q_proj.weight", &[8, 8]),
+            ("model.layers.0.self_attn.o_proj.weight", &[8, 8]),
+            (head, shape),
+        ];
+        positions(tensors)[3].map(|p| p.role)
+    };
+    assert_eq!(of("lm_head.weight", &[100, 8]), Some(Role::Head));
+    assert_eq!(of("language_model.lm_head.weight", &[100, 8]), Some(Role::Head));
+    // Of another vocabulary, the head of another task, a table of the same shape.
+    for (name, shape) in [
+        ("lm_head.weight", &[101, 8][..]),
+        ("score.weight", &[2, 8]),
+        ("table.weight", &[100, 8]),
+        ("lm_head.bias", &[100]),
+    ] {
+        assert_eq!(of(name, shape), None, "{name}");
+    }
 }
 
 /// Embeddings of another width than the layers.
