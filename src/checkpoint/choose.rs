@@ -34,6 +34,8 @@ pub struct Rival {
     pub bytes: Option<u64>,
     /// Why they are not part of it.
     pub why: String,
+    /// The component that they are, where they are a whole model of their own.
+    pub component: Option<String>,
 }
 
 impl Rival {
@@ -41,7 +43,8 @@ impl Rival {
     pub fn rest(&self) -> Rest {
         let name = self.paths.first().map_or("", String::as_str);
         let what: String = format!("{name}: {}", self.why).chars().take(WHAT_CHARS).collect();
-        Rest { kind: RestKind::OtherFile, what, parameters: 0, bytes: self.bytes.unwrap_or(0) }
+        let kind = if self.component.is_some() { RestKind::OtherModel } else { RestKind::OtherFile };
+        Rest { kind, what, parameters: 0, bytes: self.bytes.unwrap_or(0) }
     }
 
     fn new(candidate: &Candidate, why: impl Into<String>) -> Self {
@@ -50,12 +53,12 @@ impl Rival {
             // Its shards are sets of their own.
             ComponentFiles::Index(_) => Vec::new(),
         };
-        Self { paths, bytes: None, why: why.into() }
+        Self { paths, bytes: None, why: why.into(), component: None }
     }
 
     fn opened(weights: &WeightFiles, why: impl Into<String>) -> Self {
         let paths = weights.list().into_iter().map(|file| file.path).collect();
-        Self { paths, bytes: Some(weights.bytes()), why: why.into() }
+        Self { paths, bytes: Some(weights.bytes()), why: why.into(), component: None }
     }
 }
 
@@ -269,7 +272,8 @@ impl Chooser<'_> {
             while own.is_empty() || !names.insert(own.clone()) {
                 own.push_str("-2");
             }
-            named.push(Rival::opened(&set.weights, format!("another model, read as component {own}")));
+            let other = Rival::opened(&set.weights, format!("another model, read as component {own}"));
+            named.push(Rival { component: Some(own.clone()), ..other });
             let opened = Ok((set.weights, Some(set.headers)));
             others.push(Chosen { name: own, opened, rivals: Vec::new(), bytes_fetched: 0 });
         }

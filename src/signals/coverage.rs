@@ -131,11 +131,13 @@ pub enum RestKind {
     OtherFile,
     /// A further whole model in the same files.
     OtherComponent,
+    /// A further whole model in other files of the repository, which is not counted either.
+    OtherModel,
 }
 
 impl RestKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::UnknownName,
         Self::UnreadablePacking,
         Self::Convolution,
@@ -143,6 +145,7 @@ impl RestKind {
         Self::ShardNotOpened,
         Self::OtherFile,
         Self::OtherComponent,
+        Self::OtherModel,
     ];
 
     /// The name in answers and in the database.
@@ -155,6 +158,7 @@ impl RestKind {
             Self::ShardNotOpened => "shard_not_opened",
             Self::OtherFile => "other_file",
             Self::OtherComponent => "other_component",
+            Self::OtherModel => "other_model",
         }
     }
 
@@ -168,6 +172,7 @@ impl RestKind {
             Self::ShardNotOpened => "shards not opened",
             Self::OtherFile => "another file",
             Self::OtherComponent => "another component",
+            Self::OtherModel => "another model",
         }
     }
 

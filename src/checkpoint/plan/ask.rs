@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::probes::Place;
 use crate::formats::{Encoding, FileRange};
 use crate::signals::Coverage;
 use crate::signals::roles::{Position, Role};
@@ -40,6 +39,17 @@ impl Ask {
     pub(super) fn end(&self) -> (u64, u64) {
         (self.rows.end, self.pieces.last().map_or(0, |piece| piece.bytes.end))
     }
+}
+
+/// Bytes in the middle of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The tensor's name.
+    pub name: String,
+    /// Bytes of the whole tensor.
+    pub size: u64,
+    /// The bytes.
+    pub bytes: FileRange,
 }
 
 /// What to read of the opened files.

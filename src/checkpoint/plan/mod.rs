@@ -24,9 +24,8 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use ask::{Ask, SamplePlan};
+pub use ask::{Ask, Place, SamplePlan};
 pub use files::{SmallFiles, config_file, layers, requests, shards, there, thin, tokenizer_files};
-pub use probes::Place;
 pub use ranges::coalesce;
 pub use sample::{sample, states, whole};
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ask::Ask;
+use super::ask::{Ask, Place};
 use crate::formats::{FileRange, Weight};
 
 /// Most tensors that are looked at.
@@ -31,17 +31,6 @@ const BUFFERS: [&str; 14] = [
     "cos_cached",
     "sin_cached",
 ];
-
-/// Bytes in the middle of a tensor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The tensor's name.
-    pub name: String,
-    /// Bytes of the whole tensor.
-    pub size: u64,
-    /// The bytes.
-    pub bytes: FileRange,
-}
 
 /// The places in weights of which these asks read nothing: one of each kind before others, the largest kinds first.
 pub(super) fn places(weights: &[Weight<'_>], asks: &[Ask]) -> Vec<Place> {

@@ -204,6 +204,10 @@ fn values(evidence: &Evidence, tests: &Tests) -> Option<Relation> {
     }
     let is_kept = lowest >= untouched && reuse.gains && embedding_kept;
     if reuse.b_is_cast || reuse.a_is_cast || is_kept {
+        // Eight bits leave a correlation that sketches do not tell from a cast.
+        if a.quantised != b.quantised && reuse.equal < reuse.of && !matrices.is_empty() {
+            return Some(Relation::Quantised);
+        }
         // What was compared is equal; the model is where that is all of it.
         if !has_everything(evidence, tests) {
             return None;

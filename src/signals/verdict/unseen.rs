@@ -1,6 +1,6 @@
 //! What keeps the evidence of two models from speaking for the whole of both.
 
-use super::super::coverage::{Coverage, WHOLE};
+use super::super::coverage::{Coverage, RestKind, WHOLE};
 use super::super::evidence::{Evidence, Shape};
 use super::super::roles::Role;
 use super::super::test::Part;
@@ -16,16 +16,25 @@ pub(super) fn unseen(evidence: &Evidence) -> Vec<String> {
     let mut reasons = Vec::new();
     for (name, shape, coverage) in [("a", a, &coverage[0]), ("b", b, &coverage[1])] {
         reasons.extend(not_read(name, shape, coverage.as_ref()));
+        let others = coverage.iter().flat_map(|coverage| &coverage.rest);
+        let models = others.filter(|rest| rest.kind == RestKind::OtherModel);
+        reasons.extend(
+            models.map(|rest| format!("{name} has another model that was not compared, {}", rest.what)),
+        );
     }
+    // Of models of two widths, which can have no tensor in common, the search for hidden dimensions that correspond
+    // stands for what it leads to; where it was not made, that is open.
+    let one_width = a.hidden_size == b.hidden_size;
     if a.roles.has_matrices() != b.roles.has_matrices() {
         let which = if a.roles.has_matrices() { "a" } else { "b" };
         reasons.push(format!("the matrices of {which} have nothing to be held against in the other"));
-    } else if a.roles.has_matrices() && !evidence.compares(Part::Matrices) {
+    } else if a.roles.has_matrices() && one_width && !evidence.compares(Part::Matrices) {
         reasons.push("the matrices could not be held against each other".into());
     }
     let in_embedding = embedding_share(a).max(embedding_share(b));
     let is_bulk = !a.roles.has_matrices() || in_embedding > 1.0 - WHOLE;
     if is_bulk
+        && one_width
         && a.roles.has(Role::Embedding)
         && b.roles.has(Role::Embedding)
         && !evidence.compares(Part::Embedding)

@@ -295,3 +295,13 @@ fn a_packing_that_is_not_read_is_quantised_and_two_of_them_are_not_one_checkpoin
         assert_eq!(member["copies"], json!([]));
     }
 }
+
+#[test]
+fn a_repository_with_a_further_model_is_not_called_independent() {
+    let bench = Bench::new();
+    let two = bench.folder("two");
+    write(&two.join("first.safetensors"), file_of(&demo_tensors(UNRELATED)));
+    write(&two.join("second.safetensors"), file_of(&demo_tensors(BASE)));
+    let answer = bench.compare(&two, &demo(BASE));
+    assert_ne!(answer["related"], false, "{answer:#}");
+}
