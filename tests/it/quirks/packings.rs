@@ -129,7 +129,7 @@ fn mlx_layers_have_their_own_bits_and_groups() {
 #[test]
 fn packed_layers_that_are_not_read_are_named() {
     let bench = Bench::new();
-    let half = |n: usize| tensor(Dtype::F16, &[n], vec![0, 60].repeat(n));
+    let half = |n: usize| tensor(Dtype::F16, &[n], [0, 60].repeat(n));
     let exl3 = packed(|_, matrix| {
         let trellis =
             tensor(Dtype::I16, &[6, 6, 64], (0..6 * 6 * 64 * 2).map(|i| (i * 7 % 251) as u8).collect());

@@ -244,7 +244,7 @@ fn exl3(seed: u64) -> Tensors {
         let bytes = (0..6 * 6 * 64).flat_map(|_| code().to_le_bytes()).collect();
         let trellis = Tensor { dtype: Dtype::I16, shape: vec![6, 6, 64], bytes };
         tensors.insert(format!("{layer}.trellis"), trellis);
-        let ones = |n: usize| Tensor { dtype: Dtype::F16, shape: vec![n], bytes: vec![0x00, 0x3c].repeat(n) };
+        let ones = |n: usize| Tensor { dtype: Dtype::F16, shape: vec![n], bytes: [0x00, 0x3c].repeat(n) };
         tensors.insert(format!("{layer}.suh"), ones(tensor.shape[1]));
         tensors.insert(format!("{layer}.svh"), ones(tensor.shape[0]));
     }
