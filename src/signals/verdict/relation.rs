@@ -232,7 +232,9 @@ fn values(evidence: &Evidence, tests: &Tests) -> Option<Relation> {
     // Rounding moves every role by about the same small angle; training does not.
     let angle = |cosine: f64| (1.0 - cosine).max(0.0).sqrt();
     let small = angle(lowest) < ROUNDING;
-    if reuse.gains && small && (a.quantised != b.quantised || angle(lowest) < 2.0 * angle(highest)) {
+    // Without gains, which rounding leaves alone, a little training in every matrix looks the same.
+    let alike = has_gains(a) && has_gains(b) && angle(lowest) < 2.0 * angle(highest);
+    if reuse.gains && small && (a.quantised != b.quantised || alike) {
         return Some(Relation::Quantised);
     }
     if reuse.gains && highest >= untouched {
@@ -240,6 +242,11 @@ fn values(evidence: &Evidence, tests: &Tests) -> Option<Relation> {
     }
     let body = tests.effect(&WEIGHT_BLOCKS)?;
     Some(if body.value < FINE_TUNE { Relation::ContinuedPretraining } else { Relation::FineTune })
+}
+
+/// Whether norm gains were read.
+fn has_gains(shape: &Shape) -> bool {
+    shape.roles.iter().any(Role::is_norm)
 }
 
 /// Whether all that was read of either model was held against the other, and there is as much of one as of the other.
