@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::cache::{Cache, Key};
@@ -26,6 +27,9 @@ use crate::formats::{FileRange, Limits, json};
 use crate::hub::RepoEntry;
 use crate::signals::Fingerprint;
 use crate::store::{Outcome, Row, WeightFile};
+
+/// Other weight files of a repository of which a comparison reads some bytes.
+const MOST_RIVALS: usize = 4;
 
 /// How checkpoints are read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -400,7 +404,10 @@ impl<'a> Reading<'a> {
             Some((ask, bytes))
         });
         let bytes_of = |place: Place| Some((place.clone(), weights.slice(&place.bytes)?));
-        let probes = plan.probes.into_iter().filter_map(bytes_of).collect();
+        let mut probes: Vec<(Place, Bytes)> = plan.probes.into_iter().filter_map(bytes_of).collect();
+        if settings.detail.is_some() {
+            probes.extend(self.rival_probes().await);
+        }
         Ok(Fetched {
             blocks: blocks.collect(),
             layers: self.layers(&**tensors),
@@ -415,6 +422,23 @@ impl<'a> Reading<'a> {
             bytes_fetched: bytes_fetched + weights.bytes_read(),
             bytes_in_repo: weights.bytes(),
         })
+    }
+
+    /// Bytes from the middle of other weight files of the repository: two models may share an adapter.
+    async fn rival_probes(&self) -> Vec<(Place, Bytes)> {
+        let mut probes = Vec::new();
+        for path in self.rivals.iter().filter_map(|rival| rival.paths.first()).take(MOST_RIVALS) {
+            // What cannot be read is beside the model.
+            let Ok(file) = self.files.open(path).await else { continue };
+            let size = file.size();
+            let length = size.min(plan::PROBE_BYTES);
+            let start = (size - length) / 2;
+            let Ok(bytes) = file.range(start..start + length).await else { continue };
+            // Its place is in none of the opened files.
+            let at = FileRange { file: usize::MAX, bytes: start..start + length };
+            probes.push((Place { name: path.clone(), size, bytes: at }, bytes));
+        }
+        probes
     }
 
     /// Layers of the main stack.

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use ask::{Ask, Place, SamplePlan};
 pub use files::{SmallFiles, config_file, layers, requests, shards, there, thin, tokenizer_files};
+pub use probes::PROBE_BYTES;
 pub use ranges::coalesce;
 pub use sample::{sample, states, whole};
 

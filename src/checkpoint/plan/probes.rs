@@ -11,7 +11,7 @@ const MOST: usize = 48;
 /// Tensors of one kind, that is of one name but for its numbers: the first, the last and the middle one of them.
 const OF_KIND: usize = 3;
 /// Bytes of a place.
-const BYTES: u64 = 1024;
+pub const PROBE_BYTES: u64 = 1024;
 /// Smallest tensor that is looked at, bytes: below, two may be equal by chance or by convention.
 const LEAST: u64 = 64;
 /// Ends of the names of tensors that are computed and not learnt: unrelated models have the same.
@@ -44,7 +44,7 @@ pub(super) fn places(weights: &[Weight<'_>], asks: &[Ask]) -> Vec<Place> {
         // Of a packed weight the codes, which are its largest part.
         let Some((suffix, at)) = weight.parts.iter().max_by_key(|(_, at)| at.len()) else { continue };
         if at.len() >= LEAST && !BUFFERS.iter().any(|buffer| weight.name.ends_with(buffer)) {
-            let (name, length) = (&weight.name, at.len().min(BYTES));
+            let (name, length) = (&weight.name, at.len().min(PROBE_BYTES));
             let start = at.bytes.start + (at.len() - length) / 2;
             kinds.entry(kind(name)).or_default().push(Place {
                 name: if suffix.is_empty() { name.to_string() } else { format!("{name}.{suffix}") },

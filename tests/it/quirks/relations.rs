@@ -305,3 +305,18 @@ fn a_repository_with_a_further_model_is_not_called_independent() {
     let answer = bench.compare(&two, &demo(BASE));
     assert_ne!(answer["related"], false, "{answer:#}");
 }
+
+#[test]
+fn independent_models_with_one_adapter_beside_them_are_not_called_independent() {
+    let bench = Bench::new();
+    let adapter =
+        |seed: u64| file_of(&renamed(&tower(seed, 40), |_| "base_model.model.lora_A.weight".into()));
+    let with = |name: &str, id: &str, seed: u64| {
+        let folder = bench.model(name, &demo_tensors(id), &json!({}));
+        write(&folder.join("adapter_model.safetensors"), adapter(seed));
+        folder
+    };
+    let a = with("a", BASE, 1);
+    assert_eq!(bench.compare(&a, &with("same", UNRELATED, 1))["related"], Value::Null);
+    assert_eq!(bench.compare(&a, &with("other", UNRELATED, 2))["related"], false);
+}
