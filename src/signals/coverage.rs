@@ -50,7 +50,7 @@ impl Coverage {
         self.share() >= WHOLE
     }
 
-    /// Whether a good part of the weights is packed in a way that is not read: one part of [`PACKED`] and more.
+    /// Whether a good part of the weights is packed in a way that is not read: a twentieth of the bytes and more.
     pub fn has_unread_packing(&self) -> bool {
         let packed = self.rest.iter().filter(|rest| rest.kind == RestKind::UnreadablePacking);
         let bytes = packed.map(|rest| rest.bytes).fold(0, u64::saturating_add);

@@ -115,7 +115,7 @@ impl Naming {
 }
 
 /// The position of the tensor with this name, when nothing is known of the others. [`Naming`] and
-/// [`positions`](super::positions) do better.
+/// [`positions`](super::positions()) do better.
 pub fn position(name: &str) -> Option<Position> {
     Naming::of([name]).position(name)
 }
