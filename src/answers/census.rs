@@ -1,12 +1,13 @@
 //! How much of every kind of checkpoint the role table knows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::signals::roles::{self, Naming, Stack};
+use super::json_lines::{self, JsonLinesError};
+use crate::signals::roles::{self, Stack};
 
 /// Share of the parameters in the layers that must have a role.
 const HALF: f64 = 0.5;
@@ -50,29 +51,6 @@ pub struct Known {
     pub usable: bool,
 }
 
-/// A list that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CensusError {
-    /// It cannot be read.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A line is no checkpoint.
-    #[error("{}, line {line}: {source}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// Why.
-        source: serde_json::Error,
-    },
-}
-
 /// A line of the list.
 #[derive(Deserialize)]
 struct Listed {
@@ -83,16 +61,9 @@ struct Listed {
 }
 
 /// Reads a list of checkpoints, a JSON object a line: `type`, and the shapes of `tensors` by name.
-pub fn census(list: &Path) -> Result<Census, CensusError> {
-    let text =
-        std::fs::read_to_string(list).map_err(|source| CensusError::Io { path: list.to_owned(), source })?;
+pub fn census(list: &Path) -> Result<Census, JsonLinesError> {
     let mut census = Census::default();
-    for (i, line) in text.lines().enumerate() {
-        let listed: Listed = serde_json::from_str(line).map_err(|source| CensusError::Line {
-            path: list.to_owned(),
-            line: i + 1,
-            source,
-        })?;
+    for listed in json_lines::read::<Listed>(list)? {
         if listed.tensors.is_empty() {
             census.without_tensors += 1;
             continue;
@@ -126,14 +97,12 @@ impl Tally {
 }
 
 fn known(listed: Listed) -> Known {
-    let names = || listed.tensors.keys().map(String::as_str);
-    let naming = Naming::of(names());
     let shapes = listed.tensors.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-    let positions = roles::positions(shapes);
+    let (positions, naming) = roles::survey(shapes);
     let mut whole = Tally::default();
     let mut stacks: BTreeMap<Stack, Tally> = BTreeMap::new();
     let nameless = listed.tensors.keys().zip(&positions).filter(|(_, position)| position.is_none());
-    let without_role: BTreeSet<String> = nameless.map(|(name, _)| without_numbers(name)).collect();
+    let without_role: BTreeSet<String> = nameless.map(|(name, _)| roles::without_numbers(name)).collect();
     for ((name, shape), position) in listed.tensors.iter().zip(&positions) {
         let elements = shape.iter().fold(1, |n: u64, side| n.saturating_mul(*side));
         let known = if position.is_some() { elements } else { 0 };
@@ -160,11 +129,6 @@ fn known(listed: Listed) -> Known {
         usable: stacks.values().any(Tally::is_usable),
         kind: listed.kind,
     }
-}
-
-fn without_numbers(name: &str) -> String {
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    name.split('.').map(|part| if is_number(part) { "#" } else { part }).collect::<Vec<_>>().join(".")
 }
 
 #[cfg(test)]

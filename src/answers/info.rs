@@ -42,7 +42,7 @@ pub struct Info {
     pub extraction_version: u32,
     /// Checkpoints with a fingerprint, by the version of the extraction that made it.
     pub extraction_versions: BTreeMap<String, u64>,
-    /// Those of an older version than this program's: how much of the model they have seen is not known.
+    /// Those of an older version than this program's, also of repositories that are gone: how much of the model they have seen is not known.
     pub outdated: u64,
     /// By format, by size, and age.
     #[serde(flatten)]

@@ -22,6 +22,7 @@ pub mod compare;
 pub mod coverage;
 pub mod eval;
 pub mod info;
+pub mod json_lines;
 pub mod judgement;
 pub mod scan;
 pub mod score;

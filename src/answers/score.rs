@@ -1,11 +1,12 @@
 //! How many scans of a made-up database come out right.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::json_lines::{self, JsonLinesError};
 use crate::retrieval::Quality;
 use crate::synthetic::truth::{COPY, MOVED, STRANGER, Truth};
 
@@ -52,29 +53,6 @@ pub struct Band {
     pub recall: f64,
 }
 
-/// Answers that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ScoreError {
-    /// They cannot be read.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A line is no answer of a bulk scan.
-    #[error("{}, line {line}: {source}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// Why.
-        source: serde_json::Error,
-    },
-}
-
 /// What is read of an answer; other versions may have written it.
 #[derive(Deserialize)]
 struct Answer {
@@ -100,7 +78,7 @@ pub fn score(
     answers: &Path,
     queries: &BTreeMap<String, Truth>,
     models: &BTreeMap<String, Truth>,
-) -> Result<Score, ScoreError> {
+) -> Result<Score, JsonLinesError> {
     let family = |name: &str| models.get(name).map(|truth| truth.family.as_str());
     // The content of a copy is that of the model it was copied from.
     let content = |name: &str| {
@@ -110,15 +88,8 @@ pub fn score(
         }
         name
     };
-    let text = std::fs::read_to_string(answers)
-        .map_err(|source| ScoreError::Io { path: answers.to_owned(), source })?;
     let mut score = Score { related: bands(), moved: bands(), ..Score::default() };
-    for (i, line) in text.lines().enumerate() {
-        let answer: Answer = serde_json::from_str(line).map_err(|source| ScoreError::Line {
-            path: answers.to_owned(),
-            line: i + 1,
-            source,
-        })?;
+    for answer in json_lines::read::<Answer>(answers)? {
         let Some(truth) = queries.get(&answer.query) else { continue };
         let first = answer.families.first();
         if truth.relation == STRANGER {

@@ -23,7 +23,7 @@ pub struct Status {
     pub waiting: usize,
     /// Checkpoints with a fingerprint, by the version of the extraction that made it.
     pub extraction_versions: BTreeMap<String, u64>,
-    /// Repositories that an older version has read, so that how much of the model it has seen is not known. Crawls read
+    /// Repositories on the Hub that an older version has read, so that how much of the model it has seen is not known. Crawls read
     /// them again.
     pub outdated: usize,
     /// Since when the first of them waits.
@@ -107,7 +107,9 @@ pub fn status(db: &Database, runs: usize) -> Result<Status, StoreError> {
         indexed: count(|known| known.outcome == Outcome::Indexed),
         gone: count(|known| known.gone),
         extraction_versions: live.extraction_versions().iter().map(|(v, n)| (v.to_string(), *n)).collect(),
-        outdated: count(|known| known.outcome == Outcome::Indexed && is_outdated(known.extraction_version)),
+        outdated: count(|known| {
+            !known.gone && known.outcome == Outcome::Indexed && is_outdated(known.extraction_version)
+        }),
         waiting: waiting.len(),
         waiting_since: waiting.iter().map(|w| w.since).min().and_then(DateTime::from_timestamp_millis),
         shards_not_indexed: db.manifest().shards_not_indexed(),

@@ -5,8 +5,9 @@
 //! or holds the same weights, is named and not read. Nothing here is asked where names are enough.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
+use std::sync::Arc;
 
 use super::container::{Candidate, Component, ComponentFiles, Container, Tensors};
 use super::error::{ReadError, in_full};
@@ -21,6 +22,8 @@ use crate::signals::roles::{self, Role};
 
 /// Bytes of each of a few weights by which two sets are told apart.
 const GLANCE: u64 = 1024;
+/// Most weights that are looked at: one of each kind.
+const GLANCES: usize = 16;
 
 /// Most characters that say what another file is.
 const WHAT_CHARS: usize = 120;
@@ -65,7 +68,7 @@ impl Rival {
 /// What the opened files hold.
 #[derive(Debug)]
 pub(super) struct Headers {
-    pub(super) tensors: Box<dyn Tensors>,
+    pub(super) tensors: Arc<dyn Tensors>,
     pub(super) bytes_fetched: u64,
 }
 
@@ -154,8 +157,9 @@ impl Chooser<'_> {
     pub(super) async fn choose(&self, component: Component) -> Result<Vec<Chosen>, ReadError> {
         let Component { name, files, rivals } = component;
         let (settled, open): (Vec<_>, Vec<_>) = rivals.into_iter().partition(|rival| rival.settled.is_some());
-        let mut named: Vec<Rival> =
-            settled.iter().map(|rival| Rival::new(rival, rival.settled.unwrap_or_default())).collect();
+        let settled = settled.iter().map(|rival| Rival::new(rival, rival.settled.unwrap_or_default()));
+        // The shards of an index are sets of their own.
+        let mut named: Vec<Rival> = settled.filter(|rival| !rival.paths.is_empty()).collect();
         if open.is_empty() {
             let opened = self.open(&files).await.map(|weights| (weights, None));
             return Ok(vec![Chosen { name, opened, rivals: named, bytes_fetched: 0 }]);
@@ -295,7 +299,8 @@ impl Chooser<'_> {
         if depths.len() < 2 || said.layers.or(said.decoder_layers).is_some() {
             return Ok(self.metadata.clone());
         }
-        self.metadata.clone().with_config(self.files, "", self.limits).await
+        let folder = seen.first().map_or("", |set| set.weights.folder.as_str());
+        self.metadata.clone().with_config(self.files, folder, self.limits).await
     }
 
     /// Files of one folder that are a model only together, with no tensor in two of them: shards that are not named as
@@ -319,22 +324,30 @@ impl Chooser<'_> {
         self.open(&ComponentFiles::Named(paths.into_iter().collect())).await.map(Some)
     }
 
-    /// Whether two sets hold the same weights, by the first bytes of a few of them.
+    /// Whether two sets hold the same weights, by the first bytes of one of each kind, in a layer in the middle: training
+    /// leaves some kinds as they were.
     async fn is_same(&self, a: &Seen, b: &Seen) -> Result<bool, ReadError> {
         let (of_a, of_b) = (places(&*a.headers.tensors), places(&*b.headers.tensors));
         let common: Vec<_> = of_a
             .iter()
             .filter_map(|(name, range)| {
                 let at = of_b.binary_search_by(|(other, _)| other.cmp(name)).ok()?;
-                Some((range, &of_b.get(at)?.1))
+                Some((name, range, &of_b.get(at)?.1))
             })
             .collect();
-        let last = common.len().saturating_sub(1);
-        let glances: BTreeSet<usize> = [0, last / 3, 2 * last / 3, last].into();
-        for (one, other) in glances.into_iter().filter_map(|place| common.get(place)) {
-            if one.len() != other.len() {
-                return Ok(false);
-            }
+        // One of them may store a tied head twice.
+        let fewer = of_a.len().min(of_b.len());
+        let is_all = fewer > 0 && common.len() == fewer && a.forms.layers == b.forms.layers;
+        if !is_all || common.iter().any(|(_, one, other)| one.len() != other.len()) {
+            return Ok(false);
+        }
+        let mut kinds: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for (name, one, other) in common {
+            kinds.entry(roles::without_numbers(name)).or_default().push((one, other));
+        }
+        let mut glances: Vec<_> = kinds.into_values().map(|kind| kind[kind.len() / 2]).collect();
+        glances.sort_by_key(|(one, _)| Reverse(one.len()));
+        for (one, other) in glances.into_iter().take(GLANCES) {
             let start = |range: &FileRange| FileRange {
                 bytes: range.bytes.start..range.bytes.end.min(range.bytes.start.saturating_add(GLANCE)),
                 ..range.clone()
@@ -343,7 +356,7 @@ impl Chooser<'_> {
                 return Ok(false);
             }
         }
-        Ok(!common.is_empty())
+        Ok(true)
     }
 }
 

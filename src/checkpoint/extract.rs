@@ -7,6 +7,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::plan::{Ask, Place};
+use crate::formats::tokenizer::leading_bytes;
 use crate::signals::blocks::{Block, Probe, le_bytes};
 use crate::signals::coverage::{Rest, RestKind};
 use crate::signals::tokens::TokenKeys;
@@ -22,6 +23,8 @@ const LEAST_WORDS: usize = 8;
 pub struct Fetched {
     /// The weight files; size and digest are known for the opened ones.
     pub files: Vec<WeightFile>,
+    /// Which of several models in them it is, where it is not the main one.
+    pub part: Option<String>,
     /// The blocks and the bytes of their pieces.
     pub blocks: Vec<(Ask, Vec<Bytes>)>,
     /// The bytes at places in tensors that are not sampled.
@@ -30,8 +33,6 @@ pub struct Fetched {
     pub coverage: Coverage,
     /// Files that were not opened, and their bytes.
     pub unopened: Option<(usize, u64)>,
-    /// Other files of the repository.
-    pub beside: Vec<Rest>,
     /// Why weights of these roles were not read; others of the same role may have been.
     pub unreadable: BTreeMap<Role, String>,
     /// Layers of the main stack.
@@ -57,7 +58,8 @@ pub struct Extracted {
     /// read in part it says whose files it has, as far as that is known: packed copies of two models may have the same
     /// samples. Lower-case hex.
     pub sample_digest: Option<String>,
-    /// Digest over the SHA-256 of all weight files, where all are known. Lower-case hex.
+    /// Digest over the SHA-256 of all weight files, where all are known, and over which of several models in them it is.
+    /// Lower-case hex.
     pub weights_digest: Option<String>,
     /// Dtype of most sampled matrices, e.g. `BF16` or `GPTQ 4-bit`; of the gains where no matrix was read.
     pub dtype: Option<String>,
@@ -92,7 +94,11 @@ pub fn extract(fetched: Fetched, tokens: Option<Arc<TokenKeys>>) -> Extracted {
             }
         }
     }
-    let weights_digest = weights_digest(&fetched.files);
+    let of_files = weights_digest(&fetched.files);
+    let weights_digest = match &fetched.part {
+        Some(part) => of_files.map(|files| hex(&Sha256::digest(format!("part {part} of {files}")))),
+        None => of_files,
+    };
     let sample_digest = if fetched.coverage.is_whole() {
         let canonical = blocks.iter().filter(|(canonical, _)| *canonical).map(|(_, block)| block);
         Some(digest(canonical, fetched.coverage.parameters))
@@ -104,10 +110,16 @@ pub fn extract(fetched: Fetched, tokens: Option<Arc<TokenKeys>>) -> Extracted {
     unreadable.retain(|role, _| !is_read(*role, &read));
     let mut samples = Samples::new(fetched.layers, fetched.vocabulary, blocks, tokens);
     samples.quantised |= quantised || fetched.coverage.has_unread_packing();
-    let mut coverage = with_unopened(fetched.coverage, fetched.unopened);
-    coverage.set_rest(coverage.rest.iter().cloned().chain(fetched.beside).collect());
+    let mut coverage = fetched.coverage;
+    if let Some((files, bytes)) = fetched.unopened {
+        add_unopened(&mut coverage, files, bytes);
+    }
     samples.coverage = Some(coverage);
-    samples.probes = fetched.probes.iter().filter_map(|(place, bytes)| probe(place, bytes)).collect();
+    samples.probes = fetched
+        .probes
+        .into_iter()
+        .filter_map(|(place, bytes)| Some((place.name, probe(place.size, &bytes)?)))
+        .collect();
     Extracted {
         weights_digest,
         files: fetched.files,
@@ -124,28 +136,25 @@ pub fn extract(fetched: Fetched, tokens: Option<Arc<TokenKeys>>) -> Extracted {
     }
 }
 
-/// The coverage of a checkpoint, files that were not opened among it: as many parameters to a byte as in the others.
-fn with_unopened(mut coverage: Coverage, unopened: Option<(usize, u64)>) -> Coverage {
-    let Some((files, bytes)) = unopened else { return coverage };
+/// Counts files that were not opened: as many parameters to a byte as in the others.
+fn add_unopened(coverage: &mut Coverage, files: usize, bytes: u64) {
     let per_byte = coverage.parameters as f64 / (coverage.bytes.max(1) as f64);
     let parameters = (bytes as f64 * per_byte) as u64;
     coverage.parameters = coverage.parameters.saturating_add(parameters);
     coverage.bytes = coverage.bytes.saturating_add(bytes);
     let what = format!("{files} files");
-    coverage.rest.push(Rest { kind: RestKind::ShardNotOpened, what, parameters, bytes });
-    coverage.set_rest(coverage.rest.clone());
-    coverage
+    coverage.add_rest([Rest { kind: RestKind::ShardNotOpened, what, parameters, bytes }]);
 }
 
-/// What is kept of the bytes at a place; `None` where they say nothing, because they are nearly all the same.
-fn probe(place: &Place, bytes: &[u8]) -> Option<(String, Probe)> {
+/// What is kept of some bytes of a tensor or file of this size; `None` where they say nothing, because they are nearly
+/// all the same.
+pub(super) fn probe(size: u64, bytes: &[u8]) -> Option<Probe> {
     let words: BTreeSet<&[u8]> = bytes.chunks_exact(2).collect();
     if words.len() < LEAST_WORDS {
         return None;
     }
-    let digest = Sha256::new().chain_update(place.size.to_le_bytes()).chain_update(bytes).finalize();
-    let digest = digest.iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(*byte));
-    Some((place.name.clone(), Probe { digest, size: place.size }))
+    let digest = Sha256::new().chain_update(size.to_le_bytes()).chain_update(bytes).finalize();
+    Some(Probe { digest: leading_bytes(&digest.into()), size })
 }
 
 /// Whether some of these weights were read. Fused ones are read as their parts.
@@ -231,6 +240,7 @@ mod tests {
         let unreadable = [Role::Query, Role::Value, Role::AttentionNorm].map(|role| (role, whole.clone()));
         let fetched = Fetched {
             files: Vec::new(),
+            part: None,
             blocks: vec![
                 (ask(Role::Key, 2, encoding), pieces),
                 (gain.clone(), vec![Bytes::from_static(&[1; 4])]),
@@ -242,7 +252,6 @@ mod tests {
             probes: Vec::new(),
             coverage: Coverage::of_all(24, 24),
             unopened: None,
-            beside: Vec::new(),
             unreadable: unreadable.into_iter().collect(),
             layers: 2,
             vocabulary: None,
@@ -271,24 +280,21 @@ mod tests {
 
     #[test]
     fn files_that_were_not_opened_are_a_part_that_was_not_read() {
-        let coverage = with_unopened(Coverage::of_all(100, 200), Some((3, 600)));
+        let mut coverage = Coverage::of_all(100, 200);
+        add_unopened(&mut coverage, 3, 600);
         assert_eq!((coverage.parameters, coverage.parameters_read), (400, 100));
         assert!((coverage.share() - 0.25).abs() < 1e-9);
         let [rest] = &coverage.rest[..] else { panic!("{coverage:?}") };
         assert_eq!((rest.kind, &*rest.what, rest.bytes), (RestKind::ShardNotOpened, "3 files", 600));
-        assert_eq!(with_unopened(Coverage::of_all(1, 2), None), Coverage::of_all(1, 2));
     }
 
     #[test]
     fn bytes_that_are_all_alike_say_nothing() {
-        let place =
-            Place { name: "x".into(), size: 64, bytes: crate::formats::FileRange { file: 0, bytes: 0..64 } };
-        assert_eq!(probe(&place, &[0; 64]), None);
+        assert_eq!(probe(64, &[0; 64]), None);
         let varied: Vec<u8> = (0..64).collect();
-        let (name, kept) = probe(&place, &varied).unwrap();
-        assert_eq!((&*name, kept.size), ("x", 64));
-        let larger = Place { size: 65, ..place };
-        assert_ne!(probe(&larger, &varied).unwrap().1.digest, kept.digest);
+        let kept = probe(64, &varied).unwrap();
+        assert_eq!(kept.size, 64);
+        assert_ne!(probe(65, &varied).unwrap().digest, kept.digest);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! fetch: reads what the plan asks for, from the Hub or from a folder.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -16,11 +17,11 @@ use crate::store::WeightFile;
 const PARALLEL_RANGES: usize = 8;
 
 /// The weight files of one checkpoint, those that are read of them open.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct WeightFiles {
     paths: Vec<String>,
     chosen: Vec<String>,
-    files: Vec<Box<dyn OpenFile>>,
+    files: Vec<Arc<dyn OpenFile>>,
     /// The index of shards, where it was read.
     pub index: Option<ShardIndex>,
     /// Its bytes.
@@ -64,9 +65,15 @@ impl WeightFiles {
         let opened = stream::iter(&chosen)
             .map(|path| files.open(path))
             .buffered(PARALLEL_RANGES)
+            .map_ok(Arc::from)
             .try_collect()
             .await?;
         Ok(Self { paths, chosen, files: opened, index, index_bytes, missing, folder, pieces: Vec::new() })
+    }
+
+    /// The same files, of which nothing was read.
+    pub fn unread(&self) -> Self {
+        Self { pieces: Vec::new(), ..self.clone() }
     }
 
     /// Whether one of these is among its files.
@@ -122,7 +129,7 @@ impl WeightFiles {
         &self,
         container: &dyn Container,
         limits: &Limits,
-    ) -> Result<(Box<dyn Tensors>, u64), ReadError> {
+    ) -> Result<(Arc<dyn Tensors>, u64), ReadError> {
         let sizes: Vec<u64> = self.files.iter().map(|file| file.size()).collect();
         let mut decoder = container.decoder(&sizes, limits);
         let mut bytes_fetched = 0;
@@ -132,7 +139,7 @@ impl WeightFiles {
                 source: damaged.source,
             })?;
             match step {
-                Step::Ready(tensors) => return Ok((tensors, bytes_fetched)),
+                Step::Ready(tensors) => return Ok((tensors.into(), bytes_fetched)),
                 Step::Need(ranges) => {
                     let mut read = stream::iter(ranges)
                         .map(|range| async move { self.range(&range).await.map(|bytes| (range, bytes)) })

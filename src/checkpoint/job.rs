@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::{ReadError, in_full, outcome_of_hub_error};
-use super::reading::{Opened, ReadSettings, Reader};
+use super::reading::{OfComponent, ReadSettings, Reader, Reading};
 use super::row;
 use super::source::Source;
 use crate::hub::{HubError, RepoEntry, RepoRef};
@@ -54,7 +54,7 @@ impl Unread {
 /// What becomes of the checkpoints of a repository: each is read by itself, and one that cannot be ends as `failed` says.
 /// Where none can, or where to ask again may help, the error is that of the repository.
 pub fn each<T>(
-    read: Vec<(String, Result<T, ReadError>)>,
+    read: Vec<OfComponent<T>>,
     failed: impl Fn(Row) -> T,
     entry: &RepoEntry,
 ) -> Result<Vec<T>, Unread> {
@@ -89,7 +89,7 @@ pub async fn open<'a>(
     source: &dyn Source,
     entry: &RepoEntry,
     reader: &'a Reader,
-) -> Result<Vec<Opened<'a>>, Unread> {
+) -> Result<Vec<OfComponent<Reading<'a>>>, Unread> {
     let commit = entry.sha.as_deref().ok_or(Unread::NoCommit)?;
     let files = source.files(&entry.id, commit, entry.siblings.clone().unwrap_or_default());
     let metadata = reader.metadata(&*files, entry.config.as_ref()).await?;
@@ -142,11 +142,10 @@ async fn rows(source: &dyn Source, entry: &RepoEntry, reader: &Reader) -> Result
     let entry = describe(source, entry).await?;
     let mut rows = Vec::new();
     for (component, reading) in open(source, &entry, reader).await? {
-        let row = match reading {
-            Ok(reading) => reading.row(entry.clone()).await,
-            Err(error) => Err(error),
-        };
-        rows.push((component, row));
+        match reading {
+            Ok(reading) => rows.extend(reading.rows(&entry).await),
+            Err(error) => rows.push((component, Err(error))),
+        }
     }
     each(rows, |row| row, &entry)
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::error::ReadError;
 use super::plan::{self, PlanSettings};
 use super::source::RepoFiles;
@@ -62,10 +64,10 @@ impl Metadata {
     ) -> Result<Self, ReadError> {
         let Some(path) = plan::config_file(files.names(), folder) else { return Ok(self) };
         let json = files.small(&path, limits.config_bytes).await?;
-        let parsed = ModelConfig::parse(&json).and_then(|config| Ok((config, json::parse(&json)?)));
-        let (config, value) = parsed.map_err(|source| ReadError::Config { path, source })?;
+        let object = json::parse(&json).map_err(|source| ReadError::Config { path, source })?;
+        let value = Value::Object(object);
         Ok(Self {
-            config,
+            config: ModelConfig::listed(&value),
             quantization: QuantConfig::parse(&value),
             bytes_fetched: self.bytes_fetched + json.len() as u64,
             ..self

@@ -6,6 +6,7 @@
 //! | [`container`], [`containers`] | the file formats of weights; the seam that a new one comes in by |
 //! | [`plan`] | which files, and which byte ranges of them; pure |
 //! | [`choose`] | which sets of weight files are models, where names leave it open |
+//! | `part` | one of several whole models in the same files |
 //! | [`fetch`] | the weight files that are open, and what was read of them |
 //! | [`extract`] | decoding; CPU only |
 //! | [`metadata`], [`tokenizer`] | the small files |
@@ -27,6 +28,7 @@ pub mod full;
 pub mod job;
 pub mod metadata;
 pub mod model;
+mod part;
 pub mod plan;
 pub mod reading;
 pub mod row;

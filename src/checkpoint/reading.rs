@@ -18,12 +18,13 @@ use super::error::{ReadError, in_full};
 use super::extract::{self, Extracted, Fetched};
 use super::fetch::WeightFiles;
 use super::metadata::Metadata;
+use super::part::Part;
 use super::plan::{self, Ask, Place, PlanError, PlanSettings, SmallFiles};
 use super::row;
 use super::source::RepoFiles;
 use super::tokenizer::Tokenizers;
 use crate::formats::packed::States;
-use crate::formats::{FileRange, Limits, json};
+use crate::formats::{FileRange, Limits, ModelConfig, json};
 use crate::hub::RepoEntry;
 use crate::signals::Fingerprint;
 use crate::store::{Outcome, Row, WeightFile};
@@ -71,8 +72,8 @@ impl From<ReadSettings> for Reader {
 /// What was read of the weights of one checkpoint, or why nothing was.
 pub type Weights = Result<Extracted, Arc<PlanError>>;
 
-/// One of the checkpoints of a repository, by its name, with its weight files open; or why they are not.
-pub type Opened<'a> = (String, Result<Reading<'a>, ReadError>);
+/// One of the checkpoints of a repository: the name of the component, and what became of it.
+pub type OfComponent<T> = (String, Result<T, ReadError>);
 
 /// A checkpoint whose weight files are open.
 pub struct Reading<'a> {
@@ -83,10 +84,14 @@ pub struct Reading<'a> {
     pub component: String,
     /// Other weight files of the repository, which are not part of it.
     pub rivals: Vec<Rival>,
+    /// Of some of them path, size and bytes, once a comparison has asked for them.
+    beside: Option<Vec<(String, u64, Bytes)>>,
     /// Config and tokenizer, as far as they were read.
     pub metadata: Metadata,
     weights: WeightFiles,
     headers: Option<Headers>,
+    /// What stands in front of its names, where it is not the main one of several models in the same files.
+    part: Option<String>,
 }
 
 impl Reader {
@@ -126,7 +131,7 @@ impl Reader {
         &self,
         files: &Arc<dyn RepoFiles>,
         metadata: &Metadata,
-    ) -> Result<Vec<Opened<'_>>, ReadError> {
+    ) -> Result<Vec<OfComponent<Reading<'_>>>, ReadError> {
         let mut opened = Vec::new();
         let mut metadata = metadata.clone();
         for component in self.components(&**files).await? {
@@ -179,7 +184,7 @@ impl Reader {
         files: &Arc<dyn RepoFiles>,
         (container, component): (Arc<dyn Container>, Component),
         metadata: &Metadata,
-    ) -> Result<Vec<Opened<'_>>, ReadError> {
+    ) -> Result<Vec<OfComponent<Reading<'_>>>, ReadError> {
         let ReadSettings { plan, limits, .. } = &self.settings;
         let chooser = Chooser { files: &**files, container: &*container, plan, limits, metadata };
         let mut readings = Vec::new();
@@ -242,7 +247,19 @@ impl<'a> Reading<'a> {
         let Chosen { name: component, opened, rivals, bytes_fetched } = chosen;
         let (weights, headers) = opened?;
         let is_all = reader.settings.small_files == SmallFiles::All;
-        let mut reading = Self { reader, files, container, component, rivals, metadata, weights, headers };
+        let beside = None;
+        let mut reading = Self {
+            reader,
+            files,
+            container,
+            component,
+            rivals,
+            beside,
+            metadata,
+            weights,
+            headers,
+            part: None,
+        };
         if is_all && reading.weights.folder != reader.likely_folder(&*reading.files) {
             // Others than were read before this was chosen.
             let before = reading.metadata.bytes_fetched;
@@ -261,11 +278,6 @@ impl<'a> Reading<'a> {
         let metadata = self.metadata.clone();
         self.metadata = metadata.with_config(&*self.files, &self.weights.folder, limits).await?;
         Ok(())
-    }
-
-    /// Shards that the checkpoint should have and that are not there.
-    pub fn missing_shards(&self) -> &[String] {
-        &self.weights.missing
     }
 
     /// Reads the headers, and config.json where they show that the weights cannot be read without it. Whether it was:
@@ -307,6 +319,14 @@ impl<'a> Reading<'a> {
 
     /// The weights by this plan, from the cache where they were read before.
     pub async fn read(&mut self, plan: &PlanSettings) -> Result<Weights, ReadError> {
+        let mut weights = self.read_files(plan).await?;
+        if let Ok(extracted) = &mut weights {
+            self.add_beside(extracted, plan).await?;
+        }
+        Ok(weights)
+    }
+
+    async fn read_files(&mut self, plan: &PlanSettings) -> Result<Weights, ReadError> {
         if self.reader.settings.small_files == SmallFiles::Needed {
             // They may show that config.json is needed, which is part of what an entry of the cache is known by.
             self.read_headers().await?;
@@ -337,10 +357,54 @@ impl<'a> Reading<'a> {
         Ok(Ok(extracted))
     }
 
-    /// Reads the weights, and makes the row of the repository that the list describes by `entry`.
-    pub async fn row(mut self, entry: RepoEntry) -> Result<Row, ReadError> {
+    /// Reads the weights, and makes the row of the repository that the list describes by `entry`; behind it those of the
+    /// further whole models in the same files.
+    pub async fn rows(mut self, entry: &RepoEntry) -> Vec<OfComponent<Row>> {
+        let parts = match self.parts().await {
+            Ok(parts) => parts,
+            Err(error) => return vec![(self.component, Err(error))],
+        };
+        // Whoever has the same files would take the row of the main one alone.
+        let key = self.extraction_key().filter(|_| parts.is_empty());
+        let mut rows = vec![(self.component.clone(), Box::pin(self.row(entry.clone(), key)).await)];
+        for part in parts {
+            rows.push((part.component.clone(), Box::pin(part.row(entry.clone(), None)).await));
+        }
+        rows
+    }
+
+    /// The further whole models in the opened files.
+    async fn parts(&mut self) -> Result<Vec<Self>, ReadError> {
         self.read_headers().await?;
-        let key = self.extraction_key();
+        let headers = self.take_headers().await?;
+        let parts = Part::others(&headers.tensors, &self.metadata.quantization);
+        self.headers = Some(headers);
+        Ok(parts.into_iter().map(|part| self.of_part(part)).collect())
+    }
+
+    fn of_part(&self, part: Part) -> Self {
+        let mut metadata = self.metadata.clone();
+        // It describes the whole.
+        metadata.config = ModelConfig::default();
+        metadata.bytes_fetched = 0;
+        if !part.shares_vocabulary() {
+            metadata.tokenizer = Err("the tokenizer is that of the main model".into());
+        }
+        Self {
+            reader: self.reader,
+            files: Arc::clone(&self.files),
+            container: Arc::clone(&self.container),
+            component: format!("{}{}", self.component, part.name()),
+            rivals: Vec::new(),
+            beside: None,
+            metadata,
+            weights: self.weights.unread(),
+            part: Some(part.prefix().to_owned()),
+            headers: Some(Headers { tensors: Arc::new(part), bytes_fetched: 0 }),
+        }
+    }
+
+    async fn row(mut self, entry: RepoEntry, key: Option<String>) -> Result<Row, ReadError> {
         let weights = self.read(&self.reader.settings.plan).await?;
         // With all bytes that were read.
         let Self { metadata, component, .. } = self;
@@ -360,7 +424,12 @@ impl<'a> Reading<'a> {
 
     /// The row of the repository where its weights were read before, for the row `same`.
     pub fn copied_row(self, entry: &RepoEntry, same: Row) -> Row {
-        let row = row::copied(entry, &self.metadata, self.weights.list(), same);
+        let mut row = row::copied(entry, &self.metadata, self.weights.list(), same);
+        if let Some(coverage) = &mut row.coverage {
+            // Of other files the other repository has others.
+            coverage.rest.retain(|rest| !rest.kind.is_beside());
+            coverage.add_rest(self.rivals.iter().map(Rival::rest));
+        }
         Row { component: self.component, ..row }
     }
 
@@ -404,17 +473,14 @@ impl<'a> Reading<'a> {
             Some((ask, bytes))
         });
         let bytes_of = |place: Place| Some((place.clone(), weights.slice(&place.bytes)?));
-        let mut probes: Vec<(Place, Bytes)> = plan.probes.into_iter().filter_map(bytes_of).collect();
-        if settings.detail.is_some() {
-            probes.extend(self.rival_probes().await);
-        }
+        let probes = plan.probes.into_iter().filter_map(bytes_of).collect();
         Ok(Fetched {
+            part: self.part.clone(),
             blocks: blocks.collect(),
             layers: self.layers(&**tensors),
             probes,
             coverage: plan.coverage,
             unopened: weights.unopened().filter(|_| !weights.has_all(&**tensors)),
-            beside: self.rivals.iter().map(Rival::rest).collect(),
             vocabulary: plan.vocabulary,
             parameters: tensors.elements(),
             files: weights.list(),
@@ -424,30 +490,57 @@ impl<'a> Reading<'a> {
         })
     }
 
-    /// Bytes from the middle of other weight files of the repository: two models may share an adapter.
-    async fn rival_probes(&self) -> Vec<(Place, Bytes)> {
-        let mut probes = Vec::new();
-        for path in self.rivals.iter().filter_map(|rival| rival.paths.first()).take(MOST_RIVALS) {
-            // What cannot be read is beside the model.
-            let Ok(file) = self.files.open(path).await else { continue };
-            let size = file.size();
-            let length = size.min(plan::PROBE_BYTES);
-            let start = (size - length) / 2;
-            let Ok(bytes) = file.range(start..start + length).await else { continue };
-            // Its place is in none of the opened files.
-            let at = FileRange { file: usize::MAX, bytes: start..start + length };
-            probes.push((Place { name: path.clone(), size, bytes: at }, bytes));
+    /// What the repository has beside the checkpoint, which is no part of what is kept by the content of its files: other
+    /// weight files, and bytes of them for a comparison, because two models may share an adapter.
+    async fn add_beside(&mut self, extracted: &mut Extracted, plan: &PlanSettings) -> Result<(), ReadError> {
+        if let Some(coverage) = &mut extracted.samples.coverage {
+            coverage.add_rest(self.rivals.iter().map(Rival::rest));
         }
-        probes
+        if plan.detail.is_none() {
+            return Ok(());
+        }
+        if self.beside.is_none() {
+            self.beside = Some(self.read_beside().await?);
+        }
+        for (path, size, bytes) in self.beside.iter().flatten() {
+            extracted.bytes_fetched += bytes.len() as u64;
+            if let Some(probe) = extract::probe(*size, bytes) {
+                extracted.samples.probes.insert(path.clone(), probe);
+            }
+        }
+        Ok(())
+    }
+
+    /// Path, size and bytes from the middle of other weight files.
+    async fn read_beside(&self) -> Result<Vec<(String, u64, Bytes)>, ReadError> {
+        let mut read = Vec::new();
+        for path in self.rivals.iter().filter_map(|rival| rival.paths.first()).take(MOST_RIVALS) {
+            let middle = async {
+                let file = self.files.open(path).await?;
+                let (size, length) = (file.size(), file.size().min(plan::PROBE_BYTES));
+                let start = (size - length) / 2;
+                Ok((path.clone(), size, file.range(start..start + length).await?))
+            };
+            match middle.await {
+                Ok(found) => read.push(found),
+                // Without it the answer would be another one.
+                Err(error) if ReadError::is_passing(&error) => return Err(error),
+                // What cannot be read is beside the model.
+                Err(_) => {}
+            }
+        }
+        Ok(read)
     }
 
     /// Layers of the main stack.
     fn layers(&self, tensors: &dyn Tensors) -> u16 {
         if let Some(index) = &self.weights.index {
-            return plan::layers(index.weight_map.keys().map(String::as_str));
+            let prefix = self.part.as_deref().unwrap_or_default();
+            let names = index.weight_map.keys().map(String::as_str);
+            return plan::layers(names.filter(|name| name.starts_with(prefix)));
         }
         let layers = plan::layers(tensors.names());
-        if self.weights.is_whole() {
+        if self.weights.is_whole() || self.part.is_some() {
             return layers;
         }
         // The last layers may be in a shard that was not opened.

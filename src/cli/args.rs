@@ -174,7 +174,7 @@ pub(super) enum RereadArg {
     /// They are read again after all else, the most wanted first, as far as the budget goes
     #[default]
     Budget,
-    /// They stay as they are
+    /// Those with a fingerprint stay as they are
     Never,
 }
 

@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 use super::json::{self, JsonError};
 use super::text::printable;
 
+/// Where models of several parts keep the config of their language model.
+pub(super) const LANGUAGE_PARTS: [&str; 3] = ["text_config", "llm_config", "language_config"];
+
 /// What a checkpoint's config.json says of its shape. Self-reported: shapes that matter are taken from the
 /// tensors; this is metadata evidence and a help in planning.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -169,9 +172,7 @@ impl ModelConfig {
 
     fn read(top: &Map<String, Value>) -> Self {
         // Vision-language wrappers keep the language model's shape one level down.
-        let nested = ["text_config", "llm_config", "language_config"]
-            .iter()
-            .find_map(|key| top.get(*key).and_then(Value::as_object));
+        let nested = LANGUAGE_PARTS.iter().find_map(|key| top.get(*key).and_then(Value::as_object));
         let fields = Fields { top, nested };
         let own = Fields { top, nested: None };
         // Since transformers 5 the rotary settings are an object, of one per kind of layer in some models.

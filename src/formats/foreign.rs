@@ -67,14 +67,13 @@ impl fmt::Display for Kind {
 }
 
 /// Bytes that a kind of file begins with.
-const MAGIC: [(&[u8], Kind); 7] = [
+const MAGIC: [(&[u8], Kind); 6] = [
     (b"version https://git-lfs.github.com/spec/", Kind::LfsPointer),
     (b"PK\x03\x04", Kind::Zip),
     (b"GGUF", Kind::Gguf),
     (b"\x89HDF\r\n\x1a\n", Kind::Hdf5),
     (b"\x1f\x8b\x08", Kind::Gzip),
     (b"\x28\xb5\x2f\xfd", Kind::Zstd),
-    (b"\xef\xbb\xbfversion https://git-lfs.github.com/spec/", Kind::LfsPointer),
 ];
 
 /// How much of a text is looked at.
@@ -94,13 +93,15 @@ impl Foreign {
 
     /// The same of a file of text.
     pub fn of_text(prefix: &[u8]) -> Option<Self> {
+        // A byte-order mark, as editors leave it.
+        let prefix = prefix.strip_prefix(b"\xef\xbb\xbf").unwrap_or(prefix);
         let magic = MAGIC.iter().find(|(magic, _)| prefix.starts_with(magic)).map(|(_, kind)| *kind);
         magic.or_else(|| is_html(prefix).then_some(Kind::Html)).map(Self)
     }
 }
 
 fn is_html(prefix: &[u8]) -> bool {
-    let text = prefix.strip_prefix(b"\xef\xbb\xbf").unwrap_or(prefix).trim_ascii_start();
+    let text = prefix.trim_ascii_start();
     let begins = |with: &[u8]| text.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with));
     [&b"<!doctype"[..], b"<html", b"<?xml"].into_iter().any(begins)
 }

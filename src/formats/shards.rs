@@ -8,7 +8,7 @@ use super::Limits;
 use super::json::{self, JsonError};
 
 /// The shard index of a checkpoint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ShardIndex {
     /// Tensor name to shard file name.
     pub weight_map: BTreeMap<String, String>,
@@ -149,12 +149,21 @@ impl<'a> ShardName<'a> {
 /// Shards of the set of these files that are not among them, by name. Of a set that claims more than `most` shards none
 /// is named.
 pub fn missing(files: &[String], most: usize) -> Vec<String> {
-    let shards: Vec<ShardName<'_>> = files.iter().filter_map(|file| ShardName::parse(file)).collect();
-    let Some(first) = shards.first().filter(|first| first.of <= most) else { return Vec::new() };
-    let there: BTreeSet<usize> = shards.iter().map(|shard| shard.number).collect();
+    // A folder may have such a name, too.
+    let shards: Vec<(&str, ShardName<'_>)> = files
+        .iter()
+        .filter_map(|file| {
+            let (folder, name) = file.split_at(file.rfind('/').map_or(0, |slash| slash + 1));
+            Some((folder, ShardName::parse(name)?))
+        })
+        .collect();
+    let Some((folder, first)) = shards.first().filter(|(_, first)| first.of <= most) else {
+        return Vec::new();
+    };
+    let there: BTreeSet<usize> = shards.iter().map(|(_, shard)| shard.number).collect();
     let start = usize::from(!there.contains(&0));
-    let all = (start..).take(first.of);
-    all.filter(|number| !there.contains(number)).map(|number| first.sibling(number)).collect()
+    let absent = (start..).take(first.of).filter(|number| !there.contains(number));
+    absent.map(|number| format!("{folder}{}", first.sibling(number))).collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::hub::RepoEntry;
+use crate::hub::{Gated, RepoEntry};
 use crate::store::{StoreError, Waiting};
 
 /// Which repositories come first, after those that waited.
@@ -117,6 +117,10 @@ impl Backlog {
         let created = entry.created_at.map_or(0, |t| t.timestamp_millis().cast_unsigned());
         let fewer = |n: Option<u64>| u64::MAX - n.unwrap_or(0);
         let (rank, second_rank) = match order {
+            // What was readable once and is gated now would take its turn every night in vain.
+            _ if due.is_outdated && matches!(entry.gated, Some(Gated::Auto | Gated::Manual)) => {
+                (u64::MAX, fewer(entry.downloads))
+            }
             _ if due.is_outdated => (fewer(entry.downloads), fewer(entry.likes)),
             Order::Downloads => (fewer(entry.downloads), 0),
             Order::Newest => (u64::MAX - created, 0),
@@ -144,7 +148,8 @@ impl Backlog {
         let Self { items, names, folder, .. } = self;
         let first = items.partition_point(|item| !item.is_outdated);
         let outdated = items.get_mut(first..).unwrap_or_default();
-        for equals in outdated.chunk_by_mut(|a, b| (a.rank, a.second_rank) == (b.rank, b.second_rank)) {
+        let ties = outdated.chunk_by_mut(|a, b| (a.rank, a.second_rank) == (b.rank, b.second_rank));
+        for equals in ties.filter(|equals| equals.len() > 1) {
             let name = |item: &Item| names.read(item.name).map(|text| (name_of(&text).to_vec(), *item));
             let named: std::io::Result<Vec<(Vec<u8>, Item)>> = equals.iter().map(name).collect();
             let mut named = named.map_err(StoreError::io(folder))?;
@@ -230,7 +235,7 @@ mod tests {
         let day = 1 + downloads % 28;
         let created = format!("2024-01-{day:02}T00:00:00.000Z");
         let value = json!({"_id": name, "id": format!("org/{name}"), "downloads": downloads, "createdAt": created,
-            "siblings": [{"rfilename": "model.safetensors"}], "tags": ["license:mit"], "gated": "auto"});
+            "siblings": [{"rfilename": "model.safetensors"}], "tags": ["license:mit"], "gated": false});
         Due {
             entry: RepoEntry::read(value, 1 << 10).unwrap(),
             is_known: downloads == 5,
@@ -278,13 +283,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_outdated_comes_last_by_downloads_likes_and_name_and_never_waits() {
+    fn what_is_outdated_comes_last_by_gate_downloads_likes_and_name_and_never_waits() {
         let outdated = |name: &str, downloads: u64, likes: u64| {
             let due = due(name, downloads, Some(1));
             let entry = RepoEntry { likes: Some(likes), ..due.entry };
             Due { entry, is_outdated: true, ..due }
         };
+        let gated = outdated("gated", 99, 99);
+        let gated = Due { entry: RepoEntry { gated: Some(Gated::Manual), ..gated.entry }, ..gated };
         let all = [
+            gated,
             outdated("few", 1, 9),
             outdated("many", 90, 0),
             due("new", 0, None),
@@ -300,14 +308,14 @@ mod tests {
                 backlog.push(due, order).unwrap();
             }
             backlog.sort().unwrap();
-            assert_eq!((backlog.len(), backlog.may_wait()), (7, 2));
+            assert_eq!((backlog.len(), backlog.may_wait()), (8, 2));
             assert_eq!(backlog.waiting(99).count(), 2);
             let mut found = Vec::new();
             while let Some(next) = backlog.pop().unwrap() {
                 assert_eq!(next.waiting(99).is_none(), next.is_outdated);
                 found.push(next.entry.object_id);
             }
-            let expected = ["waited", "new", "many", "liked-a", "liked-b", "unliked", "few"];
+            let expected = ["waited", "new", "many", "liked-a", "liked-b", "unliked", "few", "gated"];
             assert_eq!(found, expected, "{order:?}");
             assert_eq!((backlog.may_wait(), backlog.waiting(99).count()), (0, 0));
         }

@@ -25,10 +25,9 @@ use super::progress::Progress;
 use super::report::{Experience, RunReport};
 use super::settings::CrawlSettings;
 use super::sweep::{Before, Sweep, sweep};
-use crate::checkpoint::error::ReadError;
 use crate::checkpoint::job::{self, Unread};
 use crate::checkpoint::plan::READS_VERSION;
-use crate::checkpoint::reading::{Reader, Reading};
+use crate::checkpoint::reading::{OfComponent, Reader, Reading};
 use crate::checkpoint::row;
 use crate::checkpoint::single_flight::{Flight, SingleFlight};
 use crate::hub::{Hub, HubError, HubErrorKind, RepoEntry};
@@ -340,7 +339,7 @@ impl Reads<'_> {
                     continue;
                 }
                 End::Spent(spent) => {
-                    // It takes more than was reserved for it: tomorrow it is not first in line.
+                    // It takes more than was reserved for it: tomorrow it is not first in line of what waits.
                     report.spent.get_or_insert(spent);
                     closing = true;
                     let left = under_way.remove(&hub_id).and_then(|begun| begun.left);
@@ -348,7 +347,7 @@ impl Reads<'_> {
                     continue;
                 }
                 End::Down(_) => {
-                    // One CDN host of several: others go on, and tomorrow this one is not first in line.
+                    // One CDN host of several: others go on, and tomorrow this one is not first in line of what waits.
                     in_vain += 1;
                     let left = under_way.remove(&hub_id).and_then(|begun| begun.left);
                     waiting.extend(left.map(|left| Waiting { since: now, ..left }));
@@ -451,11 +450,10 @@ impl Reads<'_> {
         let mut checkpoints = Vec::new();
         let mut flight = None;
         for (component, reading) in job::open(self.hub, entry, reader).await? {
-            let checkpoint = match reading {
-                Ok(reading) => self.read_checkpoint(reading, entry, &mut flight).await,
-                Err(error) => Err(error),
-            };
-            checkpoints.push((component, checkpoint));
+            match reading {
+                Ok(reading) => checkpoints.extend(self.read_checkpoint(reading, entry, &mut flight).await),
+                Err(error) => checkpoints.push((component, Err(error))),
+            }
         }
         Ok((job::each(checkpoints, |row| Checkpoint::Row(Box::new(row)), entry)?, flight))
     }
@@ -465,20 +463,25 @@ impl Reads<'_> {
         mut reading: Reading<'r>,
         entry: &RepoEntry,
         flight: &mut Option<Flight>,
-    ) -> Result<Checkpoint<'r>, ReadError> {
+    ) -> Vec<OfComponent<Checkpoint<'r>>> {
         // One at a time: who waits for a second one while others wait for its first could wait for ever.
         drop(flight.take());
         if let Some(key) = reading.extraction_key() {
             *flight = Some(self.flights.enter(Tag::of(&key)).await);
         }
         let mut known = self.known(reading.extraction_key());
-        if known.is_none() && reading.read_headers().await? {
-            known = self.known(reading.extraction_key());
+        if known.is_none() {
+            match reading.read_headers().await {
+                Ok(true) => known = self.known(reading.extraction_key()),
+                Ok(false) => {}
+                Err(error) => return vec![(reading.component, Err(error))],
+            }
         }
-        Ok(match known {
-            Some(key) => Checkpoint::Same(Box::new(reading), key),
-            None => Checkpoint::Row(Box::new(reading.row(entry.clone()).await?)),
-        })
+        if let Some(key) = known {
+            return vec![(reading.component.clone(), Ok(Checkpoint::Same(Box::new(reading), key)))];
+        }
+        let rows = reading.rows(entry).await.into_iter();
+        rows.map(|(component, row)| (component, row.map(|row| Checkpoint::Row(Box::new(row))))).collect()
     }
 }
 

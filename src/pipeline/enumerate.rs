@@ -15,10 +15,10 @@ use crate::store::Partition;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reread {
-    /// After all else, the most wanted first, as far as the budget goes.
+    /// After all else, the most wanted first and those that are gated last, as far as the budget goes.
     #[default]
     Budget,
-    /// They stay as they are.
+    /// Those with a fingerprint stay as they are.
     Never,
 }
 

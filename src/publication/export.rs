@@ -60,9 +60,9 @@ pub fn edges(db: &Database) -> Result<Vec<Edge>, StoreError> {
     let live = db.live()?;
     let summaries: Summaries =
         db.summaries(&live)?.into_iter().map(|summary| (key(&summary), summary)).collect();
-    // The index may be of before its name became that of another repository.
-    let is_superseded = |hub_id: &String| live.of(hub_id).is_some_and(|known| known.is_superseded);
-    let is_live = |edge: &Edge| ![&edge.source_hub_id, &edge.target_hub_id].into_iter().any(is_superseded);
+    // The index may be of before its name became that of another repository, of which a compaction keeps nothing.
+    let is_dead = |hub_id: &String| live.of(hub_id).is_none_or(|known| known.is_superseded);
+    let is_live = |edge: &Edge| ![&edge.source_hub_id, &edge.target_hub_id].into_iter().any(is_dead);
     let edges = tables::read_lineage(&path)?;
     Ok(edges.iter().filter_map(|lineage| edge(lineage, &summaries)).filter(is_live).collect())
 }

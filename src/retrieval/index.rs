@@ -66,7 +66,7 @@ impl Index {
 
     /// Opens files that are as they were written.
     pub(super) fn assemble(metadata: Metadata, paths: Paths) -> Result<Self, StoreError> {
-        let Metadata { postings, checkpoints, representatives, families, extraction_version, .. } = metadata;
+        let Metadata { postings, checkpoints, representatives, families, .. } = metadata;
         // Room is made for as many rows as it says: there must be a vector of each checkpoint, and all else is less.
         let vectors = Vectors::open(&paths)?.count();
         if vectors != checkpoints as u64 || representatives > checkpoints || families > representatives {
@@ -78,7 +78,7 @@ impl Index {
         }
         let (postings, rest) = rayon::join(
             || {
-                let all = tables::read_postings(path(&paths, POSTINGS)?, postings, extraction_version)?;
+                let all = tables::read_postings(path(&paths, POSTINGS)?, postings)?;
                 Ok(Postings::new(all, checkpoints))
             },
             || Self::without_postings(&metadata, &paths),

@@ -20,7 +20,7 @@ pub fn relocate(db: &Database, compacted: &Compacted) -> Result<Option<IndexEntr
     let path = file(METADATA)?;
     let mut metadata = Metadata::read(&path)?;
     metadata.check(manifest, entry, &path)?;
-    let postings = tables::read_postings(&file(POSTINGS)?, metadata.postings, metadata.extraction_version)?;
+    let postings = tables::read_postings(&file(POSTINGS)?, metadata.postings)?;
     let mut relocated: Vec<Posting> = postings
         .into_iter()
         // A row that is gone was replaced by a later one, which has a posting of its own.

@@ -213,9 +213,8 @@ pub fn write_postings(path: &Path, all: &[Posting]) -> Result<(), StoreError> {
     write(path, columns)
 }
 
-/// Reads postings, of which there must be so many. Those of before rows had an extraction version each have that of the
-/// `build`.
-pub fn read_postings(path: &Path, rows: usize, build: u32) -> Result<Vec<Posting>, StoreError> {
+/// Reads postings, of which there must be so many.
+pub fn read_postings(path: &Path, rows: usize) -> Result<Vec<Posting>, StoreError> {
     let table = Table::read(path, Some(rows))?;
     let checkpoint = table.numbers::<UInt32Type>("content")?;
     let (shard, row) = (table.numbers::<UInt32Type>("shard")?, table.numbers::<UInt32Type>("row")?);
@@ -223,7 +222,7 @@ pub fn read_postings(path: &Path, rows: usize, build: u32) -> Result<Vec<Posting
     let (names, components) = (table.text("repo_id")?, table.added_text("component")?);
     let (weights, samples) = (table.tags("weights")?, table.tags("samples")?);
     let is_new = table.flags("is_new")?;
-    let versions = table.added_numbers::<UInt32Type>("extraction_version")?;
+    let versions = table.numbers::<UInt32Type>("extraction_version")?;
     let tag = |column: &FixedSizeBinaryArray, i| {
         column.value(i).try_into().ok().filter(|_| column.is_valid(i)).map(Tag::from_bytes)
     };
@@ -237,7 +236,7 @@ pub fn read_postings(path: &Path, rows: usize, build: u32) -> Result<Vec<Posting
             weights: tag(weights, i),
             samples: tag(samples, i),
             is_new: is_new.value(i),
-            extraction_version: versions.map_or(build, |column| column.value(i)),
+            extraction_version: versions.value(i),
         })
         .collect())
 }
@@ -431,14 +430,6 @@ impl<'a> Table<'a> {
 
     fn text(&self, name: &str) -> Result<&StringArray, StoreError> {
         self.column(name)?.as_string_opt::<i32>().ok_or_else(|| self.wrong(name))
-    }
-
-    /// A column that older tables lack.
-    fn added_numbers<T: ArrowPrimitiveType>(
-        &self,
-        name: &str,
-    ) -> Result<Option<&PrimitiveArray<T>>, StoreError> {
-        self.batch.column_by_name(name).map(|_| self.numbers::<T>(name)).transpose()
     }
 
     /// A column that tables from before there were components lack.

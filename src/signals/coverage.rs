@@ -1,10 +1,14 @@
 //! How much of a model a fingerprint has seen, and what the rest is.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most parts that the rest of a model is told in.
 pub const MOST_RESTS: usize = 16;
+/// How many of them, the largest, are told one by one; what is beyond is added up for each kind.
+const NAMED: usize = MOST_RESTS - RestKind::ALL.len();
 
 /// How much of a model's weights a fingerprint has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -57,18 +61,35 @@ impl Coverage {
         bytes > 0 && bytes.saturating_mul(PACKED) >= self.bytes
     }
 
-    /// The parts by size; what is beyond [`MOST_RESTS`] is added to the last one of its kind, or left out where there
-    /// is none.
-    pub fn set_rest(&mut self, mut parts: Vec<Rest>) {
-        parts.sort_by(|x, y| (y.bytes, &x.what).cmp(&(x.bytes, &y.what)));
-        let beyond = parts.split_off(parts.len().min(MOST_RESTS));
-        for part in beyond {
-            if let Some(last) = parts.iter_mut().rev().find(|kept| kept.kind == part.kind) {
-                last.parameters = last.parameters.saturating_add(part.parameters);
-                last.bytes = last.bytes.saturating_add(part.bytes);
-            }
+    /// Takes further parts of the rest. They are told by size, and at most [`MOST_RESTS`] of them: beyond the largest,
+    /// those of one kind are one part.
+    pub fn add_rest(&mut self, parts: impl IntoIterator<Item = Rest>) {
+        let sort = |rest: &mut Vec<Rest>| rest.sort_by(|x, y| (y.bytes, &x.what).cmp(&(x.bytes, &y.what)));
+        self.rest.extend(parts);
+        sort(&mut self.rest);
+        if self.rest.len() <= MOST_RESTS {
+            return;
         }
-        self.rest = parts;
+        let mut others: BTreeMap<RestKind, Rest> = BTreeMap::new();
+        for Rest { kind, parameters, bytes, .. } in self.rest.split_off(NAMED) {
+            let none = Rest { kind, what: "others".into(), parameters: 0, bytes: 0 };
+            let sum = others.entry(kind).or_insert(none);
+            sum.parameters = sum.parameters.saturating_add(parameters);
+            sum.bytes = sum.bytes.saturating_add(bytes);
+        }
+        self.rest.extend(others.into_values());
+        sort(&mut self.rest);
+    }
+
+    /// The first parts of the rest in words, each with its share of the parameters: `vision_tower (unknown names, 50.0 %)`.
+    pub fn rest_in_words(&self, most: usize) -> Option<String> {
+        let all = self.parameters.max(1) as f64;
+        let part = |rest: &Rest| {
+            let share = 100.0 * rest.parameters as f64 / all;
+            format!("{} ({}, {share:.1} %)", rest.what, rest.kind.words())
+        };
+        let parts: Vec<String> = self.rest.iter().take(most).map(part).collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
     }
 }
 
@@ -81,13 +102,18 @@ pub struct Extent {
     pub parameters: Option<u64>,
     /// [`Coverage::has_unread_packing`].
     pub unread_packing: bool,
-    /// Whether the matrices are packed or lie on a grid of few values.
+    /// Whether the matrices are packed, also in a way that is not read, or lie on a grid of few values.
     pub quantised: bool,
     /// Tokens of the tokenizer; rows of the embedding beyond them are padding.
     pub tokens: Option<u32>,
 }
 
 impl Extent {
+    /// Whether nearly all was read, as [`Coverage::is_whole`]; not where that is not known.
+    pub fn is_whole(&self) -> bool {
+        self.coverage.is_some_and(|share| share >= WHOLE as f32)
+    }
+
     /// Of this coverage.
     pub fn new(coverage: Option<&Coverage>, quantised: bool, tokens: Option<u32>) -> Self {
         Self {
@@ -176,6 +202,11 @@ impl RestKind {
         }
     }
 
+    /// Whether it is about what a repository has beside the checkpoint.
+    pub fn is_beside(self) -> bool {
+        matches!(self, Self::OtherFile | Self::OtherModel)
+    }
+
     /// The kind with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
@@ -185,6 +216,51 @@ impl RestKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_rest_adds_up_however_many_parts_it_has() {
+        let part = |i: u64| Rest {
+            kind: RestKind::ALL[i as usize % RestKind::ALL.len()],
+            what: i.to_string(),
+            parameters: i,
+            bytes: 2 * i,
+        };
+        for n in [3, 16, 17, 100] {
+            let mut coverage = Coverage::default();
+            (0..n).for_each(|i| coverage.add_rest([part(i)]));
+            let sum: u64 = coverage.rest.iter().map(|part| part.parameters).sum();
+            assert_eq!(sum, n * (n - 1) / 2, "{n}");
+            assert!(
+                coverage.rest.len() <= MOST_RESTS && coverage.rest.is_sorted_by(|x, y| x.bytes >= y.bytes)
+            );
+        }
+    }
+
+    #[test]
+    fn nine_tenths_are_whole_in_few_bytes_too() {
+        for (read, whole) in [(8999, false), (9000, true), (9001, true)] {
+            let coverage = Coverage { parameters_read: read, ..Coverage::of_all(10_000, 1) };
+            assert_eq!(
+                (coverage.is_whole(), Extent::new(Some(&coverage), false, None).is_whole()),
+                (whole, whole)
+            );
+        }
+        assert!(!Extent::default().is_whole());
+    }
+
+    #[test]
+    fn the_rest_has_words() {
+        let mut coverage = Coverage { parameters_read: 490, ..Coverage::of_all(1000, 2000) };
+        let part =
+            |kind, what: &str, parameters| Rest { kind, what: what.into(), parameters, bytes: parameters };
+        coverage.add_rest([
+            part(RestKind::Vector, "visual", 10),
+            part(RestKind::UnknownName, "vision_tower", 500),
+        ]);
+        let words = "vision_tower (unknown names, 50.0 %), visual (vectors, 1.0 %)";
+        assert_eq!(coverage.rest_in_words(2).as_deref(), Some(words));
+        assert_eq!(coverage.rest_in_words(0), None);
+    }
 
     #[test]
     fn kinds_have_one_name_each_in_json_and_in_the_database() {

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::battery;
-use super::coverage::{Coverage, Extent, WHOLE};
+use super::coverage::{Coverage, Extent};
 use super::layer_map::LayerPair;
 use super::roles::Role;
 use super::signal::{Effect, Signal};
@@ -223,16 +223,9 @@ pub struct Shape {
     pub extent: Extent,
     /// Whether the MLPs are experts.
     pub experts: bool,
-    /// Whether the matrices are packed, also in a way that is not read, or lie on a grid of few values.
-    pub quantised: bool,
 }
 
 impl Shape {
-    /// Whether what is said of the part that was read can be said of the model.
-    pub fn is_whole(&self) -> bool {
-        self.extent.coverage.is_some_and(|share| f64::from(share) >= WHOLE)
-    }
-
     /// Rows of the embedding that belong to a token; `None` where the tokenizer or the embedding is not known.
     pub fn tokens(&self) -> Option<u32> {
         Some(self.vocabulary?.min(self.extent.tokens?))

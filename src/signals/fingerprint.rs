@@ -16,6 +16,7 @@ use super::hash;
 use super::roles::{Position, Role, Stack};
 use super::samples::Samples;
 use super::sketch::{self, Sketch};
+use crate::formats::tokenizer::leading_bytes;
 
 /// Version of everything that decides a fingerprint: which tensors are read, positions, statistics, hashes.
 ///
@@ -277,7 +278,7 @@ impl Vector {
 }
 
 fn hash(values: &[f32]) -> u64 {
-    Sha256::digest(le_bytes(values)).iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+    leading_bytes(&Sha256::digest(le_bytes(values)).into())
 }
 
 /// Gains are keyed by their layer, because gains of different layers correlate and one key would

@@ -1,6 +1,8 @@
 //! Which layer of one model is which layer of the other: the best order-keeping match of two stacks, and the layers of
 //! the deeper one that repeat others.
 
+use std::cmp::Ordering;
+
 use super::normal;
 use super::signal::Effect;
 
@@ -71,18 +73,22 @@ pub(super) fn with_repeats(z: &[Vec<f64>], path: &[Match], depths: (u16, u16)) -
     let typical = of_path.get(of_path.len() / 2).copied().unwrap_or(0.0);
     let is_repeat =
         |m: &Match| m.z >= typical / 2.0 && normal::ln_upper_tail(m.z) + ln_pairs <= REPEATED.ln();
-    let largest = |pairs: &mut dyn Iterator<Item = Match>| pairs.max_by(|x, y| x.z.total_cmp(&y.z));
-    let at = |a: usize, b: usize| Match { a, b, z: z[a][b] };
+    let of_a = match depths.0.cmp(&depths.1) {
+        Ordering::Greater => true,
+        Ordering::Less => false,
+        Ordering::Equal => return path.to_vec(),
+    };
+    let (deeper, other) = if of_a { (rows, columns) } else { (columns, rows) };
+    let pair = |deep: usize, layer: usize| {
+        let (a, b) = if of_a { (deep, layer) } else { (layer, deep) };
+        Match { a, b, z: z[a][b] }
+    };
+    let deep = |m: &Match| if of_a { m.a } else { m.b };
+    let beside = (0..deeper).filter(|layer| path.iter().all(|m| deep(m) != *layer));
+    let nearest = |layer| (0..other).map(|of| pair(layer, of)).max_by(|x, y| x.z.total_cmp(&y.z));
     let mut all = path.to_vec();
-    if depths.0 > depths.1 {
-        let beside = (0..rows).filter(|a| path.iter().all(|m| m.a != *a));
-        all.extend(beside.filter_map(|a| largest(&mut (0..columns).map(|b| at(a, b)))).filter(is_repeat));
-        all.sort_by_key(|m| m.a);
-    } else if depths.1 > depths.0 {
-        let beside = (0..columns).filter(|b| path.iter().all(|m| m.b != *b));
-        all.extend(beside.filter_map(|b| largest(&mut (0..rows).map(|a| at(a, b)))).filter(is_repeat));
-        all.sort_by_key(|m| m.b);
-    }
+    all.extend(beside.filter_map(nearest).filter(is_repeat));
+    all.sort_by_key(deep);
     all
 }
 

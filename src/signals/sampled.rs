@@ -104,7 +104,6 @@ fn shape(samples: &Samples) -> Shape {
         key_rows: samples.blocks.iter().find(role(Role::Key)).map(|b| number(b.tensor_rows)),
         roles: samples.blocks.iter().map(|b| b.position.role).collect(),
         extent: samples.extent(),
-        quantised: samples.quantised,
     }
 }
 

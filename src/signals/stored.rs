@@ -49,7 +49,6 @@ fn shape(fingerprint: &Fingerprint) -> Shape {
         key_rows: None,
         roles: fingerprint.cells.iter().map(|cell| cell.role).collect(),
         extent: fingerprint.extent,
-        quantised: fingerprint.extent.quantised,
     }
 }
 

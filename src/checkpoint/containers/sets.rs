@@ -328,9 +328,7 @@ pub(super) fn component(files: &[String], ending: &str) -> Option<Component> {
     };
     let mut component = among(&of_model)?;
     let settled = |set: &Set<'_>, why| Candidate { name: set.name(), files: set.named(), settled: Some(why) };
-    component
-        .rivals
-        .extend(rest.iter().filter(|set| !set.paths.is_empty()).map(|set| settled(set, "in another folder")));
+    component.rivals.extend(rest.iter().map(|set| settled(set, "in another folder")));
     component.rivals.extend(adapters.iter().map(|set| settled(set, "an adapter")));
     Some(component)
 }

@@ -57,7 +57,7 @@ pub struct Place {
 pub struct SamplePlan {
     /// The blocks.
     pub asks: Vec<Ask>,
-    /// The requests that cover them, sorted and disjoint.
+    /// The requests that cover them, sorted and disjoint, and behind them those for the probes.
     pub fetches: Vec<FileRange>,
     /// Why weights of these roles are not asked for; others of the same role may be.
     pub unreadable: BTreeMap<Role, String>,

@@ -84,11 +84,9 @@ impl<'a> Contents<'a> {
             };
             if !matches!(position.expert, None | Some(0 | Position::SHARED)) {
                 // As the first one of its layer, which is sampled for all of them.
-                let Form::Unreadable(reason) = &weight.form else {
-                    count.add(size, Fate::Read);
-                    continue;
-                };
-                count.add(size, Fate::Unreadable(reason));
+                let unreadable =
+                    if let Form::Unreadable(reason) = &weight.form { Some(reason) } else { None };
+                count.add(size, unreadable.map_or(Fate::Read, |reason| Fate::Unreadable(reason)));
                 continue;
             }
             if position.role.is_matrix() {

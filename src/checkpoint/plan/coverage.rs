@@ -88,7 +88,7 @@ impl Count {
             parameters,
             bytes,
         });
-        coverage.set_rest(rest.collect());
+        coverage.add_rest(rest);
         coverage
     }
 }

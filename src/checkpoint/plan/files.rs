@@ -97,7 +97,7 @@ pub fn there(index: &ShardIndex, path: &str, files: &[String]) -> (Vec<String>, 
 }
 
 /// Chooses the shards to open of those that are there: all, or the ones with embedding and final norm and an even spread
-/// of the rest. `files` are the repository's file names.
+/// of the rest. `files` are those that are there.
 pub fn shards(
     index: &ShardIndex,
     files: &[String],
@@ -139,8 +139,12 @@ pub fn thin(all: &[String], preferred: impl Iterator<Item = String>, settings: &
 
 /// How the tensors with these names, packed or not, are named.
 fn naming<'a>(names: impl Iterator<Item = &'a str>) -> Naming {
-    let both: Vec<Cow<'a, str>> =
-        names.flat_map(|name| [Cow::Borrowed(name), Cow::Owned(packed::plain_name(name))]).collect();
+    let mut both: Vec<Cow<'a, str>> = Vec::new();
+    for name in names {
+        let plain = packed::plain_name(name);
+        both.extend((plain != name).then_some(Cow::Owned(plain)));
+        both.push(Cow::Borrowed(name));
+    }
     Naming::of(both.iter().map(|name| &**name))
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ask::{Ask, Place};
 use crate::formats::{FileRange, Weight};
+use crate::signals::roles;
 
 /// Most tensors that are looked at.
 const MOST: usize = 48;
@@ -46,7 +47,7 @@ pub(super) fn places(weights: &[Weight<'_>], asks: &[Ask]) -> Vec<Place> {
         if at.len() >= LEAST && !BUFFERS.iter().any(|buffer| weight.name.ends_with(buffer)) {
             let (name, length) = (&weight.name, at.len().min(PROBE_BYTES));
             let start = at.bytes.start + (at.len() - length) / 2;
-            kinds.entry(kind(name)).or_default().push(Place {
+            kinds.entry(roles::without_numbers(name)).or_default().push(Place {
                 name: if suffix.is_empty() { name.to_string() } else { format!("{name}.{suffix}") },
                 size: at.len(),
                 bytes: FileRange { file: at.file, bytes: start..start + length },
@@ -58,22 +59,13 @@ pub(super) fn places(weights: &[Weight<'_>], asks: &[Ask]) -> Vec<Place> {
     kinds.sort_by_cached_key(|kind| (std::cmp::Reverse(bytes(kind)), kind[0].name.clone()));
     // The first, the last and what lies between.
     let of_kind = |kind: &[Place], turn: usize| {
-        let last = kind.len() - 1;
-        let at = [0, last, last / 2][turn];
-        let before: Vec<usize> = [0, last, last / 2][..turn].to_vec();
-        (!before.contains(&at)).then(|| kind[at].clone())
+        let turns: [usize; OF_KIND] = [0, kind.len() - 1, (kind.len() - 1) / 2];
+        (!turns[..turn].contains(&turns[turn])).then(|| kind[turns[turn]].clone())
     };
     (0..OF_KIND)
         .flat_map(|turn| kinds.iter().filter_map(move |kind| of_kind(kind, turn)))
         .take(MOST)
         .collect()
-}
-
-/// A name without its numbers.
-fn kind(name: &str) -> String {
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    let parts = name.split('.').map(|part| if is_number(part) { "#" } else { part });
-    parts.collect::<Vec<_>>().join(".")
 }
 
 #[cfg(test)]

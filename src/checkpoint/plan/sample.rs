@@ -9,8 +9,8 @@ use super::ranges::{Chosen, fetches};
 use super::spread::{evenly, spread};
 use super::{PlanError, PlanSettings};
 use crate::checkpoint::container::Tensors;
-use crate::formats::FileRange;
-use crate::formats::packed::{QuantConfig, States};
+use crate::formats::packed::{MAX_STATE, QuantConfig, States};
+use crate::formats::{FileRange, Form};
 use crate::signals::roles::Role;
 use crate::signals::sample;
 
@@ -18,8 +18,6 @@ use crate::signals::sample;
 const MATRIX_SHARE: usize = 8;
 /// One in so many ranges may be for states of bitsandbytes: behind each come two more, of codes and of scales.
 const STATE_SHARE: usize = 3;
-/// Longest state that is read, bytes. The library writes some 170.
-pub(super) const MAX_STATE: u64 = 4096;
 /// Layers in which such matrices are read: the first one and the middle one.
 const WHOLE_LAYERS: usize = 2;
 /// Elements of a block where tensors are read whole: 4 MB in F32.
@@ -30,7 +28,12 @@ const GAIN_LAYERS: usize = 256;
 /// The states of bitsandbytes that must be read before [`sample()`], one small range each: those of whole layers
 /// in the order in which their matrices are sampled, as far as a part of the budget goes.
 pub fn states(tensors: &dyn Tensors, config: &QuantConfig, settings: &PlanSettings) -> Vec<FileRange> {
-    let contents = Contents::of(tensors.weights(config, &States::new()));
+    let weights = tensors.weights(config, &States::new());
+    // Of nearly all checkpoints nothing waits, and what has which role is asked once.
+    if !weights.iter().any(|weight| matches!(weight.form, Form::After(_))) {
+        return Vec::new();
+    }
+    let contents = Contents::of(weights);
     let layers = contents.sampled_layers(settings.matrix_layers);
     let mut wanted = Vec::new();
     for i in spread(layers.len()) {
@@ -48,9 +51,9 @@ pub fn states(tensors: &dyn Tensors, config: &QuantConfig, settings: &PlanSettin
 /// Plans the reads of one checkpoint from what its opened files hold, what config.json says of packed
 /// weights, and the [`states`] that were read; those count as ranges.
 ///
-/// Gains come first (all layers, evenly thinned when the budget is short), then the embedding, then matrix
-/// blocks of up to `matrix_layers` evenly spaced layers, behind the output head. An ask that would break the budget is left out; one
-/// that falls into a range that is read anyway costs nothing. With [`PlanSettings::detail`], more rows of a few
+/// The embedding and the norms at the ends come first, then the gains of all layers (evenly thinned when the budget is
+/// short), then the output head, then matrix blocks of up to `matrix_layers` evenly spaced layers. An ask that would
+/// break the budget is left out; one that falls into a range that is read anyway costs nothing. With [`PlanSettings::detail`], more rows of a few
 /// layers follow, and the embedding rows of `tokens`, within the larger budget.
 pub fn sample(
     tensors: &dyn Tensors,

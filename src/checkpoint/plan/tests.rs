@@ -4,11 +4,11 @@ use std::ops::Range;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::sample::MAX_STATE;
 use super::spread::spread;
 use super::*;
 use crate::checkpoint::container::Containers;
 use crate::checkpoint::containers::safetensors::Headers;
+use crate::formats::packed::MAX_STATE;
 use crate::formats::packed::{QuantConfig, States};
 use crate::formats::safetensors::{Decoded, try_decode};
 use crate::formats::{Dtype, FileRange, Header, Limits, ShardIndex, TensorInfo};

@@ -16,8 +16,8 @@ pub(in crate::cli) fn scan(answer: &ScanAnswer) -> String {
         format!("{name}: its weight files are those of {from}, by their digests, and were not read\n")
     });
     if let Some(coverage) = answer.coverage.as_ref().filter(|coverage| coverage.share < WHOLE) {
-        let rest = coverage.rest().unwrap_or_default();
-        out += &format!("{name}: {} of it was covered; not {rest}\n", coverage.percent());
+        let rest = coverage.rest().map_or_else(String::new, |rest| format!("; not {rest}"));
+        out += &format!("{name}: {} of it was covered{rest}\n", coverage.percent());
     }
     if answer.families.is_empty() {
         let nearest = answer.closest_rejected.as_ref().map_or_else(String::new, |c| {

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// Where models of several parts keep the config of their language model.
-const PARTS: [&str; 3] = ["text_config", "language_config", "llm_config"];
+use crate::formats::config::LANGUAGE_PARTS;
 
 /// What config.json says of the quantisation. Shapes are taken from the tensors; this decides only what
 /// they leave open.
@@ -45,7 +44,7 @@ impl QuantConfig {
                 .find_map(|key| config.get(*key))
         };
         // Models of several parts have it beside the rest of the language model's.
-        let nested = || PARTS.iter().find_map(|part| of(config.get(*part)?));
+        let nested = || LANGUAGE_PARTS.iter().find_map(|part| of(config.get(*part)?));
         let top = of(config).or_else(nested).unwrap_or(&Value::Null);
         // MLX's own; beside it may be what the model before it was packed with.
         let numbers = config.get("quantization").filter(|own| own.get("group_size").is_some()).unwrap_or(top);

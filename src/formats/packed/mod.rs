@@ -36,9 +36,9 @@ mod stored;
 use std::collections::BTreeMap;
 
 pub use self::config::{Grid, QuantConfig};
-pub use self::layouts::{Recognised, recognise};
+pub use self::layouts::{MAX_STATE, Recognised, recognise};
 pub use self::packing::Packing;
-pub use self::stored::{States, is_packed, plain_name, weights};
+pub use self::stored::{States, plain_name, weights};
 use super::TensorInfo;
 
 /// The tensors of one layer by suffix: what follows the layer's name and a dot (`weight.absmax`), or, for

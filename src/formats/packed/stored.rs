@@ -43,6 +43,8 @@ pub fn weights<'a>(headers: &'a [Header], config: &QuantConfig, states: &States)
         .map(|(base, tensors)| (*base, tensors.iter().map(|(suffix, at)| (*suffix, at.tensor)).collect()))
         .collect();
     let mut grids = grids::settle(&parts, config);
+    // With what is settled of a layer in the place of what is said of all of them.
+    let mut own = QuantConfig { layers: BTreeMap::new(), ..config.clone() };
     let mut found = Vec::new();
     for (base, tensors) in &layers {
         let layer = Layer { tensors, parts: &parts[base] };
@@ -50,24 +52,13 @@ pub fn weights<'a>(headers: &'a [Header], config: &QuantConfig, states: &States)
             None => layer.recognise(config, states),
             Some(Err(open)) => Err(open),
             Some(Ok(Grid { bits, group_size })) => {
-                let (bits, group_size) = (Some(bits), Some(group_size));
-                layer.recognise(&QuantConfig { bits, group_size, ..config.clone() }, states)
+                (own.bits, own.group_size) = (Some(bits), Some(group_size));
+                layer.recognise(&own, states)
             }
         };
         found.extend(layer.weights(answer, config));
     }
     found
-}
-
-/// Whether matrices of the checkpoint are packed, readable or not. What config.json says is not asked: it often stays
-/// as it was where the weights were decoded again.
-pub fn is_packed(weights: &[Weight<'_>]) -> bool {
-    weights.iter().any(|weight| match &weight.form {
-        Form::Stored(encoding) => encoding.is_quantised(),
-        Form::After(_) => true,
-        // A tensor that is no weight is a part of none.
-        Form::Unreadable(_) => !weight.parts.contains_key(""),
-    })
 }
 
 /// The name that the weight of this tensor's layer has where it is not packed.

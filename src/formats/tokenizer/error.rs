@@ -1,7 +1,7 @@
 //! Why tokenizer files were refused.
 
 use super::vocabulary::TokenFault;
-use crate::formats::Foreign;
+use crate::formats::{Foreign, JsonError};
 
 /// Why tokenizer files were refused.
 #[derive(Debug, thiserror::Error)]
@@ -80,4 +80,14 @@ pub enum TokenizerError {
         /// What is wrong.
         reason: &'static str,
     },
+}
+
+impl TokenizerError {
+    /// Of a part that is JSON.
+    pub(super) fn of_json(part: &'static str, error: JsonError) -> Self {
+        match error {
+            JsonError::Foreign(source) => Self::Foreign { part, source },
+            JsonError::Json(source) => Self::Json { part, source },
+        }
+    }
 }

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::vocabulary::Tokens;
 use super::{Function, TokenKind, Tokenizer, TokenizerError, TokenizerFiles};
 use crate::formats::Limits;
-use crate::formats::json::{self, JsonError};
+use crate::formats::json;
 
 const CONFIG: &str = "tokenizer_config.json";
 
@@ -20,10 +20,7 @@ impl Settings {
     pub(super) fn parse(files: &TokenizerFiles<'_>) -> Result<Self, TokenizerError> {
         let object = |part, json: Option<&[u8]>| {
             let parsed = json.map(json::parse).transpose();
-            parsed.map(Option::unwrap_or_default).map_err(|error| match error {
-                JsonError::Foreign(source) => TokenizerError::Foreign { part, source },
-                JsonError::Json(source) => TokenizerError::Json { part, source },
-            })
+            parsed.map(Option::unwrap_or_default).map_err(|error| TokenizerError::of_json(part, error))
         };
         Ok(Self {
             config: object(CONFIG, files.tokenizer_config)?,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::vocabulary::Tokens;
 use super::{Algorithm, Function, TokenKind, Tokenizer, TokenizerError};
 use crate::formats::Limits;
-use crate::formats::json::{self, JsonError};
+use crate::formats::json;
 
 const TIKTOKEN: &str = "tiktoken file";
 const TEKKEN: &str = "tekken.json";
@@ -97,10 +97,7 @@ const UNLISTED: [&str; 17] = [
 /// Reads tekken.json. Special tokens have the first ids, the others follow by rank; of these, no more are used than the
 /// file says, which lists some in reserve.
 pub(super) fn tekken(json: &[u8], limits: &Limits) -> Result<Tokenizer, TokenizerError> {
-    let raw: RawTekken = json::parse(json).map_err(|error| match error {
-        JsonError::Foreign(source) => TokenizerError::Foreign { part: TEKKEN, source },
-        JsonError::Json(source) => TokenizerError::Json { part: TEKKEN, source },
-    })?;
+    let raw: RawTekken = json::parse(json).map_err(|error| TokenizerError::of_json(TEKKEN, error))?;
     let fault = |source| TokenizerError::Token { file: TEKKEN, source };
     let special = raw.config.default_num_special_tokens.unwrap_or(SPECIAL_TOKENS);
     let used = raw.config.default_vocab_size.map_or(u64::MAX, |size| size.saturating_sub(special));

@@ -11,6 +11,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use names::without_numbers;
 pub use naming::{Component, Naming, position};
 pub use positions::{positions, survey};
 pub use role::{Layout, Position, Role, Stack};

@@ -179,6 +179,12 @@ pub(super) fn outside(name: &str) -> Vec<(usize, bool, Entry)> {
     readings
 }
 
+/// A name or a prefix of one with `#` for each of its numbers: the same for tensors of one kind in all layers.
+pub fn without_numbers(name: &str) -> String {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    name.split('.').map(|part| if is_number(part) { "#" } else { part }).collect::<Vec<_>>().join(".")
+}
+
 /// Length of the wrappers of the table in front of a name.
 fn known(name: &str) -> usize {
     let mut rest = name;
@@ -188,18 +194,30 @@ fn known(name: &str) -> usize {
     name.len() - rest.len()
 }
 
-/// Where the components of a name begin.
+/// Where the components of a name begin behind which the table may have something: a name that is longer than all of
+/// its names is none of them, and names from outside may be long.
 fn components(name: &str) -> impl Iterator<Item = usize> + '_ {
-    std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1))
+    let from = name.len().saturating_sub(*LONGEST);
+    let begins = move |at: &usize| *at == 0 || name.as_bytes().get(at - 1) == Some(&b'.');
+    (from..name.len()).filter(begins)
 }
 
-/// Every number among the components behind the first: the text before it, the number, and the text behind it.
+/// Length of the longest text of the table.
+static LONGEST: LazyLock<usize> =
+    LazyLock::new(|| INSIDE.keys().chain(OUTSIDE.keys()).map(String::len).max().unwrap_or(0));
+
+/// Most numbers of a name that are looked at; public names have at most four.
+const MOST_NUMBERS: usize = 8;
+
+/// The first numbers among the components behind the first: the text before each, the number, and the text behind it.
 pub(super) fn numbers(name: &str) -> impl Iterator<Item = (&str, u16, &str)> {
     let dots = name.match_indices('.').map(|(dot, _)| dot);
-    dots.filter(|dot| name.as_bytes().get(dot + 1).is_some_and(u8::is_ascii_digit)).filter_map(|dot| {
+    let numbered = dots.filter(|dot| name.as_bytes().get(dot + 1).is_some_and(u8::is_ascii_digit));
+    let all = numbered.filter_map(|dot| {
         let (layer, inside) = number(&name[dot + 1..])?;
         Some((&name[..dot], layer, inside))
-    })
+    });
+    all.take(MOST_NUMBERS)
 }
 
 /// The number of up to four digits with which the text begins, and what follows the dot behind it.

@@ -68,8 +68,14 @@ impl Naming {
             return Self::default();
         };
         let main = families.remove(main);
+        // Of what stands above two of them, the model has it.
+        let of_main: HashSet<&str> = main.outside.iter().map(|(name, _)| *name).collect();
+        for other in &mut families {
+            other.outside.retain(|(name, _)| !of_main.contains(name));
+        }
         let others = families.iter().filter(|family| family.is_whole);
-        main.naming(&names, others.map(|family| family.component(&given, &names)).collect())
+        let others = others.map(|family| family.component(&given, &names)).collect();
+        main.naming(&names, others)
     }
 
     /// The position of one of the tensors, by its name.
@@ -206,11 +212,11 @@ fn families<'a>(names: &'a [Cow<'_, str>]) -> Vec<Family<'a>> {
     let elsewhere = outside.values().flat_map(|(_, there)| there).any(is_embedding);
     let mut patterns: HashMap<String, usize> = HashMap::new();
     for family in &families {
-        *patterns.entry(pattern(family.prefix)).or_default() += 1;
+        *patterns.entry(names::without_numbers(family.prefix)).or_default() += 1;
     }
     for family in &mut families {
         // The stages of a tower have such prefixes.
-        let repeats = patterns.get(&pattern(family.prefix)).is_some_and(|n| *n > 1);
+        let repeats = patterns.get(&names::without_numbers(family.prefix)).is_some_and(|n| *n > 1);
         family.is_whole = family.has_embedding()
             && family.sites.iter().map(Tally::matrices).sum::<usize>() > 1
             || (family.is_known || !repeats) && family.sites.iter().any(Tally::has_attention_with_norms);
@@ -276,16 +282,6 @@ fn sites<'a>(names: &'a [Cow<'_, str>]) -> (Vec<Tally<'a>>, BTreeSet<&'a str>) {
     (sites, readings.into_keys().collect())
 }
 
-/// A prefix with its numbers taken out.
-fn pattern(prefix: &str) -> String {
-    let is_number = |component: &&str| component.is_empty() || !component.bytes().all(|b| b.is_ascii_digit());
-    prefix
-        .split('.')
-        .map(|component| if is_number(&component) { component } else { "#" })
-        .collect::<Vec<_>>()
-        .join(".")
-}
-
 /// The prefix above a prefix.
 fn parent(prefix: &str) -> Option<&str> {
     let inner = prefix.strip_suffix('.')?;
@@ -318,7 +314,10 @@ impl<'a> Family<'a> {
             let fits = |prefix: &str| if role == Role::FinalNorm { prefix == above } else { near(prefix) };
             let there = outside.iter().filter(|(prefix, _)| fits(prefix)).flat_map(|(_, (_, there))| there);
             let mut there = there.filter(|(_, entry)| entry.role == role && entry.stack == Stack::Main);
-            if let (Some(only), None) = (there.next(), there.next()) {
+            // One name may be given twice.
+            if let Some(only) = there.next()
+                && there.all(|(name, _)| *name == only.0)
+            {
                 self.outside.push(*only);
             }
         }

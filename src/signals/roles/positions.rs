@@ -1,5 +1,6 @@
 //! From names and shapes to positions.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
 use super::naming::Naming;
@@ -30,7 +31,7 @@ pub fn survey<'a>(
     settle_fused(&tensors, &mut found);
     drop_fragments(&mut found);
     drop_duplicates(&tensors, &mut found);
-    find_head(&tensors, &mut found);
+    find_head(&tensors, &naming, &mut found);
     (found, naming)
 }
 
@@ -38,9 +39,10 @@ pub fn survey<'a>(
 const HEADS: [&str; 7] =
     ["lm_head", "output", "embed_out", "output_layer", "output_projection", "proj_out", "decoder"];
 
-/// Gives the output head its role: the tensor with the shape of the embedding in a module of that name, of several the
-/// one with the shortest name.
-fn find_head(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
+/// Gives the output head its role: the tensor with the shape of the embedding in a module of that name. Of several it is
+/// the one that has most of its name in common with the prefix of the model, then the one with the shortest name; what
+/// stands behind the prefix of another model is never it.
+fn find_head(tensors: &[(&str, &[u64])], naming: &Naming, found: &mut [Option<Position>]) {
     let embedding = tensors.iter().zip(found.iter()).find_map(|((_, shape), position)| {
         position.filter(|p| p.role == Role::Embedding && p.stack == Stack::Main).map(|_| *shape)
     });
@@ -51,8 +53,13 @@ fn find_head(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
     };
     let free =
         tensors.iter().enumerate().filter(|(i, (_, shape))| found[*i].is_none() && *shape == embedding);
-    let heads = free.filter(|(_, (name, _))| is_head(name));
-    if let Some((head, _)) = heads.min_by_key(|(_, (name, _))| (name.len(), *name)) {
+    let in_common =
+        |name: &str, prefix: &str| name.bytes().zip(prefix.bytes()).take_while(|(x, y)| x == y).count();
+    let own = |name: &str| in_common(name, naming.prefix());
+    let is_of_another =
+        |name: &str| naming.others().iter().any(|other| in_common(name, &other.prefix) > own(name));
+    let heads = free.filter(|(_, (name, _))| is_head(name) && !is_of_another(name));
+    if let Some((head, _)) = heads.min_by_key(|(_, (name, _))| (Reverse(own(name)), name.len(), *name)) {
         found[head] = Some(Position::main(Role::Head, 0));
     }
 }

@@ -440,6 +440,74 @@ fn an_output_head_is_known_by_name_and_shape() {
     }
 }
 
+/// The names of a small model with a head of its own, behind a prefix.
+fn with_head(prefix: &str) -> Vec<(String, Vec<u64>)> {
+    let mut tensors = vec![(format!("{prefix}model.embed_tokens.weight"), vec![100, 8])];
+    for matrix in ["q_proj", "k_proj", "v_proj", "o_proj"] {
+        tensors.push((format!("{prefix}model.layers.0.self_attn.{matrix}.weight"), vec![8, 8]));
+    }
+    tensors.push((format!("{prefix}lm_head.weight"), vec![100, 8]));
+    tensors
+}
+
+#[test]
+fn the_head_is_that_of_the_model() {
+    let mut tensors = [with_head("language_model."), with_head("draft.")].concat();
+    // The larger one is the model, and has the longer name.
+    tensors.push(("language_model.model.layers.0.mlp.up_proj.weight".into(), vec![16, 8]));
+    let found = positions(tensors.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())));
+    let heads: Vec<&str> = tensors
+        .iter()
+        .zip(found)
+        .filter(|(_, p)| p.is_some_and(|p| p.role == Role::Head))
+        .map(|((name, _), _)| name.as_str())
+        .collect();
+    assert_eq!(heads, ["language_model.lm_head.weight"]);
+}
+
+#[test]
+fn a_name_that_is_given_twice_is_one() {
+    // The embedding stands above the layers, behind a prefix that nobody knows.
+    let mut names = vec!["x.embed_tokens.weight".to_owned(), "x.y.norm.weight".to_owned()];
+    for layer in 0..3 {
+        for inside in ["self_attn.q_proj", "self_attn.o_proj", "input_layernorm", "post_attention_layernorm"]
+        {
+            names.push(format!("x.y.layers.{layer}.{inside}.weight"));
+        }
+    }
+    let of = |names: &[String]| Naming::of(names.iter().map(String::as_str));
+    let (once, twice) = (of(&names), of(&[names.clone(), names.clone()].concat()));
+    for naming in [once, twice] {
+        assert_eq!(naming.depth(), Some(3));
+        assert_eq!(naming.position("x.embed_tokens.weight").map(|p| p.role), Some(Embedding));
+    }
+}
+
+#[test]
+fn what_stands_above_two_models_belongs_to_one_of_them() {
+    let mut names = vec!["a.embed_tokens.weight".to_owned()];
+    for (model, layers) in [("x", 3), ("y", 2)] {
+        for layer in 0..layers {
+            for inside in
+                ["self_attn.q_proj", "self_attn.o_proj", "input_layernorm", "post_attention_layernorm"]
+            {
+                names.push(format!("a.{model}.layers.{layer}.{inside}.weight"));
+            }
+        }
+    }
+    let naming = Naming::of(names.iter().map(String::as_str));
+    assert_eq!((naming.prefix(), naming.depth()), ("a.x.", Some(3)));
+    let [other] = naming.others() else { panic!("{:?}", naming.others()) };
+    assert!(other.tensors.iter().all(|name| name.starts_with("a.y.")), "{other:?}");
+}
+
+#[test]
+fn long_names_of_nothing_but_numbers_cost_little() {
+    // 5,000 names of 1,024 bytes: with every number and every suffix looked at these are 10^12 bytes.
+    let names: Vec<String> = (0..5000).map(|i| format!("a{i:04}{}", ".0".repeat(509))).collect();
+    assert_eq!(Naming::of(names.iter().map(String::as_str)).depth(), None);
+}
+
 /// Embeddings of another width than the layers.
 const NARROW: &[&str] = &["albert", "electra", "opt+350m"];
 

@@ -141,7 +141,7 @@ pub(super) fn relation(
     }
     // Config and tensors say that one is packed, whatever it holds; which of two packed ones came first is not known.
     if a.extent.unread_packing || b.extent.unread_packing {
-        return (a.quantised != b.quantised).then_some(Relation::Quantised);
+        return (a.extent.quantised != b.extent.quantised).then_some(Relation::Quantised);
     }
     // Gains and embedding say nothing of what became of the layers.
     if a.roles.has_matrices() != b.roles.has_matrices() {
@@ -205,7 +205,7 @@ fn values(evidence: &Evidence, tests: &Tests) -> Option<Relation> {
     let is_kept = lowest >= untouched && reuse.gains && embedding_kept;
     if reuse.b_is_cast || reuse.a_is_cast || is_kept {
         // Eight bits leave a correlation that sketches do not tell from a cast.
-        if a.quantised != b.quantised && reuse.equal < reuse.of && !matrices.is_empty() {
+        if a.extent.quantised != b.extent.quantised && reuse.equal < reuse.of && !matrices.is_empty() {
             return Some(Relation::Quantised);
         }
         // What was compared is equal; the model is where that is all of it.
@@ -217,7 +217,7 @@ fn values(evidence: &Evidence, tests: &Tests) -> Option<Relation> {
         return match unread.map(|unread| unread.equal == unread.of) {
             Some(true) => Some(Relation::Copy),
             Some(false) => (!matrices.is_empty()).then_some(Relation::PartialFineTune),
-            None => (a.is_whole() && b.is_whole()).then_some(Relation::Copy),
+            None => (a.extent.is_whole() && b.extent.is_whole()).then_some(Relation::Copy),
         };
     }
     if matrices.is_empty() {
@@ -234,7 +234,7 @@ fn values(evidence: &Evidence, tests: &Tests) -> Option<Relation> {
     let small = angle(lowest) < ROUNDING;
     // Without gains, which rounding leaves alone, a little training in every matrix looks the same.
     let alike = has_gains(a) && has_gains(b) && angle(lowest) < 2.0 * angle(highest);
-    if reuse.gains && small && (a.quantised != b.quantised || alike) {
+    if reuse.gains && small && (a.extent.quantised != b.extent.quantised || alike) {
         return Some(Relation::Quantised);
     }
     if reuse.gains && highest >= untouched {
@@ -299,7 +299,7 @@ pub(super) fn direction(evidence: &Evidence, relation: Option<Relation>) -> Dire
             (false, true) => Direction::BToA,
             _ => Direction::Open,
         },
-        Relation::Quantised => child(|x, y| x.quantised && !y.quantised),
+        Relation::Quantised => child(|x, y| x.extent.quantised && !y.extent.quantised),
         Relation::DepthPruned => child(|x, y| x.layers < y.layers),
         Relation::LayersAdded => child(|x, y| x.layers > y.layers),
         Relation::WidthPruned if keeps_its_keys(evidence) => Direction::Open,

@@ -58,26 +58,15 @@ fn embedding_share(shape: &Shape) -> f64 {
 
 /// How much of a model was not read, where that is more than a tenth.
 fn not_read(name: &str, shape: &Shape, coverage: Option<&Coverage>) -> Option<String> {
-    if shape.is_whole() {
+    if shape.extent.is_whole() {
         return None;
     }
     let Some(share) = shape.extent.coverage else {
         return Some(format!("how much of {name} was read is not known"));
     };
     let mut text = format!("{:.0} % of the parameters of {name} were not compared", 100.0 * (1.0 - share));
-    if let Some(coverage) = coverage {
-        let parts: Vec<String> = coverage
-            .rest
-            .iter()
-            .take(NAMED)
-            .map(|rest| {
-                let part = rest.parameters as f64 / (coverage.parameters.max(1) as f64);
-                format!("{} ({}, {:.0} %)", rest.what, rest.kind.words(), 100.0 * part)
-            })
-            .collect();
-        if !parts.is_empty() {
-            text += &format!(": {}", parts.join(", "));
-        }
+    if let Some(parts) = coverage.and_then(|coverage| coverage.rest_in_words(NAMED)) {
+        text += &format!(": {parts}");
     }
     Some(text)
 }

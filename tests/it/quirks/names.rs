@@ -126,6 +126,58 @@ fn two_whole_models_are_never_mixed() {
 }
 
 #[test]
+fn each_of_two_whole_models_in_one_file_has_a_row() {
+    let bench = Bench::new();
+    let mut tensors = renamed(&demo_tensors(BASE), |name| format!("policy.{name}"));
+    tensors.extend(renamed(&demo_tensors(UNRELATED), |name| format!("reference.{name}")));
+    let both = bench.model("both", &tensors, &json!({}));
+    let mut models = Models::new();
+    // The second has the same files: what is known by them is not the row of the first model alone.
+    for (id, folder) in
+        [("o/base", &demo(BASE)), ("o/other", &demo(UNRELATED)), ("o/x", &both), ("o/y", &both)]
+    {
+        let files = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
+        let files = files.map(|name| (name, read(&folder.join(name))));
+        models.add(id, &files.each_ref().map(|(name, bytes)| (*name, &bytes[..])));
+    }
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    for expected in ["crawled", "crawled again"] {
+        cli.crawl(0, &[]);
+        let rows = cli.rows();
+        let names: Vec<&str> = rows.keys().map(String::as_str).collect();
+        let of_one = |name: &str| [name.to_owned(), format!("{name}[reference.model.*]")];
+        let all =
+            [vec!["o/base".to_owned(), "o/other".to_owned()], of_one("o/x").into(), of_one("o/y").into()];
+        assert_eq!(names, all.concat(), "{expected}");
+        for (component, original) in [("o/x", "o/base"), ("o/y[reference.model.*]", "o/other")] {
+            let (row, whole) = (&rows[component], &rows[original]);
+            assert_eq!(row.sample_digest.is_some(), whole.sample_digest.is_some());
+            assert_eq!(
+                row.fingerprint.as_ref().map(|f| f.hidden_size),
+                whole.fingerprint.as_ref().map(|f| f.hidden_size)
+            );
+        }
+        let part = &rows["o/x[reference.model.*]"];
+        assert_eq!(part.sample_digest, rows["o/other"].sample_digest, "it is whole, and the same");
+        assert_eq!(part.coverage.as_ref().map(|c| c.share()), Some(1.0));
+        assert_ne!(part.weights_digest, rows["o/x"].weights_digest);
+    }
+    cli.expect(0, &["index", "--db", "DB"]);
+    for (model, found) in [(BASE, "o/x"), (UNRELATED, "o/x[reference.model.*]")] {
+        let model = demo(model);
+        let answer =
+            cli.expect(0, &["scan", "--db", "DB", model.to_str().unwrap(), "--json"]).lines().remove(0);
+        let members = answer["families"][0]["members"].as_array().unwrap();
+        let is_it = |member: &Value| {
+            member["repo_id"] == found
+                || member["copies"].as_array().is_some_and(|c| c.contains(&json!(found)))
+        };
+        assert!(members.iter().any(is_it), "{answer:#}");
+    }
+}
+
+#[test]
 fn a_tower_beside_the_model_is_not_the_model() {
     let bench = Bench::new();
     let mut tensors = renamed(&demo_tensors(BASE), |name| format!("vlm.language_model.{name}"));

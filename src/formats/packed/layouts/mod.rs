@@ -23,7 +23,7 @@ use crate::formats::{Dtype, TensorInfo};
 /// largest is elements, times 32 codes in an element, times 32 bits.
 const MAX_ELEMENTS: u64 = 1 << 48;
 /// Longest state that is read, bytes. bitsandbytes writes some 170, a shape has 16.
-const MAX_STATE: u64 = 4096;
+pub const MAX_STATE: u64 = 4096;
 /// Tensors beside a weight that do not change its values.
 const NEUTRAL: [&str; 5] = ["weight", "bias", "input_scale", "input_zero_point", "output_scale"];
 
