@@ -51,9 +51,11 @@
 //! #     let model = "data/demo-hub/models/lumenworks/stdlib-llama-500k-docs";
 //!     let hub = Hub::new(HubSettings::from_env(|name| std::env::var(name).ok())?)?;
 //!     let scanner = Scanner::open(Database::open(fingerprints)?)?;
-//!     let answer = scanner.answer(&ScanJob::new(model), &hub, &Reader::default()).await?;
-//!     println!("{}", serde_json::to_string(&answer)?);
-//! #     assert_eq!(answer.families[0].root.repo_id, "lumenworks/stdlib-llama-500k");
+//!     for line in scanner.answers(&ScanJob::new(model), &hub, &Reader::default()).await {
+//!         println!("{}", serde_json::to_string(&line)?);
+//! #         let hubprint::answers::scan::ScanLine::Answered(answer) = line else { panic!("{line:?}") };
+//! #         assert_eq!(answer.families[0].root.repo_id, "lumenworks/stdlib-llama-500k");
+//!     }
 //!     Ok(())
 //! }
 //! ```

@@ -214,7 +214,8 @@ fn read(bytes: &[u8], tokens: Option<Arc<TokenKeys>>) -> Option<Extracted> {
     let files: Vec<WeightFile> =
         facts.files.into_iter().map(|(path, size, sha256)| WeightFile { path, size, sha256 }).collect();
     Some(Extracted {
-        weights_digest: extract::weights_digest(&files),
+        weights_digest: extract::weights_digest(&files, None),
+        part: None,
         files,
         samples,
         sample_digest: facts.sample_digest,
@@ -258,7 +259,8 @@ mod tests {
 
     fn extracted(files: Vec<WeightFile>) -> Extracted {
         Extracted {
-            weights_digest: extract::weights_digest(&files),
+            weights_digest: extract::weights_digest(&files, None),
+            part: None,
             files,
             samples: Model::random(1, 2, 64).samples(),
             sample_digest: Some("s".into()),

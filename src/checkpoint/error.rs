@@ -90,9 +90,12 @@ impl ReadError {
         match self {
             Self::Hub { source, .. } => outcome_of_hub_error(source),
             Self::Io { .. } => Outcome::Unreachable,
-            Self::Plan(PlanError::NotAsked | PlanError::NoWeights { .. } | PlanError::NoRoles { .. }) => {
-                Outcome::Unsupported
-            }
+            Self::Plan(
+                PlanError::NotAsked
+                | PlanError::NoWeights { .. }
+                | PlanError::NoRoles { .. }
+                | PlanError::NoComponent { .. },
+            ) => Outcome::Unsupported,
             Self::TooLarge { .. }
             | Self::Header { .. }
             | Self::Index { .. }

@@ -52,6 +52,8 @@ pub struct Fetched {
 pub struct Extracted {
     /// The weight files.
     pub files: Vec<WeightFile>,
+    /// Which of several models in them it is, where it is not the main one.
+    pub part: Option<String>,
     /// The weights that were read.
     pub samples: Samples,
     /// Digest over the canonical samples in canonical order: the same for every file layout. Of a checkpoint that was
@@ -94,11 +96,7 @@ pub fn extract(fetched: Fetched, tokens: Option<Arc<TokenKeys>>) -> Extracted {
             }
         }
     }
-    let of_files = weights_digest(&fetched.files);
-    let weights_digest = match &fetched.part {
-        Some(part) => of_files.map(|files| hex(&Sha256::digest(format!("part {part} of {files}")))),
-        None => of_files,
-    };
+    let weights_digest = weights_digest(&fetched.files, fetched.part.as_deref());
     let sample_digest = if fetched.coverage.is_whole() {
         let canonical = blocks.iter().filter(|(canonical, _)| *canonical).map(|(_, block)| block);
         Some(digest(canonical, fetched.coverage.parameters))
@@ -122,6 +120,7 @@ pub fn extract(fetched: Fetched, tokens: Option<Arc<TokenKeys>>) -> Extracted {
         .collect();
     Extracted {
         weights_digest,
+        part: fetched.part,
         files: fetched.files,
         sample_digest,
         samples,
@@ -200,8 +199,9 @@ fn digest<'a>(blocks: impl Iterator<Item = &'a Block>, parameters: u64) -> Strin
     hex(&hasher.finalize())
 }
 
-/// One digest for a set of weight files, whatever their names; `None` unless every digest is known.
-pub fn weights_digest(files: &[WeightFile]) -> Option<String> {
+/// One digest for a set of weight files, whatever their names, or for one of several models in them; `None` unless every
+/// digest is known.
+pub fn weights_digest(files: &[WeightFile], part: Option<&str>) -> Option<String> {
     let mut digests: Vec<&str> = files.iter().map(|f| f.sha256.as_deref()).collect::<Option<_>>()?;
     if digests.is_empty() {
         return None;
@@ -210,6 +210,10 @@ pub fn weights_digest(files: &[WeightFile]) -> Option<String> {
     let mut hasher = Sha256::new();
     for digest in digests {
         hasher.update(digest.as_bytes());
+    }
+    if let Some(part) = part {
+        // No digest has a blank.
+        hasher.update(format!(" {part}"));
     }
     Some(hex(&hasher.finalize()))
 }
@@ -330,9 +334,11 @@ mod tests {
     fn equal_content_has_one_digest_whatever_the_names() {
         let a = [file("x", Some("aa")), file("y", Some("bb"))];
         let b = [file("1", Some("bb")), file("2", Some("aa"))];
-        assert_eq!(weights_digest(&a), weights_digest(&b));
-        assert_ne!(weights_digest(&a), weights_digest(&a[..1]));
-        assert_eq!(weights_digest(&[file("x", None)]), None);
-        assert_eq!(weights_digest(&[]), None);
+        let whole = |files: &[WeightFile]| weights_digest(files, None);
+        assert_eq!(whole(&a), whole(&b));
+        assert_ne!(whole(&a), whole(&a[..1]));
+        assert_ne!(whole(&a), weights_digest(&a, Some("policy.")));
+        assert_eq!(whole(&[file("x", None)]), None);
+        assert_eq!(whole(&[]), None);
     }
 }

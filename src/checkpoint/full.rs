@@ -88,7 +88,7 @@ impl Sum {
 async fn open<'a>(subject: &Subject, reader: &'a Reader) -> Result<(Reading<'a>, Vec<Ask>), FullError> {
     let folder = subject.folder().ok_or_else(|| FullError::NotLocal(subject.name.clone()))?;
     let files: Arc<dyn RepoFiles> = Arc::new(FolderFiles::open(folder)?);
-    let mut reading = reader.open_main(&files, &subject.metadata).await?;
+    let mut reading = reader.open_one(&files, &subject.metadata, subject.component()).await?;
     let asks = reading.whole().await?;
     Ok((reading, asks))
 }

@@ -7,11 +7,11 @@ use super::error::ReadError;
 use super::extract;
 use super::metadata::Metadata;
 use super::plan::{PlanError, PlanSettings};
-use super::reading::{Reader, Reading, Weights, readable};
+use super::reading::{OfComponent, Reader, Reading, Weights, readable};
 use super::source::{RepoFiles, Source};
 use super::sources::folder::{CacheFolder, FolderFiles, snapshot};
 use crate::hub::{Hub, HubError, InvalidId, RepoEntry, RepoRef};
-use crate::store::{StoreError, WeightFile, checksum};
+use crate::store::{StoreError, WeightFile, checkpoint_name, checksum};
 
 /// What a MODEL argument names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +88,7 @@ impl ModelArg {
 pub struct Subject {
     /// As the user named it.
     pub name: String,
+    component: String,
     /// The commit, for a repository.
     pub sha: Option<String>,
     /// Config and tokenizer.
@@ -102,10 +103,10 @@ pub async fn load(text: &str, hub: &Hub, reader: &Reader) -> Result<Subject, Loa
     Model::open(text, hub, reader).await?.read(&reader.settings.plan).await
 }
 
-/// A model whose weight files are open, so that it can be read in steps. Of a repository with several checkpoints it is
-/// the main one.
+/// A model whose weight files are open, so that it can be read in steps.
 pub struct Model<'a> {
     name: String,
+    component: String,
     sha: Option<String>,
     folder: Option<PathBuf>,
     metadata: Metadata,
@@ -113,20 +114,70 @@ pub struct Model<'a> {
 }
 
 impl<'a> Model<'a> {
-    /// Reads the small files that are wanted, and opens the weight files.
+    /// Reads the small files that are wanted, and opens the weight files. Of a repository with several checkpoints it is
+    /// the main one, or the one that is named: `org/name[text_encoder]`.
     pub async fn open(text: &str, hub: &Hub, reader: &'a Reader) -> Result<Self, LoadError> {
-        let (sha, files) = find(text, hub, reader).await?;
-        let folder = files.folder().map(Path::to_owned);
+        let (model, component) = split_component(text);
+        let (sha, files) = find(model, hub, reader).await?;
         let metadata = reader.metadata(&*files, None).await?;
         let weights = if reader.metadata_only {
             Err(Arc::new(PlanError::NotAsked))
         } else {
-            readable(reader.open_main(&files, &metadata).await)?
+            readable(reader.open_one(&files, &metadata, component).await)?
         };
-        Ok(Self { name: text.to_owned(), sha, folder, metadata, weights })
+        let (folder, component) = (files.folder().map(Path::to_owned), component.unwrap_or_default().into());
+        Ok(Self { name: text.to_owned(), component, sha, folder, metadata, weights })
     }
 
-    /// As the user named it.
+    /// Opens every checkpoint of a repository, or the one that is named; each with what it is called.
+    pub async fn open_each(
+        text: &str,
+        hub: &Hub,
+        reader: &'a Reader,
+    ) -> Result<Vec<(String, Result<Self, LoadError>)>, LoadError> {
+        if split_component(text).1.is_some() {
+            return Ok(vec![(text.to_owned(), Self::open(text, hub, reader).await)]);
+        }
+        let (sha, files) = find(text, hub, reader).await?;
+        let folder = files.folder().map(Path::to_owned);
+        let metadata = reader.metadata(&*files, None).await?;
+        let opened = match readable(reader.open(&files, &metadata).await)? {
+            Ok(opened) => opened,
+            Err(error) => vec![(String::new(), Err(PlanError::clone(&error).into()))],
+        };
+        let model = |(component, reading): OfComponent<Reading<'a>>| {
+            let name = checkpoint_name(text, &component);
+            let (sha, folder, metadata) = (sha.clone(), folder.clone(), metadata.clone());
+            let model = readable(reading).map(|weights| Self {
+                name: name.clone(),
+                component,
+                sha,
+                folder,
+                metadata,
+                weights,
+            });
+            (name, model.map_err(LoadError::from))
+        };
+        Ok(opened.into_iter().map(model).collect())
+    }
+
+    /// The further whole models in the files that are open.
+    pub async fn parts(&mut self) -> Result<Vec<Self>, LoadError> {
+        let Ok(reading) = &mut self.weights else { return Ok(Vec::new()) };
+        let parts = reading.parts().await?;
+        let repo = self.name.strip_suffix(&format!("[{}]", self.component)).unwrap_or(&self.name);
+        let part = |part: Reading<'a>| Self {
+            name: checkpoint_name(repo, &part.component),
+            component: part.component.clone(),
+            sha: self.sha.clone(),
+            folder: self.folder.clone(),
+            metadata: part.metadata.clone(),
+            weights: Ok(part),
+        };
+        Ok(parts.into_iter().map(part).collect())
+    }
+
+    /// As the user named it, with the component where it is not the main one.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -150,6 +201,7 @@ impl<'a> Model<'a> {
         let metadata = self.weights.as_ref().map_or(&self.metadata, |reading| &reading.metadata);
         Subject {
             name: self.name.clone(),
+            component: self.component.clone(),
             sha: self.sha.clone(),
             metadata: metadata.clone(),
             weights,
@@ -164,7 +216,16 @@ impl<'a> Model<'a> {
 
     /// Digest over the SHA-256 of the weight files, where the Hub states them.
     pub fn weights_digest(&self) -> Option<String> {
-        extract::weights_digest(&self.weights.as_ref().ok()?.weight_files())
+        self.weights.as_ref().ok()?.weights_digest()
+    }
+}
+
+/// A MODEL argument, and the component that it names: `org/name[text_encoder]`. What is a path is no more than that.
+fn split_component(text: &str) -> (&str, Option<&str>) {
+    let named = text.strip_suffix(']').and_then(|text| text.rsplit_once('['));
+    match named.filter(|(model, name)| !model.is_empty() && !name.is_empty() && !Path::new(text).exists()) {
+        Some((model, name)) => (model, Some(name)),
+        None => (text, None),
     }
 }
 
@@ -230,6 +291,11 @@ impl Subject {
         Some(self.weights.as_ref().ok()?.files.iter().map(|file| folder.join(&file.path)).collect())
     }
 
+    /// Which checkpoint of its repository, where it is not the main one.
+    pub fn component(&self) -> Option<&str> {
+        Some(&*self.component).filter(|name| !name.is_empty())
+    }
+
     /// The folder, for a checkpoint on this machine.
     pub fn folder(&self) -> Option<&Path> {
         self.folder.as_deref()
@@ -243,7 +309,8 @@ impl Subject {
             let (size, sha256) = checksum::checksum(&folder.join(&file.path))?;
             Ok(WeightFile { path: file.path.clone(), size: Some(size), sha256: Some(sha256) })
         });
-        Ok(extract::weights_digest(&files.collect::<Result<Vec<_>, StoreError>>()?))
+        let files = files.collect::<Result<Vec<_>, StoreError>>()?;
+        Ok(extract::weights_digest(&files, weights.part.as_deref()))
     }
 }
 

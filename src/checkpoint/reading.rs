@@ -3,6 +3,7 @@
 //! A [`Reader`] holds the settings and what all readings share; [`Reader::open`] makes a [`Reading`] of each checkpoint
 //! of a repository. It can be read in steps: what an earlier plan read is not asked for again.
 
+use std::iter;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,14 +21,14 @@ use super::fetch::WeightFiles;
 use super::metadata::Metadata;
 use super::part::Part;
 use super::plan::{self, Ask, Place, PlanError, PlanSettings, SmallFiles};
-use super::row;
+use super::row::{self, Unread};
 use super::source::RepoFiles;
 use super::tokenizer::Tokenizers;
 use crate::formats::packed::States;
 use crate::formats::{FileRange, Limits, ModelConfig, json};
 use crate::hub::RepoEntry;
 use crate::signals::Fingerprint;
-use crate::store::{Outcome, Row, WeightFile};
+use crate::store::Row;
 
 /// Other weight files of a repository of which a comparison reads some bytes.
 const MOST_RIVALS: usize = 4;
@@ -142,16 +143,43 @@ impl Reader {
         Ok(opened)
     }
 
-    /// Opens the weight files of the main checkpoint alone.
-    pub async fn open_main(
+    /// Opens the weight files of one checkpoint alone: of that with this name, else of the main one.
+    pub async fn open_one(
         &self,
         files: &Arc<dyn RepoFiles>,
         metadata: &Metadata,
+        name: Option<&str>,
     ) -> Result<Reading<'_>, ReadError> {
-        let main = self.components(&**files).await?.into_iter().next();
-        let main = main.ok_or_else(|| self.no_weights(files.names()))?;
-        let first = self.open_component(files, main, metadata).await?.into_iter().next();
-        first.map_or_else(|| Err(self.no_weights(files.names()).into()), |(_, reading)| reading)
+        let mut components = self.components(&**files).await?;
+        let Some(name) = name else {
+            components.truncate(1);
+            let main = components.pop().ok_or_else(|| self.no_weights(files.names()))?;
+            let first = self.open_component(files, main, metadata).await?.into_iter().next();
+            return first.map_or_else(|| Err(self.no_weights(files.names()).into()), |(_, reading)| reading);
+        };
+        if components.iter().any(|(_, component)| component.name == name) {
+            components.retain(|(_, component)| component.name == name);
+        }
+        let mut others = Vec::new();
+        for component in components {
+            for (component, reading) in self.open_component(files, component, metadata).await? {
+                if component == name {
+                    return reading;
+                }
+                // What is not the one need not be readable.
+                let parts = match reading {
+                    Ok(mut reading) => reading.parts().await.unwrap_or_default(),
+                    Err(_) => Vec::new(),
+                };
+                others.extend(iter::once(component).chain(parts.iter().map(|part| part.component.clone())));
+                if let Some(part) = parts.into_iter().find(|part| part.component == name) {
+                    return Ok(part);
+                }
+            }
+        }
+        let others =
+            others.into_iter().map(|name| if name.is_empty() { "the main one".to_owned() } else { name });
+        Err(PlanError::NoComponent { name: name.to_owned(), others: others.collect() }.into())
     }
 
     /// The checkpoints of a repository, as far as names tell, and what modules.json says where several folders may hold
@@ -297,6 +325,10 @@ impl<'a> Reading<'a> {
     }
 
     fn key(&self, plan: &PlanSettings) -> Option<Key> {
+        if self.part.is_some() {
+            // What is kept of the files is the main model.
+            return None;
+        }
         Key::of(&self.weights.list(), self.weights.opened_paths(), &self.metadata, plan)
     }
 
@@ -312,9 +344,9 @@ impl<'a> Reading<'a> {
         entry.is_some_and(|(cache, key)| cache.has(&key))
     }
 
-    /// The weight files; size and digest are known for the opened ones.
-    pub fn weight_files(&self) -> Vec<WeightFile> {
-        self.weights.list()
+    /// Digest over the SHA-256 of the weight files, where the Hub states them.
+    pub fn weights_digest(&self) -> Option<String> {
+        extract::weights_digest(&self.weights.list(), self.part.as_deref())
     }
 
     /// The weights by this plan, from the cache where they were read before.
@@ -374,7 +406,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The further whole models in the opened files.
-    async fn parts(&mut self) -> Result<Vec<Self>, ReadError> {
+    pub async fn parts(&mut self) -> Result<Vec<Self>, ReadError> {
         self.read_headers().await?;
         let headers = self.take_headers().await?;
         let parts = Part::others(&headers.tensors, &self.metadata.quantization);
@@ -407,15 +439,25 @@ impl<'a> Reading<'a> {
     async fn row(mut self, entry: RepoEntry, key: Option<String>) -> Result<Row, ReadError> {
         let weights = self.read(&self.reader.settings.plan).await?;
         // With all bytes that were read.
+        let bytes_read =
+            self.headers.as_ref().map_or(0, |headers| headers.bytes_fetched) + self.weights.bytes_read();
+        let unread = Unread { files: self.weights.list(), bytes_in_repo: self.weights.bytes(), bytes_read };
         let Self { metadata, component, .. } = self;
         let row = off_thread(move || {
-            let fingerprinted = weights.map_err(|error| in_full(&*error)).and_then(|extracted| {
-                let fingerprint = Fingerprint::new(&extracted.samples).map_err(|error| in_full(&error))?;
-                Ok((extracted, fingerprint))
-            });
-            let row = match fingerprinted {
-                Ok((extracted, fingerprint)) => row::indexed(&entry, &metadata, key, extracted, fingerprint),
-                Err(reason) => row::failed(&entry, Outcome::Unsupported, reason),
+            let row = match weights {
+                Err(error) => {
+                    row::unsupported(&entry, &metadata, unread, error.coverage().cloned(), in_full(&*error))
+                }
+                Ok(extracted) => match Fingerprint::new(&extracted.samples) {
+                    Ok(fingerprint) => row::indexed(&entry, &metadata, key, extracted, fingerprint),
+                    Err(error) => row::unsupported(
+                        &entry,
+                        &metadata,
+                        unread,
+                        extracted.samples.coverage.clone(),
+                        in_full(&error),
+                    ),
+                },
             };
             Row { component, ..row }
         });

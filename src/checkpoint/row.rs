@@ -8,7 +8,7 @@ use crate::formats::ModelConfig;
 use crate::hub::{Gated, RepoEntry};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 use crate::signals::profile::{Profile, STORED_TOKENS};
-use crate::signals::{Fingerprint, Role};
+use crate::signals::{Coverage, Fingerprint, Role};
 use crate::store::{Outcome, Row, Tag, WeightFile};
 
 /// What others may take a row's fingerprint by.
@@ -104,6 +104,36 @@ pub fn indexed(
     }
 }
 
+/// Weight files that were opened, and tell nothing.
+pub struct Unread {
+    /// The files.
+    pub files: Vec<WeightFile>,
+    /// Bytes of all of them, as far as known.
+    pub bytes_in_repo: u64,
+    /// Bytes of them that were read.
+    pub bytes_read: u64,
+}
+
+/// The row of a checkpoint that is known by its headers alone.
+pub fn unsupported(
+    entry: &RepoEntry,
+    metadata: &Metadata,
+    unread: Unread,
+    coverage: Option<Coverage>,
+    reason: String,
+) -> Row {
+    Row {
+        outcome: Outcome::Unsupported,
+        reason: Some(reason),
+        weight_files: unread.files,
+        bytes_in_repo: unread.bytes_in_repo,
+        bytes_fetched: metadata.bytes_fetched + unread.bytes_read,
+        parameters: coverage.as_ref().map(|coverage| coverage.parameters),
+        coverage,
+        ..described(entry, metadata, None)
+    }
+}
+
 /// The dimensions that the tensors have.
 fn dimensions(extracted: &Extracted) -> ModelConfig {
     let samples = &extracted.samples;
@@ -122,7 +152,7 @@ pub fn copied(entry: &RepoEntry, metadata: &Metadata, files: Vec<WeightFile>, sa
     Row {
         dtype: same.dtype,
         parameters: same.parameters,
-        weights_digest: extract::weights_digest(&files),
+        weights_digest: extract::weights_digest(&files, None),
         weight_files: files,
         bytes_in_repo: same.bytes_in_repo,
         bytes_fetched: metadata.bytes_fetched,

@@ -61,6 +61,11 @@ impl Coverage {
         bytes > 0 && bytes.saturating_mul(PACKED) >= self.bytes
     }
 
+    /// Whether there are further whole models in the same files.
+    pub fn has_other_models(&self) -> bool {
+        self.rest.iter().any(|rest| rest.kind == RestKind::OtherComponent)
+    }
+
     /// Takes further parts of the rest. They are told by size, and at most [`MOST_RESTS`] of them: beyond the largest,
     /// those of one kind are one part.
     pub fn add_rest(&mut self, parts: impl IntoIterator<Item = Rest>) {

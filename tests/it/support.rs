@@ -362,14 +362,14 @@ impl Ended {
     }
 }
 
-/// The live rows of a database, by name: one a repository.
+/// The live rows of a database, by the names of their checkpoints.
 pub(crate) fn rows(db: &Path) -> BTreeMap<String, Row> {
     let db = Database::open(db).unwrap();
     let places: Vec<_> = db.live().unwrap().places().collect();
     let mut rows = BTreeMap::new();
     for row in db.rows(&places).unwrap() {
-        let again = rows.insert(row.repo_id.clone(), row);
-        assert!(again.is_none(), "two rows of one repository: {again:?}");
+        let again = rows.insert(row.name(), row);
+        assert!(again.is_none(), "two rows of {}", again.unwrap().name());
     }
     rows
 }

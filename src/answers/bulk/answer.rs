@@ -11,6 +11,8 @@ use crate::signals::verdict::{Relation, VerdictKind};
 pub struct BulkAnswer {
     /// The model, as it was named.
     pub query: String,
+    /// Share of its parameters that was read, 0 to 1; null where that is not known, as of rows of older versions.
+    pub coverage: Option<f32>,
     /// Related families, nearest first.
     pub families: Vec<BulkFamily>,
     /// The largest share of models without relatives that a family is named for, with 95 % confidence; null where that

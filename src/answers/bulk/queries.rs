@@ -90,17 +90,21 @@ pub(super) async fn names(
     let mut queries = stream::iter(names)
         .map(|name| async move {
             let job = ScanJob { model: name?, options };
-            let loaded = scanner.query(&job, hub, reader).await;
-            let known = loaded.map(Query::into_known).map_err(|error| ScanFailure::new(&job.model, &error));
-            Ok::<Asked, BulkError>((job.model, known))
+            let queries = scanner.queries(&job, hub, reader).await.into_iter();
+            let known = queries.map(|(name, query)| {
+                let failed = |error| ScanFailure::new(&name, &error);
+                (name.clone(), query.map(Query::into_known).map_err(failed))
+            });
+            Ok::<Vec<Asked>, BulkError>(known.collect())
         })
         .buffered(LOADS);
-    while let Some(query) = queries.next().await {
-        let query = query?;
-        // Waiting for room must not hold up the runtime.
-        if tokio::task::block_in_place(|| send.send(query).is_err()) {
-            // The other side has ended, with an error of its own.
-            break;
+    while let Some(asked) = queries.next().await {
+        for query in asked? {
+            // Waiting for room must not hold up the runtime.
+            if tokio::task::block_in_place(|| send.send(query).is_err()) {
+                // The other side has ended, with an error of its own.
+                return Ok(());
+            }
         }
     }
     Ok(())

@@ -145,7 +145,8 @@ fn line(
         Err(failure) => return Ok(BulkLine::Failed(failure)),
     };
     let but = leave_out_itself.then_some(query.as_str());
+    let coverage = known.fingerprint().extent.coverage;
     let families = families(scanner, known.search_query(but), options.top_k, options.mode)?;
     let false_rate_at_most = scanner.index().quality().false_rate_at_most();
-    Ok(BulkLine::Answered(BulkAnswer { query, families, false_rate_at_most }))
+    Ok(BulkLine::Answered(BulkAnswer { query, coverage, families, false_rate_at_most }))
 }

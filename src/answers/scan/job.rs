@@ -5,10 +5,10 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::answer::ScanAnswer;
+use super::answer::{ScanAnswer, ScanLine};
 use super::query::{Query, QueryError};
 use super::scanner::Scanner;
-use crate::checkpoint::model::Model;
+use crate::checkpoint::model::{LoadError, Model};
 use crate::checkpoint::reading::Reader;
 use crate::hub::{Hub, HubSettings};
 use crate::retrieval::SearchMode;
@@ -60,18 +60,48 @@ impl ScanJob {
 }
 
 impl Scanner {
-    /// Opens the model, reads it if that is needed, and finds its relatives.
-    pub async fn answer(&self, job: &ScanJob, hub: &Hub, reader: &Reader) -> Result<ScanAnswer, QueryError> {
-        let begun = Instant::now();
-        let query = self.query(job, hub, reader).await?;
+    /// Opens a model, reads it if that is needed, and finds its relatives: a line for each of its checkpoints.
+    pub async fn answers(&self, job: &ScanJob, hub: &Hub, reader: &Reader) -> Vec<ScanLine> {
         let ScanOptions { mode, top_k, .. } = job.options;
-        let answer = self.scan(&query, top_k, mode)?;
-        Ok(ScanAnswer { seconds: begun.elapsed().as_secs_f64(), ..answer })
+        let mut begun = Instant::now();
+        let mut lines = Vec::new();
+        for (name, query) in self.queries(job, hub, reader).await {
+            let answer = query.and_then(|query| Ok(self.scan(&query, top_k, mode)?));
+            let seconds = begun.elapsed().as_secs_f64();
+            lines.push(ScanLine::new(&name, answer.map(|answer| ScanAnswer { seconds, ..answer })));
+            begun = Instant::now();
+        }
+        lines
     }
 
-    /// Opens a model, and reads it unless the database has exactly its weight files, by their digests, under this name
-    /// or another.
-    pub async fn query(&self, job: &ScanJob, hub: &Hub, reader: &Reader) -> Result<Query, QueryError> {
+    /// Opens a model: each of its checkpoints, or that which is named. One is read unless the database has exactly its
+    /// weight files, by their digests, under this name or another.
+    pub async fn queries(
+        &self,
+        job: &ScanJob,
+        hub: &Hub,
+        reader: &Reader,
+    ) -> Vec<(String, Result<Query, QueryError>)> {
+        let models = match self.open_each(job, hub, reader).await {
+            Ok(models) => models,
+            Err(error) => return vec![(job.model.clone(), Err(error))],
+        };
+        let mut queries = Vec::new();
+        for (name, model) in models {
+            match model {
+                Ok(model) => queries.extend(self.queries_of(model, reader).await),
+                Err(error) => queries.push((name, Err(error.into()))),
+            }
+        }
+        queries
+    }
+
+    async fn open_each<'r>(
+        &self,
+        job: &ScanJob,
+        hub: &Hub,
+        reader: &'r Reader,
+    ) -> Result<Vec<Opened<'r>>, QueryError> {
         let offline;
         let hub = if job.options.hub || hub.settings().offline {
             hub
@@ -79,13 +109,40 @@ impl Scanner {
             offline = Hub::new(HubSettings { offline: true, ..hub.settings().clone() })?;
             &offline
         };
-        let mut model = Model::open(&job.model, hub, reader).await?;
-        if let Some(digest) = model.weights_digest()
-            && let Some(row) = self.stored(&digest)?
-            && let Some(query) = Query::stored(model.unread(), row)
-        {
-            return Ok(query);
-        }
-        Query::read(model.read(&reader.settings.plan).await?)
+        Ok(Model::open_each(&job.model, hub, reader).await?)
     }
+
+    /// Of a checkpoint, and of the further whole models in its files.
+    async fn queries_of(
+        &self,
+        mut model: Model<'_>,
+        reader: &Reader,
+    ) -> Vec<(String, Result<Query, QueryError>)> {
+        let name = model.name().to_owned();
+        let stored = match model.weights_digest() {
+            Some(digest) => self.stored(&digest),
+            None => Ok(None),
+        };
+        let stored = stored.map(|row| row.and_then(|row| Query::stored(model.unread(), row)));
+        if let Some(known) = stored.transpose() {
+            return vec![(name, known.map_err(QueryError::from))];
+        }
+        let mut queries = vec![(name, read(&mut model, reader).await)];
+        match model.parts().await {
+            Ok(parts) => {
+                for mut part in parts {
+                    queries.push((part.name().to_owned(), read(&mut part, reader).await));
+                }
+            }
+            Err(error) => queries.push((model.name().to_owned(), Err(error.into()))),
+        }
+        queries
+    }
+}
+
+/// A checkpoint of the model with its name, or why it is not open.
+type Opened<'r> = (String, Result<Model<'r>, LoadError>);
+
+async fn read(model: &mut Model<'_>, reader: &Reader) -> Result<Query, QueryError> {
+    Query::read(model.read(&reader.settings.plan).await?)
 }

@@ -30,6 +30,11 @@ impl Known {
         Self { fingerprint, weights: weights.map(Tag::of), samples: samples.map(Tag::of) }
     }
 
+    /// What is known of its weights.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
     /// As the index takes it; `but` is the repository of the index that it is, which is no relative of its own.
     pub fn search_query<'a>(&'a self, but: Option<&'a str>) -> SearchQuery<'a> {
         SearchQuery { fingerprint: &self.fingerprint, weights: self.weights, samples: self.samples, but }

@@ -72,7 +72,9 @@ impl Scanner {
         let Some(checkpoint) = self.index.checkpoint_of(tag) else { return Ok(None) };
         let says_all = |p: &&Posting| p.weights == Some(tag) && !is_outdated(p.extraction_version);
         let at = self.index.repositories(checkpoint).iter().find(says_all);
-        Ok(self.db.rows(at.map(|p| p.at).as_slice())?.into_iter().next())
+        let row = self.db.rows(at.map(|p| p.at).as_slice())?.into_iter().next();
+        // The files of several models are read for each of them.
+        Ok(row.filter(|row| row.coverage.as_ref().is_some_and(|coverage| !coverage.has_other_models())))
     }
 
     /// Finds and judges the relatives of a model, up to `top_k` of each family.

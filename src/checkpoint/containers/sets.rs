@@ -12,6 +12,8 @@ use crate::formats::shards::ShardName;
 
 /// Most sets whose headers are looked at.
 const MOST: usize = 6;
+/// Most parts of a pipeline that are read; published ones have up to ten.
+const MOST_PARTS: usize = 16;
 
 /// Files that make one checkpoint together.
 #[derive(Debug)]
@@ -121,6 +123,12 @@ const FOLDERS: [&str; 14] = [
 
 /// Names of the folders that a run leaves its checkpoints in, before a number.
 const RUNS: [&str; 7] = ["checkpoint", "ckpt", "step", "global_step", "epoch", "iter", "iteration"];
+
+/// The file that lists the parts of a pipeline of diffusers.
+const PIPELINE: &str = "model_index.json";
+
+/// How the folders of networks that denoise begin.
+const DENOISERS: [&str; 3] = ["unet", "transformer", "prior"];
 
 /// The file that lists the parts of a sentence-transformers model.
 pub(crate) const MODULES: &str = "modules.json";
@@ -247,6 +255,11 @@ impl<'a> Set<'a> {
         ComponentFiles::Named(self.paths.iter().map(|path| (*path).to_owned()).collect())
     }
 
+    /// As what is not read, for this reason.
+    fn passed(&self, why: &'static str) -> Candidate {
+        Candidate { name: self.name(), files: self.named(), settled: Some(why) }
+    }
+
     /// Why it is not the model beside the others of its folder, where its name tells.
     fn settled(&self, folder: &Folder<'_>) -> Option<&'static str> {
         match self.class {
@@ -307,16 +320,58 @@ fn run(folder: &str) -> Option<(&str, u64)> {
     RUNS.contains(&name.as_str()).then_some((run, number))
 }
 
-/// The checkpoint of a repository with these files, in a format whose files end so, e.g. `.safetensors`.
-pub(super) fn component(files: &[String], ending: &str) -> Option<Component> {
+/// The checkpoints of a repository with these files, in a format whose files end so, e.g. `.safetensors`: the main one;
+/// and those in folders, of a pipeline of diffusers and of a collection of models, which has no main one.
+pub(super) fn components(files: &[String], ending: &str) -> Vec<Component> {
+    let main = main(files, ending);
+    let is_pipeline = files.iter().any(|file| file == PIPELINE);
+    let parts = match &main {
+        _ if is_pipeline => parts(files, ending, |folder| folder_of_part(folder).is_some()),
+        None => parts(files, ending, |_| true),
+        Some(_) => Vec::new(),
+    };
+    main.into_iter().chain(parts).collect()
+}
+
+/// What is in these folders, each under the folder's name: networks that denoise first, which is what people mean by a
+/// pipeline's model.
+fn parts(files: &[String], ending: &str, is_part: impl Fn(&str) -> bool) -> Vec<Component> {
+    let mut folders: BTreeMap<&str, Vec<Set<'_>>> = BTreeMap::new();
+    for set in Set::all(files, ending).into_iter().filter(|set| is_part(set.folder) && !set.is_adapter()) {
+        folders.entry(set.folder.trim_end_matches('/')).or_default().push(set);
+    }
+    let mut folders: Vec<_> = folders.into_iter().collect();
+    folders.sort_by_key(|(name, _)| !DENOISERS.iter().any(|known| name.starts_with(known)));
+    let unseen = folders.split_off(folders.len().min(MOST_PARTS));
+    let part =
+        |(name, sets): (&str, Vec<Set<'_>>)| Some(Component { name: name.to_owned(), ..among(&sets)? });
+    let mut parts: Vec<Component> = folders.into_iter().filter_map(part).collect();
+    if let Some(first) = parts.first_mut() {
+        let why = "in one folder too many to be looked at";
+        first.rivals.extend(unseen.iter().flat_map(|(_, sets)| sets).map(|set| set.passed(why)));
+    }
+    parts
+}
+
+/// The folder of a pipeline's part, where that is what it is.
+fn folder_of_part(folder: &str) -> Option<&str> {
+    folder.strip_suffix('/').filter(|name| !name.contains('/'))
+}
+
+/// The main checkpoint.
+fn main(files: &[String], ending: &str) -> Option<Component> {
     let (models, adapters): (Vec<_>, Vec<_>) =
         Set::all(files, ending).into_iter().partition(|set| !set.is_adapter());
-    let (top, below): (Vec<_>, Vec<_>) = models.into_iter().partition(|set| set.folder.is_empty());
+    let (top, mut below): (Vec<_>, Vec<_>) = models.into_iter().partition(|set| set.folder.is_empty());
     let has = |name: &str| files.iter().any(|file| file == name);
+    if has(PIPELINE) {
+        // Those are components of their own.
+        below.retain(|set| folder_of_part(set.folder).is_none());
+    }
     let (of_model, rest) = if top.iter().any(|set| !set.paths.is_empty()) {
         (top, below)
-    } else if has("model_index.json") {
-        // A pipeline of diffusers: no part of it is the model.
+    } else if has(PIPELINE) {
+        // No part of it is the model.
         return None;
     } else {
         let (mut chosen, rest) = in_folders(below, has(MODULES));
@@ -327,9 +382,8 @@ pub(super) fn component(files: &[String], ending: &str) -> Option<Component> {
         (chosen, rest)
     };
     let mut component = among(&of_model)?;
-    let settled = |set: &Set<'_>, why| Candidate { name: set.name(), files: set.named(), settled: Some(why) };
-    component.rivals.extend(rest.iter().map(|set| settled(set, "in another folder")));
-    component.rivals.extend(adapters.iter().map(|set| settled(set, "an adapter")));
+    component.rivals.extend(rest.iter().map(|set| set.passed("in another folder")));
+    component.rivals.extend(adapters.iter().map(|set| set.passed("an adapter")));
     Some(component)
 }
 
@@ -403,7 +457,7 @@ mod tests {
 
     fn component(files: &[&str]) -> Option<Component> {
         let files: Vec<String> = files.iter().map(|f| (*f).to_owned()).collect();
-        super::component(&files, ".safetensors")
+        super::main(&files, ".safetensors")
     }
 
     fn named(files: &[&str]) -> ComponentFiles {
@@ -527,6 +581,49 @@ mod tests {
     }
 
     #[test]
+    fn folders_of_a_pipeline_are_components() {
+        let files = [
+            "model_index.json",
+            "text_encoder/model.fp16.safetensors",
+            "text_encoder/model.safetensors",
+            "text_encoder_2/model-00001-of-00002.safetensors",
+            "text_encoder_2/model-00002-of-00002.safetensors",
+            "transformer/diffusion_pytorch_model.safetensors",
+            "transformer/onnx/model.safetensors",
+            "vae/diffusion_pytorch_model.safetensors",
+        ];
+        let files = files.map(str::to_owned);
+        let read = |files: &[String]| -> Vec<(String, ComponentFiles)> {
+            super::components(files, ".safetensors")
+                .into_iter()
+                .map(|found| (found.name, found.files))
+                .collect()
+        };
+        let expected = [
+            ("transformer", &["transformer/diffusion_pytorch_model.safetensors"][..]),
+            ("text_encoder", &["text_encoder/model.safetensors"]),
+            (
+                "text_encoder_2",
+                &[
+                    "text_encoder_2/model-00001-of-00002.safetensors",
+                    "text_encoder_2/model-00002-of-00002.safetensors",
+                ],
+            ),
+            ("vae", &["vae/diffusion_pytorch_model.safetensors"]),
+        ];
+        let expected: Vec<_> = expected.map(|(name, files)| (name.to_owned(), named(files))).into();
+        assert_eq!(read(&files), expected);
+        // A checkpoint beside them in one file is the main one.
+        let with_one = [&files[..], &["sd.safetensors".to_owned()]].concat();
+        assert_eq!(read(&with_one)[0], (String::new(), named(&["sd.safetensors"])));
+        assert_eq!(read(&with_one)[1..], expected);
+        let many: Vec<String> =
+            (0..1000).map(|i| format!("part_{i}/model.safetensors")).chain([files[0].clone()]).collect();
+        let parts = super::components(&many, ".safetensors");
+        assert_eq!((parts.len(), parts[0].rivals.len()), (MOST_PARTS, 1000 - MOST_PARTS));
+    }
+
+    #[test]
     fn what_is_not_read_is_named() {
         let files = [
             "model.safetensors",
@@ -550,7 +647,7 @@ mod tests {
     #[test]
     fn few_are_looked_at_of_many_and_in_short_time() {
         let files: Vec<String> = (0..20_000).map(|i| format!("style_{i}_lora.safetensors")).collect();
-        let found = super::component(&files, ".safetensors").unwrap();
+        let found = super::main(&files, ".safetensors").unwrap();
         assert_eq!((found.unsettled().count(), found.rivals.len()), (MOST - 1, files.len() - 1));
     }
 
@@ -564,7 +661,7 @@ mod tests {
             shift in 0usize..12,
         ) {
             let mut files: Vec<String> = files.into_iter().collect();
-            let found = super::component(&files, ".safetensors");
+            let found = super::main(&files, ".safetensors");
             if let Some(found) = &found {
                 let all = std::iter::once(&found.files).chain(found.rivals.iter().map(|rival| &rival.files));
                 let mut named: Vec<&String> = all.filter_map(|files| match files {
@@ -579,7 +676,7 @@ mod tests {
             // The order of names means nothing.
             let by = shift.min(files.len());
             files.rotate_left(by);
-            prop_assert_eq!(super::component(&files, ".safetensors"), found);
+            prop_assert_eq!(super::main(&files, ".safetensors"), found);
         }
     }
 }

@@ -64,14 +64,16 @@ pub fn config_file(files: &[String], folder: &str) -> Option<String> {
     [format!("{folder}config.json"), "config.json".to_owned()].into_iter().find(has)
 }
 
-/// The files of the tokenizer of weights in this folder: beside them, else at the top.
+/// The files of the tokenizer of weights in this folder: beside them, else where a pipeline has those of its text
+/// encoders, else at the top.
 pub fn tokenizer_files(files: &[String], folder: &str) -> Vec<String> {
     let within = |folder: &str| -> Vec<String> {
         let names: Vec<&str> = files.iter().filter_map(|file| file.strip_prefix(folder)).collect();
         files_to_read(&names).into_iter().map(|name| format!("{folder}{name}")).collect()
     };
-    let beside = within(folder);
-    if beside.is_empty() { within("") } else { beside }
+    let of_pipeline = folder.replace("text_encoder", "tokenizer");
+    let mut folders = [folder, &of_pipeline, ""].into_iter().map(within);
+    folders.find(|there| !there.is_empty()).unwrap_or_default()
 }
 
 /// How the names of an index's shards end: `model.safetensors.index.json` lists `*.safetensors`.

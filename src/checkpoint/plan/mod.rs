@@ -24,6 +24,8 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+use crate::signals::Coverage;
+
 pub use ask::{Ask, Place, SamplePlan};
 pub use files::{SmallFiles, config_file, layers, requests, shards, there, thin, tokenizer_files};
 pub use probes::PROBE_BYTES;
@@ -32,7 +34,7 @@ pub use sample::{sample, states, whole};
 
 /// Version of what can be read at all. Whoever makes more of it readable raises this; then the next crawl tries again
 /// what ended as unsupported or malformed before.
-pub const READS_VERSION: u32 = 2;
+pub const READS_VERSION: u32 = 3;
 
 /// How much of one checkpoint may be read. The defaults keep a 7B model (32 layers, hidden size 4096, 16-bit)
 /// below 6 MB and at 80 ranges.
@@ -123,6 +125,16 @@ pub enum PlanError {
         tensors: usize,
         /// One of them.
         example: String,
+        /// What they are.
+        coverage: Box<Coverage>,
+    },
+    /// No component has this name.
+    #[error("no component {name:?}; there are {}", others.join(", "))]
+    NoComponent {
+        /// The name.
+        name: String,
+        /// The names that there are.
+        others: Vec<String>,
     },
     /// The index names a file that the repository does not have.
     #[error(
@@ -136,4 +148,14 @@ pub enum PlanError {
         /// How many there should be.
         shards: usize,
     },
+}
+
+impl PlanError {
+    /// What the weights are that are not read, where their headers were.
+    pub fn coverage(&self) -> Option<&Coverage> {
+        match self {
+            Self::NoRoles { coverage, .. } => Some(coverage),
+            _ => None,
+        }
+    }
 }

@@ -77,7 +77,8 @@ pub fn sample(
     });
     if all.is_empty() {
         let example = tensors.names().next().unwrap_or_default().to_owned();
-        return Err(PlanError::NoRoles { tensors: tensors.names().count(), example });
+        let (tensors, coverage) = (tensors.names().count(), Box::new(contents.coverage));
+        return Err(PlanError::NoRoles { tensors, example, coverage });
     }
     let of = |wanted: fn(Role) -> bool| all.iter().filter(move |c| wanted(c.position.role));
     let mut chosen = Chosen::new(settings.gap_bytes, settings.max_bytes);

@@ -41,22 +41,26 @@ pub(in crate::cli) async fn run(args: ScanArgs) -> Result<Done, Failure> {
     if args.models.is_empty() {
         return many(&args, scanner, &hub, &reader, options).await;
     }
-    let mut failed = 0;
+    let (mut failed, mut scanned) = (0, 0);
     for model in &args.models {
         let job = ScanJob { model: model.clone(), options };
-        let line = ScanLine::new(model, scanner.answer(&job, &hub, &reader).await);
-        match &line {
-            _ if args.json => printer::json(&line)?,
-            ScanLine::Answered(answer) => printer::data(&tables::scan(answer))?,
-            ScanLine::Failed(_) => {}
-        }
-        if let ScanLine::Failed(failure) = &line {
-            failed += 1;
-            printer::talk(&format!("{model}:"));
-            printer::failure(&failure.into());
+        for line in scanner.answers(&job, &hub, &reader).await {
+            match &line {
+                _ if args.json => printer::json(&line)?,
+                ScanLine::Answered(answer) => printer::data(&tables::scan(answer))?,
+                ScanLine::Failed(_) => {}
+            }
+            match &line {
+                ScanLine::Answered(_) => scanned += 1,
+                ScanLine::Failed(failure) => {
+                    failed += 1;
+                    printer::talk(&format!("{}:", failure.query));
+                    printer::failure(&failure.into());
+                }
+            }
         }
     }
-    ended(failed, args.models.len() - failed)
+    ended(failed, scanned)
 }
 
 /// Many models: JSON Lines out, going on where it was stopped.

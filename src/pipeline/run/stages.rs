@@ -189,10 +189,12 @@ pub async fn scan(
     let _watched = watcher.begin(Stage::Scan, &progress);
     let mut lines = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let line = ScanLine::new(&job.model, scanner.answer(job, hub, reader).await);
-        watcher.tell(News::Scanned(&line))?;
+        let answers = scanner.answers(job, hub, reader).await;
+        for line in &answers {
+            watcher.tell(News::Scanned(line))?;
+        }
         progress.tick();
-        lines.push(line);
+        lines.extend(answers);
     }
     Ok(lines)
 }

@@ -440,10 +440,63 @@ fn two_transformers_are_two_components() {
     let names: Vec<&str> = rows.keys().map(String::as_str).collect();
     assert_eq!(names, ["o/router", "o/router[query_encoder]"]);
     assert!(rows.values().all(|(outcome, _)| outcome == "indexed"), "{rows:?}");
-    // A folder of models is no model.
+    // A collection has no main one.
     std::fs::remove_file(folder.join("modules.json")).unwrap();
     let rows = crawled(&[("o/router", &folder)]);
-    assert!(rows["o/router"].0.contains("no safetensors weights"), "{rows:?}");
+    let names: Vec<&str> = rows.keys().map(String::as_str).collect();
+    assert_eq!(names, ["o/router[document_encoder]", "o/router[query_encoder]"]);
+}
+
+#[test]
+fn each_part_of_a_pipeline_has_a_row_and_an_answer() {
+    let bench = Bench::new();
+    let folder = nested(&bench, "pipeline", "text_encoder");
+    std::fs::create_dir_all(folder.join("tokenizer")).unwrap();
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::rename(folder.join("text_encoder").join(file), folder.join("tokenizer").join(file)).unwrap();
+    }
+    let kernel = one("down_blocks.0.resnets.0.conv1.weight", &[8, 4, 3, 3]);
+    put(&folder, "unet/diffusion_pytorch_model.safetensors", &kernel);
+    write(&folder.join("model_index.json"), r#"{"_class_name": "StableDiffusionPipeline"}"#);
+    let mut models = Models::new();
+    let mut add = |id: &str, folder: &Path| {
+        let files = crate::support::files_below(folder)
+            .into_iter()
+            .map(|file| (file.strip_prefix(folder).unwrap().to_str().unwrap().to_owned(), read(&file)));
+        let files: Vec<(String, Vec<u8>)> = files.collect();
+        models.add(id, &files.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).collect::<Vec<_>>());
+    };
+    add("o/pipeline", &folder);
+    add("o/base", &demo(BASE));
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &["--all-small-files"]);
+    let rows = cli.rows();
+    let names: Vec<&str> = rows.keys().map(String::as_str).collect();
+    assert_eq!(names, ["o/base", "o/pipeline[text_encoder]", "o/pipeline[unet]"]);
+    let (encoder, unet) = (&rows["o/pipeline[text_encoder]"], &rows["o/pipeline[unet]"]);
+    assert_eq!(encoder.sample_digest, rows["o/base"].sample_digest);
+    assert!(
+        encoder.tokenizer.is_some() && encoder.tokenizer == rows["o/base"].tokenizer,
+        "in a folder of its own"
+    );
+    let coverage = unet.coverage.as_ref().unwrap();
+    assert_eq!((unet.outcome.name(), coverage.parameters, coverage.parameters_read), ("unsupported", 288, 0));
+    assert_eq!(coverage.rest[0].kind.name(), "convolution");
+
+    cli.expect(0, &["index", "--db", "DB"]);
+    let model = folder.to_str().unwrap();
+    let lines = cli.expect(1, &["scan", "--db", "DB", model, "--json"]).lines();
+    let of = |name: &str| lines.iter().find(|line| line["query"] == format!("{model}[{name}]")).unwrap();
+    assert!(of("unet")["error"].as_str().unwrap().contains("none of 1 tensors"), "{lines:#?}");
+    let root = &of("text_encoder")["families"][0]["root"];
+    assert_eq!((&root["component"], &root["copies"]), (&json!("text_encoder"), &json!(["o/base"])));
+    let named = format!("{model}[text_encoder]");
+    let lines = cli.expect(0, &["scan", "--db", "DB", &named, "--json"]).lines();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(bench.compare(Path::new(&named), &demo(BASE))["verdict"], "identical");
+    let answer = bench.user.expect(2, &["compare", &format!("{model}[vae]"), model]);
+    answer.says(&["no component \"vae\"", "unet, text_encoder"]);
 }
 
 #[test]
