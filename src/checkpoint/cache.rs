@@ -25,10 +25,10 @@ use crate::signals::fingerprint::EXTRACTION_VERSION;
 use crate::signals::roles::{Layout, Stack};
 use crate::signals::tokens::TokenKeys;
 use crate::signals::{Coverage, Position, Role, Samples};
-use crate::store::{StoreError, WeightFile, atomic, checksum};
+use crate::store::{AdapterFacts, StoreError, WeightFile, atomic, checksum};
 
 /// Layout of an entry, and which rows are read for more detail; part of the key.
-const ENTRY_VERSION: u32 = 4;
+const ENTRY_VERSION: u32 = 5;
 /// Largest entry that is read, bytes.
 const MOST_BYTES: u64 = 256 << 20;
 /// The metadata's key in the file.
@@ -55,6 +55,7 @@ struct Contents {
     parameters: u64,
     bytes_in_repo: u64,
     coverage: Option<Coverage>,
+    adapter: Option<AdapterFacts>,
     /// Name, digest and size.
     probes: Vec<(String, u64, u64)>,
     blocks: Vec<BlockFacts>,
@@ -175,6 +176,7 @@ fn write(path: &Path, extracted: &Extracted) -> Result<(), StoreError> {
         parameters: extracted.parameters,
         bytes_in_repo: extracted.bytes_in_repo,
         coverage: samples.coverage.clone(),
+        adapter: extracted.adapter.clone(),
         probes: samples.probes.iter().map(|(name, p)| (name.clone(), p.digest, p.size)).collect(),
         blocks: samples.blocks.iter().map(BlockFacts::of).collect(),
     };
@@ -209,6 +211,7 @@ fn read(bytes: &[u8], tokens: Option<Arc<TokenKeys>>) -> Option<Extracted> {
     let mut samples = Samples::new(facts.layers, facts.vocabulary, blocks?, tokens);
     samples.quantised = facts.quantised;
     samples.coverage = facts.coverage;
+    samples.rank = facts.adapter.as_ref().map(|adapter| adapter.rank);
     samples.probes =
         facts.probes.into_iter().map(|(name, digest, size)| (name, Probe { digest, size })).collect();
     let files: Vec<WeightFile> =
@@ -216,6 +219,7 @@ fn read(bytes: &[u8], tokens: Option<Arc<TokenKeys>>) -> Option<Extracted> {
     Some(Extracted {
         weights_digest: extract::weights_digest(&files, None),
         part: None,
+        adapter: facts.adapter,
         files,
         samples,
         sample_digest: facts.sample_digest,
@@ -261,6 +265,7 @@ mod tests {
         Extracted {
             weights_digest: extract::weights_digest(&files, None),
             part: None,
+            adapter: None,
             files,
             samples: Model::random(1, 2, 64).samples(),
             sample_digest: Some("s".into()),

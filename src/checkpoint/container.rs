@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::formats::packed::{QuantConfig, States};
 use crate::formats::{FileRange, Limits, Weight};
+use crate::store::AdapterFacts;
 
 /// A file format of weights.
 pub trait Container: fmt::Debug + Send + Sync {
@@ -118,6 +119,11 @@ pub trait Tensors: fmt::Debug + Send + Sync {
 
     /// What the files say of themselves.
     fn metadata(&self) -> BTreeMap<String, String>;
+
+    /// What it changes, where it is an adapter: then the weights are differences to those of another model.
+    fn adapter(&self) -> Option<&AdapterFacts> {
+        None
+    }
 
     /// Whether the weights can only be read with what config.json says of how they are packed.
     fn needs_config(&self) -> bool {

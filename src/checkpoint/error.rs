@@ -94,6 +94,7 @@ impl ReadError {
                 PlanError::NotAsked
                 | PlanError::NoWeights { .. }
                 | PlanError::NoRoles { .. }
+                | PlanError::Adapter { .. }
                 | PlanError::NoComponent { .. },
             ) => Outcome::Unsupported,
             Self::TooLarge { .. }

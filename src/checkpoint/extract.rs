@@ -12,8 +12,8 @@ use crate::signals::blocks::{Block, Probe, le_bytes};
 use crate::signals::coverage::{Rest, RestKind};
 use crate::signals::tokens::TokenKeys;
 use crate::signals::{Coverage, Position, Role, Samples};
-use crate::store::WeightFile;
 use crate::store::checksum::hex;
+use crate::store::{AdapterFacts, WeightFile};
 
 /// Fewest different 16-bit words among bytes that say something: constants and masks have few.
 const LEAST_WORDS: usize = 8;
@@ -25,6 +25,8 @@ pub struct Fetched {
     pub files: Vec<WeightFile>,
     /// Which of several models in them it is, where it is not the main one.
     pub part: Option<String>,
+    /// What it changes of which model, where it is an adapter.
+    pub adapter: Option<AdapterFacts>,
     /// The blocks and the bytes of their pieces.
     pub blocks: Vec<(Ask, Vec<Bytes>)>,
     /// The bytes at places in tensors that are not sampled.
@@ -54,6 +56,8 @@ pub struct Extracted {
     pub files: Vec<WeightFile>,
     /// Which of several models in them it is, where it is not the main one.
     pub part: Option<String>,
+    /// What it changes of which model, where it is an adapter.
+    pub adapter: Option<AdapterFacts>,
     /// The weights that were read.
     pub samples: Samples,
     /// Digest over the canonical samples in canonical order: the same for every file layout. Of a checkpoint that was
@@ -113,6 +117,7 @@ pub fn extract(fetched: Fetched, tokens: Option<Arc<TokenKeys>>) -> Extracted {
         add_unopened(&mut coverage, files, bytes);
     }
     samples.coverage = Some(coverage);
+    samples.rank = fetched.adapter.as_ref().map(|adapter| adapter.rank);
     samples.probes = fetched
         .probes
         .into_iter()
@@ -121,6 +126,7 @@ pub fn extract(fetched: Fetched, tokens: Option<Arc<TokenKeys>>) -> Extracted {
     Extracted {
         weights_digest,
         part: fetched.part,
+        adapter: fetched.adapter,
         files: fetched.files,
         sample_digest,
         samples,
@@ -245,6 +251,7 @@ mod tests {
         let fetched = Fetched {
             files: Vec::new(),
             part: None,
+            adapter: None,
             blocks: vec![
                 (ask(Role::Key, 2, encoding), pieces),
                 (gain.clone(), vec![Bytes::from_static(&[1; 4])]),

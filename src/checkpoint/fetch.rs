@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use super::adapter;
 use super::container::{ComponentFiles, Container, Step, Tensors};
 use super::error::ReadError;
 use super::plan::{self, PlanSettings};
@@ -139,7 +140,7 @@ impl WeightFiles {
                 source: damaged.source,
             })?;
             match step {
-                Step::Ready(tensors) => return Ok((tensors.into(), bytes_fetched)),
+                Step::Ready(tensors) => return Ok((adapter::seen(tensors.into()), bytes_fetched)),
                 Step::Need(ranges) => {
                     let mut read = stream::iter(ranges)
                         .map(|range| async move { self.range(&range).await.map(|bytes| (range, bytes)) })

@@ -24,11 +24,12 @@ use super::plan::{self, Ask, Place, PlanError, PlanSettings, SmallFiles};
 use super::row::{self, Unread};
 use super::source::RepoFiles;
 use super::tokenizer::Tokenizers;
+use crate::formats::adapter_config::{ADAPTER_CONFIG, AdapterConfig};
 use crate::formats::packed::States;
 use crate::formats::{FileRange, Limits, ModelConfig, json};
 use crate::hub::RepoEntry;
 use crate::signals::Fingerprint;
-use crate::store::Row;
+use crate::store::{AdapterFacts, Row};
 
 /// Other weight files of a repository of which a comparison reads some bytes.
 const MOST_RIVALS: usize = 4;
@@ -257,9 +258,9 @@ fn within(files: &[String], modules: &[Module]) -> Vec<String> {
 pub fn readable<T>(read: Result<T, ReadError>) -> Result<Result<T, Arc<PlanError>>, ReadError> {
     match read {
         Ok(read) => Ok(Ok(read)),
-        Err(ReadError::Plan(error @ (PlanError::NoWeights { .. } | PlanError::NoRoles { .. }))) => {
-            Ok(Err(Arc::new(error)))
-        }
+        Err(ReadError::Plan(
+            error @ (PlanError::NoWeights { .. } | PlanError::NoRoles { .. } | PlanError::Adapter { .. }),
+        )) => Ok(Err(Arc::new(error))),
         Err(error) => Err(error),
     }
 }
@@ -485,6 +486,20 @@ impl<'a> Reading<'a> {
         Ok(Headers { tensors, bytes_fetched })
     }
 
+    /// What an adapter changes, with what its config says where small files are read.
+    async fn adapter(&self, tensors: &dyn Tensors) -> Result<Option<AdapterFacts>, ReadError> {
+        let Some(facts) = tensors.adapter() else { return Ok(None) };
+        let path = format!("{}{ADAPTER_CONFIG}", self.weights.folder);
+        let is_wanted = self.reader.settings.small_files == SmallFiles::All;
+        if !is_wanted || !self.files.names().contains(&path) {
+            return Ok(Some(facts.clone()));
+        }
+        let json = self.files.small(&path, self.reader.settings.limits.config_bytes).await?;
+        let AdapterConfig { base, revision } =
+            AdapterConfig::parse(&json).map_err(|source| ReadError::Config { path, source })?;
+        Ok(Some(AdapterFacts { base, revision, ..facts.clone() }))
+    }
+
     /// Reads the small tensors that say how others are packed.
     async fn read_states(&mut self, headers: &Headers, plan: &PlanSettings) -> Result<States, ReadError> {
         let wanted = plan::states(&*headers.tensors, &self.metadata.quantization, plan);
@@ -509,6 +524,7 @@ impl<'a> Reading<'a> {
         let plan = tracing::info_span!("plan")
             .in_scope(|| plan::sample(&**tensors, config, &states, settings, &tokens))?;
         self.weights.read(&plan.fetches).await?;
+        let adapter = self.adapter(&**tensors).await?;
         let weights = &self.weights;
         let blocks = plan.asks.into_iter().filter_map(|ask| {
             let bytes = ask.pieces.iter().map(|piece| weights.slice(piece)).collect::<Option<_>>()?;
@@ -518,6 +534,7 @@ impl<'a> Reading<'a> {
         let probes = plan.probes.into_iter().filter_map(bytes_of).collect();
         Ok(Fetched {
             part: self.part.clone(),
+            adapter,
             blocks: blocks.collect(),
             layers: self.layers(&**tensors),
             probes,

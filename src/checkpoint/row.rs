@@ -51,6 +51,7 @@ pub fn bare(name: &str, outcome: Outcome, reason: String) -> Row {
         sample_digest: None,
         extraction_version: EXTRACTION_VERSION,
         coverage: None,
+        adapter: None,
         profile: None,
         fingerprint: None,
     }
@@ -98,6 +99,7 @@ pub fn indexed(
         extraction_key,
         sample_digest: extracted.sample_digest,
         coverage: extracted.samples.coverage.clone(),
+        adapter: extracted.adapter,
         profile: Some(Profile::new(&extracted.samples, STORED_TOKENS)),
         fingerprint: Some(fingerprint),
         ..described(entry, metadata, Some(&measured))
@@ -160,6 +162,7 @@ pub fn copied(entry: &RepoEntry, metadata: &Metadata, files: Vec<WeightFile>, sa
         sample_digest: same.sample_digest,
         extraction_version: same.extraction_version,
         coverage: same.coverage,
+        adapter: same.adapter,
         profile: same.profile,
         fingerprint: same.fingerprint,
         ..described(entry, metadata, same.config.as_ref())

@@ -57,6 +57,9 @@ pub(super) fn comparison(answer: &CompareAnswer) -> String {
         shapes.add_row(std::iter::once(label.to_owned()).chain(shape(model)));
     }
     out += &shapes.to_string();
+    for (label, model) in ["a", "b"].into_iter().zip(&answer.models) {
+        out += &model.adapter.as_ref().map_or_else(String::new, |adapter| format!("\n{label} is {adapter}"));
+    }
     for ((label, model), lines) in ["a", "b"].into_iter().zip(&answer.models).zip(&answer.not_read) {
         if let Some(rest) = model.coverage.as_ref().and_then(CoverageAnswer::rest) {
             out += &format!("\nnot covered of {label}: {rest}");

@@ -4,11 +4,13 @@
 //! evidence, or the range that it needs next. Every length is checked against [`Limits`] before memory
 //! is taken for it.
 
+pub mod adapter_config;
 pub mod config;
 pub mod dtype;
 pub mod foreign;
 pub mod json;
 pub mod limits;
+pub mod low_rank;
 pub mod packed;
 pub mod safetensors;
 pub mod shards;

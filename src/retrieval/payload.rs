@@ -2,8 +2,7 @@
 //!
 //! A record is little-endian: its length (u32), its CRC-32 (u32), then hidden size (u32), layers (u16), vocabulary
 //! (u32, all ones for unknown), extent (coverage, f32, negative for unknown; parameters, u64, 0 for unknown; tokens, u32,
-//! all ones for unknown; flags, u8: 1 for unread packing, 2 for
-//! quantised), four column correlations (f32), the row Gram matrix (concentration, f32; rows, u16, 0 for none; the
+//! all ones for unknown; rank, u32, 0 for no adapter; flags, u8: 1 for unread packing, 2 for quantised), four column correlations (f32), the row Gram matrix (concentration, f32; rows, u16, 0 for none; the
 //! sketch), number of cells (u32) and the cells. Every record is
 //! checked when it is read, so that a damaged file is an error and never a wrong verdict.
 
@@ -19,7 +18,7 @@ use crate::signals::{Fingerprint, Role};
 use crate::store::StoreError;
 
 const PREFIX: usize = 8;
-const FIXED: usize = 4 + 2 + 4 + (4 + 8 + 4 + 1) + 16 + (4 + 2 + GRAM_DIMENSIONS) + 4;
+const FIXED: usize = 4 + 2 + 4 + (4 + 8 + 4 + 4 + 1) + 16 + (4 + 2 + GRAM_DIMENSIONS) + 4;
 /// What stands where there are none.
 const NO_GRAM: GramSketch = GramSketch { sketch: [0; GRAM_DIMENSIONS], concentration: 0.0, rows: 0 };
 const CELL: usize = 25 + CELL_DIMENSIONS;
@@ -107,10 +106,11 @@ fn encode(fingerprint: &Fingerprint) -> Vec<u8> {
     body.extend(fingerprint.hidden_size.to_le_bytes());
     body.extend(fingerprint.layers.to_le_bytes());
     body.extend(fingerprint.vocabulary.unwrap_or(u32::MAX).to_le_bytes());
-    let Extent { coverage, parameters, unread_packing, quantised, tokens } = fingerprint.extent;
+    let Extent { coverage, parameters, unread_packing, quantised, tokens, rank } = fingerprint.extent;
     body.extend(coverage.unwrap_or(-1.0).to_le_bytes());
     body.extend(parameters.unwrap_or(0).to_le_bytes());
     body.extend(tokens.unwrap_or(u32::MAX).to_le_bytes());
+    body.extend(rank.unwrap_or(0).to_le_bytes());
     body.push(u8::from(unread_packing) | u8::from(quantised) << 1);
     body.extend([gains, residual, inner, embedding].iter().flat_map(|r| r.to_le_bytes()));
     let GramSketch { sketch, concentration, rows } = fingerprint.row_gram.unwrap_or(NO_GRAM);
@@ -143,9 +143,10 @@ fn decode(record: &[u8], vector: &Vector) -> Option<Fingerprint> {
     let coverage = Some(f32::from_le_bytes(take(&mut fixed)?)).filter(|share| *share >= 0.0);
     let parameters = Some(u64::from_le_bytes(take(&mut fixed)?)).filter(|n| *n > 0);
     let tokens = Some(u32::from_le_bytes(take(&mut fixed)?)).filter(|n| *n != u32::MAX);
+    let rank = Some(u32::from_le_bytes(take(&mut fixed)?)).filter(|rank| *rank > 0);
     let [flags] = take(&mut fixed)?;
     let (unread_packing, quantised) = (flags & 1 == 1, flags & 2 == 2);
-    let extent = Extent { coverage, parameters, unread_packing, quantised, tokens };
+    let extent = Extent { coverage, parameters, unread_packing, quantised, tokens, rank };
     let mut float = || Some(f32::from_le_bytes(take(&mut fixed)?));
     let column_correlation =
         ColumnCorrelation { gains: float()?, residual: float()?, inner: float()?, embedding: float()? };

@@ -83,6 +83,8 @@ pub struct Blocks {
     pub tokens: Option<Arc<TokenKeys>>,
     /// Whether the matrices are packed or lie on a grid of few values.
     pub quantised: bool,
+    /// Of an adapter, whose matrices are differences to those of another model, their rank.
+    pub rank: Option<u32>,
     /// How much of the model this is; `None` where it is not known.
     pub coverage: Option<Coverage>,
     /// Digests of bytes of tensors that are not among the blocks, by name; see [`Probe`].
@@ -112,14 +114,14 @@ impl Blocks {
         let hidden_size = hidden_size(&blocks).unwrap_or(0);
         let quantised = lies_on_a_grid(&blocks);
         drop_tied_head(&mut blocks);
-        let (coverage, probes) = (None, BTreeMap::new());
-        Self { hidden_size, layers, vocabulary, blocks, tokens, quantised, coverage, probes }
+        let (rank, coverage, probes) = (None, None, BTreeMap::new());
+        Self { hidden_size, layers, vocabulary, blocks, tokens, quantised, rank, coverage, probes }
     }
 
     /// How much of the model this is, and of how many tokens.
     pub fn extent(&self) -> Extent {
         let tokens = self.tokens.as_ref().map(|tokens| u32::try_from(tokens.len()).unwrap_or(u32::MAX));
-        Extent::new(self.coverage.as_ref(), self.quantised, tokens)
+        Extent { rank: self.rank, ..Extent::new(self.coverage.as_ref(), self.quantised, tokens) }
     }
 
     /// The rows of the token embedding that were read, by token id.

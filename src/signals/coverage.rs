@@ -111,6 +111,8 @@ pub struct Extent {
     pub quantised: bool,
     /// Tokens of the tokenizer; rows of the embedding beyond them are padding.
     pub tokens: Option<u32>,
+    /// Of an adapter, whose matrices are differences to those of another model, their rank.
+    pub rank: Option<u32>,
 }
 
 impl Extent {
@@ -127,6 +129,7 @@ impl Extent {
             unread_packing: coverage.is_some_and(Coverage::has_unread_packing),
             quantised,
             tokens,
+            rank: None,
         }
     }
 }

@@ -43,6 +43,6 @@ pub use files::DatabaseFiles;
 pub use live::{Known, Live};
 pub use location::{Location, LocationError};
 pub use owner::Owner;
-pub use row::{Outcome, Row, RowRef, Waiting, WeightFile, checkpoint_name};
+pub use row::{AdapterFacts, Outcome, Row, RowRef, Waiting, WeightFile, checkpoint_name};
 pub use tag::Tag;
 pub use task::{Partition, Task};

@@ -1,5 +1,7 @@
 //! One crawled repository.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +97,27 @@ pub fn checkpoint_name(repo_id: &str, component: &str) -> String {
     if component.is_empty() { repo_id.to_owned() } else { format!("{repo_id}[{component}]") }
 }
 
+/// What an adapter changes, and of which model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AdapterFacts {
+    /// The rank of most of its differences.
+    pub rank: u32,
+    /// The modules that it changes, e.g. `q_proj`.
+    pub targets: Vec<String>,
+    /// The model that adapter_config.json names, where that was read.
+    pub base: Option<String>,
+    /// The revision of it.
+    pub revision: Option<String>,
+}
+
+impl fmt::Display for AdapterFacts {
+    /// `an adapter of rank 16 to q_proj, v_proj; its config names org/base`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an adapter of rank {} to {}", self.rank, self.targets.join(", "))?;
+        self.base.as_ref().map_or(Ok(()), |base| write!(f, "; its config names {base}"))
+    }
+}
+
 /// One checkpoint of a crawled repository. Field by field the columns of a shard; see [`super::schema`]. All rows of one
 /// reading of a repository have the same `crawled_at`, and are live together.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,6 +184,8 @@ pub struct Row {
     pub extraction_key: Option<String>,
     /// Digest over the sampled bytes, independent of file layout. Lower-case hex.
     pub sample_digest: Option<String>,
+    /// What it changes of which model, where it is an adapter.
+    pub adapter: Option<AdapterFacts>,
     /// Version of the extraction that made the row: [`EXTRACTION_VERSION`](crate::signals::fingerprint::EXTRACTION_VERSION)
     /// of its day.
     pub extraction_version: u32,

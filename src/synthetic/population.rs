@@ -552,6 +552,7 @@ impl Plan {
             bytes_fetched: 0,
             weights_digest: Some(digest(2)),
             extraction_key: None,
+            adapter: None,
             sample_digest: Some(digest(3)),
             extraction_version: EXTRACTION_VERSION,
             coverage: Some(coverage),

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::{Cli, Hub, Models, demo_hub, nobody, read, temp, write};
 
+mod adapters;
 mod files;
 mod names;
 mod packings;

@@ -118,6 +118,14 @@ impl Models {
         folder
     }
 
+    /// A model of the files of a folder.
+    pub(crate) fn add_folder(&mut self, id: &str, folder: &Path) -> PathBuf {
+        let files = files_below(folder).into_iter();
+        let files = files.map(|file| (file.strip_prefix(folder).unwrap().display().to_string(), read(&file)));
+        let files: Vec<(String, Vec<u8>)> = files.filter(|(name, _)| name != ".hub.json").collect();
+        self.add(id, &files.iter().map(|(name, content)| (name.as_str(), &content[..])).collect::<Vec<_>>())
+    }
+
     /// A tiny model with random weights.
     pub(crate) fn add_tiny(&mut self, id: &str, seed: u64) -> PathBuf {
         self.add(id, &[("config.json", TINY_CONFIG.as_bytes()), ("model.safetensors", &tiny(seed))])

@@ -10,6 +10,7 @@ use crate::answers::coverage::CoverageAnswer;
 use crate::answers::judgement::{Judgement, ScreeningAnswer};
 use crate::checkpoint::full::Whole;
 use crate::checkpoint::model::Subject;
+use crate::store::AdapterFacts;
 
 /// Two models, side by side: `compare --json`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -50,6 +51,8 @@ pub struct ComparedModel {
     pub dtype: Option<String>,
     /// Bytes of its weight files, as far as known.
     pub bytes_in_repo: Option<u64>,
+    /// What it changes, where it is an adapter; null for a model.
+    pub adapter: Option<AdapterFacts>,
     /// How much of the model is compared; null where nothing was read.
     pub coverage: Option<CoverageAnswer>,
     /// Bytes of file content read of it.
@@ -141,6 +144,7 @@ impl From<&Subject> for ComparedModel {
             vocabulary: samples.and_then(|samples| samples.vocabulary),
             dtype: weights.and_then(|weights| weights.dtype.clone()),
             bytes_in_repo: weights.map(|weights| weights.bytes_in_repo),
+            adapter: weights.and_then(|weights| weights.adapter.clone()),
             coverage: samples.and_then(|samples| samples.coverage.as_ref()).map(Into::into),
             bytes_fetched: subject.bytes_fetched(),
             reason: subject.weights.as_ref().err().map(ToString::to_string),

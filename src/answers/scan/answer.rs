@@ -7,7 +7,7 @@ use super::query::QueryError;
 use crate::answers::coverage::CoverageAnswer;
 use crate::answers::judgement::Judgement;
 use crate::checkpoint::error::in_full;
-use crate::store::checkpoint_name;
+use crate::store::{AdapterFacts, checkpoint_name};
 
 /// The families of one model: `scan --json`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -19,6 +19,8 @@ pub struct ScanAnswer {
     /// The repository of the database with exactly the query's weight files, by their digests, so that they were not
     /// read; null where they were.
     pub known_from: Option<String>,
+    /// What the query changes, where it is an adapter; null for a model.
+    pub adapter: Option<AdapterFacts>,
     /// How much of the query was read; null where that is not known.
     pub coverage: Option<CoverageAnswer>,
     /// Distinct checkpoints that were searched.
@@ -78,6 +80,9 @@ pub struct Candidate {
     pub declared_bases: Vec<String>,
     /// Version of the extraction that has read it; of one before 3 it is not known how much of the model it has seen.
     pub extraction_version: u32,
+    /// What it changes, where it is an adapter; left out for a model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterFacts>,
     /// Other repositories with the same checkpoint, up to 64.
     pub copies: Vec<String>,
     /// Mean matched correlation of the weights, -1 to 1: what members are ordered by; null where no matrices could be

@@ -14,7 +14,7 @@ use crate::signals::profile::{Population, Profile, STORED_TOKENS};
 use crate::signals::screen::{self, Screening};
 use crate::signals::tokenizer::TokenizerPrint;
 use crate::signals::{Coverage, Fingerprint};
-use crate::store::{Row, StoreError, Tag};
+use crate::store::{AdapterFacts, Row, StoreError, Tag};
 
 /// What a search needs of a model.
 #[derive(Clone, Debug)]
@@ -125,6 +125,14 @@ impl Query {
         match &self.row {
             Some(row) => row.coverage.as_ref(),
             None => self.subject.weights.as_ref().ok()?.samples.coverage.as_ref(),
+        }
+    }
+
+    /// What it changes, where it is an adapter.
+    pub fn adapter(&self) -> Option<&AdapterFacts> {
+        match &self.row {
+            Some(row) => row.adapter.as_ref(),
+            None => self.subject.weights.as_ref().ok()?.adapter.as_ref(),
         }
     }
 

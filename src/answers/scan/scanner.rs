@@ -98,6 +98,7 @@ impl Scanner {
             query: query.name().to_owned(),
             sha: query.sha().map(str::to_owned),
             known_from: query.known_from(),
+            adapter: query.adapter().cloned(),
             coverage: query.coverage().map(Into::into),
             searched: self.index.checkpoints(),
             outdated: self.outdated,
@@ -236,6 +237,7 @@ impl From<Judged> for Candidate {
             license: row.license,
             declared_bases: row.declared_bases,
             extraction_version: row.extraction_version,
+            adapter: row.adapter,
             copies,
         }
     }

@@ -325,12 +325,20 @@ fn run(folder: &str) -> Option<(&str, u64)> {
 pub(super) fn components(files: &[String], ending: &str) -> Vec<Component> {
     let main = main(files, ending);
     let is_pipeline = files.iter().any(|file| file == PIPELINE);
+    let beside = main.as_ref().and_then(|main| adapter(files, ending).filter(|it| it.files != main.files));
     let parts = match &main {
         _ if is_pipeline => parts(files, ending, |folder| folder_of_part(folder).is_some()),
         None => parts(files, ending, |_| true),
         Some(_) => Vec::new(),
     };
-    main.into_iter().chain(parts).collect()
+    main.into_iter().chain(beside).chain(parts).collect()
+}
+
+/// The adapter that lies beside a model, as peft names it.
+fn adapter(files: &[String], ending: &str) -> Option<Component> {
+    let mut sets = Set::all(files, ending);
+    sets.retain(|set| set.is_adapter() && set.folder.is_empty());
+    Some(Component { name: "adapter".into(), ..among(&sets)? })
 }
 
 /// What is in these folders, each under the folder's name: networks that denoise first, which is what people mean by a
@@ -360,8 +368,12 @@ fn folder_of_part(folder: &str) -> Option<&str> {
 
 /// The main checkpoint.
 fn main(files: &[String], ending: &str) -> Option<Component> {
-    let (models, adapters): (Vec<_>, Vec<_>) =
+    let (mut models, mut adapters): (Vec<_>, Vec<_>) =
         Set::all(files, ending).into_iter().partition(|set| !set.is_adapter());
+    if models.is_empty() {
+        // They are all that there is.
+        std::mem::swap(&mut models, &mut adapters);
+    }
     let (top, mut below): (Vec<_>, Vec<_>) = models.into_iter().partition(|set| set.folder.is_empty());
     let has = |name: &str| files.iter().any(|file| file == name);
     if has(PIPELINE) {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use super::ask::Ask;
 use super::coverage::{Count, Fate, Size};
 use super::spread::evenly;
+use crate::checkpoint::container::Tensors;
+use crate::formats::packed::{QuantConfig, States};
 use crate::formats::{Encoding, FileRange, Form, PartRange, Weight};
 use crate::signals::Coverage;
 use crate::signals::roles::{self, Layout, Position, Role, Stack};
@@ -57,8 +59,11 @@ impl Readable<'_> {
 
 impl<'a> Contents<'a> {
     /// Of the experts of a layer the first is read, and the one that sees every token.
-    pub(super) fn of(weights: Vec<Weight<'a>>) -> Self {
-        let (positions, naming) = roles::survey(weights.iter().map(|weight| (&*weight.name, &*weight.shape)));
+    pub(super) fn of(tensors: &'a dyn Tensors, config: &QuantConfig, states: &States) -> Self {
+        let weights = tensors.weights(config, states);
+        let shapes = weights.iter().map(|weight| (&*weight.name, &*weight.shape));
+        let (positions, naming) =
+            if tensors.adapter().is_some() { roles::of_differences(shapes) } else { roles::survey(shapes) };
         let others: HashMap<&str, &str> = naming
             .others()
             .iter()

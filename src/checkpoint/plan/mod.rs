@@ -128,6 +128,14 @@ pub enum PlanError {
         /// What they are.
         coverage: Box<Coverage>,
     },
+    /// An adapter that is no low-rank difference.
+    #[error("an adapter of a kind that is not read: {method}")]
+    Adapter {
+        /// The kind.
+        method: &'static str,
+        /// What its tensors are.
+        coverage: Box<Coverage>,
+    },
     /// No component has this name.
     #[error("no component {name:?}; there are {}", others.join(", "))]
     NoComponent {
@@ -154,7 +162,7 @@ impl PlanError {
     /// What the weights are that are not read, where their headers were.
     pub fn coverage(&self) -> Option<&Coverage> {
         match self {
-            Self::NoRoles { coverage, .. } => Some(coverage),
+            Self::NoRoles { coverage, .. } | Self::Adapter { coverage, .. } => Some(coverage),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ use super::probes::places;
 use super::ranges::{Chosen, fetches};
 use super::spread::{evenly, spread};
 use super::{PlanError, PlanSettings};
+use crate::checkpoint::adapter;
 use crate::checkpoint::container::Tensors;
 use crate::formats::packed::{MAX_STATE, QuantConfig, States};
 use crate::formats::{FileRange, Form};
@@ -28,12 +29,12 @@ const GAIN_LAYERS: usize = 256;
 /// The states of bitsandbytes that must be read before [`sample()`], one small range each: those of whole layers
 /// in the order in which their matrices are sampled, as far as a part of the budget goes.
 pub fn states(tensors: &dyn Tensors, config: &QuantConfig, settings: &PlanSettings) -> Vec<FileRange> {
-    let weights = tensors.weights(config, &States::new());
     // Of nearly all checkpoints nothing waits, and what has which role is asked once.
-    if !weights.iter().any(|weight| matches!(weight.form, Form::After(_))) {
+    let none = States::new();
+    if !tensors.weights(config, &none).iter().any(|weight| matches!(weight.form, Form::After(_))) {
         return Vec::new();
     }
-    let contents = Contents::of(weights);
+    let contents = Contents::of(tensors, config, &none);
     let layers = contents.sampled_layers(settings.matrix_layers);
     let mut wanted = Vec::new();
     for i in spread(layers.len()) {
@@ -62,7 +63,7 @@ pub fn sample(
     settings: &PlanSettings,
     tokens: &[u64],
 ) -> Result<SamplePlan, PlanError> {
-    let contents = Contents::of(tensors.weights(config, states));
+    let contents = Contents::of(tensors, config, states);
     let layers = contents.sampled_layers(settings.matrix_layers);
     let few: BTreeSet<u16> = evenly(layers.clone(), WHOLE_LAYERS).into_iter().collect();
     let all = contents.candidates(true, |weight, position, rows| {
@@ -76,8 +77,12 @@ pub fn sample(
         }
     });
     if all.is_empty() {
-        let example = tensors.names().next().unwrap_or_default().to_owned();
-        let (tensors, coverage) = (tensors.names().count(), Box::new(contents.coverage));
+        let coverage = Box::new(contents.coverage);
+        let names: Vec<&str> = tensors.names().collect();
+        if let Some(method) = adapter::method(names.iter().copied()) {
+            return Err(PlanError::Adapter { method, coverage });
+        }
+        let (example, tensors) = (names.first().copied().unwrap_or_default().to_owned(), names.len());
         return Err(PlanError::NoRoles { tensors, example, coverage });
     }
     let of = |wanted: fn(Role) -> bool| all.iter().filter(move |c| wanted(c.position.role));
@@ -138,7 +143,7 @@ pub fn sample(
 
 /// Every row of every weight that has a role, in blocks of about a million elements.
 pub fn whole(tensors: &dyn Tensors, config: &QuantConfig, states: &States) -> Vec<Ask> {
-    Contents::of(tensors.weights(config, states)).candidates(false, |weight, _, rows| {
+    Contents::of(tensors, config, states).candidates(false, |weight, _, rows| {
         let step = (WHOLE_BLOCK / weight.columns.max(1)).max(1);
         (0..rows.div_ceil(step)).map(|i| i * step..rows.min((i + 1) * step)).collect()
     })

@@ -15,6 +15,9 @@ pub(in crate::cli) fn scan(answer: &ScanAnswer) -> String {
     let mut out = answer.known_from.as_ref().map_or_else(String::new, |from| {
         format!("{name}: its weight files are those of {from}, by their digests, and were not read\n")
     });
+    if let Some(adapter) = &answer.adapter {
+        out += &format!("{name}: {adapter}\n");
+    }
     if let Some(coverage) = answer.coverage.as_ref().filter(|coverage| coverage.share < WHOLE) {
         let rest = coverage.rest().map_or_else(String::new, |rest| format!("; not {rest}"));
         out += &format!("{name}: {} of it was covered{rest}\n", coverage.percent());

@@ -13,5 +13,5 @@ mod tests;
 
 pub use names::without_numbers;
 pub use naming::{Component, Naming, position};
-pub use positions::{positions, survey};
+pub use positions::{of_differences, positions, survey};
 pub use role::{Layout, Position, Role, Stack};

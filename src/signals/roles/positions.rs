@@ -35,6 +35,23 @@ pub fn survey<'a>(
     (found, naming)
 }
 
+/// The positions of differences to the weights of another model, by the names of those, and how they are named. There
+/// are no norms or embeddings beside them that tell how matrices are stored; as differences all are `[out, in]`.
+pub fn of_differences<'a>(
+    tensors: impl IntoIterator<Item = (&'a str, &'a [u64])>,
+) -> (Vec<Option<Position>>, Naming) {
+    let tensors: Vec<(&str, &[u64])> = tensors.into_iter().collect();
+    let naming = Naming::of(tensors.iter().map(|(name, _)| *name));
+    let position = |(name, _): &(&str, &[u64])| {
+        let position = naming.position(name)?;
+        let layout = if position.layout == Layout::Conv1d { Layout::Linear } else { position.layout };
+        Some(Position { layout, ..position })
+    };
+    let mut found: Vec<Option<Position>> = tensors.iter().map(position).collect();
+    drop_duplicates(&tensors, &mut found);
+    (found, naming)
+}
+
 /// Modules that are output heads of language models.
 const HEADS: [&str; 7] =
     ["lm_head", "output", "embed_out", "output_layer", "output_projection", "proj_out", "decoder"];

@@ -2,6 +2,7 @@
 
 use super::super::evidence::Evidence;
 use super::super::screen::Tier;
+use super::adapters;
 use super::answer::{Context, Verdict, VerdictKind};
 use super::hypotheses::{Hypothesis, Source, Way, hypotheses, ln_sum};
 use super::relation::{self, Direction, Relation};
@@ -30,6 +31,9 @@ pub fn judge(evidence: &Evidence, context: Context) -> Verdict {
             p_value: 0.0,
             why: "The weight files are equal, byte for byte.".into(),
         };
+    }
+    if let Some(verdict) = adapters::judge(evidence) {
+        return verdict;
     }
     let hypotheses = hypotheses(evidence);
     let tests = hypotheses.iter().map(|h| h.sources.len()).sum::<usize>().max(1);

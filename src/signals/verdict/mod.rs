@@ -29,6 +29,7 @@
 //!
 //! The constants come from what transformations do to weights, not from any set of test models.
 
+mod adapters;
 mod answer;
 mod hypotheses;
 mod judge;

@@ -112,8 +112,8 @@ mod tests {
         let coverage = row.coverage.clone().map(|coverage| Coverage { rest, ..coverage });
         let mut row = Row { coverage, ..row };
         let fingerprint = row.fingerprint.as_mut().unwrap();
-        let Extent { quantised, tokens, .. } = fingerprint.extent;
-        fingerprint.extent = Extent::new(row.coverage.as_ref(), quantised, tokens);
+        let Extent { quantised, tokens, rank, .. } = fingerprint.extent;
+        fingerprint.extent = Extent { rank, ..Extent::new(row.coverage.as_ref(), quantised, tokens) };
         row
     }
 

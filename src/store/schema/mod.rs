@@ -23,6 +23,9 @@
 //! | tokenizer_tokens | uint32? | tokens of the tokenizer |
 //! | quantised | uint8? | 1 where the matrices are packed or lie on a grid of few values |
 //! | rest_kind, rest_what, rest_parameters, rest_bytes | lists of equal length, at most 16 | what was not read: see [`Rest`](crate::signals::coverage::Rest) |
+//! | adapter_rank | uint32? | of an adapter, whose weights are differences to those of another model |
+//! | adapter_targets | `list<string>` | the modules that it changes |
+//! | adapter_base, adapter_revision | string? | from adapter_config.json, where that was read |
 //! | hidden_size, layers, vocabulary | uint32?, uint16?, uint32? | from the tensors |
 //! | profile_norms | `list<float32>` | 16 quantiles of embedding norms; empty where unknown |
 //! | profile_energy_role, profile_energy | `list<uint8>`, `list<float32>` | 16 values a role: weight size over depth |
@@ -34,6 +37,7 @@
 //! | product_concentration, product_rows | float32?, uint16? | see [`GramSketch`](crate::signals::gram::GramSketch) |
 //! | vector | `fixed_size_list<int8>[1024]?` | retrieval vector |
 
+mod adapter;
 mod arrays;
 mod coverage;
 mod fingerprint;

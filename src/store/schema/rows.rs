@@ -6,10 +6,12 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, RecordBatch, new_null_array};
 use arrow::datatypes::{Field, Float32Type, Int8Type, Schema, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 
+use super::adapter::{adapter_columns, is_of_adapter};
 use super::arrays::{bytes, flags, json, lists, numbers, text, texts, time};
 use super::coverage::{coverage_columns, is_of_coverage};
 use super::fingerprint::PRODUCT_COLUMNS;
 use super::reader::{COMPONENT, EXTRACTION_VERSION, Reader, missing};
+use crate::signals::coverage::Extent;
 use crate::store::StoreError;
 use crate::store::row::{Row, WeightFile};
 
@@ -114,6 +116,7 @@ pub fn to_batch(rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
         ("vector", bytes(fingerprints().map(|f| Some(&f?.vector)))),
     ];
     columns.extend(coverage_columns(rows));
+    columns.extend(adapter_columns(rows));
     columns.extend(more);
     let fields: Vec<Field> = columns
         .iter()
@@ -142,7 +145,7 @@ pub fn complete(batch: &RecordBatch, path: &Path) -> Result<RecordBatch, StoreEr
     let column = |field: &Arc<Field>| match (batch.column_by_name(field.name()), field.name().as_str()) {
         (Some(column), _) => Ok(Arc::clone(column)),
         (None, COMPONENT) => Ok(text(std::iter::repeat_n(Some(""), rows))),
-        (None, name) if PRODUCT_COLUMNS.contains(&name) || is_of_coverage(name) => {
+        (None, name) if PRODUCT_COLUMNS.contains(&name) || is_of_coverage(name) || is_of_adapter(name) => {
             Ok(new_null_array(field.data_type(), rows))
         }
         (None, name) => Err(missing(name, path)),
@@ -185,7 +188,9 @@ impl Reader<'_> {
             .map(|((path, size), sha256)| WeightFile { path: path.unwrap_or_default(), size, sha256 })
             .collect();
         let coverage = self.coverage(i)?;
-        let extent = self.extent(i, coverage.as_ref())?;
+        let adapter = self.adapter(i)?;
+        let rank = adapter.as_ref().map(|adapter| adapter.rank);
+        let extent = Extent { rank, ..self.extent(i, coverage.as_ref())? };
         Ok(Row {
             repo_id: self.required("repo_id", i)?,
             hub_id: self.required("hub_id", i)?,
@@ -219,6 +224,7 @@ impl Reader<'_> {
             sample_digest: self.text("sample_digest", i)?,
             extraction_version: self.extraction_version(i)?,
             coverage,
+            adapter,
             profile: self.profile(i)?,
             fingerprint: self.fingerprint(i, extent)?,
         })
@@ -229,7 +235,6 @@ impl Reader<'_> {
 mod tests {
     use super::super::testing;
     use super::*;
-    use crate::signals::coverage::Extent;
     use crate::signals::testing::Model;
 
     #[test]
@@ -251,7 +256,8 @@ mod tests {
             .filter(|i| {
                 let schema = batch.schema();
                 let name = schema.field(*i).name();
-                let is_of_format_6 = name == EXTRACTION_VERSION || is_of_coverage(name);
+                let is_of_format_6 =
+                    name == EXTRACTION_VERSION || is_of_coverage(name) || is_of_adapter(name);
                 name != COMPONENT && !PRODUCT_COLUMNS.contains(&name.as_str()) && !is_of_format_6
             })
             .collect();
@@ -259,7 +265,7 @@ mod tests {
         let path = Path::new("x");
         assert!(from_batch(&old, path).unwrap_err().to_string().contains(EXTRACTION_VERSION));
         let old = of_version(old, 2, path).unwrap();
-        let mut expected = Row { extraction_version: 2, coverage: None, ..row };
+        let mut expected = Row { extraction_version: 2, coverage: None, adapter: None, ..row };
         let fingerprint = expected.fingerprint.as_mut().unwrap();
         (fingerprint.row_gram, fingerprint.extent) = (None, Extent::default());
         assert_eq!(from_batch(&old, path).unwrap(), [expected.clone()]);

@@ -4,7 +4,7 @@ use crate::signals::coverage::{Coverage, Extent, Rest, RestKind};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 use crate::signals::profile::{POINTS, Profile, TokenGram};
 use crate::signals::{Fingerprint, Role};
-use crate::store::row::{Outcome, Row, WeightFile};
+use crate::store::row::{AdapterFacts, Outcome, Row, WeightFile};
 
 /// A row with every optional field set or, for `fingerprint: None`, unset.
 pub(crate) fn row(name: &str, fingerprint: Option<Fingerprint>) -> Row {
@@ -22,7 +22,7 @@ pub(crate) fn row(name: &str, fingerprint: Option<Fingerprint>) -> Row {
             bytes: 468,
         }],
     };
-    let extent = Extent::new(Some(&coverage), true, Some(32_000));
+    let extent = Extent { rank: Some(8), ..Extent::new(Some(&coverage), true, Some(32_000)) };
     let fingerprint = fingerprint.map(|fingerprint| Fingerprint { extent, ..fingerprint });
     Row {
         repo_id: format!("org/{name}"),
@@ -61,6 +61,12 @@ pub(crate) fn row(name: &str, fingerprint: Option<Fingerprint>) -> Row {
         sample_digest: some(&format!("s-{name}")),
         extraction_version: EXTRACTION_VERSION,
         coverage: indexed.then_some(coverage),
+        adapter: indexed.then(|| AdapterFacts {
+            rank: 8,
+            targets: vec!["q_proj".into(), "v_proj".into()],
+            base: Some("org/base".into()),
+            revision: None,
+        }),
         profile: indexed.then(|| Profile {
             norms: Some([0.5; POINTS]),
             energy: [(Role::Query, [0.25; POINTS])].into(),

@@ -69,11 +69,9 @@ fn refused(bench: &Bench, folder: &Path) -> String {
 
 /// The rows of a crawl of these folders, by repository and component: outcome, and files that were read.
 fn crawled(folders: &[(&str, &Path)]) -> BTreeMap<String, (String, Vec<String>)> {
-    let models = Models::new();
+    let mut models = Models::new();
     for (id, folder) in folders {
-        for file in crate::support::files_below(folder) {
-            write(&models.folder(id).join(file.strip_prefix(folder).unwrap()), read(&file));
-        }
+        models.add_folder(id, folder);
     }
     let hub = Hub::serve(models.path(), &[]);
     let cli = Cli::new(hub.url());
@@ -459,15 +457,8 @@ fn each_part_of_a_pipeline_has_a_row_and_an_answer() {
     put(&folder, "unet/diffusion_pytorch_model.safetensors", &kernel);
     write(&folder.join("model_index.json"), r#"{"_class_name": "StableDiffusionPipeline"}"#);
     let mut models = Models::new();
-    let mut add = |id: &str, folder: &Path| {
-        let files = crate::support::files_below(folder)
-            .into_iter()
-            .map(|file| (file.strip_prefix(folder).unwrap().to_str().unwrap().to_owned(), read(&file)));
-        let files: Vec<(String, Vec<u8>)> = files.collect();
-        models.add(id, &files.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).collect::<Vec<_>>());
-    };
-    add("o/pipeline", &folder);
-    add("o/base", &demo(BASE));
+    models.add_folder("o/pipeline", &folder);
+    models.add_folder("o/base", &demo(BASE));
     let hub = Hub::serve(models.path(), &[]);
     let cli = Cli::new(hub.url());
     cli.crawl(0, &["--all-small-files"]);
@@ -522,11 +513,10 @@ fn the_usual_repository_costs_what_it_did() {
     index(&sharded, &shards(&sharded, "model", &base(), 3));
     put(&sharded, "consolidated.safetensors", &base());
     put(&sharded, "adapter_model.safetensors", &base());
-    for (folder, resolved) in [(single, 1), (sharded, 3)] {
-        let models = Models::new();
-        for file in crate::support::files_below(&folder) {
-            write(&models.folder("o/x").join(file.file_name().unwrap()), read(&file));
-        }
+    // Three shards, and the adapter, which has a row of its own.
+    for (folder, resolved) in [(single, 1), (sharded, 4)] {
+        let mut models = Models::new();
+        models.add_folder("o/x", &folder);
         let hub = Hub::serve(models.path(), &[]);
         Cli::new(hub.url()).crawl(0, &[]);
         assert_eq!(hub.counters().requests.resolvers, resolved, "{}", folder.display());

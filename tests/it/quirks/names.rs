@@ -136,9 +136,7 @@ fn each_of_two_whole_models_in_one_file_has_a_row() {
     for (id, folder) in
         [("o/base", &demo(BASE)), ("o/other", &demo(UNRELATED)), ("o/x", &both), ("o/y", &both)]
     {
-        let files = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
-        let files = files.map(|name| (name, read(&folder.join(name))));
-        models.add(id, &files.each_ref().map(|(name, bytes)| (*name, &bytes[..])));
+        models.add_folder(id, folder);
     }
     let hub = Hub::serve(models.path(), &[]);
     let cli = Cli::new(hub.url());

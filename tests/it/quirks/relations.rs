@@ -268,12 +268,8 @@ fn a_packing_that_is_not_read_is_quantised_and_two_of_them_are_not_one_checkpoin
     assert_ne!(answer["relation"], "copy or cast", "{answer:#}");
 
     let mut models = Models::new();
-    let file = |folder: &Path, name: &str| read(&folder.join(name));
     for (id, folder) in [("o/base", &demo(BASE)), ("o/exl3", &of_base), ("o/tuned-exl3", &of_tuned)] {
-        let files = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
-        let files: Vec<(&str, Vec<u8>)> = files.iter().map(|name| (*name, file(folder, name))).collect();
-        let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, &bytes[..])).collect();
-        models.add(id, &files);
+        models.add_folder(id, folder);
     }
     let hub = Hub::serve(models.path(), &[]);
     let cli = Cli::new(hub.url());
