@@ -28,7 +28,7 @@ use crate::signals::{Coverage, Position, Role, Samples};
 use crate::store::{AdapterFacts, StoreError, WeightFile, atomic, checksum};
 
 /// Layout of an entry, and which rows are read for more detail; part of the key.
-const ENTRY_VERSION: u32 = 5;
+const ENTRY_VERSION: u32 = 4;
 /// Largest entry that is read, bytes.
 const MOST_BYTES: u64 = 256 << 20;
 /// The metadata's key in the file.
@@ -55,6 +55,8 @@ struct Contents {
     parameters: u64,
     bytes_in_repo: u64,
     coverage: Option<Coverage>,
+    /// Entries of before there were any lack it.
+    #[serde(default)]
     adapter: Option<AdapterFacts>,
     /// Name, digest and size.
     probes: Vec<(String, u64, u64)>,

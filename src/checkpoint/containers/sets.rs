@@ -506,6 +506,7 @@ mod tests {
                 vec!["model.safetensors", "adapter_model.safetensors", "lora.safetensors"],
                 vec!["model.safetensors"],
             ),
+            (vec!["adapter_model.safetensors"], vec!["adapter_model.safetensors"]),
             (vec!["x.safetensors", "optimizer.safetensors", "rng_state.safetensors"], vec!["x.safetensors"]),
             // Folders below do not count.
             (
@@ -515,7 +516,7 @@ mod tests {
         ] {
             assert_eq!(candidates(&files), [named(&expected)], "{files:?}");
         }
-        for none in [&["adapter_model.safetensors"][..], &["config.json", "pytorch_model.bin"], &[]] {
+        for none in [&["config.json", "pytorch_model.bin"][..], &[]] {
             assert_eq!(component(none), None, "{none:?}");
         }
     }
