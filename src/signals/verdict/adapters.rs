@@ -1,9 +1,9 @@
 //! Adapters: differences to the weights of a model, held against each other.
 //!
-//! Two adapters that were trained apart correlate where they begin at one point, and the more so the more alike their
-//! data are: on one model of 135M parameters, from one seed, .16 with other data and .36 with similar data, where the
-//! null of exchangeable dimensions gives less than .01. No bound on that is known, so a correlation alone decides nothing.
-//! Equal products do: no training arrives at them twice.
+//! Adapters that were trained apart on one model correlate. Measured (rank 8, query and value of a model of 135M
+//! parameters, 60 steps, mean over 60 products): from one seed .21 with other data and .50 with similar data, from two
+//! seeds .39 with the same data and .10 with other data, where exchangeable dimensions would give less than .01. No bound
+//! on that is known, so a correlation alone decides nothing. Equal products do: no training arrives at them twice.
 
 use super::super::evidence::Evidence;
 use super::answer::{Verdict, VerdictKind};
