@@ -28,8 +28,10 @@ const METHODS: [(&str, &str); 11] = [
     ("vera_lambda", "VeRA"),
     ("randlora_", "RandLoRA"),
     ("lora_embedding_", "LoRA of embeddings alone"),
-    ("lora_", "LoRA of modules that are not known"),
+    ("lora_", UNKNOWN_MODULES),
 ];
+/// Of an adapter that changes modules without a role.
+pub(super) const UNKNOWN_MODULES: &str = "LoRA of modules that are not known";
 
 /// Of which kind an adapter is that is not read.
 pub(super) fn method<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {

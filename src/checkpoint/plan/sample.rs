@@ -79,7 +79,8 @@ pub fn sample(
     if all.is_empty() {
         let coverage = Box::new(contents.coverage);
         let names: Vec<&str> = tensors.names().collect();
-        if let Some(method) = adapter::method(names.iter().copied()) {
+        let unknown = tensors.adapter().map(|_| adapter::UNKNOWN_MODULES);
+        if let Some(method) = unknown.or_else(|| adapter::method(names.iter().copied())) {
             return Err(PlanError::Adapter { method, coverage });
         }
         let (example, tensors) = (names.first().copied().unwrap_or_default().to_owned(), names.len());

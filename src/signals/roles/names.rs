@@ -12,14 +12,22 @@ use super::table::{SCHEMES, SEEN_THROUGH, Scheme, WRAPPERS};
 pub(super) struct Entry {
     pub(super) stack: Stack,
     pub(super) role: Role,
+    /// See [`Scheme`].
+    pub(super) needs_embedding: bool,
     layout: Layout,
     expert: Option<u16>,
 }
 
 impl Entry {
+    /// Whether both say the same of a tensor.
+    fn is_like(&self, other: &Self) -> bool {
+        let needs_embedding = self.needs_embedding;
+        *self == Self { needs_embedding, ..*other }
+    }
+
     /// The position of the tensor in this layer.
     pub(super) fn at(self, layer: u16, expert: Option<u16>) -> Position {
-        let Self { stack, role, layout, expert: fixed } = self;
+        let Self { stack, role, layout, expert: fixed, .. } = self;
         Position { stack, layer, expert: expert.or(fixed), role, layout }
     }
 }
@@ -43,8 +51,10 @@ static INSIDE: LazyLock<HashMap<String, Rooted<Inside>>> = LazyLock::new(|| {
             let head = heads.entry(format!("{root}{}", scheme.layers)).or_insert_with(none);
             for (name, entry) in scheme.entries(scheme.inside) {
                 let entries = head.names.entry(name).or_default();
-                if !entries.contains(&entry) {
-                    entries.push(entry);
+                match entries.iter_mut().find(|known| known.is_like(&entry)) {
+                    // Towers have the names of one of the two.
+                    Some(known) => known.needs_embedding &= entry.needs_embedding,
+                    None => entries.push(entry),
                 }
             }
         }
@@ -79,7 +89,8 @@ impl Scheme {
             } else {
                 (self.stacked || name.contains('#')).then_some(0)
             };
-            let entry = Entry { stack: self.stack, role, layout, expert };
+            let Self { stack, needs_embedding, .. } = *self;
+            let entry = Entry { stack, role, needs_embedding, layout, expert };
             self.ends.iter().map(move |end| (format!("{name}{end}"), entry))
         })
     }
@@ -240,7 +251,8 @@ mod tests {
                     scheme.entries(scheme.inside).map(|(n, e)| (format!("{root}{}.0.{n}", scheme.layers), e));
                 let outside = scheme.entries(scheme.outside).map(|(n, e)| (format!("{root}{n}"), e));
                 for (name, entry) in inside.chain(outside) {
-                    assert_eq!(*entries.entry((name.clone(), entry.stack)).or_insert(entry), entry, "{name}");
+                    let first = *entries.entry((name.clone(), entry.stack)).or_insert(entry);
+                    assert!(first.is_like(&entry), "{name}: {first:?} and {entry:?}");
                 }
             }
         }

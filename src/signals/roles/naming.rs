@@ -63,7 +63,7 @@ impl Naming {
         let Some(main) = families
             .iter()
             .position(Family::may_be_the_model)
-            .or_else(|| families.iter().position(|f| f.is_known))
+            .or_else(|| families.iter().position(|f| f.is_known && !f.lacks_embedding()))
         else {
             return Self::default();
         };
@@ -134,6 +134,8 @@ struct Tally<'a> {
     reading: Reading,
     explained: usize,
     roles: HashSet<Role>,
+    /// Whether towers of other modalities have such names too.
+    needs_embedding: bool,
 }
 
 impl<'a> Tally<'a> {
@@ -145,11 +147,14 @@ impl<'a> Tally<'a> {
         self.roles.iter().filter(|role| role.is_matrix()).count()
     }
 
-    /// Whether attention and both norms are there: towers share single names with language models, never these
+    /// Whether attention and both norms are there: most towers share single names with language models, never these
     /// together.
     fn has_attention_with_norms(&self) -> bool {
         let has = |role| self.roles.contains(&role);
-        (has(Role::Output) || has(Role::SsmOut)) && has(Role::AttentionNorm) && has(Role::MlpNorm)
+        !self.needs_embedding
+            && (has(Role::Output) || has(Role::SsmOut))
+            && has(Role::AttentionNorm)
+            && has(Role::MlpNorm)
     }
 }
 
@@ -250,10 +255,12 @@ fn sites<'a>(names: &'a [Cow<'_, str>]) -> (Vec<Tally<'a>>, BTreeSet<&'a str>) {
                     if let Some(tally) = tallies.iter_mut().find(same) {
                         tally.explained += 1;
                         tally.roles.insert(entry.role);
+                        tally.needs_embedding |= entry.needs_embedding;
                         continue;
                     }
-                    let (stack, reading, roles) = (entry.stack, reading.clone(), [entry.role].into());
-                    tallies.push(Tally { text, stack, reading, explained: 1, roles });
+                    let Entry { stack, role, needs_embedding, .. } = entry;
+                    let (reading, roles) = (reading.clone(), [role].into());
+                    tallies.push(Tally { text, stack, reading, explained: 1, roles, needs_embedding });
                 }
             }
         }
@@ -295,6 +302,11 @@ impl<'a> Family<'a> {
 
     fn has_embedding(&self) -> bool {
         self.has(Role::Embedding)
+    }
+
+    /// Whether it may as well be a tower of another modality.
+    fn lacks_embedding(&self) -> bool {
+        !self.has_embedding() && self.sites.iter().any(|site| site.needs_embedding)
     }
 
     /// Takes what it lacks from a prefix beside or directly above it that has no layers, if only one has it.
@@ -431,6 +443,32 @@ mod tests {
             llama("", 2).into_iter().map(|name| name.replace("model.", "decoder.")).collect();
         let norm = naming(&names).position("decoder.layers.0.post_attention_layernorm.weight");
         assert_eq!(norm.map(|p| p.role), Some(Role::MlpNorm));
+    }
+
+    #[test]
+    fn of_the_two_sides_of_clip_the_one_with_tokens_is_a_language_model() {
+        let inside =
+            ["self_attn.q_proj", "self_attn.out_proj", "layer_norm1", "layer_norm2", "mlp.fc1", "mlp.fc2"];
+        let side = |prefix: &str| -> Vec<String> {
+            inside.map(|name| format!("{prefix}encoder.layers.0.{name}.weight")).into()
+        };
+        let text = |prefix: &str| -> Vec<String> {
+            let tokens = format!("{prefix}embeddings.token_embedding.weight");
+            side(prefix).into_iter().chain([tokens]).collect()
+        };
+        for prefix in ["", "text_model.", "cond_stage_model.transformer.text_model."] {
+            let naming = naming(&text(prefix));
+            assert!(
+                naming.position(&format!("{prefix}encoder.layers.0.mlp.fc1.weight")).is_some(),
+                "{prefix}"
+            );
+        }
+        for prefix in ["", "vision_model.", "model.vision_tower.vision_model."] {
+            let naming = naming(&side(prefix));
+            assert_eq!((naming.depth(), naming.others()), (None, &[][..]), "{prefix}");
+        }
+        let both = naming(&[text("text_model."), side("vision_model.")].concat());
+        assert_eq!((both.prefix(), both.others().len()), ("text_model.", 0));
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(super) struct Scheme {
     pub(super) layout: Layout,
     /// Whether one tensor holds the matrices of all experts.
     pub(super) stacked: bool,
+    /// Whether towers of other modalities have these names too, so that the token embedding has to be there.
+    pub(super) needs_embedding: bool,
     /// How names end.
     pub(super) ends: &'static [&'static str],
     /// What follows the layer number.
@@ -58,6 +60,7 @@ const PLAIN: Scheme = Scheme {
     stack: Stack::Main,
     layout: Layout::Linear,
     stacked: false,
+    needs_embedding: false,
     ends: &[".weight"],
     inside: &[],
     outside: &[],
@@ -541,10 +544,11 @@ pub(super) const SCHEMES: &[Scheme] = &[
         outside: &[("input_embedding", Embedding), ("encoder.output_layernorm", FinalNorm)],
         ..PLAIN
     },
-    // The text side of CLIP and SigLIP, which is a language model; the other side has its names under another root.
+    // The text side of CLIP and SigLIP, which is a language model; the other side has the same names in its layers.
     Scheme {
-        roots: &[""],
-        layers: "text_model.encoder.layers",
+        roots: &["text_model.", ""],
+        layers: "encoder.layers",
+        needs_embedding: true,
         inside: &[
             ("self_attn.q_proj", Query),
             ("self_attn.k_proj", Key),
@@ -555,10 +559,7 @@ pub(super) const SCHEMES: &[Scheme] = &[
             ("layer_norm1", AttentionNorm),
             ("layer_norm2", MlpNorm),
         ],
-        outside: &[
-            ("text_model.embeddings.token_embedding", Embedding),
-            ("text_model.final_layer_norm", FinalNorm),
-        ],
+        outside: &[("embeddings.token_embedding", Embedding), ("final_layer_norm", FinalNorm)],
         ..PLAIN
     },
     // The same in OpenCLIP.
