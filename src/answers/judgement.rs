@@ -25,8 +25,8 @@ pub struct Judgement {
     pub relation: Option<Relation>,
     /// Which of them descends from which.
     pub direction: Direction,
-    /// Posterior probability of descent, 0 to 1.
-    pub score: f64,
+    /// Posterior probability of descent, 0 to 1; null where no test of the weights could be made.
+    pub score: Option<f64>,
     /// Probability of such evidence between independent models, corrected for the tests made and the models searched.
     pub p_value: f64,
     /// The verdict in words.

@@ -52,7 +52,7 @@ pub(super) fn comparison(answer: &CompareAnswer) -> String {
     right(&mut signals, &[2, 4, 5]);
     out += &format!("{signals}\n\n");
     let mut shapes =
-        table(&["", "architecture", "hidden", "layers", "vocabulary", "dtype", "covered", "read"]);
+        table(&["", "architecture", "hidden", "layers", "vocabulary", "dtype", "covered", "weights", "read"]);
     for (label, model) in ["a", "b"].into_iter().zip(&answer.models) {
         shapes.add_row(std::iter::once(label.to_owned()).chain(shape(model)));
     }
@@ -82,18 +82,33 @@ fn shares(merge: &MergeAnswer) -> String {
 }
 
 fn headline(judgement: &Judgement) -> String {
-    let relation = judgement.relation.map(|r| format!(" ({})", r.name())).unwrap_or_default();
+    // Files that are equal are an identical model, and there is no more to say of that.
+    let relation = judgement.relation.filter(|r| r.name() != judgement.verdict.name());
+    let relation = relation.map(|r| format!(" ({})", r.name())).unwrap_or_default();
     let direction = match (judgement.relation, judgement.direction) {
         (None, _) => String::new(),
         (Some(_), Direction::Open) => ", direction undetermined".to_owned(),
         (Some(_), direction) => format!(", {}", direction.name()),
     };
-    format!(
-        "{}{relation}{direction}, score {:.3}, p {:.1e}",
-        judgement.verdict.name(),
-        judgement.score,
-        judgement.p_value
-    )
+    let tested = match judgement.score {
+        None => "no test of the weights could be made".to_owned(),
+        known => format!("{}, {}", score(known), p(judgement.p_value)),
+    };
+    format!("{}{relation}{direction}, {tested}", judgement.verdict.name())
+}
+
+/// `score 0.998`.
+pub(super) fn score(score: Option<f64>) -> String {
+    score.map_or_else(|| "no score".into(), |score| format!("score {score:.3}"))
+}
+
+/// A p-value; of one that a float cannot hold, how large it is at most.
+fn p(value: f64) -> String {
+    if value < f64::MIN_POSITIVE {
+        format!("p < {:.0e}", f64::MIN_POSITIVE)
+    } else {
+        format!("p {value:.1e}")
+    }
 }
 
 fn row(name: &str, meaning: &str, signal: &SignalFigure) -> [String; 7] {
@@ -112,12 +127,10 @@ fn row(name: &str, meaning: &str, signal: &SignalFigure) -> [String; 7] {
     cells
 }
 
-fn shape(model: &ComparedModel) -> [String; 7] {
+fn shape(model: &ComparedModel) -> [String; 8] {
     let text = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
-    let read = match (&model.reason, model.bytes_in_repo) {
-        (Some(reason), _) => reason.clone(),
-        (None, of) => format!("{} of {}", bytes(model.bytes_fetched), bytes(of.unwrap_or_default())),
-    };
+    // Small files are read beside the weights.
+    let read = model.reason.clone().unwrap_or_else(|| bytes(model.bytes_fetched));
     [
         text(model.architecture.clone()),
         text(model.hidden_size.map(|n| n.to_string())),
@@ -125,6 +138,7 @@ fn shape(model: &ComparedModel) -> [String; 7] {
         text(model.vocabulary.map(|n| n.to_string())),
         text(model.dtype.clone()),
         text(model.coverage.as_ref().map(CoverageAnswer::percent)),
+        text(model.bytes_in_repo.map(bytes)),
         read,
     ]
 }
@@ -206,7 +220,7 @@ pub(super) fn plain(answer: &CompareAnswer) -> String {
         format!("verdict\t{}", judgement.verdict.name()),
         format!("relation\t{}", judgement.relation.map_or("-", Relation::name)),
         format!("direction\t{}", judgement.direction.name()),
-        format!("score\t{:.6}", judgement.score),
+        judgement.score.map_or_else(|| "score\t-".into(), |score| format!("score\t{score:.6}")),
         format!("p\t{:.3e}", judgement.p_value),
         format!("why\t{}", judgement.why),
         format!("screening\t{}", judgement.screening.tier.name()),

@@ -1,5 +1,6 @@
 //! The report of an evaluation, for people.
 
+use super::comparison::score;
 use super::tables::table;
 use crate::answers::eval::{EvalAnswer, JudgedPair};
 use crate::answers::judgement::Judgement;
@@ -67,12 +68,12 @@ pub(super) fn evaluation(found: &EvalAnswer) -> String {
     }
     for (pair, judgement) in wrong {
         out += &format!(
-            "  {} | {} ({}): {}, score {:.3}. {}\n",
+            "  {} | {} ({}): {}, {}. {}\n",
             pair.a,
             pair.b,
             pair.expected_relation,
             judgement.verdict.name(),
-            judgement.score,
+            score(judgement.score),
             judgement.why
         );
     }

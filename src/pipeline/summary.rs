@@ -14,11 +14,20 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
+/// So many of these, in the singular where it is one: `1 shard`, `2 shards`, `3 repositories`.
+pub fn count(n: u64, what: &str) -> String {
+    match (n, what.strip_suffix('y')) {
+        (1, _) => format!("1 {what}"),
+        (_, Some(stem)) => format!("{n} {stem}ies"),
+        (_, None) => format!("{n} {what}s"),
+    }
+}
+
 /// A run report as Markdown.
 pub(super) fn markdown(report: &RunReport) -> String {
     let began =
         report.started_at.map_or_else(String::new, |t| t.format(" of %Y-%m-%d %H:%M UTC").to_string());
-    let mut out = format!("# Crawl{began}\n\n{} repositories: {}\n", report.models, ends(report));
+    let mut out = format!("# Crawl{began}\n\n{}: {}\n", count(report.models, "repository"), ends(report));
     for line in facts(report) {
         out += &format!("\n- {line}");
     }

@@ -54,7 +54,8 @@ impl Controls {
             .iter()
             .map(|founder| {
                 let against = stored::compare(query, founder);
-                let is_unrelated = verdict::judge(&against, Context::default()).score <= UNRELATED;
+                let score = verdict::judge(&against, Context::default()).score;
+                let is_unrelated = score.is_some_and(|score| score <= UNRELATED);
                 (against.in_place, is_unrelated)
             })
             .collect();

@@ -91,7 +91,8 @@ fn every_pair_of_the_demo_models_is_judged_as_it_is() {
         let (kind, direction) = (found.kind.name(), found.direction.name());
         all.push(format!(
             "{a} {b} | {kind} | {called} | {direction} | {:.9} {:.9e}",
-            found.score, found.p_value
+            found.score.unwrap(),
+            found.p_value
         ));
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), demo.truth.pairs.len(), wrong.join("\n"));

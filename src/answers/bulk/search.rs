@@ -35,7 +35,8 @@ pub fn families(
             root: oldest(family.root),
             verdict: related.verdict.kind,
             relation: related.verdict.relation,
-            score: related.verdict.score,
+            // Of what is related there was a test.
+            score: related.verdict.score.unwrap_or_default(),
             p_value: related.verdict.p_value,
             similarity: related.evidence.similarity(),
             judged: named(related.judged),

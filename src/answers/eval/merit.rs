@@ -65,6 +65,9 @@ pub struct Bin {
     pub related: f64,
 }
 
+/// The score of a pair of which no test could be made: either is as likely.
+const UNTOLD: f64 = 0.5;
+
 impl Merit {
     /// Of these pairs.
     pub fn of(judged: &[JudgedPair]) -> Self {
@@ -76,7 +79,7 @@ impl Merit {
                 continue;
             };
             let related = pair.expected;
-            scores.push((judgement.score, related));
+            scores.push((judgement.score.unwrap_or(UNTOLD), related));
             match (related, judgement.related) {
                 (true, Some(true)) => m.true_positives += 1,
                 (false, Some(true)) => m.false_positives += 1,

@@ -43,5 +43,7 @@ pub(in crate::cli) async fn run(args: CompareArgs) -> Result<Done, Failure> {
             printer::data(&format!("\n{}", comparison::whole(whole)))?;
         }
     }
-    Ok(Done::All)
+    // Of weights that were not read nothing is known.
+    let is_partly = answer.models.iter().any(|model| model.reason.is_some());
+    Ok(if is_partly { Done::Partly } else { Done::All })
 }

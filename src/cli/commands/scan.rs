@@ -19,6 +19,7 @@ use crate::cli::{environment, printer, tables};
 use crate::hub::Hub;
 use crate::pipeline::Progress;
 use crate::pipeline::run::{RunError, stages};
+use crate::pipeline::summary::count;
 use crate::retrieval::SearchMode;
 use crate::store::{Database, StoreError};
 
@@ -104,8 +105,8 @@ async fn many(
     drop(watch);
     let seconds = begun.elapsed().as_secs_f64();
     printer::talk(&format!(
-        "{} models scanned, {} with a family, {} failed, in {seconds:.1} s ({:.0} a second)",
-        totals.scanned,
+        "{} scanned, {} with a family, {} failed, in {seconds:.1} s ({:.0} a second)",
+        count(totals.scanned as u64, "model"),
         totals.related,
         totals.failed,
         totals.scanned as f64 / seconds.max(1e-9)

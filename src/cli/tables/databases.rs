@@ -8,11 +8,12 @@ use super::style::table;
 use crate::answers::info::Info;
 use crate::answers::status::{Ran, Status};
 use crate::answers::verify::Verification;
-use crate::pipeline::summary::bytes;
+use crate::pipeline::summary::{bytes, count};
 use crate::publication::copy::Copy;
 use crate::publication::plan::Published;
 use crate::publication::pull::Pulled;
 use crate::retrieval::{Deep, Verified};
+use crate::store::Outcome;
 use crate::store::statistics::{SIZES, Statistics};
 
 /// What a database holds.
@@ -20,16 +21,23 @@ pub(in crate::cli) fn info(info: &Info) -> String {
     let Info { models, repositories, shards, statistics, .. } = info;
     let of = match *repositories as u64 {
         n if n == *models => String::new(),
-        n => format!(" of {n} repositories"),
+        n => format!(" of {}", count(n, "repository")),
     };
-    let by_outcome: Vec<String> = info.outcomes.iter().map(|(o, n)| format!("{n} {o}")).collect();
+    // In tables a database is indexed when it has an index.
+    let said = |outcome| if outcome == Outcome::Indexed.name() { "with a fingerprint" } else { outcome };
+    let by_outcome: Vec<String> = info.outcomes.iter().map(|(o, n)| format!("{n} {}", said(o))).collect();
     let counts = |counts: Vec<(&str, u64)>| {
         counts.iter().map(|(name, n)| format!("{n} {name}")).collect::<Vec<_>>().join(", ")
     };
     let Statistics { formats, sizes, bytes_in_repos, bytes_fetched, .. } = statistics;
     let mut lines = vec![
-        format!("{models} models{of}: {}", by_outcome.join(", ")),
-        format!("{shards} shards, {} in all, version {}", bytes(info.bytes), info.generation),
+        format!("{}{of}: {}", count(*models as u64, "model"), by_outcome.join(", ")),
+        format!(
+            "{}, {} in all, version {}",
+            count(*shards as u64, "shard"),
+            bytes(info.bytes),
+            info.generation
+        ),
     ];
     lines.extend(outdated(info.outdated, "fingerprints"));
     if !formats.is_empty() {
@@ -63,7 +71,7 @@ pub(in crate::cli) fn info(info: &Info) -> String {
     lines.push(match (info.has_index, info.shards_not_indexed) {
         (false, _) => "no index yet; build it with `hubprint index`".to_owned(),
         (true, 0) => "the index covers all shards".to_owned(),
-        (true, n) => format!("the index is behind by {n} shards"),
+        (true, n) => format!("the index is behind by {}", count(n as u64, "shard")),
     });
     lines.join("\n")
 }
@@ -90,8 +98,11 @@ fn copy(copy: &Copy) -> String {
 
 fn verified(verified: &Verified) -> String {
     let Verified { shards, rows, repositories, checkpoints, representatives, .. } = verified;
-    let mut lines =
-        vec![format!("{shards} shards with {rows} rows: length, SHA-256 and number of rows are as stated")];
+    let mut lines = vec![format!(
+        "{} with {}: length, SHA-256 and number of rows are as stated",
+        count(*shards as u64, "shard"),
+        count(*rows as u64, "row")
+    )];
     if !verified.has_index {
         lines.push("no index".to_owned());
         return lines.join("\n");
@@ -124,7 +135,10 @@ fn verified(verified: &Verified) -> String {
 /// What the crawls of a database did.
 pub(in crate::cli) fn status(status: &Status) -> String {
     let Status { repositories, indexed, gone, waiting, .. } = status;
-    let mut out = format!("{repositories} repositories: {indexed} with a fingerprint, {gone} gone since");
+    let mut out = format!(
+        "{}: {indexed} with a fingerprint, {gone} gone since",
+        count(*repositories as u64, "repository")
+    );
     if let Some(outdated) = outdated(status.outdated as u64, "repositories") {
         out += &format!("\n{outdated}");
     }
@@ -137,8 +151,10 @@ pub(in crate::cli) fn status(status: &Status) -> String {
         _ => "\nno crawl has seen the whole listing yet".to_owned(),
     };
     if status.shards_not_indexed > 0 {
-        out +=
-            &format!("\nthe index is behind by {} shards: run `hubprint index`", status.shards_not_indexed);
+        out += &format!(
+            "\nthe index is behind by {}: run `hubprint index`",
+            count(status.shards_not_indexed as u64, "shard")
+        );
     }
     for writer in &status.writers {
         out += &format!("\nprocess {} on {} writes since {}", writer.pid, writer.host, day(writer.since));

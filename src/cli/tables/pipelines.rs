@@ -11,7 +11,7 @@ use crate::pipeline::{Forecast, RunReport};
 
 /// The run report.
 pub(in crate::cli) fn crawl(report: &RunReport) -> String {
-    let mut out = format!("{} repositories: {}", report.models, summary::ends(report));
+    let mut out = format!("{}: {}", summary::count(report.models, "repository"), summary::ends(report));
     for line in summary::facts(report) {
         out += &format!("\n{line}");
     }

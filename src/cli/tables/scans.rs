@@ -82,7 +82,7 @@ fn candidate(what: &str, candidate: &Candidate) -> [String; 8] {
         format!("{}{copies}{gone}", candidate.name()),
         judgement.screening.tier.name().to_owned(),
         relation.to_owned(),
-        format!("{:.3}", judgement.score),
+        judgement.score.map_or_else(|| "-".into(), |score| format!("{score:.3}")),
         candidate.similarity.map_or_else(|| "-".into(), |v| format!("{v:.4}")),
         candidate.coverage.as_ref().map_or_else(|| "?".into(), CoverageAnswer::percent),
         evidence(judgement),

@@ -9,9 +9,6 @@ use super::super::evidence::Evidence;
 use super::answer::{Verdict, VerdictKind};
 use super::relation::{Direction, Relation};
 
-/// What is said where neither is told: both are as likely.
-const OPEN: f64 = 0.5;
-
 /// Judges two of which one at least is an adapter; `None` where neither is.
 pub(super) fn judge(evidence: &Evidence) -> Option<Verdict> {
     let Evidence { a, b, .. } = evidence;
@@ -19,7 +16,7 @@ pub(super) fn judge(evidence: &Evidence) -> Option<Verdict> {
         kind: VerdictKind::NoWeightEvidence,
         relation: None,
         direction: Direction::Open,
-        score: OPEN,
+        score: None,
         p_value: 1.0,
         why,
     };
@@ -62,7 +59,7 @@ fn both(evidence: &Evidence) -> Option<Verdict> {
         kind: VerdictKind::Derived,
         relation: Some(Relation::Copy),
         direction: Direction::Open,
-        score: 1.0,
+        score: Some(1.0),
         p_value: best.exp(),
         why: format!("Both are adapters, and the differences that they make are the same: lowest correlation {lowest:.5}."),
     })

@@ -57,8 +57,8 @@ pub struct Verdict {
     pub relation: Option<Relation>,
     /// Which descends from which, for related models.
     pub direction: Direction,
-    /// Posterior probability of descent, 0 to 1.
-    pub score: f64,
+    /// Posterior probability of descent, 0 to 1; `None` where no test could be made, because a prior is no answer.
+    pub score: Option<f64>,
     /// Corrected p-value of the strongest source; 1 where there is none.
     pub p_value: f64,
     /// One or two sentences that name the decisive evidence.

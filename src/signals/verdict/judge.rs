@@ -27,7 +27,7 @@ pub fn judge(evidence: &Evidence, context: Context) -> Verdict {
             kind: VerdictKind::Identical,
             relation: Some(Relation::Identical),
             direction: Direction::Open,
-            score: 1.0,
+            score: Some(1.0),
             p_value: 0.0,
             why: "The weight files are equal, byte for byte.".into(),
         };
@@ -57,7 +57,7 @@ pub fn judge(evidence: &Evidence, context: Context) -> Verdict {
             kind: VerdictKind::Derived,
             direction: relation::direction(evidence, relation),
             relation,
-            score,
+            score: Some(score),
             p_value: ln_p(best).exp(),
             why: sentences::derived(evidence, found, best, relation),
         };
@@ -80,7 +80,7 @@ pub fn judge(evidence: &Evidence, context: Context) -> Verdict {
         kind,
         relation: None,
         direction: Direction::Open,
-        score,
+        score: strongest.is_some().then_some(score),
         p_value: p.exp(),
         why: sentences::undecided(evidence, kind, strongest, shares_nothing, &unseen),
     }
@@ -118,7 +118,7 @@ mod tests {
         for r in [0.9999, 0.99, 0.9, 0.6, 0.4, 0.25] {
             let v = verdict(&base, &base.tuned(r, 3));
             assert_eq!(v.kind, VerdictKind::Derived, "{r}: {v:?}");
-            assert!(v.score > 0.99 && v.p_value < 1e-5);
+            assert!(v.score > Some(0.99) && v.p_value < 1e-5);
         }
     }
 
