@@ -4,20 +4,21 @@
 //! that they make, under the name of the weight that they change.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::container::Tensors;
-use crate::formats::low_rank::{self, LowRank, Side};
+use crate::formats::low_rank::{self, Half, LowRank, Side};
 use crate::formats::packed::{QuantConfig, States};
-use crate::formats::{Encoding, FileRange, Form, Weight};
+use crate::formats::{Encoding, Form, Weight};
 use crate::store::AdapterFacts;
 
 /// Most names of modules that are kept.
 const MOST_TARGETS: usize = 32;
 
-/// Kinds of adapters that are not read, by what the names of their tensors have in them.
-const METHODS: [(&str, &str); 11] = [
+/// Kinds of adapters that are not read, by how a component of the names of their tensors begins.
+const METHODS: [(&str, &str); 13] = [
     ("prompt_embeddings", "prompt tuning, which changes no weights"),
     ("adaption_prompt", "LLaMA-Adapter, which changes no weights"),
     ("hada_w1", "LoHa"),
@@ -28,14 +29,21 @@ const METHODS: [(&str, &str); 11] = [
     ("vera_lambda", "VeRA"),
     ("randlora_", "RandLoRA"),
     ("lora_embedding_", "LoRA of embeddings alone"),
-    ("lora_", UNKNOWN_MODULES),
+    ("lora_a", "LoRA as MLX stores it"),
+    ("lora_A", UNKNOWN_MODULES),
+    ("lora_down", UNKNOWN_MODULES),
 ];
 /// Of an adapter that changes modules without a role.
 pub(super) const UNKNOWN_MODULES: &str = "LoRA of modules that are not known";
 
-/// Of which kind an adapter is that is not read.
+/// Whether this is one of the differences of an adapter, and not what lies beside them.
+pub(super) fn is_difference(weight: &Weight<'_>) -> bool {
+    [Side::Down, Side::Up].iter().any(|side| weight.parts.contains_key(side.key()))
+}
+
+/// Of which kind an adapter is that is not read; `None` where the names are not those of one.
 pub(super) fn method<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {
-    let has = |mark: &str| names.clone().any(|name| name.contains(mark));
+    let has = |mark: &str| names.clone().any(|name| name.split('.').any(|part| part.starts_with(mark)));
     METHODS.iter().find(|(mark, _)| has(mark)).map(|(_, method)| *method)
 }
 
@@ -43,6 +51,8 @@ pub(super) fn method<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option
 #[derive(Debug)]
 pub(super) struct Adapter {
     whole: Arc<dyn Tensors>,
+    /// Which of several adapters in the files it is; those that are not are a part of what is not read.
+    own: String,
     /// Of what its weights change.
     names: Vec<String>,
     facts: AdapterFacts,
@@ -51,35 +61,35 @@ pub(super) struct Adapter {
 /// What is in these files, as an adapter where it is one: where at least half of the tensors are pairs, and nothing has
 /// the weights that they change.
 pub(super) fn seen(whole: Arc<dyn Tensors>) -> Arc<dyn Tensors> {
-    let (mut pairs, mut names) = (0usize, BTreeSet::new());
-    for name in whole.names() {
-        pairs += usize::from(low_rank::side(name).is_some());
-        names.insert(name);
-    }
-    let changed = names.iter().filter_map(|name| low_rank::side(name));
-    let has_base = changed.clone().any(|(layer, _)| {
-        [".weight", ".base_layer.weight"].iter().any(|end| names.contains(format!("{layer}{end}").as_str()))
+    let names: BTreeSet<&str> = whole.names().collect();
+    let halves: Vec<Half<'_>> = names.iter().filter_map(|name| low_rank::half(name)).collect();
+    let has_base = halves.iter().any(|half| {
+        let of_layer = [".weight", ".base_layer.weight"].map(|end| format!("{}{end}", half.layer));
+        of_layer.iter().any(|name| names.contains(name.as_str()))
     });
-    if pairs == 0 || 2 * pairs < names.len() || has_base {
+    if halves.is_empty() || 2 * halves.len() < names.len() || has_base {
         return whole;
     }
-    let targets: BTreeSet<&str> = changed.map(|(layer, _)| module(layer)).collect();
+    let mut adapters: BTreeMap<&str, usize> = BTreeMap::new();
+    for half in &halves {
+        *adapters.entry(half.adapter).or_default() += 1;
+    }
+    // The largest, and of equals the first by name.
+    let own = adapters.into_iter().min_by_key(|(_, n)| Reverse(*n)).map_or("", |(name, _)| name).to_owned();
+    let targets: BTreeSet<&str> =
+        halves.iter().filter(|half| half.adapter == own).map(|half| module(half.layer)).collect();
     let targets = targets.into_iter().take(MOST_TARGETS).map(str::to_owned).collect();
-    let mut adapter = Adapter {
-        whole: Arc::clone(&whole),
-        names: Vec::new(),
-        facts: AdapterFacts { targets, ..AdapterFacts::default() },
-    };
-    let (pairs, others) = adapter.split(&QuantConfig::default(), &States::new());
+    let facts = AdapterFacts { targets, ..AdapterFacts::default() };
+    let mut adapter = Adapter { whole: Arc::clone(&whole), own, names: Vec::new(), facts };
+    let (pairs, beside) = adapter.split(&QuantConfig::default(), &States::new());
     let mut ranks: BTreeMap<u64, usize> = BTreeMap::new();
     for rank in pairs.iter().filter_map(Pair::rank) {
         *ranks.entry(rank).or_default() += 1;
     }
     let rank = ranks.into_iter().max_by_key(|(_, n)| *n).map_or(0, |(rank, _)| rank);
-    let rank = u32::try_from(rank).unwrap_or(u32::MAX);
-    let names = pairs.iter().map(Pair::name).chain(others.into_iter().map(|weight| weight.name.into_owned()));
+    let names = pairs.iter().map(Pair::name).chain(beside.into_iter().map(|weight| weight.name.into_owned()));
     let names = names.collect();
-    (adapter.names, adapter.facts.rank) = (names, rank);
+    (adapter.names, adapter.facts.rank) = (names, u32::try_from(rank).unwrap_or(u32::MAX).max(1));
     Arc::new(adapter)
 }
 
@@ -97,73 +107,71 @@ struct Pair<'a> {
     sides: BTreeMap<Side, Weight<'a>>,
 }
 
+/// How one of them is stored.
+struct Thin {
+    encoding: Arc<dyn Encoding>,
+    shape: Vec<u64>,
+}
+
 impl<'a> Pair<'a> {
     fn name(&self) -> String {
         format!("{}.weight", self.layer)
     }
 
     fn rank(&self) -> Option<u64> {
-        self.sides.get(&Side::Down)?.shape.first().copied()
+        self.sides.get(&Side::Down)?.shape.first().copied().filter(|rank| *rank > 0)
     }
 
     /// As one weight.
-    fn weight(mut self) -> Weight<'a> {
-        let encoded = |side: Option<&Weight<'a>>| -> Option<(Arc<dyn Encoding>, FileRange, Vec<u64>)> {
-            let side = side?;
-            let Form::Stored(encoding) = &side.form else { return None };
-            let [range] = side.parts.values().collect::<Vec<_>>()[..] else { return None };
-            Some((Arc::clone(encoding), range.clone(), side.shape.to_vec()))
+    fn weight(self) -> Weight<'a> {
+        let (shape, form) = match self.product() {
+            Ok((shape, product)) => (shape, Form::Stored(Arc::new(product))),
+            Err(reason) => (Vec::new(), Form::Unreadable(reason)),
         };
-        let elements = self.sides.values().fold(0u64, |sum, side| sum.saturating_add(side.elements));
-        let found = encoded(self.sides.get(&Side::Down)).zip(encoded(self.sides.get(&Side::Up)));
-        let parts =
-            |down: FileRange, up: FileRange| BTreeMap::from([(Side::Down.key(), down), (Side::Up.key(), up)]);
         let name = Cow::Owned(self.name());
-        let Some(((down, at_down, of_down), (up, at_up, of_up))) = found else {
-            let parts = std::mem::take(&mut self.sides);
-            let parts = parts
-                .into_iter()
-                .filter_map(|(side, weight)| Some((side.key(), weight.parts.into_values().next()?)));
-            let form = Form::Unreadable("half of a low-rank difference".into());
-            return Weight { name, shape: Cow::Owned(Vec::new()), parts: parts.collect(), elements, form };
-        };
-        let rows = of_up.first().copied().unwrap_or_default();
-        match LowRank::new((down, &of_down), (up, &of_up)) {
-            Ok(product) => {
-                let shape = Cow::Owned(vec![rows, product.columns()]);
-                Weight {
-                    name,
-                    shape,
-                    parts: parts(at_down, at_up),
-                    elements,
-                    form: Form::Stored(Arc::new(product)),
-                }
+        let elements = self.sides.values().fold(0u64, |sum, side| sum.saturating_add(side.elements));
+        let parts = self.sides.into_iter();
+        let parts = parts.filter_map(|(side, half)| Some((side.key(), half.parts.into_values().next()?)));
+        Weight { name, shape: Cow::Owned(shape), parts: parts.collect(), elements, form }
+    }
+
+    /// The product and its shape; why there is none in the words of a report.
+    fn product(&self) -> Result<(Vec<u64>, LowRank), String> {
+        let (down, up) = (self.thin(Side::Down)?, self.thin(Side::Up)?);
+        let rows = up.shape.first().copied().unwrap_or_default();
+        let product = LowRank::new((down.encoding, &down.shape), (up.encoding, &up.shape))?;
+        Ok((vec![rows, product.columns()], product))
+    }
+
+    fn thin(&self, side: Side) -> Result<Thin, String> {
+        let half =
+            self.sides.get(&side).ok_or_else(|| format!("a low-rank difference without {}", side.key()))?;
+        match &half.form {
+            Form::Stored(encoding) if half.parts.len() == 1 => {
+                Ok(Thin { encoding: Arc::clone(encoding), shape: half.shape.to_vec() })
             }
-            Err(reason) => {
-                let shape = Cow::Owned(Vec::new());
-                Weight { name, shape, parts: parts(at_down, at_up), elements, form: Form::Unreadable(reason) }
-            }
+            _ => Err("a low-rank difference whose matrices are packed".into()),
         }
     }
 }
 
 impl Adapter {
+    /// The differences of this adapter, and what else there is. Modules that were trained as a whole and magnitudes are no
+    /// differences, nor are those of another adapter these.
     fn split(&self, config: &QuantConfig, states: &States) -> (Vec<Pair<'_>>, Vec<Weight<'_>>) {
         let mut pairs: BTreeMap<String, Pair<'_>> = BTreeMap::new();
-        let mut others = Vec::new();
+        let mut beside = Vec::new();
         for weight in self.whole.weights(config, states) {
-            let Some((layer, side)) = low_rank::side(&weight.name) else {
-                // Modules that were trained as a whole are no differences, and magnitudes no matrices: no role has such a
-                // name.
-                others.push(Weight { name: Cow::Owned(format!("saved.{}", weight.name)), ..weight });
+            let own = low_rank::half(&weight.name).filter(|half| half.adapter == self.own);
+            let Some((layer, side)) = own.map(|half| (half.layer.to_owned(), half.side)) else {
+                beside.push(weight);
                 continue;
             };
-            let layer = layer.to_owned();
             let pair = pairs.entry(layer.clone()).or_default();
             pair.layer = layer;
             pair.sides.insert(side, weight);
         }
-        (pairs.into_values().collect(), others)
+        (pairs.into_values().collect(), beside)
     }
 }
 
@@ -188,8 +196,96 @@ impl Tensors for Adapter {
         Some(&self.facts)
     }
 
+    fn needs_config(&self) -> bool {
+        self.whole.needs_config()
+    }
+
     fn weights(&self, config: &QuantConfig, states: &States) -> Vec<Weight<'_>> {
-        let (pairs, others) = self.split(config, states);
-        pairs.into_iter().map(Pair::weight).chain(others).collect()
+        let (pairs, beside) = self.split(config, states);
+        pairs.into_iter().map(Pair::weight).chain(beside).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::containers::safetensors::Headers;
+    use super::*;
+    use crate::formats::{Dtype, Header, TensorInfo};
+
+    fn tensors(list: &[(&str, &[u64])]) -> Arc<dyn Tensors> {
+        let mut end = 0;
+        let tensors = list.iter().map(|(name, shape)| {
+            let bytes = end..end + 4 * shape.iter().product::<u64>();
+            end = bytes.end;
+            TensorInfo { name: (*name).to_owned(), dtype: Some(Dtype::F32), shape: shape.to_vec(), bytes }
+        });
+        Arc::new(Headers(vec![Header { tensors: tensors.collect(), metadata: BTreeMap::new(), len: 8 }]))
+    }
+
+    fn weights(tensors: &Arc<dyn Tensors>) -> Vec<(String, Vec<u64>, u64)> {
+        let weights = tensors.weights(&QuantConfig::default(), &States::new());
+        weights.into_iter().map(|w| (w.name.into_owned(), w.shape.into_owned(), w.elements)).collect()
+    }
+
+    #[test]
+    fn pairs_are_weights_and_the_rest_is_beside() {
+        let found = seen(tensors(&[
+            ("m.layers.0.q_proj.lora_A.weight", &[2, 8]),
+            ("m.layers.0.q_proj.lora_B.weight", &[16, 2]),
+            ("m.layers.0.q_proj.lora_magnitude_vector", &[16]),
+        ]));
+        assert_eq!(
+            found.adapter().map(|facts| (facts.rank, facts.targets.clone())),
+            Some((2, vec!["q_proj".into()]))
+        );
+        let expected = [
+            ("m.layers.0.q_proj.weight".to_owned(), vec![16, 8], 48),
+            ("m.layers.0.q_proj.lora_magnitude_vector".to_owned(), vec![16], 16),
+        ];
+        assert_eq!(weights(&found), expected);
+    }
+
+    #[test]
+    fn several_adapters_in_one_file_are_not_mixed() {
+        let found = seen(tensors(&[
+            ("m.0.q.lora_A.first.weight", &[2, 8]),
+            ("m.0.q.lora_B.first.weight", &[16, 2]),
+            ("m.1.q.lora_A.first.weight", &[2, 8]),
+            ("m.1.q.lora_B.first.weight", &[16, 2]),
+            ("m.0.q.lora_A.second.weight", &[4, 8]),
+            ("m.0.q.lora_B.second.weight", &[16, 4]),
+        ]));
+        assert_eq!(found.adapter().unwrap().rank, 2);
+        let names: Vec<String> = weights(&found).into_iter().map(|(name, ..)| name).collect();
+        assert_eq!(names[..2], ["m.0.q.weight", "m.1.q.weight"]);
+        assert_eq!(names[2..].len(), 2, "the second adapter is beside it: {names:?}");
+    }
+
+    #[test]
+    fn half_of_a_pair_is_no_difference() {
+        let found = seen(tensors(&[("m.0.q.lora_A.weight", &[2, 8]), ("m.0.v.lora_A.weight", &[2, 8])]));
+        let all = found.weights(&QuantConfig::default(), &States::new());
+        assert!(all.iter().all(|w| matches!(&w.form, Form::Unreadable(why) if why.contains("without B"))));
+    }
+
+    #[test]
+    fn a_model_with_its_adapter_is_a_model() {
+        let pair: [(&str, &[u64]); 2] = [("m.0.q.lora_A.weight", &[2, 8]), ("m.0.q.lora_B.weight", &[16, 2])];
+        for base in ["m.0.q.weight", "m.0.q.base_layer.weight"] {
+            let both = [&pair[..], &[(base, &[16, 8])]].concat();
+            assert!(seen(tensors(&both)).adapter().is_none(), "{base}");
+        }
+        assert!(seen(tensors(&[("explora_gate.weight", &[2, 8])])).adapter().is_none());
+    }
+
+    #[test]
+    fn other_kinds_are_named() {
+        let kind = |name: &'static str| method([name].into_iter());
+        assert_eq!(kind("prompt_embeddings"), Some("prompt tuning, which changes no weights"));
+        assert_eq!(kind("base.layers.0.q.oft_R.weight"), Some("OFT"));
+        assert_eq!(kind("model.layers.0.q_proj.lora_a"), Some("LoRA as MLX stores it"));
+        for name in ["encoder.soft_gate.weight", "explora_x.weight", "lora.weight"] {
+            assert_eq!(kind(name), None, "{name}");
+        }
     }
 }

@@ -261,6 +261,7 @@ impl BlockFacts {
 mod tests {
     use super::*;
     use crate::formats::ModelConfig;
+    use crate::formats::adapter_config::AdapterConfig;
     use crate::signals::testing::Model;
 
     fn extracted(files: Vec<WeightFile>) -> Extracted {
@@ -286,7 +287,8 @@ mod tests {
     fn key(sha256: Option<&str>, plan: &PlanSettings) -> Option<Key> {
         let (config, quantization) = (ModelConfig::default(), QuantConfig::default());
         let tokenizer = Err("none".into());
-        let metadata = Metadata { config, quantization, tokenizer, bytes_fetched: 7 };
+        let metadata =
+            Metadata { config, quantization, tokenizer, adapter: AdapterConfig::default(), bytes_fetched: 7 };
         Key::of(&[file(sha256)], &["m".into()], &metadata, plan)
     }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 use std::sync::Arc;
 
+use super::component;
 use super::container::{Candidate, Component, ComponentFiles, Container, Tensors};
 use super::error::{ReadError, in_full};
 use super::fetch::WeightFiles;
@@ -259,7 +260,7 @@ impl Chooser<'_> {
             let opened = failed.map_or_else(|| Err(self.nothing()), Err);
             return Ok(vec![Chosen { name, opened, rivals: named, bytes_fetched: 0 }]);
         };
-        let (mut others, mut bytes_fetched, mut names) = (Vec::new(), 0, BTreeSet::new());
+        let (mut others, mut bytes_fetched, mut names) = (Vec::new(), 0, BTreeSet::from([name.clone()]));
         for set in seen {
             let why = if set.forms.is_model() {
                 let is_same = self.is_same(&main, &set).await?;
@@ -272,10 +273,8 @@ impl Chooser<'_> {
                 bytes_fetched += set.headers.bytes_fetched;
                 continue;
             }
-            let mut own = set.name.clone();
-            while own.is_empty() || !names.insert(own.clone()) {
-                own.push_str("-2");
-            }
+            let own = if name.is_empty() { set.name.clone() } else { format!("{name}/{}", set.name) };
+            let own = component::unique(&own, &mut names);
             let other = Rival::opened(&set.weights, format!("another model, read as component {own}"));
             named.push(Rival { component: Some(own.clone()), ..other });
             let opened = Ok((set.weights, Some(set.headers)));

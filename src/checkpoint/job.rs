@@ -60,7 +60,8 @@ pub fn each<T>(
 ) -> Result<Vec<T>, Unread> {
     let is_passing = |read: &Result<T, ReadError>| read.as_ref().is_err_and(ReadError::is_passing);
     let none = read.iter().all(|(_, read)| read.is_err());
-    let fatal = read.iter().position(|(_, read)| none || is_passing(read));
+    let passing = read.iter().position(|(_, read)| is_passing(read));
+    let fatal = passing.or_else(|| none.then_some(0));
     let mut ends = Vec::with_capacity(read.len());
     for (place, (component, read)) in read.into_iter().enumerate() {
         match read {

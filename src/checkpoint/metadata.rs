@@ -8,8 +8,10 @@ use super::error::ReadError;
 use super::plan::{self, PlanSettings};
 use super::source::RepoFiles;
 use super::tokenizer::{KnownTokenizer, Tokenizers, Unknown};
+use crate::formats::adapter_config::{ADAPTER_CONFIG, AdapterConfig};
 use crate::formats::packed::QuantConfig;
 use crate::formats::{Limits, ModelConfig, json};
+use crate::store::AdapterFacts;
 
 /// What screening looks at, and what says how weights are packed.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub struct Metadata {
     pub quantization: QuantConfig,
     /// The tokenizer, or why it is not known.
     pub tokenizer: Result<Arc<KnownTokenizer>, Unknown>,
+    /// Which model an adapter in the same folder was trained on, as far as it says.
+    pub adapter: AdapterConfig,
     /// Bytes of small files read, the index of shards among them.
     pub bytes_fetched: u64,
 }
@@ -34,8 +38,15 @@ impl Metadata {
     ) -> Result<Self, ReadError> {
         let metadata = Self::listed(None).with_config(files, folder, limits).await?;
         let read = tokenizers.of(files, folder, limits).await?;
-        let bytes_fetched = metadata.bytes_fetched + read.bytes;
-        Ok(Self { tokenizer: read.tokenizer, bytes_fetched, ..metadata })
+        let (adapter, bytes_of_adapter) = adapter(files, folder, limits).await?;
+        let bytes_fetched = metadata.bytes_fetched + read.bytes + bytes_of_adapter;
+        Ok(Self { tokenizer: read.tokenizer, adapter, bytes_fetched, ..metadata })
+    }
+
+    /// What an adapter changes, with the model that its config names.
+    pub fn named(&self, facts: AdapterFacts) -> AdapterFacts {
+        let AdapterConfig { base, revision } = self.adapter.clone();
+        AdapterFacts { base, revision, ..facts }
     }
 
     /// The tokens that any two vocabularies have in common, which are read where more detail is wanted.
@@ -51,6 +62,7 @@ impl Metadata {
             config: config.map(ModelConfig::listed).unwrap_or_default(),
             quantization: QuantConfig::default(),
             tokenizer: Err("the weights are read without it".into()),
+            adapter: AdapterConfig::default(),
             bytes_fetched: 0,
         }
     }
@@ -72,5 +84,22 @@ impl Metadata {
             bytes_fetched: self.bytes_fetched + json.len() as u64,
             ..self
         })
+    }
+}
+
+/// The config of an adapter in this folder, and its bytes; nothing of one that is damaged, whose weights say what they are.
+async fn adapter(
+    files: &dyn RepoFiles,
+    folder: &str,
+    limits: &Limits,
+) -> Result<(AdapterConfig, u64), ReadError> {
+    let path = format!("{folder}{ADAPTER_CONFIG}");
+    if !files.names().contains(&path) {
+        return Ok((AdapterConfig::default(), 0));
+    }
+    match files.small(&path, limits.config_bytes).await {
+        Ok(json) => Ok((AdapterConfig::parse(&json).unwrap_or_default(), json.len() as u64)),
+        Err(error) if error.is_passing() => Err(error),
+        Err(_) => Ok((AdapterConfig::default(), 0)),
     }
 }

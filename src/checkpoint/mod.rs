@@ -3,10 +3,11 @@
 //! | module | owns |
 //! |---|---|
 //! | [`source`], [`sources`] | where repositories are: the Hub, a folder, memory |
+//! | [`component`] | the names of a repository's checkpoints |
 //! | [`container`], [`containers`] | the file formats of weights; the seam that a new one comes in by |
 //! | [`plan`] | which files, and which byte ranges of them; pure |
 //! | [`choose`] | which sets of weight files are models, where names leave it open |
-//! | [`adapter`] | differences to another model, as the weights that they change |
+//! | `adapter` | differences to another model, as the weights that they change |
 //! | `part` | one of several whole models in the same files |
 //! | [`fetch`] | the weight files that are open, and what was read of them |
 //! | [`extract`] | decoding; CPU only |
@@ -17,9 +18,10 @@
 //! | [`full`] | two local checkpoints, every tensor whole |
 //! | [`cache`], [`single_flight`] | samples that were read before; nobody reads what another is at |
 
-pub mod adapter;
+mod adapter;
 pub mod cache;
 pub mod choose;
+pub mod component;
 pub mod container;
 pub mod containers;
 pub mod cpu;

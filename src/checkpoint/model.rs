@@ -11,7 +11,7 @@ use super::reading::{OfComponent, Reader, Reading, Weights, readable};
 use super::source::{RepoFiles, Source};
 use super::sources::folder::{CacheFolder, FolderFiles, snapshot};
 use crate::hub::{Hub, HubError, InvalidId, RepoEntry, RepoRef};
-use crate::store::{StoreError, WeightFile, checkpoint_name, checksum};
+use crate::store::{AdapterFacts, StoreError, WeightFile, checkpoint_name, checksum};
 
 /// What a MODEL argument names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -294,6 +294,11 @@ impl Subject {
     /// Which checkpoint of its repository, where it is not the main one.
     pub fn component(&self) -> Option<&str> {
         Some(&*self.component).filter(|name| !name.is_empty())
+    }
+
+    /// What it changes, where it is an adapter.
+    pub fn adapter(&self) -> Option<AdapterFacts> {
+        Some(self.metadata.named(self.weights.as_ref().ok()?.adapter.clone()?))
     }
 
     /// The folder, for a checkpoint on this machine.

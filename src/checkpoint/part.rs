@@ -1,35 +1,44 @@
 //! One of several whole models in the same files: what is its own, under a prefix.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use super::component;
 use super::container::Tensors;
 use crate::formats::Weight;
 use crate::formats::packed::{self, QuantConfig, States};
 use crate::signals::roles::{self, Component, Naming, Position, Role};
 
+/// Most further models of one set of files that are read; the others are named as a part of what is not.
+const MOST: usize = 8;
+
 /// The tensors of one of the models in the opened files.
 #[derive(Debug)]
 pub(super) struct Part {
     whole: Arc<dyn Tensors>,
-    component: Component,
+    name: String,
     own: HashSet<String>,
     shares_vocabulary: bool,
 }
 
 impl Part {
-    /// The further whole models beside the main one, largest first.
+    /// The further whole models beside the main one, the largest first; an adapter has none.
     pub(super) fn others(whole: &Arc<dyn Tensors>, config: &QuantConfig) -> Vec<Self> {
+        if whole.adapter().is_some() {
+            return Vec::new();
+        }
         let weights = whole.weights(config, &States::new());
         let naming = Naming::of(weights.iter().map(|weight| &*weight.name));
         let tokens = vocabulary(weights.iter());
+        let mut names = BTreeSet::new();
         let part = |component: &Component| {
+            let name = component::unique(&component::plain(&component.prefix), &mut names);
             let own: HashSet<String> = component.tensors.iter().cloned().collect();
             let of_own = vocabulary(weights.iter().filter(|weight| own.contains(&*weight.name)));
             let shares_vocabulary = tokens.is_some() && of_own == tokens;
-            Self { whole: Arc::clone(whole), component: component.clone(), own, shares_vocabulary }
+            Self { whole: Arc::clone(whole), name: format!("{name}*"), own, shares_vocabulary }
         };
-        naming.others().iter().map(part).collect()
+        naming.others().iter().take(MOST).map(part).collect()
     }
 
     /// Whether its embedding has as many rows as that of the main model, whose tokenizer is known.
@@ -37,14 +46,9 @@ impl Part {
         self.shares_vocabulary
     }
 
-    /// What stands in front of its names.
-    pub(super) fn prefix(&self) -> &str {
-        &self.component.prefix
-    }
-
     /// What the component is called: its tensors, as a pattern.
-    pub(super) fn name(&self) -> String {
-        format!("{}*", self.prefix())
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 }
 

@@ -3,6 +3,7 @@
 //! A [`Reader`] holds the settings and what all readings share; [`Reader::open`] makes a [`Reading`] of each checkpoint
 //! of a repository. It can be read in steps: what an earlier plan read is not asked for again.
 
+use std::collections::BTreeSet;
 use std::iter;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cache::{Cache, Key};
 use super::choose::{Chooser, Chosen, Headers, Rival};
+use super::component;
 use super::container::{Component, Container, Containers, Tensors};
 use super::containers::sets::MODULES;
 use super::cpu::off_thread;
@@ -24,12 +26,11 @@ use super::plan::{self, Ask, Place, PlanError, PlanSettings, SmallFiles};
 use super::row::{self, Unread};
 use super::source::RepoFiles;
 use super::tokenizer::Tokenizers;
-use crate::formats::adapter_config::{ADAPTER_CONFIG, AdapterConfig};
 use crate::formats::packed::States;
 use crate::formats::{FileRange, Limits, ModelConfig, json};
 use crate::hub::RepoEntry;
-use crate::signals::Fingerprint;
-use crate::store::{AdapterFacts, Row};
+use crate::signals::{Coverage, Fingerprint};
+use crate::store::Row;
 
 /// Other weight files of a repository of which a comparison reads some bytes.
 const MOST_RIVALS: usize = 4;
@@ -92,7 +93,7 @@ pub struct Reading<'a> {
     pub metadata: Metadata,
     weights: WeightFiles,
     headers: Option<Headers>,
-    /// What stands in front of its names, where it is not the main one of several models in the same files.
+    /// Which one it is, where it is not the main one of several models in the same files.
     part: Option<String>,
 }
 
@@ -136,8 +137,15 @@ impl Reader {
     ) -> Result<Vec<OfComponent<Reading<'_>>>, ReadError> {
         let mut opened = Vec::new();
         let mut metadata = metadata.clone();
-        for component in self.components(&**files).await? {
-            opened.extend(self.open_component(files, component, &metadata).await?);
+        let mut names = BTreeSet::new();
+        for (container, component) in self.components(&**files).await? {
+            let name = component.name.clone();
+            let found = match self.open_component(files, (container, component), &metadata).await {
+                Err(error) if error.is_passing() => return Err(error),
+                Err(error) => vec![(name, Err(error))],
+                Ok(found) => found,
+            };
+            opened.extend(found.into_iter().map(|found| named(found, &mut names)));
             // They were read once, for all of them.
             metadata.bytes_fetched = 0;
         }
@@ -162,15 +170,21 @@ impl Reader {
             components.retain(|(_, component)| component.name == name);
         }
         let mut others = Vec::new();
+        let mut names = BTreeSet::new();
         for component in components {
-            for (component, reading) in self.open_component(files, component, metadata).await? {
+            for found in self.open_component(files, component, metadata).await? {
+                let (component, reading) = named(found, &mut names);
                 if component == name {
                     return reading;
                 }
-                // What is not the one need not be readable.
                 let parts = match reading {
-                    Ok(mut reading) => reading.parts().await.unwrap_or_default(),
-                    Err(_) => Vec::new(),
+                    Ok(mut reading) => reading.parts().await,
+                    Err(error) => Err(error),
+                };
+                let parts = match parts {
+                    Err(error) if error.is_passing() => return Err(error),
+                    // What is not the one need not be readable.
+                    parts => parts.unwrap_or_default(),
                 };
                 others.extend(iter::once(component).chain(parts.iter().map(|part| part.component.clone())));
                 if let Some(part) = parts.into_iter().find(|part| part.component == name) {
@@ -234,6 +248,18 @@ impl Reader {
         let found = files.iter().find(|file| other.iter().any(|ending| file.ends_with(ending))).cloned();
         PlanError::NoWeights { formats: self.settings.containers.names().join(" or "), found }
     }
+}
+
+/// A component under a name that no other one of its repository has.
+fn named<'r>(
+    (name, mut reading): OfComponent<Reading<'r>>,
+    names: &mut BTreeSet<String>,
+) -> OfComponent<Reading<'r>> {
+    let name = component::unique(&name, names);
+    if let Ok(reading) = &mut reading {
+        reading.component.clone_from(&name);
+    }
+    (name, reading)
 }
 
 /// A part of a sentence-transformers model, in modules.json.
@@ -393,15 +419,22 @@ impl<'a> Reading<'a> {
     /// Reads the weights, and makes the row of the repository that the list describes by `entry`; behind it those of the
     /// further whole models in the same files.
     pub async fn rows(mut self, entry: &RepoEntry) -> Vec<OfComponent<Row>> {
-        let parts = match self.parts().await {
-            Ok(parts) => parts,
-            Err(error) => return vec![(self.component, Err(error))],
-        };
-        // Whoever has the same files would take the row of the main one alone.
-        let key = self.extraction_key().filter(|_| parts.is_empty());
-        let mut rows = vec![(self.component.clone(), Box::pin(self.row(entry.clone(), key)).await)];
-        for part in parts {
-            rows.push((part.component.clone(), Box::pin(part.row(entry.clone(), None)).await));
+        let mut rows = Vec::new();
+        let main = Box::pin(self.row(entry)).await;
+        let has_others =
+            main.as_ref().is_ok_and(|row| row.coverage.as_ref().is_some_and(Coverage::has_other_models));
+        rows.push((self.component.clone(), main));
+        if !has_others {
+            return rows;
+        }
+        match self.parts().await {
+            Ok(parts) => {
+                for mut part in parts {
+                    let row = Box::pin(part.row(entry)).await;
+                    rows.push((part.component, row));
+                }
+            }
+            Err(error) => rows.push((self.component, Err(error))),
         }
         rows
     }
@@ -423,41 +456,58 @@ impl<'a> Reading<'a> {
         if !part.shares_vocabulary() {
             metadata.tokenizer = Err("the tokenizer is that of the main model".into());
         }
+        let between = if self.component.is_empty() { "" } else { "/" };
         Self {
             reader: self.reader,
             files: Arc::clone(&self.files),
             container: Arc::clone(&self.container),
-            component: format!("{}{}", self.component, part.name()),
+            component: format!("{}{between}{}", self.component, part.name()),
             rivals: Vec::new(),
             beside: None,
             metadata,
             weights: self.weights.unread(),
-            part: Some(part.prefix().to_owned()),
+            part: Some(part.name().to_owned()),
             headers: Some(Headers { tensors: Arc::new(part), bytes_fetched: 0 }),
         }
     }
 
-    async fn row(mut self, entry: RepoEntry, key: Option<String>) -> Result<Row, ReadError> {
+    async fn row(&mut self, entry: &RepoEntry) -> Result<Row, ReadError> {
         let weights = self.read(&self.reader.settings.plan).await?;
-        // With all bytes that were read.
-        let bytes_read =
-            self.headers.as_ref().map_or(0, |headers| headers.bytes_fetched) + self.weights.bytes_read();
-        let unread = Unread { files: self.weights.list(), bytes_in_repo: self.weights.bytes(), bytes_read };
-        let Self { metadata, component, .. } = self;
+        // With all that was read for it.
+        let metadata = self.metadata.clone();
+        let key = self.extraction_key();
+        // Files that are a part's are the main model's, and counted there.
+        let bytes_in_repo = if self.part.is_some() { 0 } else { self.weights.bytes() };
+        let of_headers = self.headers.as_ref().map_or(0, |headers| headers.bytes_fetched);
+        let mut unread = Unread {
+            files: self.weights.list(),
+            bytes_in_repo,
+            bytes_read: of_headers + self.weights.bytes_read(),
+            coverage: None,
+            adapter: None,
+        };
+        let (component, entry) = (self.component.clone(), entry.clone());
         let row = off_thread(move || {
             let row = match weights {
                 Err(error) => {
-                    row::unsupported(&entry, &metadata, unread, error.coverage().cloned(), in_full(&*error))
+                    unread.coverage = error.coverage().cloned();
+                    unread.adapter = error.adapter().cloned();
+                    row::unsupported(&entry, &metadata, unread, in_full(&*error))
                 }
                 Ok(extracted) => match Fingerprint::new(&extracted.samples) {
-                    Ok(fingerprint) => row::indexed(&entry, &metadata, key, extracted, fingerprint),
-                    Err(error) => row::unsupported(
-                        &entry,
-                        &metadata,
-                        unread,
-                        extracted.samples.coverage.clone(),
-                        in_full(&error),
-                    ),
+                    Ok(fingerprint) => {
+                        // Whoever has the files of several models would take the row of one of them.
+                        let is_one =
+                            !extracted.samples.coverage.as_ref().is_some_and(Coverage::has_other_models);
+                        let row =
+                            row::indexed(&entry, &metadata, key.filter(|_| is_one), extracted, fingerprint);
+                        Row { bytes_in_repo: row.bytes_in_repo.min(bytes_in_repo), ..row }
+                    }
+                    Err(error) => {
+                        unread.coverage = extracted.samples.coverage.clone();
+                        unread.adapter = extracted.adapter;
+                        row::unsupported(&entry, &metadata, unread, in_full(&error))
+                    }
                 },
             };
             Row { component, ..row }
@@ -486,20 +536,6 @@ impl<'a> Reading<'a> {
         Ok(Headers { tensors, bytes_fetched })
     }
 
-    /// What an adapter changes, with what its config says where small files are read.
-    async fn adapter(&self, tensors: &dyn Tensors) -> Result<Option<AdapterFacts>, ReadError> {
-        let Some(facts) = tensors.adapter() else { return Ok(None) };
-        let path = format!("{}{ADAPTER_CONFIG}", self.weights.folder);
-        let is_wanted = self.reader.settings.small_files == SmallFiles::All;
-        if !is_wanted || !self.files.names().contains(&path) {
-            return Ok(Some(facts.clone()));
-        }
-        let json = self.files.small(&path, self.reader.settings.limits.config_bytes).await?;
-        let AdapterConfig { base, revision } =
-            AdapterConfig::parse(&json).map_err(|source| ReadError::Config { path, source })?;
-        Ok(Some(AdapterFacts { base, revision, ..facts.clone() }))
-    }
-
     /// Reads the small tensors that say how others are packed.
     async fn read_states(&mut self, headers: &Headers, plan: &PlanSettings) -> Result<States, ReadError> {
         let wanted = plan::states(&*headers.tensors, &self.metadata.quantization, plan);
@@ -524,7 +560,6 @@ impl<'a> Reading<'a> {
         let plan = tracing::info_span!("plan")
             .in_scope(|| plan::sample(&**tensors, config, &states, settings, &tokens))?;
         self.weights.read(&plan.fetches).await?;
-        let adapter = self.adapter(&**tensors).await?;
         let weights = &self.weights;
         let blocks = plan.asks.into_iter().filter_map(|ask| {
             let bytes = ask.pieces.iter().map(|piece| weights.slice(piece)).collect::<Option<_>>()?;
@@ -534,7 +569,7 @@ impl<'a> Reading<'a> {
         let probes = plan.probes.into_iter().filter_map(bytes_of).collect();
         Ok(Fetched {
             part: self.part.clone(),
-            adapter,
+            adapter: tensors.adapter().cloned(),
             blocks: blocks.collect(),
             layers: self.layers(&**tensors),
             probes,
@@ -593,13 +628,15 @@ impl<'a> Reading<'a> {
 
     /// Layers of the main stack.
     fn layers(&self, tensors: &dyn Tensors) -> u16 {
-        if let Some(index) = &self.weights.index {
-            let prefix = self.part.as_deref().unwrap_or_default();
-            let names = index.weight_map.keys().map(String::as_str);
-            return plan::layers(names.filter(|name| name.starts_with(prefix)));
-        }
         let layers = plan::layers(tensors.names());
-        if self.weights.is_whole() || self.part.is_some() {
+        // Of a part, and of what an adapter changes, the names are not those of the index.
+        if self.part.is_some() || tensors.adapter().is_some() {
+            return layers;
+        }
+        if let Some(index) = &self.weights.index {
+            return plan::layers(index.weight_map.keys().map(String::as_str));
+        }
+        if self.weights.is_whole() {
             return layers;
         }
         // The last layers may be in a shard that was not opened.

@@ -9,7 +9,7 @@ use crate::hub::{Gated, RepoEntry};
 use crate::signals::fingerprint::EXTRACTION_VERSION;
 use crate::signals::profile::{Profile, STORED_TOKENS};
 use crate::signals::{Coverage, Fingerprint, Role};
-use crate::store::{Outcome, Row, Tag, WeightFile};
+use crate::store::{AdapterFacts, Outcome, Row, Tag, WeightFile};
 
 /// What others may take a row's fingerprint by.
 pub fn extraction_key_of(row: &Row) -> Option<Tag> {
@@ -99,7 +99,7 @@ pub fn indexed(
         extraction_key,
         sample_digest: extracted.sample_digest,
         coverage: extracted.samples.coverage.clone(),
-        adapter: extracted.adapter,
+        adapter: extracted.adapter.map(|facts| metadata.named(facts)),
         profile: Some(Profile::new(&extracted.samples, STORED_TOKENS)),
         fingerprint: Some(fingerprint),
         ..described(entry, metadata, Some(&measured))
@@ -114,16 +114,15 @@ pub struct Unread {
     pub bytes_in_repo: u64,
     /// Bytes of them that were read.
     pub bytes_read: u64,
+    /// What their tensors are, as far as that is known.
+    pub coverage: Option<Coverage>,
+    /// What they change, where they are an adapter.
+    pub adapter: Option<AdapterFacts>,
 }
 
 /// The row of a checkpoint that is known by its headers alone.
-pub fn unsupported(
-    entry: &RepoEntry,
-    metadata: &Metadata,
-    unread: Unread,
-    coverage: Option<Coverage>,
-    reason: String,
-) -> Row {
+pub fn unsupported(entry: &RepoEntry, metadata: &Metadata, unread: Unread, reason: String) -> Row {
+    let Unread { coverage, adapter, .. } = unread;
     Row {
         outcome: Outcome::Unsupported,
         reason: Some(reason),
@@ -132,6 +131,7 @@ pub fn unsupported(
         bytes_fetched: metadata.bytes_fetched + unread.bytes_read,
         parameters: coverage.as_ref().map(|coverage| coverage.parameters),
         coverage,
+        adapter: adapter.map(|facts| metadata.named(facts)),
         ..described(entry, metadata, None)
     }
 }
@@ -162,7 +162,8 @@ pub fn copied(entry: &RepoEntry, metadata: &Metadata, files: Vec<WeightFile>, sa
         sample_digest: same.sample_digest,
         extraction_version: same.extraction_version,
         coverage: same.coverage,
-        adapter: same.adapter,
+        // Of the same file another repository may say something else.
+        adapter: same.adapter.map(|facts| metadata.named(facts)),
         profile: same.profile,
         fingerprint: same.fingerprint,
         ..described(entry, metadata, same.config.as_ref())

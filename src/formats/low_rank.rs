@@ -1,14 +1,17 @@
 //! A difference of weights as a product of two thin matrices, `B A` with `B [out, r]` and `A [r, in]`: LoRA. Whatever basis
-//! of the rank the two are in, the product is the same. The factor that it is applied with (`alpha / r`) is left out:
-//! nothing that is compared depends on it.
+//! of the rank the two are in, the product is the same. The factor that it is applied with (`alpha / r`) is in a config or a
+//! tensor of its own and is left out: two products are compared up to a factor.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::weight::{Encoding, PartRange};
 
-/// Largest rank that is read; published adapters have up to 512.
+/// Largest rank that is read; published adapters have up to 512. What the budget of a crawl allows may be less, because a
+/// row of the product takes the whole of `A`.
 pub const MOST_RANK: u64 = 1024;
+/// Most elements of a product, 8 GB in F32: the largest embeddings have a quarter of it.
+const MOST_ELEMENTS: u64 = 1 << 31;
 
 /// One of the two matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,21 +33,37 @@ impl Side {
 }
 
 /// What stands between the name of a layer and the end of the name, by peft, kohya and diffusers.
-const MARKS: [(&str, Side); 8] = [
+const MARKS: [(&str, Side); 10] = [
     (".lora_A.", Side::Down),
     (".lora_B.", Side::Up),
     (".lora_down.", Side::Down),
     (".lora_up.", Side::Up),
     (".lora.down.", Side::Down),
     (".lora.up.", Side::Up),
+    (".lora_linear_layer.down.", Side::Down),
+    (".lora_linear_layer.up.", Side::Up),
     ("_lora.down.", Side::Down),
     ("_lora.up.", Side::Up),
 ];
 
-/// The layer that a tensor of this name changes, and which matrix it is; `None` for a tensor of another kind.
-pub fn side(name: &str) -> Option<(&str, Side)> {
-    let inner = name.strip_suffix(".weight").map(|inner| &name[..=inner.len()])?;
-    MARKS.iter().find_map(|(mark, side)| Some((&name[..inner.rfind(mark)?], *side)))
+/// One of the two matrices by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Half<'a> {
+    /// The layer that it changes.
+    pub layer: &'a str,
+    /// Which of the two it is.
+    pub side: Side,
+    /// Of which adapter, where a file has several: `default` is often left out.
+    pub adapter: &'a str,
+}
+
+/// What a tensor of this name is; `None` for one of another kind.
+pub fn half(name: &str) -> Option<Half<'_>> {
+    let inner = name.strip_suffix("weight").filter(|inner| inner.ends_with('.'))?;
+    MARKS.iter().find_map(|(mark, side)| {
+        let (layer, rest) = inner.rsplit_once(mark)?;
+        Some(Half { layer, side: *side, adapter: rest.trim_end_matches('.') })
+    })
 }
 
 /// How a product is stored.
@@ -76,12 +95,12 @@ impl LowRank {
         if *rank > MOST_RANK {
             return Err(format!("a rank of {rank}, and at most {MOST_RANK} is read"));
         }
+        if of_up.first().is_none_or(|rows| rows.checked_mul(columns).is_none_or(|n| n > MOST_ELEMENTS)) {
+            return Err(format!(
+                "a product of {of_up:?} and {of_down:?} has more than {MOST_ELEMENTS} elements"
+            ));
+        }
         Ok(Self { down, up, rank: *rank, columns })
-    }
-
-    /// The rank.
-    pub fn rank(&self) -> u64 {
-        self.rank
     }
 
     /// Columns of the product.
@@ -97,6 +116,10 @@ impl Encoding for LowRank {
 
     fn is_quantised(&self) -> bool {
         false
+    }
+
+    fn is_product(&self) -> bool {
+        true
     }
 
     fn ranges(&self, rows: &Range<u64>, _: u64) -> Result<Vec<PartRange>, String> {
@@ -152,18 +175,19 @@ mod tests {
 
     #[test]
     fn names_tell_the_layer_and_the_side() {
-        for (name, layer, of) in [
-            ("a.q_proj.lora_A.weight", "a.q_proj", Side::Down),
-            ("a.q_proj.lora_B.default.weight", "a.q_proj", Side::Up),
-            ("lora_unet_x.lora_down.weight", "lora_unet_x", Side::Down),
-            ("unet.to_q_lora.up.weight", "unet.to_q", Side::Up),
-            ("x.lora.down.weight", "x", Side::Down),
+        for (name, layer, side, adapter) in [
+            ("a.q_proj.lora_A.weight", "a.q_proj", Side::Down, ""),
+            ("a.q_proj.lora_B.default.weight", "a.q_proj", Side::Up, "default"),
+            ("lora_unet_x.lora_down.weight", "lora_unet_x", Side::Down, ""),
+            ("unet.to_q_lora.up.weight", "unet.to_q", Side::Up, ""),
+            ("x.lora.down.weight", "x", Side::Down, ""),
+            ("te.q_proj.lora_linear_layer.up.weight", "te.q_proj", Side::Up, ""),
         ] {
-            assert_eq!(side(name), Some((layer, of)), "{name}");
+            assert_eq!(half(name), Some(Half { layer, side, adapter }), "{name}");
         }
         for name in ["a.weight", "a.lora_embedding_A", "a.alpha", "a.lora_magnitude_vector.weight", "weight"]
         {
-            assert_eq!(side(name), None, "{name}");
+            assert_eq!(half(name), None, "{name}");
         }
     }
 
@@ -191,6 +215,7 @@ mod tests {
             (&[0, 3], &[3, 0]),
             (&[2, 0], &[3, 2]),
             (&[2048, 3], &[3, 2048]),
+            (&[1, 1 << 20], &[1 << 20, 1]),
         ] {
             assert!(pair(down, up).is_err(), "{down:?} {up:?}");
         }

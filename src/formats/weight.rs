@@ -49,6 +49,11 @@ pub trait Encoding: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether the matrix is made of fewer parameters than it has elements, as a product of thin ones is.
+    fn is_product(&self) -> bool {
+        false
+    }
+
     /// The bytes that hold these rows of a matrix of so many columns, in the order in which [`Encoding::decode`] takes
     /// them; why there are none in the words of a report.
     fn ranges(&self, rows: &Range<u64>, columns: u64) -> Result<Vec<PartRange>, String>;

@@ -282,7 +282,7 @@ impl Reads<'_> {
                 // One more where a redirect or the list of files has to be asked for.
                 let cost = Cost {
                     requests: expected + 1,
-                    bytes: bytes_of(&due.entry, &reader.settings.plan) + BYTES_BESIDE,
+                    bytes: bytes_of(&due.entry, &reader.settings) + BYTES_BESIDE,
                 };
                 match self.budget.reserve(cost) {
                     Ok(reserved) => {

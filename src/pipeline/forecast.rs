@@ -12,8 +12,7 @@ use super::settings::CrawlSettings;
 use super::sweep::{Listed, Sweep};
 use crate::checkpoint::container::ComponentFiles;
 use crate::checkpoint::error::in_full;
-use crate::checkpoint::plan::PlanSettings;
-use crate::checkpoint::reading::Reader;
+use crate::checkpoint::reading::{ReadSettings, Reader};
 use crate::hub::{Hub, RateOf, RepoEntry};
 use crate::store::StoreError;
 
@@ -130,7 +129,7 @@ impl Forecast {
         while let Some(due) = backlog.pop()? {
             let names = due.entry.siblings.as_deref().unwrap_or_default();
             let cost = correction * reader.requests(names) as f64;
-            let weight = bytes_of(&due.entry, &settings.read.plan) as f64;
+            let weight = bytes_of(&due.entry, &settings.read) as f64;
             if due.is_outdated {
                 outdated.add(cost, weight);
             }
@@ -244,9 +243,9 @@ async fn probe(hub: &Hub, entry: &RepoEntry, reader: &Reader) -> bool {
     }
 }
 
-/// Bytes that are read of a repository: of its weights at most what the plan allows, and as much where the Hub does not
-/// say how many it has.
-pub(super) fn bytes_of(entry: &RepoEntry, plan: &PlanSettings) -> u64 {
+/// Bytes that are read of a repository: of the weights of each checkpoint at most what the plan allows, and as much where
+/// the Hub does not say how many it has.
+pub(super) fn bytes_of(entry: &RepoEntry, settings: &ReadSettings) -> u64 {
     let width = |dtype: &str| match dtype {
         "F64" | "I64" | "U64" => 8,
         "F32" | "I32" | "U32" => 4,
@@ -256,7 +255,9 @@ pub(super) fn bytes_of(entry: &RepoEntry, plan: &PlanSettings) -> u64 {
     let stored = entry.safetensors.as_ref().map_or(u64::MAX, |p| {
         p.by_dtype.iter().fold(0u64, |sum, (dtype, n)| sum.saturating_add(n.saturating_mul(width(dtype))))
     });
-    stored.min(plan.max_bytes)
+    let files = entry.siblings.as_deref().unwrap_or_default();
+    let checkpoints = settings.containers.components(files).len().max(1) as u64;
+    stored.min(settings.plan.max_bytes.saturating_mul(checkpoints))
 }
 
 /// Seconds for one more repository, as the last crawl had them if nothing held it up.

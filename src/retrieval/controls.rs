@@ -35,8 +35,11 @@ impl Controls {
         self.kept < MOST && self.by_shape.get(&shape).is_none_or(|kept| kept.len() < PER_SHAPE)
     }
 
-    /// Keeps a founder, if it is of use.
+    /// Keeps a founder, if it is of use. Adapters are not: what two of them have in common says nothing of models.
     pub fn add(&mut self, founder: &Fingerprint) {
+        if founder.extent.rank.is_some() {
+            return;
+        }
         let shape = (founder.hidden_size, founder.layers);
         if self.lacks(shape) {
             self.by_shape.entry(shape).or_default().push(founder.clone());

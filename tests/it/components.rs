@@ -62,7 +62,7 @@ fn every_checkpoint_of_a_repository_is_indexed_and_found() {
     assert!(
         cli.expect(0, &["db", "info", "--db", "DB"])
             .stdout
-            .starts_with("60 models of 30 repositories: 60 indexed")
+            .starts_with("60 models of 30 repositories: 60 with a fingerprint")
     );
     let status = cli.expect(0, &["status", "--db", "DB", "--json"]).json();
     assert_eq!((&status["repositories"], &status["indexed"]), (&json!(30), &json!(30)));

@@ -7,6 +7,7 @@ use std::sync::mpsc::SyncSender;
 
 use futures_util::{StreamExt, stream};
 
+use super::file::listed;
 use super::lines::{BulkError, line_of};
 use crate::answers::scan::answer::ScanFailure;
 use crate::answers::scan::job::{ScanJob, ScanOptions};
@@ -82,7 +83,9 @@ pub(super) async fn names(
                 Err(error) => return Some(Err(error)),
             };
             let name = line.trim();
-            if !name.is_empty() && answered.insert(Tag::of(name)) {
+            // One checkpoint of a repository may be listed, too.
+            let is_new = !answered.contains(&Tag::of(name)) || !name.ends_with(']');
+            if !name.is_empty() && is_new && answered.insert(listed(name)) {
                 return Some(Ok(name.to_owned()));
             }
         }

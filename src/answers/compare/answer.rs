@@ -144,7 +144,7 @@ impl From<&Subject> for ComparedModel {
             vocabulary: samples.and_then(|samples| samples.vocabulary),
             dtype: weights.and_then(|weights| weights.dtype.clone()),
             bytes_in_repo: weights.map(|weights| weights.bytes_in_repo),
-            adapter: weights.and_then(|weights| weights.adapter.clone()),
+            adapter: subject.adapter(),
             coverage: samples.and_then(|samples| samples.coverage.as_ref()).map(Into::into),
             bytes_fetched: subject.bytes_fetched(),
             reason: subject.weights.as_ref().err().map(ToString::to_string),

@@ -12,6 +12,7 @@ use crate::checkpoint::model::{LoadError, Model};
 use crate::checkpoint::reading::Reader;
 use crate::hub::{Hub, HubSettings};
 use crate::retrieval::SearchMode;
+use crate::signals::Coverage;
 
 /// Related checkpoints that a scan names of each family by default.
 pub const TOP_K: usize = 5;
@@ -127,7 +128,13 @@ impl Scanner {
         if let Some(known) = stored.transpose() {
             return vec![(name, known.map_err(QueryError::from))];
         }
-        let mut queries = vec![(name, read(&mut model, reader).await)];
+        let read_of_main = read(&mut model, reader).await;
+        let coverage = read_of_main.as_ref().ok().and_then(Query::coverage);
+        let has_others = coverage.is_some_and(Coverage::has_other_models);
+        let mut queries = vec![(name, read_of_main)];
+        if !has_others {
+            return queries;
+        }
         match model.parts().await {
             Ok(parts) => {
                 for mut part in parts {

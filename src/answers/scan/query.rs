@@ -129,10 +129,10 @@ impl Query {
     }
 
     /// What it changes, where it is an adapter.
-    pub fn adapter(&self) -> Option<&AdapterFacts> {
+    pub fn adapter(&self) -> Option<AdapterFacts> {
         match &self.row {
-            Some(row) => row.adapter.as_ref(),
-            None => self.subject.weights.as_ref().ok()?.adapter.as_ref(),
+            Some(row) => Some(self.subject.metadata.named(row.adapter.clone()?)),
+            None => self.subject.adapter(),
         }
     }
 

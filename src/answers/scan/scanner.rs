@@ -98,7 +98,7 @@ impl Scanner {
             query: query.name().to_owned(),
             sha: query.sha().map(str::to_owned),
             known_from: query.known_from(),
-            adapter: query.adapter().cloned(),
+            adapter: query.adapter(),
             coverage: query.coverage().map(Into::into),
             searched: self.index.checkpoints(),
             outdated: self.outdated,

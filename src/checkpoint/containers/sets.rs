@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::checkpoint::component;
 use crate::checkpoint::container::{Candidate, Component, ComponentFiles};
 use crate::formats::shards::ShardName;
 
@@ -247,8 +248,7 @@ impl<'a> Set<'a> {
     fn name(&self) -> String {
         let name =
             if self.folder.is_empty() || !self.is_usual() { &self.stem } else { last_part(self.folder) };
-        let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
-        name.chars().take(60).map(plain).collect()
+        component::plain(name)
     }
 
     fn named(&self) -> ComponentFiles {
@@ -325,7 +325,8 @@ fn run(folder: &str) -> Option<(&str, u64)> {
 pub(super) fn components(files: &[String], ending: &str) -> Vec<Component> {
     let main = main(files, ending);
     let is_pipeline = files.iter().any(|file| file == PIPELINE);
-    let beside = main.as_ref().and_then(|main| adapter(files, ending).filter(|it| it.files != main.files));
+    let is_main = |found: &Component| main.as_ref().is_some_and(|main| main.files == found.files);
+    let beside = adapter(files, ending).filter(|found| !is_main(found));
     let parts = match &main {
         _ if is_pipeline => parts(files, ending, |folder| folder_of_part(folder).is_some()),
         None => parts(files, ending, |_| true),
@@ -345,20 +346,33 @@ fn adapter(files: &[String], ending: &str) -> Option<Component> {
 /// pipeline's model.
 fn parts(files: &[String], ending: &str, is_part: impl Fn(&str) -> bool) -> Vec<Component> {
     let mut folders: BTreeMap<&str, Vec<Set<'_>>> = BTreeMap::new();
-    for set in Set::all(files, ending).into_iter().filter(|set| is_part(set.folder) && !set.is_adapter()) {
+    for set in Set::all(files, ending).into_iter().filter(|set| is_part(set.folder)) {
         folders.entry(set.folder.trim_end_matches('/')).or_default().push(set);
     }
     let mut folders: Vec<_> = folders.into_iter().collect();
     folders.sort_by_key(|(name, _)| !DENOISERS.iter().any(|known| name.starts_with(known)));
     let unseen = folders.split_off(folders.len().min(MOST_PARTS));
-    let part =
-        |(name, sets): (&str, Vec<Set<'_>>)| Some(Component { name: name.to_owned(), ..among(&sets)? });
+    let part = |(name, sets): (&str, Vec<Set<'_>>)| {
+        let (mut models, mut adapters): (Vec<_>, Vec<_>) =
+            sets.into_iter().partition(|set| !set.is_adapter());
+        if models.is_empty() {
+            std::mem::swap(&mut models, &mut adapters);
+        }
+        let mut component = Component { name: named(name), ..among(&models)? };
+        component.rivals.extend(adapters.iter().map(|set| set.passed("an adapter")));
+        Some(component)
+    };
     let mut parts: Vec<Component> = folders.into_iter().filter_map(part).collect();
     if let Some(first) = parts.first_mut() {
         let why = "in one folder too many to be looked at";
         first.rivals.extend(unseen.iter().flat_map(|(_, sets)| sets).map(|set| set.passed(why)));
     }
     parts
+}
+
+/// The name of what is in a folder.
+fn named(folder: &str) -> String {
+    folder.split('/').map(component::plain).collect::<Vec<_>>().join("/")
 }
 
 /// The folder of a pipeline's part, where that is what it is.

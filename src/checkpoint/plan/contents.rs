@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::ask::Ask;
 use super::coverage::{Count, Fate, Size};
 use super::spread::evenly;
+use crate::checkpoint::adapter;
 use crate::checkpoint::container::Tensors;
 use crate::formats::packed::{QuantConfig, States};
 use crate::formats::{Encoding, FileRange, Form, PartRange, Weight};
@@ -61,9 +62,14 @@ impl<'a> Contents<'a> {
     /// Of the experts of a layer the first is read, and the one that sees every token.
     pub(super) fn of(tensors: &'a dyn Tensors, config: &QuantConfig, states: &States) -> Self {
         let weights = tensors.weights(config, states);
-        let shapes = weights.iter().map(|weight| (&*weight.name, &*weight.shape));
-        let (positions, naming) =
-            if tensors.adapter().is_some() { roles::of_differences(shapes) } else { roles::survey(shapes) };
+        let (positions, naming) = if tensors.adapter().is_some() {
+            // What lies beside the differences is no weight of the same kind, whatever it is called.
+            roles::of_differences(weights.iter().map(|weight| {
+                if adapter::is_difference(weight) { (&*weight.name, &*weight.shape) } else { ("", &[][..]) }
+            }))
+        } else {
+            roles::survey(weights.iter().map(|weight| (&*weight.name, &*weight.shape)))
+        };
         let others: HashMap<&str, &str> = naming
             .others()
             .iter()

@@ -20,6 +20,7 @@ pub(super) struct Size {
 impl Size {
     pub(super) fn of(weight: &Weight<'_>) -> Self {
         let parameters = match &weight.form {
+            Form::Stored(encoding) if encoding.is_product() => weight.elements,
             // Of a packed weight those of the matrix that its codes stand for.
             Form::Stored(_) => weight.shape.iter().fold(1, |n: u64, d| n.saturating_mul(*d)),
             Form::After(_) | Form::Unreadable(_) => weight.elements,

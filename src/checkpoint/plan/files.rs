@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::spread::spread;
 use super::{PlanError, PlanSettings};
 use crate::checkpoint::container::{Component, ComponentFiles};
+use crate::formats::adapter_config::ADAPTER_CONFIG;
 use crate::formats::tokenizer::files_to_read;
 use crate::formats::{ShardIndex, packed};
 use crate::signals::roles::{Naming, Role};
@@ -36,9 +37,9 @@ pub fn requests<'a>(
     small: SmallFiles,
 ) -> u64 {
     let most = settings.max_shards.max(1);
-    let (mut weights, mut is_whole, mut folder) = (0, true, None);
+    let (mut weights, mut is_whole, mut folders) = (0, true, BTreeSet::new());
     for component in components {
-        folder = folder.or(Some(component.files.folder()));
+        folders.insert(component.files.folder());
         for candidate in iter::once(&component.files).chain(component.unsettled().map(|rival| &rival.files)) {
             let (index, shards) = match candidate {
                 ComponentFiles::Named(paths) => (0, paths.len()),
@@ -48,13 +49,17 @@ pub fn requests<'a>(
             is_whole &= shards <= most;
         }
     }
-    let folder = folder.unwrap_or_default();
-    let tokenizer = 2 * tokenizer_files(files, folder).len() as u64;
-    let config = u64::from(config_file(files, folder).is_some());
-    let beside = match small {
-        SmallFiles::All => config + tokenizer,
-        SmallFiles::Needed => u64::from(!is_whole) * config,
+    let beside = |folder: &str| {
+        let config = u64::from(config_file(files, folder).is_some());
+        match small {
+            SmallFiles::All => {
+                let adapter = files.contains(&format!("{folder}{ADAPTER_CONFIG}"));
+                config + u64::from(adapter) + 2 * tokenizer_files(files, folder).len() as u64
+            }
+            SmallFiles::Needed => u64::from(!is_whole) * config,
+        }
     };
+    let beside: u64 = folders.iter().map(|folder| beside(folder)).sum();
     weights + beside
 }
 

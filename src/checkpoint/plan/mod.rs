@@ -25,6 +25,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use crate::signals::Coverage;
+use crate::store::AdapterFacts;
 
 pub use ask::{Ask, Place, SamplePlan};
 pub use files::{SmallFiles, config_file, layers, requests, shards, there, thin, tokenizer_files};
@@ -133,6 +134,8 @@ pub enum PlanError {
     Adapter {
         /// The kind.
         method: &'static str,
+        /// What it changes, as far as its tensors tell.
+        facts: Option<Box<AdapterFacts>>,
         /// What its tensors are.
         coverage: Box<Coverage>,
     },
@@ -159,6 +162,14 @@ pub enum PlanError {
 }
 
 impl PlanError {
+    /// What an adapter changes that is not read, as far as its tensors tell.
+    pub fn adapter(&self) -> Option<&AdapterFacts> {
+        match self {
+            Self::Adapter { facts, .. } => facts.as_deref(),
+            _ => None,
+        }
+    }
+
     /// What the weights are that are not read, where their headers were.
     pub fn coverage(&self) -> Option<&Coverage> {
         match self {

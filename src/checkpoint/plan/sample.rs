@@ -81,7 +81,8 @@ pub fn sample(
         let names: Vec<&str> = tensors.names().collect();
         let unknown = tensors.adapter().map(|_| adapter::UNKNOWN_MODULES);
         if let Some(method) = unknown.or_else(|| adapter::method(names.iter().copied())) {
-            return Err(PlanError::Adapter { method, coverage });
+            let facts = tensors.adapter().cloned().map(Box::new);
+            return Err(PlanError::Adapter { method, facts, coverage });
         }
         let (example, tensors) = (names.first().copied().unwrap_or_default().to_owned(), names.len());
         return Err(PlanError::NoRoles { tensors, example, coverage });

@@ -26,9 +26,10 @@ pub struct Naming {
 /// A further model in the same files, whole and under a prefix of its own. Its tensors have no position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Component {
-    /// What stands in front of its names.
+    /// What stands in front of its names; of one without a prefix what stands in front of its layer numbers.
     pub prefix: String,
-    /// The names that are its own: all in its layers, and its embedding and norms outside them.
+    /// The names that are its own: all in its layers, its embedding and norms outside them, and what else has its prefix,
+    /// or is beside it where no other model is.
     pub tensors: Vec<String>,
 }
 
@@ -55,6 +56,16 @@ impl Naming {
     /// - The embedding and the final norm may stand beside the layers, under a prefix with the same parent, or
     ///   directly above them.
     pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::find(names, true)
+    }
+
+    /// The same where the names are those that an adapter changes: it has no embedding that would tell a language model
+    /// from a tower.
+    pub fn of_differences<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::find(names, false)
+    }
+
+    fn find<'a>(names: impl IntoIterator<Item = &'a str>, has_embedding: bool) -> Self {
         let given: Vec<&str> = names.into_iter().collect();
         let names: Vec<Cow<'a, str>> = given.iter().map(|name| see_through(name)).collect();
         let mut families = families(&names);
@@ -63,7 +74,7 @@ impl Naming {
         let Some(main) = families
             .iter()
             .position(Family::may_be_the_model)
-            .or_else(|| families.iter().position(|f| f.is_known && !f.lacks_embedding()))
+            .or_else(|| families.iter().position(|f| f.is_known && !(has_embedding && f.lacks_embedding())))
         else {
             return Self::default();
         };
@@ -73,8 +84,9 @@ impl Naming {
         for other in &mut families {
             other.outside.retain(|(name, _)| !of_main.contains(name));
         }
-        let others = families.iter().filter(|family| family.is_whole);
-        let others = others.map(|family| family.component(&given, &names)).collect();
+        let wholes: Vec<&Family<'_>> = families.iter().filter(|family| family.is_whole).collect();
+        let prefixes: Vec<&str> = wholes.iter().map(|family| family.prefix).chain([main.prefix]).collect();
+        let others = wholes.iter().map(|family| family.component(&given, &names, &prefixes)).collect();
         main.naming(&names, others)
     }
 
@@ -345,17 +357,27 @@ impl<'a> Family<'a> {
         (self.has_embedding() && !self.sites.is_empty(), explained, self.is_known, Reverse(self.prefix))
     }
 
-    fn component(&self, given: &[&str], names: &[Cow<'_, str>]) -> Component {
+    /// As a further model beside those with these prefixes, its own among them.
+    fn component(&self, given: &[&str], names: &[Cow<'_, str>], prefixes: &[&str]) -> Component {
+        // A head stands beside the model, above its prefix.
+        let is_free = |home: &&str| {
+            !home.is_empty() && prefixes.iter().filter(|prefix| prefix.starts_with(home)).count() == 1
+        };
+        let homes = [Some(self.prefix), parent(self.prefix)].into_iter().flatten().filter(is_free);
+        let home = homes.last();
         let own: HashSet<&str> = self.outside.iter().map(|(name, _)| *name).collect();
         let is_below = |name: &str, site: &Tally<'_>| {
             name.strip_prefix(site.text).and_then(|rest| number(rest.strip_prefix('.')?)).is_some()
         };
-        let is_own = |name: &str| own.contains(name) || self.sites.iter().any(|site| is_below(name, site));
+        let is_own = |name: &str| {
+            own.contains(name)
+                || home.is_some_and(|home| name.starts_with(home))
+                || self.sites.iter().any(|site| is_below(name, site))
+        };
         let tensors = given.iter().zip(names).filter(|(_, name)| is_own(name));
-        Component {
-            prefix: self.prefix.to_owned(),
-            tensors: tensors.map(|(given, _)| (*given).to_owned()).collect(),
-        }
+        let of_layers = || self.sites.first().map_or_else(String::new, |site| format!("{}.", site.text));
+        let prefix = if self.prefix.is_empty() { of_layers() } else { self.prefix.to_owned() };
+        Component { prefix, tensors: tensors.map(|(given, _)| (*given).to_owned()).collect() }
     }
 
     fn naming(self, names: &[Cow<'_, str>], others: Vec<Component>) -> Naming {

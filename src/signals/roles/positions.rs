@@ -41,7 +41,7 @@ pub fn of_differences<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a [u64])>,
 ) -> (Vec<Option<Position>>, Naming) {
     let tensors: Vec<(&str, &[u64])> = tensors.into_iter().collect();
-    let naming = Naming::of(tensors.iter().map(|(name, _)| *name));
+    let naming = Naming::of_differences(tensors.iter().map(|(name, _)| *name));
     let position = |(name, _): &(&str, &[u64])| {
         let position = naming.position(name)?;
         let layout = if position.layout == Layout::Conv1d { Layout::Linear } else { position.layout };

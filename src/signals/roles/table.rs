@@ -566,6 +566,7 @@ pub(super) const SCHEMES: &[Scheme] = &[
     Scheme {
         roots: &[""],
         layers: "transformer.resblocks",
+        needs_embedding: true,
         inside: &[
             ("attn.out_proj", Output),
             ("mlp.c_fc", Up),

@@ -3,9 +3,9 @@
 //! Adapters that were trained apart on one model correlate. Measured (rank 8, query and value of a model of 135M
 //! parameters, 60 steps, mean over 60 products): from one seed .21 with other data and .50 with similar data, from two
 //! seeds .39 with the same data and .10 with other data, where exchangeable dimensions would give less than .01. No bound
-//! on that is known, so a correlation alone decides nothing. Equal products do: no training arrives at them twice.
+//! on that is known, so a correlation alone decides nothing. Equal products do, of all layers and with all else equal.
 
-use super::super::evidence::Evidence;
+use super::super::evidence::{Evidence, Shape};
 use super::answer::{Verdict, VerdictKind};
 use super::relation::{Direction, Relation};
 
@@ -48,12 +48,14 @@ fn apart(evidence: &Evidence) -> String {
 
 /// Two adapters that make the same differences.
 fn both(evidence: &Evidence) -> Option<Verdict> {
-    let Evidence { a, b, in_place, .. } = evidence;
+    let Evidence { a, b, in_place, unread, .. } = evidence;
     let lowest = in_place.roles.values().copied().reduce(f64::min)?;
     let is_equal = lowest >= 1.0 - evidence.resolution;
-    let has_all = (a.roles, a.layers, a.hidden_size) == (b.roles, b.layers, b.hidden_size)
-        && a.extent.is_whole()
-        && b.extent.is_whole();
+    let is_all = |shape: &Shape| shape.extent.coverage.is_some_and(|share| share >= 1.0);
+    // Magnitudes and modules that were trained as a whole are compared where bytes of them were read.
+    let rest_is_equal = (is_all(a) && is_all(b)) || (unread.of > 0 && unread.equal == unread.of);
+    let shape = |of: &Shape| (of.roles, of.layers, of.hidden_size, of.extent.parameters);
+    let has_all = shape(a) == shape(b) && rest_is_equal;
     let best = in_place.counted().map(|(_, effect)| effect.ln_p()).reduce(f64::min)?;
     (is_equal && has_all).then(|| Verdict {
         kind: VerdictKind::Derived,
@@ -61,6 +63,8 @@ fn both(evidence: &Evidence) -> Option<Verdict> {
         direction: Direction::Open,
         score: Some(1.0),
         p_value: best.exp(),
-        why: format!("Both are adapters, and the differences that they make are the same: lowest correlation {lowest:.5}."),
+        why: format!(
+            "Both are adapters, and the differences that they make are the same up to a factor: lowest correlation {lowest:.5}."
+        ),
     })
 }
