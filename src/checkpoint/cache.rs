@@ -277,7 +277,8 @@ mod tests {
     fn key(sha256: Option<&str>, plan: &PlanSettings) -> Option<Key> {
         let (config, quantization) = (ModelConfig::default(), QuantConfig::default());
         let tokenizer = Err("none".into());
-        let metadata = Metadata { config, quantization, tokenizer, bytes_fetched: 7 };
+        let metadata =
+            Metadata { config, quantization, tokenizer, declared_bases: Vec::new(), bytes_fetched: 7 };
         Key::of(&[file(sha256)], &["m".into()], &metadata, plan)
     }
 

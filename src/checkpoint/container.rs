@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::formats::packed::{QuantConfig, States};
-use crate::formats::{FileRange, Limits, Weight};
+use crate::formats::{FileRange, Limits, ModelConfig, Weight};
 
 /// A file format of weights.
 pub trait Container: fmt::Debug + Send + Sync {
@@ -18,6 +18,11 @@ pub trait Container: fmt::Debug + Send + Sync {
 
     /// The checkpoints in this format among the files of a repository, the main one first.
     fn components(&self, files: &[String]) -> Vec<Component>;
+
+    /// Whether its files say themselves what config.json says of others: [`Tensors::config`].
+    fn describes_itself(&self) -> bool {
+        false
+    }
 
     /// A decoder for opened files of these sizes, bytes.
     fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder>;
@@ -118,6 +123,16 @@ pub trait Tensors: fmt::Debug + Send + Sync {
 
     /// What the files say of themselves.
     fn metadata(&self) -> BTreeMap<String, String>;
+
+    /// What the files say of the model's type and shape and of how they are quantised, where they do.
+    fn config(&self) -> Option<ModelConfig> {
+        None
+    }
+
+    /// The repositories that the files name as what the model was made from, `org/name`.
+    fn declared_bases(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Whether the weights can only be read with what config.json says of how they are packed.
     fn needs_config(&self) -> bool {

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod dtype;
 pub mod foreign;
+pub mod gguf;
 pub mod json;
 pub mod limits;
 pub mod packed;

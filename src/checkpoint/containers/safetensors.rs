@@ -19,7 +19,7 @@ impl Container for Safetensors {
     }
 
     fn components(&self, files: &[String]) -> Vec<Component> {
-        sets::component(files, ".safetensors").into_iter().collect()
+        sets::component(files, &sets::SAFETENSORS).into_iter().collect()
     }
 
     fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder> {

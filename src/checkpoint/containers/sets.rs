@@ -7,16 +7,58 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::number_formats::{self, Variant, words};
 use crate::checkpoint::container::{Candidate, Component, ComponentFiles};
 use crate::formats::shards::ShardName;
 
 /// Most sets whose headers are looked at.
 const MOST: usize = 6;
 
+/// How the files of a format are named.
+pub(super) struct Dialect {
+    /// How their names end.
+    ending: &'static str,
+    /// Which number format a stem names.
+    variant: fn(&str) -> Variant,
+    /// Whether folders are named after number formats.
+    has_folders: bool,
+    /// Why a stem is never taken for a model, where it is not.
+    never: fn(&str) -> Option<&'static str>,
+}
+
+/// safetensors.
+pub(super) const SAFETENSORS: Dialect = Dialect {
+    ending: ".safetensors",
+    variant: number_formats::of_word,
+    has_folders: false,
+    // As peft names it.
+    never: |stem| stem.starts_with("adapter_").then_some("an adapter"),
+};
+
+/// GGUF: one file, or shards, for each of many number formats.
+pub(super) const GGUF: Dialect = Dialect {
+    ending: ".gguf",
+    variant: number_formats::of_quantisation,
+    has_folders: true,
+    never: |stem| {
+        let says = |known: &str| words(stem).any(|word| word == known);
+        let is_named = || number_formats::of_quantisation(stem).1.is_some();
+        if says("mmproj") {
+            Some("a part for images or sound, not the model")
+        } else if says("imatrix") && !is_named() {
+            Some("statistics for quantising, not a model")
+        } else if stem.starts_with("ggml-vocab") {
+            Some("a tokenizer alone")
+        } else {
+            None
+        }
+    },
+};
+
 /// Files that make one checkpoint together.
 #[derive(Debug)]
 struct Set<'a> {
-    /// Empty, or with a `/` at its end.
+    /// Empty, or with a `/` at its end; the one above where it is named after a number format.
     folder: &'a str,
     /// What the names of its files have in common.
     stem: String,
@@ -28,8 +70,10 @@ struct Set<'a> {
     class: Class,
     /// The words of its stem that do not name a number format.
     plain: String,
-    /// The place of the one that does in [`VARIANTS`].
+    /// Which number format its name tells, the most exact first.
     format: Option<usize>,
+    /// Why it is never taken for a model, where it is not.
+    never: Option<&'static str>,
 }
 
 /// What the sets of one folder have in common.
@@ -93,10 +137,6 @@ const WORDS: [(Class, &[&str]); 4] = [
     (Class::Original, &["consolidated", "original"]),
 ];
 
-/// Words that name the number format of a variant, as `model.fp16.safetensors` does.
-const VARIANTS: [&str; 12] =
-    ["fp32", "f32", "bf16", "fp16", "f16", "half", "fp8", "int8", "8bit", "fp4", "int4", "4bit"];
-
 /// Stems that say nothing but that it is a model.
 const USUAL: [&str; 5] = ["model", "pytorch_model", "diffusion_pytorch_model", "weights", "consolidated"];
 
@@ -125,21 +165,9 @@ const RUNS: [&str; 7] = ["checkpoint", "ckpt", "step", "global_step", "epoch", "
 /// The file that lists the parts of a sentence-transformers model.
 pub(crate) const MODULES: &str = "modules.json";
 
-fn words(name: &str) -> impl Iterator<Item = String> + '_ {
-    name.split(|c: char| !c.is_ascii_alphanumeric()).map(str::to_ascii_lowercase)
-}
-
 fn class(name: &str) -> Class {
     let found = |known: &[&str]| words(name).any(|word| known.contains(&word.as_str()));
     WORDS.iter().find(|(_, known)| found(known)).map_or(Class::Plain, |(class, _)| *class)
-}
-
-/// A stem without the words that name a number format, and the place of the first such word in [`VARIANTS`].
-fn variant(stem: &str) -> (String, Option<usize>) {
-    let place = |word: &str| VARIANTS.iter().position(|known| *known == word);
-    let said: Vec<String> = words(stem).collect();
-    let plain: Vec<&str> = said.iter().map(String::as_str).filter(|word| place(word).is_none()).collect();
-    (plain.join("_"), said.iter().find_map(|word| place(word)))
 }
 
 fn last_part(folder: &str) -> &str {
@@ -158,20 +186,37 @@ fn strip_ending<'a>(text: &'a str, ending: &str) -> Option<&'a str> {
     tail.eq_ignore_ascii_case(ending).then_some(head)
 }
 
+impl Dialect {
+    /// The folder that counts for files in this one, and the number format that it tells: one that is named after a
+    /// number format, or after the model and one, stands for the folder that it is in.
+    fn above<'a>(&self, folder: &'a str, plain: &str) -> (&'a str, Option<usize>) {
+        let (of_folder, format) = (self.variant)(last_part(folder));
+        let is_variant = self.has_folders && (of_folder.is_empty() || of_folder == plain);
+        match format.filter(|_| is_variant) {
+            Some(format) => (split(folder.trim_end_matches('/')).0, Some(format)),
+            None => (folder, None),
+        }
+    }
+}
+
 impl<'a> Set<'a> {
     fn new(
+        dialect: &Dialect,
         folder: &'a str,
         stem: String,
         paths: Vec<&'a str>,
         is_complete: bool,
         index: Option<&'a str>,
     ) -> Self {
-        let (plain, format) = variant(&stem);
-        Self { class: class(&stem), folder, stem, paths, is_complete, index, plain, format }
+        let (plain, format) = (dialect.variant)(&stem);
+        let (above, of_folder) = dialect.above(folder, &plain);
+        let (class, never, format) = (class(&stem), (dialect.never)(&stem), format.or(of_folder));
+        Self { folder: above, stem, paths, is_complete, index, class, plain, format, never }
     }
 
     /// The sets among these files, of a format whose files end so, the likeliest first.
-    fn all(files: &'a [String], ending: &str) -> Vec<Self> {
+    fn all(files: &'a [String], dialect: &Dialect) -> Vec<Self> {
+        let ending = dialect.ending;
         // By folder, stem and how many there are.
         type Key<'a> = (&'a str, String, usize);
         let mut shards: BTreeMap<Key<'_>, Vec<(usize, &str)>> = BTreeMap::new();
@@ -189,7 +234,7 @@ impl<'a> Set<'a> {
                         let key = (folder, format!("{}{variant}", shard.stem()), shard.of);
                         shards.entry(key).or_default().push((shard.number, path));
                     }
-                    _ => sets.push(Self::new(folder, stem.to_owned(), vec![path], true, None)),
+                    _ => sets.push(Self::new(dialect, folder, stem.to_owned(), vec![path], true, None)),
                 }
             }
         }
@@ -200,20 +245,15 @@ impl<'a> Set<'a> {
             let index = indexes.get(&(folder, stem.as_str())).copied();
             named.extend(index);
             let paths = found.into_iter().map(|(_, path)| path).collect();
-            sets.push(Self::new(folder, stem, paths, is_complete, index));
+            sets.push(Self::new(dialect, folder, stem, paths, is_complete, index));
         }
         // An index whose shards have other names, or are not there.
         let of_others = indexes.iter().filter(|(_, path)| !named.contains(*path));
         sets.extend(of_others.map(|((folder, stem), path)| {
-            Self::new(folder, (*stem).to_owned(), Vec::new(), false, Some(path))
+            Self::new(dialect, folder, (*stem).to_owned(), Vec::new(), false, Some(path))
         }));
         sets.sort_by(|a, b| a.order().cmp(&b.order()));
         sets
-    }
-
-    /// An adapter as peft names it, which is never taken for a model.
-    fn is_adapter(&self) -> bool {
-        self.stem.starts_with("adapter_")
     }
 
     fn is_usual(&self) -> bool {
@@ -257,7 +297,10 @@ impl<'a> Set<'a> {
             Class::Original => folder.has_usual.then_some("the same model in another layout, by its name"),
             Class::Plain | Class::Beside => {
                 let preferred = folder.formats.get(self.plain.as_str());
-                let other = preferred.is_some_and(|preferred| *preferred < self.format);
+                // Of one that is not all there nothing can be said that is better.
+                let other = preferred.is_some_and(|preferred| {
+                    *preferred < self.format || !self.is_complete && *preferred != self.format
+                });
                 other.then_some("the same model in another number format, by its name")
             }
         }
@@ -307,10 +350,10 @@ fn run(folder: &str) -> Option<(&str, u64)> {
     RUNS.contains(&name.as_str()).then_some((run, number))
 }
 
-/// The checkpoint of a repository with these files, in a format whose files end so, e.g. `.safetensors`.
-pub(super) fn component(files: &[String], ending: &str) -> Option<Component> {
-    let (models, adapters): (Vec<_>, Vec<_>) =
-        Set::all(files, ending).into_iter().partition(|set| !set.is_adapter());
+/// The checkpoint of a repository with these files, in a format whose files are named so.
+pub(super) fn component(files: &[String], dialect: &Dialect) -> Option<Component> {
+    let (models, never): (Vec<_>, Vec<_>) =
+        Set::all(files, dialect).into_iter().partition(|set| set.never.is_none());
     let (top, below): (Vec<_>, Vec<_>) = models.into_iter().partition(|set| set.folder.is_empty());
     let has = |name: &str| files.iter().any(|file| file == name);
     let (of_model, rest) = if top.iter().any(|set| !set.paths.is_empty()) {
@@ -329,7 +372,7 @@ pub(super) fn component(files: &[String], ending: &str) -> Option<Component> {
     let mut component = among(&of_model)?;
     let settled = |set: &Set<'_>, why| Candidate { name: set.name(), files: set.named(), settled: Some(why) };
     component.rivals.extend(rest.iter().map(|set| settled(set, "in another folder")));
-    component.rivals.extend(adapters.iter().map(|set| settled(set, "an adapter")));
+    component.rivals.extend(never.iter().filter_map(|set| Some(settled(set, set.never?))));
     Some(component)
 }
 
@@ -403,7 +446,7 @@ mod tests {
 
     fn component(files: &[&str]) -> Option<Component> {
         let files: Vec<String> = files.iter().map(|f| (*f).to_owned()).collect();
-        super::component(&files, ".safetensors")
+        super::component(&files, &SAFETENSORS)
     }
 
     fn named(files: &[&str]) -> ComponentFiles {
@@ -550,7 +593,7 @@ mod tests {
     #[test]
     fn few_are_looked_at_of_many_and_in_short_time() {
         let files: Vec<String> = (0..20_000).map(|i| format!("style_{i}_lora.safetensors")).collect();
-        let found = super::component(&files, ".safetensors").unwrap();
+        let found = super::component(&files, &SAFETENSORS).unwrap();
         assert_eq!((found.unsettled().count(), found.rivals.len()), (MOST - 1, files.len() - 1));
     }
 
@@ -564,7 +607,7 @@ mod tests {
             shift in 0usize..12,
         ) {
             let mut files: Vec<String> = files.into_iter().collect();
-            let found = super::component(&files, ".safetensors");
+            let found = super::component(&files, &SAFETENSORS);
             if let Some(found) = &found {
                 let all = std::iter::once(&found.files).chain(found.rivals.iter().map(|rival| &rival.files));
                 let mut named: Vec<&String> = all.filter_map(|files| match files {
@@ -579,7 +622,7 @@ mod tests {
             // The order of names means nothing.
             let by = shift.min(files.len());
             files.rotate_left(by);
-            prop_assert_eq!(super::component(&files, ".safetensors"), found);
+            prop_assert_eq!(super::component(&files, &SAFETENSORS), found);
         }
     }
 }

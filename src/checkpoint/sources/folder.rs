@@ -87,7 +87,8 @@ fn list(folder: &Path, path: &str) -> Result<(Vec<String>, Vec<String>), ReadErr
 }
 
 fn is_weights(name: &str) -> bool {
-    name.to_ascii_lowercase().contains(".safetensors")
+    let name = name.to_ascii_lowercase();
+    [".safetensors", ".gguf"].iter().any(|ending| name.contains(ending))
 }
 
 impl RepoFiles for FolderFiles {
