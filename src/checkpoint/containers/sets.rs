@@ -591,6 +591,50 @@ mod tests {
     }
 
     #[test]
+    fn of_twenty_quantisations_the_most_exact_is_the_model() {
+        let gguf = |files: &[&str]| {
+            let files: Vec<String> = files.iter().map(|f| (*f).to_owned()).collect();
+            super::component(&files, &GGUF)
+        };
+        for (files, expected) in [
+            (&["M-Q4_K_M.gguf", "M-Q8_0.gguf", "M-IQ2_XXS.gguf"][..], &["M-Q8_0.gguf"][..]),
+            (&["M.Q2_K.gguf", "M.i1-IQ3_M.gguf", "M.f16.gguf", "M.BF16.gguf"], &["M.BF16.gguf"]),
+            // Folders that are named after formats, and what is at the top.
+            (
+                &["UD-Q4_K_XL/M-UD-Q4_K_XL.gguf", "Q8_0/M-Q8_0-00001-of-00001.gguf", "M-Q6_K.gguf"],
+                &["Q8_0/M-Q8_0-00001-of-00001.gguf"],
+            ),
+            (
+                &["M-Q6_K/M-Q6_K-00001-of-00002.gguf", "M-Q6_K/M-Q6_K-00002-of-00002.gguf", "M-Q4_K_M.gguf"],
+                &["M-Q6_K/M-Q6_K-00001-of-00002.gguf", "M-Q6_K/M-Q6_K-00002-of-00002.gguf"],
+            ),
+            // One that is not all there is none that is better.
+            (&["M-BF16-00001-of-00002.gguf", "M-Q8_0.gguf"], &["M-Q8_0.gguf"]),
+            (&["M-BF16-00001-of-00002.gguf"], &["M-BF16-00001-of-00002.gguf"]),
+            (&["mmproj-M-F16.gguf", "M-mmproj-bf16.gguf", "imatrix.gguf", "M-Q4_0.gguf"], &["M-Q4_0.gguf"]),
+            (&["x/M-Q4_0.gguf", "README.md"], &["x/M-Q4_0.gguf"]),
+        ] {
+            let found = gguf(files).unwrap();
+            assert_eq!((&found.files, found.unsettled().count()), (&named(expected), 0), "{files:?}");
+            let others: usize = found
+                .rivals
+                .iter()
+                .map(|rival| match &rival.files {
+                    ComponentFiles::Named(paths) => paths.len(),
+                    ComponentFiles::Index(_) => 0,
+                })
+                .sum();
+            let all = files.iter().filter(|file| file.ends_with(".gguf")).count();
+            assert_eq!(others + expected.len(), all, "which others there are is said: {files:?}");
+        }
+        assert_eq!(gguf(&["mmproj-F16.gguf", "model.safetensors", "imatrix.gguf"]), None);
+        // Two models are two, each in its most exact format.
+        let two = gguf(&["a-Q4_0.gguf", "b-Q8_0.gguf", "a-Q8_0.gguf", "b-Q2_K.gguf"]).unwrap();
+        let names: Vec<&str> = two.unsettled().map(|rival| rival.name.as_str()).collect();
+        assert_eq!((&two.files, names), (&named(&["a-Q8_0.gguf"]), vec!["b-Q8_0"]));
+    }
+
+    #[test]
     fn few_are_looked_at_of_many_and_in_short_time() {
         let files: Vec<String> = (0..20_000).map(|i| format!("style_{i}_lora.safetensors")).collect();
         let found = super::component(&files, &SAFETENSORS).unwrap();
