@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::support::{Cli, Hub, Models, demo_hub, nobody, read, temp, write};
 
 mod files;
+mod gguf;
 mod names;
 mod packings;
 mod relations;

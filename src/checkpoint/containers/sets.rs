@@ -162,6 +162,9 @@ const FOLDERS: [&str; 14] = [
 /// Names of the folders that a run leaves its checkpoints in, before a number.
 const RUNS: [&str; 7] = ["checkpoint", "ckpt", "step", "global_step", "epoch", "iter", "iteration"];
 
+/// Why the other number formats of a model are not read.
+pub(crate) const OTHER_FORMAT: &str = "the same model in another number format, by its name";
+
 /// The file that lists the parts of a sentence-transformers model.
 pub(crate) const MODULES: &str = "modules.json";
 
@@ -301,7 +304,7 @@ impl<'a> Set<'a> {
                 let other = preferred.is_some_and(|preferred| {
                     *preferred < self.format || !self.is_complete && *preferred != self.format
                 });
-                other.then_some("the same model in another number format, by its name")
+                other.then_some(OTHER_FORMAT)
             }
         }
     }
