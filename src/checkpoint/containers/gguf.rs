@@ -26,14 +26,14 @@ impl Container for Gguf {
     }
 
     fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder> {
-        let files = sizes.iter().map(|size| File::Reading(gguf::Decoder::new(*size, limits))).collect();
-        Box::new(Files { files, left: limits.header_bytes, limit: limits.header_bytes })
+        let all = sizes.iter().map(|size| File::Reading(gguf::Decoder::new(*size, limits))).collect();
+        Box::new(Files { all, left: limits.header_bytes, limit: limits.header_bytes })
     }
 }
 
 /// The decoder: each file for itself.
 struct Files {
-    files: Vec<File>,
+    all: Vec<File>,
     /// Bytes of headers that may still be asked for.
     left: u64,
     limit: u64,
@@ -48,7 +48,7 @@ enum File {
 impl Decoder for Files {
     fn step(&mut self) -> Result<Step, Damaged> {
         let mut needed = Vec::new();
-        for (file, state) in self.files.iter_mut().enumerate() {
+        for (file, state) in self.all.iter_mut().enumerate() {
             let damaged = |error: GgufError| Damaged { file, source: error.into() };
             let File::Reading(decoder) = state else { continue };
             match decoder.step().map_err(damaged)? {
@@ -68,12 +68,12 @@ impl Decoder for Files {
             File::Read(header) => Some(header),
             File::Reading(_) => None,
         };
-        let headers = std::mem::take(&mut self.files).into_iter().filter_map(header).collect();
+        let headers = std::mem::take(&mut self.all).into_iter().filter_map(header).collect();
         Ok(Step::Ready(Box::new(Checkpoint::new(headers))))
     }
 
     fn give(&mut self, range: &FileRange, bytes: &[u8]) {
-        if let Some(File::Reading(decoder)) = self.files.get_mut(range.file) {
+        if let Some(File::Reading(decoder)) = self.all.get_mut(range.file) {
             decoder.give(range.bytes.start, bytes);
         }
     }

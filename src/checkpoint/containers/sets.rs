@@ -219,9 +219,9 @@ impl<'a> Set<'a> {
 
     /// The sets among these files, of a format whose files end so, the likeliest first.
     fn all(files: &'a [String], dialect: &Dialect) -> Vec<Self> {
-        let ending = dialect.ending;
         // By folder, stem and how many there are.
         type Key<'a> = (&'a str, String, usize);
+        let ending = dialect.ending;
         let mut shards: BTreeMap<Key<'_>, Vec<(usize, &str)>> = BTreeMap::new();
         let mut indexes = BTreeMap::new();
         let mut sets = Vec::new();

@@ -102,7 +102,9 @@ impl Encoding for OneMore {
 
     fn decode(&self, rows: Range<u64>, pieces: &[&[u8]]) -> Result<Vec<f32>, String> {
         let mut values = self.0.decode(rows, pieces)?;
-        values.iter_mut().for_each(|value| *value -= 1.0);
+        for value in &mut values {
+            *value -= 1.0;
+        }
         Ok(values)
     }
 }

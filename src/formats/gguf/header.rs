@@ -1,7 +1,8 @@
 //! The header of a GGUF file: a push decoder that says which bytes it needs next.
 //!
 //! Metadata come first, and in them, several megabytes long, the tokenizer; behind them the table of tensors; behind that
-//! the data. Lists whose elements have one size are passed over without being read. So are long texts.
+//! the data. Lists whose elements have one size are passed over without being read, and so are long texts; the tokens
+//! where the table is found without them.
 
 use std::collections::HashSet;
 use std::mem;
@@ -10,6 +11,7 @@ use std::ops::Range;
 use super::cursor::{Cursor, Read, Stop, Window};
 use super::error::{GgufError, Shown};
 use super::kinds::Kind;
+use super::probe::{self, Next, Probe};
 use super::values::{self, Found, Values};
 use crate::formats::foreign::Foreign;
 use crate::formats::{FileRange, Limits};
@@ -55,6 +57,8 @@ pub struct Header {
     pub values: Values,
     /// Tensors in file order.
     pub tensors: Vec<Tensor>,
+    /// Where their data end, with what fills them up.
+    end: u64,
 }
 
 /// What the decoder answers.
@@ -94,6 +98,18 @@ pub struct Decoder {
     values: Values,
     tensors: Vec<Listed>,
     names: HashSet<String>,
+    search: Search,
+}
+
+/// Whether the table is sought without what is in front of it.
+#[derive(Debug)]
+enum Search {
+    /// Not yet.
+    NotBegun,
+    /// From this place, where reading goes on with these parts if nothing is found.
+    Under(Probe, u64, Vec<Part>),
+    /// It was, or need not be.
+    Over,
 }
 
 /// A tensor before it is known where data begin.
@@ -119,17 +135,24 @@ impl Decoder {
             values: Values::default(),
             tensors: Vec::new(),
             names: HashSet::new(),
+            search: Search::NotBegun,
         }
     }
 
     /// What it needs next, or the header.
     pub fn step(&mut self) -> Result<Decoded, GgufError> {
+        if let Some(decoded) = self.seek() {
+            return Ok(decoded);
+        }
         while let Some(part) = self.parts.pop() {
             match self.read(part) {
                 Ok(()) => {}
                 Err(Stop::Bad(error)) => return Err(error),
                 Err(Stop::More(end)) => {
                     self.parts.push(part);
+                    if let Some(decoded) = self.begin_search(part) {
+                        return Ok(decoded);
+                    }
                     return Ok(Decoded::Need(self.more(end)));
                 }
             }
@@ -142,6 +165,64 @@ impl Decoder {
         if self.window.end() == start {
             self.window.bytes.extend_from_slice(bytes);
         }
+    }
+
+    /// Seeks the table of tensors instead of reading a long list of texts, where what the model is has been said.
+    fn begin_search(&mut self, part: Part) -> Option<Decoded> {
+        let (Part::Texts(left), Some(Part::Tensors(tensors))) = (part, self.parts.first()) else {
+            return None;
+        };
+        if !matches!(self.search, Search::NotBegun) || !self.values.describe_a_model() {
+            return None;
+        }
+        let probe = Probe::new(self.at, left, *tensors, self.size)?;
+        self.search = Search::Under(probe, self.at, self.parts.clone());
+        self.window = Window::default();
+        self.seek()
+    }
+
+    /// The next step of the search, if it is under way: what it needs, or the header. If it ends without one, reading goes
+    /// on where it was left.
+    fn seek(&mut self) -> Option<Decoded> {
+        let Search::Under(probe, at, parts) = &mut self.search else { return None };
+        match probe.next(&self.window, self.size) {
+            Next::Look(range) => {
+                self.window = Window { start: range.start, bytes: Vec::new() };
+                return Some(Decoded::Need(range));
+            }
+            Next::Search => {
+                let begin = parts.drain(..1).collect::<Vec<_>>();
+                let rest = (*at, [&begin[..], parts].concat());
+                self.search = Search::Over;
+                if let Some(header) = self.find(&begin) {
+                    return Some(Decoded::Done(header));
+                }
+                (self.at, self.parts) = rest;
+            }
+            Next::GiveUp => {
+                (self.at, self.parts) = (*at, mem::take(parts));
+                self.search = Search::Over;
+            }
+        }
+        self.window = Window { start: self.at, bytes: Vec::new() };
+        None
+    }
+
+    /// The header with the table that is in the window, if one is that the whole file agrees with.
+    fn find(&mut self, table: &[Part]) -> Option<Header> {
+        for begin in probe::begins(&self.window, self.size, self.big_endian, self.limits.name_bytes) {
+            let mut trial = Self::new(self.size, &self.limits);
+            (trial.at, trial.parts, trial.big_endian) = (begin, table.to_vec(), self.big_endian);
+            (trial.search, trial.values) = (Search::Over, self.values.clone());
+            trial.window = mem::take(&mut self.window);
+            let decoded = trial.step();
+            self.window = trial.window;
+            match decoded {
+                Ok(Decoded::Done(header)) if header.end == self.size => return Some(header),
+                _ => {}
+            }
+        }
+        None
     }
 
     /// The bytes to ask for where those up to `end` are needed: more at a time the longer it takes.
@@ -176,7 +257,7 @@ impl Decoder {
                 let found = values::list(&mut cursor, "of lists")?;
                 self.at = cursor.at;
                 self.parts.push(Part::Lists(left - 1));
-                self.enter(found)
+                self.enter(&found)
             }
             Part::Tensors(left) => self.tensor(left - 1),
         }
@@ -191,7 +272,7 @@ impl Decoder {
             return Err(foreign.map_or(other, GgufError::Foreign).into());
         }
         let version = cursor.u32()?;
-        cursor.big_endian = version & 0xffff == 0;
+        cursor.big_endian = version.trailing_zeros() >= 16;
         let version = if cursor.big_endian { version.swap_bytes() } else { version };
         if !matches!(version, 2 | 3) {
             return Err(GgufError::Version(version).into());
@@ -224,21 +305,21 @@ impl Decoder {
             self.values.0.insert(key, value);
             return Ok(());
         }
-        self.enter(found)
+        self.enter(&found)
     }
 
     /// Goes into a list.
-    fn enter(&mut self, found: Found) -> Read<()> {
+    fn enter(&mut self, found: &Found) -> Read<()> {
         match found {
             Found::Kept(_) | Found::Passed => {}
-            Found::Texts(count) => self.parts.push(Part::Texts(count)),
+            Found::Texts(count) => self.parts.push(Part::Texts(*count)),
             Found::Lists(count) => {
                 let limit = self.limits.nesting;
                 if self.parts.len() >= limit {
                     let (found, limit) = (self.parts.len() as u64 + 1, limit as u64);
                     return Err(GgufError::TooMany { what: "lists in one another", found, limit }.into());
                 }
-                self.parts.push(Part::Lists(count));
+                self.parts.push(Part::Lists(*count));
             }
         }
         Ok(())
@@ -304,7 +385,8 @@ impl Decoder {
             tensors.push(Tensor { name, shape, kind, bytes: begin..end });
         }
         self.names = HashSet::new();
-        Ok(Header { big_endian: self.big_endian, values: mem::take(&mut self.values), tensors })
+        let end = data.saturating_add(expected);
+        Ok(Header { big_endian: self.big_endian, values: mem::take(&mut self.values), tensors, end })
     }
 }
 

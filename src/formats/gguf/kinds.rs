@@ -7,7 +7,7 @@ use crate::formats::Dtype;
 pub(super) type Decode = fn(&[u8], &mut Vec<f32>);
 
 /// A type of tensor.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Kind {
     /// Its number in a header.
     code: u32,

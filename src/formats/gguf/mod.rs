@@ -3,6 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `header` | a push decoder of what stands in front of the data |
+//! | `probe` | finding its table of tensors without reading the tokenizer in front of it |
 //! | `cursor`, `values` | where it reads, and the metadata that it finds |
 //! | `kinds`, `blocks` | the types of tensors, and how their blocks become values |
 //! | `encoding` | rows of blocks; rows and gains as they were before they were converted |
@@ -20,6 +21,7 @@ mod encoding;
 mod error;
 mod header;
 mod kinds;
+mod probe;
 mod stored;
 mod values;
 

@@ -176,7 +176,7 @@ impl Made {
     }
 
     fn error(&self) -> String {
-        decode(&self.bytes()).map(|header| panic!("{header:?}")).unwrap_or_else(|error| error.to_string())
+        decode(&self.bytes()).map_or_else(|error| error.to_string(), |header| panic!("{header:?}"))
     }
 }
 
@@ -254,6 +254,65 @@ fn what_is_not_known_is_a_weight_that_is_not_read() {
     assert_eq!(why(1), "packed as Q4_0_4_4, which is not read");
     assert!(matches!(weights[2].form, Form::Stored(_)));
     assert_eq!(weights[0].parts[""].len(), 32);
+}
+
+/// A model with a tokenizer of so many tokens and merges, and random data.
+fn with_tokenizer(tokens: u64, data: impl Fn(usize) -> u8) -> Vec<u8> {
+    let texts = |each: &dyn Fn(u64) -> String| {
+        let all: Vec<u8> = (0..tokens).flat_map(|i| text(&each(i))).collect();
+        [&8u32.to_le_bytes()[..], &tokens.to_le_bytes(), &all].concat()
+    };
+    let numbers = [&5u32.to_le_bytes()[..], &tokens.to_le_bytes(), &vec![1; 4 * tokens as usize]].concat();
+    let one = 4u32.to_le_bytes();
+    let values = [
+        pair("general.architecture", 8, &text("llama")),
+        pair("llama.block_count", 4, &one),
+        pair("llama.embedding_length", 4, &one),
+        pair("llama.feed_forward_length", 4, &one),
+        pair("llama.attention.head_count", 4, &one),
+        pair("tokenizer.ggml.tokens", 9, &texts(&|i| format!("token{i}"))),
+        pair("tokenizer.ggml.token_type", 9, &numbers),
+        pair("tokenizer.ggml.merges", 9, &texts(&|i| format!("a{i} b"))),
+        pair("tokenizer.chat_template", 8, &text(&"{{ bos }}".repeat(600))),
+        pair("behind", 4, &one),
+    ];
+    let tensors = [
+        tensor("token_embd.weight", &[64, 1000], 1, 0),
+        tensor("blk.0.attn_norm.weight", &[64], 0, 128_000),
+        tensor("blk.0.ffn_up.weight", &[64, 16000], 1, 128_256),
+    ];
+    let mut file = Made::new(&values, &tensors, 0).bytes();
+    file.extend((0..2_176_256).map(data));
+    file
+}
+
+/// Bytes without a pattern.
+fn noise(i: usize) -> u8 {
+    ((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u8
+}
+
+#[test]
+fn the_table_is_found_without_the_tokenizer() {
+    let file = with_tokenizer(60_000, noise);
+    let (header, read) = decode_with(&file, &Limits::default()).unwrap();
+    let places = |header: &Header| -> Vec<_> {
+        header.tensors.iter().map(|t| (t.name.clone(), t.shape.clone(), t.bytes.clone())).collect()
+    };
+    assert!(file.len() - 2_176_256 > 2_000_000 && read < 500_000, "{read} of {}", file.len());
+    assert_eq!(header.values.number("llama.block_count"), Some(4));
+    assert!(!header.values.0.contains_key("behind"));
+    // What the whole file does not agree with is not believed: then all is read.
+    let mut longer = file.clone();
+    longer.extend([1; 100]);
+    let (read_on, read) = decode_with(&longer, &Limits::default()).unwrap();
+    assert_eq!(places(&read_on), places(&header));
+    assert!(read > 1_000_000 && read_on.values.0.contains_key("behind"), "{read}");
+    // Data that look like a header.
+    let (plain, _) = decode_with(&with_tokenizer(60_000, |_| 0), &Limits::default()).unwrap();
+    assert_eq!(places(&plain), places(&header));
+    // A small tokenizer is read.
+    let (small, _) = decode_with(&with_tokenizer(1000, noise), &Limits::default()).unwrap();
+    assert!(small.values.0.contains_key("behind"));
 }
 
 /// The weight of this name, of eight rows, in a model of this architecture with four heads.

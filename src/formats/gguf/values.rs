@@ -174,6 +174,14 @@ impl Values {
         }
     }
 
+    /// Whether it was said what the model is and how its heads lie, so that what is behind need not be read.
+    pub(super) fn describe_a_model(&self) -> bool {
+        let name = self.stored_text("general.architecture").unwrap_or_default();
+        ["block_count", "embedding_length", "attention.head_count", "feed_forward_length"]
+            .iter()
+            .all(|key| self.0.contains_key(&format!("{name}.{key}")))
+    }
+
     /// A text as it is stored.
     pub(super) fn stored_text(&self, key: &str) -> Option<&str> {
         match self.0.get(key)? {

@@ -8,7 +8,7 @@ pub(in super::super) fn tq1(block: &[u8], out: &mut Vec<f32>) {
     for (bytes, digits) in [(&block[..32], 5), (&block[32..48], 5), (&block[48..52], 4)] {
         for power in [1u8, 3, 9, 27, 81].into_iter().take(digits) {
             out.extend(bytes.iter().map(|byte| {
-                let digit = u16::from(byte.wrapping_mul(power)) * 3 >> 8;
+                let digit = (u16::from(byte.wrapping_mul(power)) * 3) >> 8;
                 d * (f32::from(digit) - 1.0)
             }));
         }
