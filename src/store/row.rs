@@ -132,9 +132,9 @@ pub struct Row {
     pub library_name: Option<String>,
     /// From the `license:` tag.
     pub license: Option<String>,
-    /// From the `base_model:` tags: what the card claims.
+    /// From the `base_model:` tags: what the card claims; else what the weight files name.
     pub declared_bases: Vec<String>,
-    /// `model_type` of config.json.
+    /// `model_type` of config.json; without one what the weight files say, here and below.
     pub model_type: Option<String>,
     /// First of `architectures`.
     pub architecture: Option<String>,

@@ -114,14 +114,19 @@ impl Tensors for Checkpoint {
 mod tests {
     use super::super::conformance::{self, Sample};
     use super::*;
+    use crate::signals::roles;
 
     /// Tensors as one file of F32.
     fn write(tensors: &[Sample]) -> Vec<u8> {
+        written("test", tensors)
+    }
+
+    fn written(architecture: &str, tensors: &[Sample]) -> Vec<u8> {
         let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
         let mut file = b"GGUF\x03\0\0\0".to_vec();
         file.extend((tensors.len() as u64).to_le_bytes());
         file.extend(1u64.to_le_bytes());
-        file.extend([text("general.architecture"), 8u32.to_le_bytes().to_vec(), text("test")].concat());
+        file.extend([text("general.architecture"), 8u32.to_le_bytes().to_vec(), text(architecture)].concat());
         let mut offset = 0u64;
         for Sample { name, shape, values } in tensors {
             file.extend([text(name), (shape.len() as u32).to_le_bytes().to_vec()].concat());
@@ -140,5 +145,57 @@ mod tests {
     #[test]
     fn is_a_container() {
         conformance::check(&Gguf, "model.gguf", write, &[("general.architecture", "test")]);
+    }
+
+    /// Tensors of a model as transformers and as GGUF call them, by the maps of the package
+    /// (tests/fixtures/gguf/make_names.py).
+    const NAMES: &str = include_str!("../../../tests/fixtures/gguf/names.tsv");
+
+    fn tensors(file: &[u8]) -> Box<dyn Tensors> {
+        let mut decoder = Gguf.decoder(&[file.len() as u64], &Limits::default());
+        loop {
+            match decoder.step().unwrap() {
+                Step::Ready(tensors) => return tensors,
+                Step::Need(ranges) => {
+                    for range in ranges {
+                        decoder.give(&range, &file[range.bytes.start as usize..range.bytes.end as usize]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tensors_have_the_roles_that_they_have_elsewhere() {
+        let mut models: BTreeMap<&str, Vec<[&str; 5]>> = BTreeMap::new();
+        for line in NAMES.lines() {
+            let fields: [&str; 5] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+            models.entry(fields[0]).or_default().push(fields);
+        }
+        let mut wrong = Vec::new();
+        for lines in models.values() {
+            let shape = |text: &str| text.split('x').map(|n| n.parse().unwrap()).collect::<Vec<u64>>();
+            let samples: Vec<Sample> =
+                lines.iter().map(|[.., to_shape, name]| Sample::new(name, &shape(to_shape))).collect();
+            let elsewhere: Vec<(&str, Vec<u64>)> = lines
+                .iter()
+                .map(|[_, _, name, of_shape, _]| {
+                    let shape = shape(of_shape);
+                    let of_one = if name.contains(".experts.0.") { shape[1..].to_vec() } else { shape };
+                    (*name, of_one)
+                })
+                .collect();
+            let file = tensors(&written(lines[0][1], &samples));
+            let weights = file.weights(&QuantConfig::default(), &States::new());
+            let found = roles::positions(weights.iter().map(|w| (&*w.name, &*w.shape)));
+            let expected = roles::positions(elsewhere.iter().map(|(name, shape)| (*name, &shape[..])));
+            for ((line, is), should) in lines.iter().zip(found).zip(expected) {
+                let place = |p: roles::Position| (p.role, p.layer, p.stack, p.expert);
+                if is.map(place) != should.map(place) {
+                    wrong.push(format!("{line:?}: {:?} instead of {:?}", is.map(place), should.map(place)));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }

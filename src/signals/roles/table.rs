@@ -919,6 +919,8 @@ pub(super) const SCHEMES: &[Scheme] = &[
         ],
         ..PLAIN
     },
+    // Falcon-H1, whose converter leaves the end away.
+    Scheme { roots: &[""], layers: "blk", ends: &[""], inside: &[("ffn_norm", MlpNorm)], ..PLAIN },
     // T5 in GGUF, decoder and encoder.
     Scheme {
         roots: &[""],
