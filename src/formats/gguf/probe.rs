@@ -85,7 +85,16 @@ impl Probe {
 fn is_header(bytes: &[u8]) -> bool {
     let count = |is: fn(&u8) -> bool| bytes.iter().filter(|byte| is(byte)).count();
     let printable = count(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
-    count(|byte| *byte == 0) * 8 >= bytes.len() || printable * 10 >= bytes.len() * 9
+    let is_texts = count(|byte| *byte == 0) * 8 >= bytes.len() || printable * 10 >= bytes.len() * 9;
+    is_texts && !is_weights(bytes)
+}
+
+/// Whether most numbers are floats of 32 bits between 2^-31 and 2: weights that had 16 bits have as many zeros as texts.
+fn is_weights(bytes: &[u8]) -> bool {
+    (0..4).any(|phase| {
+        let highest = bytes.iter().skip(phase).step_by(4);
+        highest.clone().filter(|byte| *byte & 0x70 == 0x30).count() * 10 >= highest.len() * 9
+    })
 }
 
 /// Places of the window where a table may begin: with a name, dimensions, a type, and data at 0.
@@ -104,4 +113,33 @@ pub(super) fn begins(window: &Window, size: u64, big_endian: bool, name_bytes: u
         is_name && rest() == Some(true)
     };
     (window.start..window.end()).filter(is_begin).take(TRIES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_and_data_look_unlike() {
+        let texts: Vec<u8> = (0..200u64)
+            .flat_map(|i| {
+                let text = format!("token {i}");
+                [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
+            })
+            .collect();
+        let scores: Vec<u8> = (0..1000).flat_map(|i| (-(i as f32)).to_le_bytes()).collect();
+        let types: Vec<u8> = [1, 0, 0, 0].repeat(1000);
+        let template = "{% for message in messages %}".repeat(100).into_bytes();
+        for header in [&texts[1..], &scores[2..], &types[3..], &template] {
+            assert!(is_header(header));
+        }
+        let weight = |i: u32| (f32::from((i.wrapping_mul(2_654_435_761) >> 16) as u16) - 32768.0) / 1e6;
+        let floats: Vec<u8> = (0..1000).flat_map(|i| weight(i).to_le_bytes()).collect();
+        // As BF16 were before.
+        let halves: Vec<u8> =
+            (0..1000).flat_map(|i| (weight(i).to_bits() & 0xffff_0000).to_le_bytes()).collect();
+        for data in [&floats[1..], &halves[2..]] {
+            assert!(!is_header(data));
+        }
+    }
 }
