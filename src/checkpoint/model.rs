@@ -18,7 +18,7 @@ use crate::store::{StoreError, WeightFile, checksum};
 pub enum ModelArg {
     /// A folder with a checkpoint.
     Folder(PathBuf),
-    /// One weight file; config and tokenizer are those beside it.
+    /// One weight file, or a shard for all of its set; config and tokenizer are those beside it.
     File(PathBuf),
     /// A repository on the Hub.
     Repo(RepoRef),

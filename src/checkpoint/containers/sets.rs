@@ -47,6 +47,8 @@ pub(super) const GGUF: Dialect = Dialect {
             Some("a part for images or sound, not the model")
         } else if says("imatrix") && !is_named() {
             Some("statistics for quantising, not a model")
+        } else if stem.starts_with("mtp-") {
+            Some("layers that draft tokens, not the model")
         } else if stem.starts_with("ggml-vocab") {
             Some("a tokenizer alone")
         } else {
@@ -614,7 +616,7 @@ mod tests {
             // One that is not all there is none that is better.
             (&["M-BF16-00001-of-00002.gguf", "M-Q8_0.gguf"], &["M-Q8_0.gguf"]),
             (&["M-BF16-00001-of-00002.gguf"], &["M-BF16-00001-of-00002.gguf"]),
-            (&["mmproj-M-F16.gguf", "M-mmproj-bf16.gguf", "imatrix.gguf", "M-Q4_0.gguf"], &["M-Q4_0.gguf"]),
+            (&["mmproj-M-F16.gguf", "mtp-M-F16.gguf", "imatrix.gguf", "M-Q4_0.gguf"], &["M-Q4_0.gguf"]),
             (&["x/M-Q4_0.gguf", "README.md"], &["x/M-Q4_0.gguf"]),
         ] {
             let found = gguf(files).unwrap();

@@ -9,7 +9,7 @@ use crate::formats::{Encoding, ModelConfig, Positions};
 
 /// Architectures whose queries and keys are stored with the halves of each head alternating: those that are rotated in
 /// pairs of neighbours (`LLAMA_ROPE_TYPE_NORM`), and not elsewhere.
-const ALTERNATING: [&str; 19] = [
+const ALTERNATING: [&str; 20] = [
     "arcee",
     "arctic",
     "baichuan",
@@ -26,14 +26,24 @@ const ALTERNATING: [&str; 19] = [
     "llama-embed",
     "minicpm",
     "mistral3",
+    "nanbeige",
     "olmo",
     "smollm3",
     "xverse",
 ];
 
 /// Architectures whose converter adds 1 to the gains of norms, because their code does when it runs.
-const ONE_MORE: [&str; 8] =
-    ["gemma", "gemma2", "gemma3", "gemma-embedding", "nemotron", "qwen35", "qwen35moe", "qwen3next"];
+const ONE_MORE: [&str; 9] = [
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gemma-embedding",
+    "minimax-m3",
+    "nemotron",
+    "qwen35",
+    "qwen35moe",
+    "qwen3next",
+];
 
 /// Architectures with a norm in front of the MLP and one behind the attention, which the others call differently.
 const FOUR_NORMS: [&str; 6] = ["afmoe", "gemma-embedding", "gemma2", "gemma3", "gemma3n", "gemma4"];
