@@ -315,6 +315,24 @@ fn the_table_is_found_without_the_tokenizer() {
     assert!(small.values.0.contains_key("behind"));
 }
 
+#[test]
+fn damage_around_a_table_that_is_sought_is_survived() {
+    let file = with_tokenizer(60_000, noise);
+    let header = file.len() - 2_176_256;
+    for seed in 0..60 {
+        let mut damaged = file.clone();
+        for i in 0..4 {
+            let at = usize::from(noise(seed * 7 + i)) << 8 | usize::from(noise(seed * 11 + i));
+            // In front of the tokenizer, in the table, and in what lies between.
+            let place = [at % 400, header - 1 - at % 300, at * 40][seed % 3];
+            damaged[place] = noise(seed + i);
+        }
+        if let Ok((found, _)) = decode_with(&damaged, &Limits::default()) {
+            assert!(found.tensors.iter().all(|tensor| tensor.bytes.end <= file.len() as u64));
+        }
+    }
+}
+
 /// The weight of this name, of eight rows, in a model of this architecture with four heads.
 fn weight(architecture: &str, name: &str) -> (String, Result<Arc<dyn Encoding>, String>) {
     let heads = format!("{architecture}.attention.head_count");
