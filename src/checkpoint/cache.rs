@@ -287,8 +287,14 @@ mod tests {
     fn key(sha256: Option<&str>, plan: &PlanSettings) -> Option<Key> {
         let (config, quantization) = (ModelConfig::default(), QuantConfig::default());
         let tokenizer = Err("none".into());
-        let metadata =
-            Metadata { config, quantization, tokenizer, adapter: AdapterConfig::default(), bytes_fetched: 7 };
+        let metadata = Metadata {
+            config,
+            quantization,
+            tokenizer,
+            adapter: AdapterConfig::default(),
+            declared_bases: Vec::new(),
+            bytes_fetched: 7,
+        };
         Key::of(&[file(sha256)], &["m".into()], &metadata, plan)
     }
 

@@ -11,12 +11,15 @@ use std::sync::Arc;
 
 use super::component;
 use super::container::{Candidate, Component, ComponentFiles, Container, Tensors};
+use super::containers::sets::OTHER_FORMAT;
 use super::error::{ReadError, in_full};
 use super::fetch::WeightFiles;
+use super::listed::listed;
 use super::metadata::Metadata;
 use super::plan::{self, PlanError, PlanSettings};
 use super::source::RepoFiles;
 use crate::formats::packed::{QuantConfig, States};
+use crate::formats::shards::ShardName;
 use crate::formats::{FileRange, Limits, Weight};
 use crate::signals::coverage::{Rest, RestKind};
 use crate::signals::roles::{self, Role};
@@ -26,8 +29,8 @@ const GLANCE: u64 = 1024;
 /// Most weights that are looked at: one of each kind.
 const GLANCES: usize = 16;
 
-/// Most characters that say what another file is.
-const WHAT_CHARS: usize = 120;
+/// Most characters that say what other files are: twenty quantisations of a model have their names in it.
+const WHAT_CHARS: usize = 300;
 
 /// Weight files of the repository that are not read as part of a component.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,10 +48,17 @@ pub struct Rival {
 impl Rival {
     /// As a part of the repository that is not read.
     pub fn rest(&self) -> Rest {
-        let name = self.paths.first().map_or("", String::as_str);
-        let what: String = format!("{name}: {}", self.why).chars().take(WHAT_CHARS).collect();
+        let what: String = format!("{}: {}", self.listed(), self.why).chars().take(WHAT_CHARS).collect();
         let kind = if self.component.is_some() { RestKind::OtherModel } else { RestKind::OtherFile };
         Rest { kind, what, parameters: 0, bytes: self.bytes.unwrap_or(0) }
+    }
+
+    /// Their names, of shards the first.
+    fn listed(&self) -> String {
+        let is_first = |path: &&str| ShardName::parse(path).is_none_or(|shard| shard.number < 2);
+        let all = self.paths.iter().map(String::as_str);
+        let firsts: Vec<&str> = all.clone().filter(is_first).collect();
+        listed(&if firsts.is_empty() { all.take(1).collect() } else { firsts })
     }
 
     fn new(candidate: &Candidate, why: impl Into<String>) -> Self {
@@ -161,6 +171,7 @@ impl Chooser<'_> {
         let settled = settled.iter().map(|rival| Rival::new(rival, rival.settled.unwrap_or_default()));
         // The shards of an index are sets of their own.
         let mut named: Vec<Rival> = settled.filter(|rival| !rival.paths.is_empty()).collect();
+        together(&mut named);
         if open.is_empty() {
             let opened = self.open(&files).await.map(|weights| (weights, None));
             return Ok(vec![Chosen { name, opened, rivals: named, bytes_fetched: 0 }]);
@@ -357,6 +368,17 @@ impl Chooser<'_> {
         }
         Ok(true)
     }
+}
+
+/// Makes one of the other number formats of a model, of which there may be many.
+fn together(rivals: &mut Vec<Rival>) {
+    let (formats, others): (Vec<_>, Vec<_>) = rivals.drain(..).partition(|rival| rival.why == OTHER_FORMAT);
+    *rivals = others;
+    let formats = formats.into_iter().reduce(|mut all, other| {
+        all.paths.extend(other.paths);
+        all
+    });
+    rivals.extend(formats);
 }
 
 /// Keeps the first error; one that may pass ends the choice, which would be another one without it.

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+/// What an adapter is called beside a model.
+pub const ADAPTER: &str = "adapter";
+
 /// Most characters of a name.
 const MOST_CHARS: usize = 80;
 

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use super::component::ADAPTER;
 use crate::formats::packed::{QuantConfig, States};
-use crate::formats::{FileRange, Limits, Weight};
+use crate::formats::{FileRange, Limits, ModelConfig, Weight};
 use crate::store::AdapterFacts;
 
 /// A file format of weights.
@@ -19,6 +20,11 @@ pub trait Container: fmt::Debug + Send + Sync {
 
     /// The checkpoints in this format among the files of a repository, the main one first.
     fn components(&self, files: &[String]) -> Vec<Component>;
+
+    /// Whether its files say themselves what config.json says of others: [`Tensors::config`].
+    fn describes_itself(&self) -> bool {
+        false
+    }
 
     /// A decoder for opened files of these sizes, bytes.
     fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder>;
@@ -125,6 +131,16 @@ pub trait Tensors: fmt::Debug + Send + Sync {
         None
     }
 
+    /// What the files say of the model's type and shape and of how they are quantised, where they do.
+    fn config(&self) -> Option<ModelConfig> {
+        None
+    }
+
+    /// The repositories that the files name as what the model was made from, `org/name`.
+    fn declared_bases(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether the weights can only be read with what config.json says of how they are packed.
     fn needs_config(&self) -> bool {
         false
@@ -151,7 +167,14 @@ impl Containers {
         let all = self.0.iter().flat_map(|container| {
             container.components(files).into_iter().map(|component| (Arc::clone(container), component))
         });
-        all.filter(|(_, component)| names.insert(component.name.clone())).collect()
+        let mut all: Vec<_> = all.filter(|(_, component)| names.insert(component.name.clone())).collect();
+        // What is beside no model is what the repository is about.
+        if let [(_, only)] = all.as_mut_slice()
+            && only.name == ADAPTER
+        {
+            only.name = String::new();
+        }
+        all
     }
 
     /// The names of the formats.

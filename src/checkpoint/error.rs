@@ -1,6 +1,7 @@
 //! Why a checkpoint could not be read, and what that means for the repository's row.
 
 use super::plan::PlanError;
+use crate::formats::gguf::GgufError;
 use crate::formats::shards::ShardIndexError;
 use crate::formats::{Foreign, HeaderError, JsonError};
 use crate::hub::HubError;
@@ -68,8 +69,10 @@ impl ReadError {
     /// What a file is that is not what its name says.
     pub fn foreign(&self) -> Option<Foreign> {
         match self {
-            Self::Header { source, .. } => match source.downcast_ref()? {
-                HeaderError::Foreign(foreign) => Some(*foreign),
+            Self::Header { source, .. } => match (source.downcast_ref(), source.downcast_ref()) {
+                (Some(HeaderError::Foreign(foreign)), _) | (_, Some(GgufError::Foreign(foreign))) => {
+                    Some(*foreign)
+                }
                 _ => None,
             },
             Self::Config { source: JsonError::Foreign(foreign), .. }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::container::Tensors;
 use super::error::ReadError;
 use super::plan::{self, PlanSettings};
 use super::source::RepoFiles;
@@ -16,7 +17,7 @@ use crate::store::AdapterFacts;
 /// What screening looks at, and what says how weights are packed.
 #[derive(Clone, Debug)]
 pub struct Metadata {
-    /// config.json; empty where the repository has none.
+    /// config.json, else what the weight files say; empty where neither does.
     pub config: ModelConfig,
     /// What config.json says of packed weights.
     pub quantization: QuantConfig,
@@ -24,6 +25,8 @@ pub struct Metadata {
     pub tokenizer: Result<Arc<KnownTokenizer>, Unknown>,
     /// Which model an adapter in the same folder was trained on, as far as it says.
     pub adapter: AdapterConfig,
+    /// The repositories that the weight files name as what the model was made from.
+    pub declared_bases: Vec<String>,
     /// Bytes of small files read, the index of shards among them.
     pub bytes_fetched: u64,
 }
@@ -63,8 +66,19 @@ impl Metadata {
             quantization: QuantConfig::default(),
             tokenizer: Err("the weights are read without it".into()),
             adapter: AdapterConfig::default(),
+            declared_bases: Vec::new(),
             bytes_fetched: 0,
         }
+    }
+
+    /// Takes what the weight files say of themselves. How they are quantised config.json says of other files.
+    pub(super) fn learn(&mut self, tensors: &dyn Tensors) {
+        if let Some(own) = tensors.config() {
+            let quantization = own.quantization.clone();
+            let config = std::mem::take(&mut self.config).or(own);
+            self.config = ModelConfig { quantization, ..config };
+        }
+        self.declared_bases = tensors.declared_bases();
     }
 
     /// Reads config.json, if there is one.

@@ -8,6 +8,7 @@
 //! | [`plan`] | which files, and which byte ranges of them; pure |
 //! | [`choose`] | which sets of weight files are models, where names leave it open |
 //! | `adapter` | differences to another model, as the weights that they change |
+//! | `listed` | several names in few words |
 //! | `part` | one of several whole models in the same files |
 //! | [`fetch`] | the weight files that are open, and what was read of them |
 //! | [`extract`] | decoding; CPU only |
@@ -30,6 +31,7 @@ pub mod extract;
 pub mod fetch;
 pub mod full;
 pub mod job;
+mod listed;
 pub mod metadata;
 pub mod model;
 mod part;

@@ -18,7 +18,7 @@ use crate::store::{AdapterFacts, StoreError, WeightFile, checkpoint_name, checks
 pub enum ModelArg {
     /// A folder with a checkpoint.
     Folder(PathBuf),
-    /// One weight file; config and tokenizer are those beside it.
+    /// One weight file, or a shard for all of its set; config and tokenizer are those beside it.
     File(PathBuf),
     /// A repository on the Hub.
     Repo(RepoRef),
@@ -54,7 +54,7 @@ impl LoadError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Argument { .. } => Some(
-                "give org/name, org/name@revision, or the path of a checkpoint folder or .safetensors file",
+                "give org/name, org/name@revision, or the path of a checkpoint folder, .safetensors or .gguf file",
             ),
             Self::Hub(error) | Self::Read(ReadError::Hub { source: error, .. }) => error.hint(),
             Self::Read(error) if error.foreign().is_some() => error.foreign()?.0.hint(),

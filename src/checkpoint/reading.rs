@@ -315,6 +315,9 @@ impl<'a> Reading<'a> {
             headers,
             part: None,
         };
+        if let Some(headers) = &reading.headers {
+            reading.metadata.learn(&*headers.tensors);
+        }
         if is_all && reading.weights.folder != reader.likely_folder(&*reading.files) {
             // Others than were read before this was chosen.
             let before = reading.metadata.bytes_fetched;
@@ -386,7 +389,7 @@ impl<'a> Reading<'a> {
     }
 
     async fn read_files(&mut self, plan: &PlanSettings) -> Result<Weights, ReadError> {
-        if self.reader.settings.small_files == SmallFiles::Needed {
+        if self.reader.settings.small_files == SmallFiles::Needed || self.container.describes_itself() {
             // They may show that config.json is needed, which is part of what an entry of the cache is known by.
             self.read_headers().await?;
         }
@@ -452,6 +455,7 @@ impl<'a> Reading<'a> {
         let mut metadata = self.metadata.clone();
         // It describes the whole.
         metadata.config = ModelConfig::default();
+        metadata.declared_bases = Vec::new();
         metadata.bytes_fetched = 0;
         if !part.shares_vocabulary() {
             metadata.tokenizer = Err("the tokenizer is that of the main model".into());
@@ -516,7 +520,11 @@ impl<'a> Reading<'a> {
     }
 
     /// The row of the repository where its weights were read before, for the row `same`.
-    pub fn copied_row(self, entry: &RepoEntry, same: Row) -> Row {
+    pub fn copied_row(mut self, entry: &RepoEntry, same: Row) -> Row {
+        if let Some(config) = same.config.clone().filter(|_| self.container.describes_itself()) {
+            // Its headers were not read, and say the same.
+            self.metadata.config = self.metadata.config.or(config);
+        }
         let mut row = row::copied(entry, &self.metadata, self.weights.list(), same);
         if let Some(coverage) = &mut row.coverage {
             // Of other files the other repository has others.
@@ -533,6 +541,7 @@ impl<'a> Reading<'a> {
         }
         let limits = &self.reader.settings.limits;
         let (tensors, bytes_fetched) = self.weights.tensors(&*self.container, limits).await?;
+        self.metadata.learn(&*tensors);
         Ok(Headers { tensors, bytes_fetched })
     }
 

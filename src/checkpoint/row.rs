@@ -170,7 +170,8 @@ pub fn copied(entry: &RepoEntry, metadata: &Metadata, files: Vec<WeightFile>, sa
     }
 }
 
-/// A row with what the listing says now of a repository whose files have not changed.
+/// A row with what the listing says now of a repository whose files have not changed. A card that names no base leaves
+/// those that the files name.
 pub fn updated(entry: &RepoEntry, before: Row) -> Row {
     let said = failed(entry, before.outcome, String::new());
     Row {
@@ -183,7 +184,7 @@ pub fn updated(entry: &RepoEntry, before: Row) -> Row {
         pipeline_tag: said.pipeline_tag,
         library_name: said.library_name,
         license: said.license,
-        declared_bases: said.declared_bases,
+        declared_bases: declared_bases(said.declared_bases, entry, &before.declared_bases),
         ..before
     }
 }
@@ -204,6 +205,7 @@ pub fn later_than(replaced: i64) -> i64 {
 fn described(entry: &RepoEntry, metadata: &Metadata, measured: Option<&ModelConfig>) -> Row {
     let config = metadata.config.clone();
     let config = measured.map_or_else(|| config.clone(), |measured| config.clone().or_dimensions(measured));
+    let card = failed(entry, Outcome::Indexed, String::new());
     Row {
         outcome: Outcome::Indexed,
         reason: None,
@@ -212,7 +214,17 @@ fn described(entry: &RepoEntry, metadata: &Metadata, measured: Option<&ModelConf
         quantization: config.quantization.as_ref().and_then(|q| q.method.clone()),
         config: Some(config),
         tokenizer: metadata.tokenizer.as_ref().ok().map(|known| known.print.clone()),
-        ..failed(entry, Outcome::Indexed, String::new())
+        declared_bases: declared_bases(card.declared_bases, entry, &metadata.declared_bases),
+        ..card
+    }
+}
+
+/// What the card says, else what the files say.
+fn declared_bases(of_card: Vec<String>, entry: &RepoEntry, of_files: &[String]) -> Vec<String> {
+    if of_card.is_empty() {
+        of_files.iter().filter(|base| *base != entry.id.as_str()).cloned().collect()
+    } else {
+        of_card
     }
 }
 

@@ -158,6 +158,34 @@ impl ModelConfig {
         value.as_object().map(Self::read).unwrap_or_default()
     }
 
+    /// Takes what is absent here from there.
+    #[must_use]
+    pub fn or(self, of: Self) -> Self {
+        Self {
+            model_type: self.model_type.or(of.model_type),
+            architecture: self.architecture.or(of.architecture),
+            hidden_size: self.hidden_size.or(of.hidden_size),
+            layers: self.layers.or(of.layers),
+            encoder_layers: self.encoder_layers.or(of.encoder_layers),
+            decoder_layers: self.decoder_layers.or(of.decoder_layers),
+            heads: self.heads.or(of.heads),
+            kv_heads: self.kv_heads.or(of.kv_heads),
+            head_dim: self.head_dim.or(of.head_dim),
+            intermediate_size: self.intermediate_size.or(of.intermediate_size),
+            experts: self.experts.or(of.experts),
+            experts_per_token: self.experts_per_token.or(of.experts_per_token),
+            vocab_size: self.vocab_size.or(of.vocab_size),
+            max_positions: self.max_positions.or(of.max_positions),
+            positions: self.positions.or(of.positions),
+            rope_theta: self.rope_theta.or(of.rope_theta),
+            norm_eps: self.norm_eps.or(of.norm_eps),
+            activation: self.activation.or(of.activation),
+            tie_word_embeddings: self.tie_word_embeddings.or(of.tie_word_embeddings),
+            dtype: self.dtype.or(of.dtype),
+            quantization: self.quantization.or(of.quantization),
+        }
+    }
+
     /// Takes the dimensions that are absent here from there.
     #[must_use]
     pub fn or_dimensions(self, of: &Self) -> Self {

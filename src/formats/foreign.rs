@@ -55,6 +55,7 @@ impl Kind {
             Self::Html | Self::Text => {
                 Some("it may be what a server answered instead of the file; fetch it again, signed in")
             }
+            Self::Gguf => Some("give it a name that ends in .gguf"),
             _ => None,
         }
     }

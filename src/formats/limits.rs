@@ -3,8 +3,8 @@
 /// Upper bounds on what a checkpoint's small files may claim.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Largest safetensors header, bytes, and most of all headers that are read of one checkpoint. The Python and
-    /// JavaScript clients refuse more than 25 MB.
+    /// Largest header of a weight file, bytes, and most of all headers that are read of one checkpoint. The Python and
+    /// JavaScript clients refuse safetensors headers of more than 25 MB; the largest of GGUF have some 16 MB.
     pub header_bytes: u64,
     /// Most tensors in one file. The largest public mixture-of-experts shards hold some 60,000.
     pub tensors: usize,
@@ -12,6 +12,10 @@ pub struct Limits {
     pub name_bytes: usize,
     /// Most dimensions of one tensor.
     pub rank: usize,
+    /// Most metadata values of a GGUF file. Public ones have some 60.
+    pub values: usize,
+    /// Most lists in one another in the metadata of a GGUF file.
+    pub nesting: usize,
     /// Largest config.json, bytes.
     pub config_bytes: u64,
     /// Largest `*.safetensors.index.json`, bytes.
@@ -33,6 +37,8 @@ impl Default for Limits {
             tensors: 500_000,
             name_bytes: 1024,
             rank: 16,
+            values: 65_536,
+            nesting: 8,
             config_bytes: 4 << 20,
             index_bytes: 64 << 20,
             shards: 10_000,

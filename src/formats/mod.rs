@@ -3,11 +3,20 @@
 //! Nothing here does I/O: a decoder is given bytes and answers with a value, an error that carries its
 //! evidence, or the range that it needs next. Every length is checked against [`Limits`] before memory
 //! is taken for it.
+//!
+//! | module | reads |
+//! |---|---|
+//! | [`safetensors`], [`gguf`] | headers of weight files |
+//! | [`dtype`], [`packed`], [`gguf`] | values of weights: [`Encoding`] |
+//! | [`shards`] | indexes and names of shards |
+//! | [`config`], [`tokenizer`], [`json`] | the small files |
+//! | [`foreign`] | what a file is that has another name |
 
 pub mod adapter_config;
 pub mod config;
 pub mod dtype;
 pub mod foreign;
+pub mod gguf;
 pub mod json;
 pub mod limits;
 pub mod low_rank;

@@ -140,6 +140,11 @@ impl<'a> ShardName<'a> {
         self.after.trim_start_matches(|c: char| c != '.')
     }
 
+    /// Whether both are shards of one set.
+    pub fn is_with(&self, other: &Self) -> bool {
+        (self.before, self.of, self.after) == (other.before, other.of, other.after)
+    }
+
     /// The name of another shard of the set.
     fn sibling(&self, number: usize) -> String {
         format!("{}{number:0width$}{}", self.before, self.after, width = self.digits.len())

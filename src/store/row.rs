@@ -22,7 +22,7 @@ pub enum Outcome {
     Disabled,
     /// It, its revision or a needed file is not there.
     Missing,
-    /// Nothing that this version reads: no safetensors weights, or no tensor with a known role.
+    /// Nothing that this version reads: no weights in a format that is read, or no tensor with a known role.
     Unsupported,
     /// Its files contradict themselves or the Hub.
     Malformed,
@@ -155,9 +155,9 @@ pub struct Row {
     pub library_name: Option<String>,
     /// From the `license:` tag.
     pub license: Option<String>,
-    /// From the `base_model:` tags: what the card claims.
+    /// From the `base_model:` tags: what the card claims; else what the weight files name.
     pub declared_bases: Vec<String>,
-    /// `model_type` of config.json.
+    /// `model_type` of config.json; without one what the weight files say, here and below.
     pub model_type: Option<String>,
     /// First of `architectures`.
     pub architecture: Option<String>,

@@ -360,7 +360,10 @@ fn weights_that_cannot_be_read_leave_the_metadata() {
         (&json!("same family by metadata only"), &Value::Null)
     );
     let reason = answer["signals"]["WVC"]["reason"].as_str().unwrap();
-    assert!(reason.contains("no safetensors weights") && reason.contains("pytorch_model.bin"), "{reason}");
+    assert!(
+        reason.contains("no safetensors or gguf weights") && reason.contains("pytorch_model.bin"),
+        "{reason}"
+    );
 
     let other = cli.expect(0, &["compare", "--json", BASE, "retrocheck/wren-gpt2-markup"]).json();
     assert_eq!(other["verdict"], "no weight evidence");

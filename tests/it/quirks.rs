@@ -14,6 +14,7 @@ use crate::support::{Cli, Hub, Models, demo_hub, nobody, read, temp, write};
 
 mod adapters;
 mod files;
+mod gguf;
 mod names;
 mod packings;
 mod relations;

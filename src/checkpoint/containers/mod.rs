@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::container::Containers;
 
+pub mod gguf;
+mod number_formats;
 pub mod safetensors;
 pub(crate) mod sets;
 
@@ -13,8 +15,8 @@ mod conformance;
 mod toy;
 
 impl Default for Containers {
-    /// All formats that this version reads: one row registers one.
+    /// All formats that this version reads: one row registers one. Where a repository has two, the first is read.
     fn default() -> Self {
-        Self::new(vec![Arc::new(safetensors::Safetensors)])
+        Self::new(vec![Arc::new(safetensors::Safetensors), Arc::new(gguf::Gguf)])
     }
 }

@@ -19,7 +19,7 @@ impl Container for Safetensors {
     }
 
     fn components(&self, files: &[String]) -> Vec<Component> {
-        sets::components(files, ".safetensors")
+        sets::components(files, &sets::SAFETENSORS)
     }
 
     fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder> {

@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::checkpoint::component;
+use super::number_formats::{self, Variant, words};
+use crate::checkpoint::component::{self, ADAPTER};
 use crate::checkpoint::container::{Candidate, Component, ComponentFiles};
 use crate::formats::shards::ShardName;
 
@@ -16,10 +17,48 @@ const MOST: usize = 6;
 /// Most parts of a pipeline that are read; published ones have up to ten.
 const MOST_PARTS: usize = 16;
 
+/// How the files of a format are named.
+pub(super) struct Dialect {
+    /// How their names end.
+    ending: &'static str,
+    /// Which number format a stem names.
+    variant: fn(&str) -> Variant,
+    /// Whether folders are named after number formats.
+    has_folders: bool,
+    /// Why a stem is never taken for a model, where it is not.
+    never: fn(&str) -> Option<&'static str>,
+}
+
+/// safetensors.
+pub(super) const SAFETENSORS: Dialect =
+    Dialect { ending: ".safetensors", variant: number_formats::of_word, has_folders: false, never: |_| None };
+
+/// GGUF: one file, or shards, for each of many number formats.
+pub(super) const GGUF: Dialect = Dialect {
+    ending: ".gguf",
+    variant: number_formats::of_quantisation,
+    has_folders: true,
+    never: |stem| {
+        let says = |known: &str| words(stem).any(|word| word == known);
+        let is_named = || number_formats::of_quantisation(stem).1.is_some();
+        if says("mmproj") {
+            Some("a part for images or sound, not the model")
+        } else if says("imatrix") && !is_named() {
+            Some("statistics for quantising, not a model")
+        } else if stem.starts_with("mtp-") {
+            Some("layers that draft tokens, not the model")
+        } else if stem.starts_with("ggml-vocab") {
+            Some("a tokenizer alone")
+        } else {
+            None
+        }
+    },
+};
+
 /// Files that make one checkpoint together.
 #[derive(Debug)]
 struct Set<'a> {
-    /// Empty, or with a `/` at its end.
+    /// Empty, or with a `/` at its end; the one above where it is named after a number format.
     folder: &'a str,
     /// What the names of its files have in common.
     stem: String,
@@ -31,8 +70,10 @@ struct Set<'a> {
     class: Class,
     /// The words of its stem that do not name a number format.
     plain: String,
-    /// The place of the one that does in [`VARIANTS`].
+    /// Which number format its name tells, the most exact first.
     format: Option<usize>,
+    /// Why it is never taken for a model, where it is not.
+    never: Option<&'static str>,
 }
 
 /// What the sets of one folder have in common.
@@ -96,10 +137,6 @@ const WORDS: [(Class, &[&str]); 4] = [
     (Class::Original, &["consolidated", "original"]),
 ];
 
-/// Words that name the number format of a variant, as `model.fp16.safetensors` does.
-const VARIANTS: [&str; 12] =
-    ["fp32", "f32", "bf16", "fp16", "f16", "half", "fp8", "int8", "8bit", "fp4", "int4", "4bit"];
-
 /// Stems that say nothing but that it is a model.
 const USUAL: [&str; 5] = ["model", "pytorch_model", "diffusion_pytorch_model", "weights", "consolidated"];
 
@@ -131,24 +168,15 @@ const PIPELINE: &str = "model_index.json";
 /// How the folders of networks that denoise begin.
 const DENOISERS: [&str; 3] = ["unet", "transformer", "prior"];
 
+/// Why the other number formats of a model are not read.
+pub(crate) const OTHER_FORMAT: &str = "the same model in another number format, by its name";
+
 /// The file that lists the parts of a sentence-transformers model.
 pub(crate) const MODULES: &str = "modules.json";
-
-fn words(name: &str) -> impl Iterator<Item = String> + '_ {
-    name.split(|c: char| !c.is_ascii_alphanumeric()).map(str::to_ascii_lowercase)
-}
 
 fn class(name: &str) -> Class {
     let found = |known: &[&str]| words(name).any(|word| known.contains(&word.as_str()));
     WORDS.iter().find(|(_, known)| found(known)).map_or(Class::Plain, |(class, _)| *class)
-}
-
-/// A stem without the words that name a number format, and the place of the first such word in [`VARIANTS`].
-fn variant(stem: &str) -> (String, Option<usize>) {
-    let place = |word: &str| VARIANTS.iter().position(|known| *known == word);
-    let said: Vec<String> = words(stem).collect();
-    let plain: Vec<&str> = said.iter().map(String::as_str).filter(|word| place(word).is_none()).collect();
-    (plain.join("_"), said.iter().find_map(|word| place(word)))
 }
 
 fn last_part(folder: &str) -> &str {
@@ -167,22 +195,39 @@ fn strip_ending<'a>(text: &'a str, ending: &str) -> Option<&'a str> {
     tail.eq_ignore_ascii_case(ending).then_some(head)
 }
 
+impl Dialect {
+    /// The folder that counts for files in this one, and the number format that it tells: one that is named after a
+    /// number format, or after the model and one, stands for the folder that it is in.
+    fn above<'a>(&self, folder: &'a str, plain: &str) -> (&'a str, Option<usize>) {
+        let (of_folder, format) = (self.variant)(last_part(folder));
+        let is_variant = self.has_folders && (of_folder.is_empty() || of_folder == plain);
+        match format.filter(|_| is_variant) {
+            Some(format) => (split(folder.trim_end_matches('/')).0, Some(format)),
+            None => (folder, None),
+        }
+    }
+}
+
 impl<'a> Set<'a> {
     fn new(
+        dialect: &Dialect,
         folder: &'a str,
         stem: String,
         paths: Vec<&'a str>,
         is_complete: bool,
         index: Option<&'a str>,
     ) -> Self {
-        let (plain, format) = variant(&stem);
-        Self { class: class(&stem), folder, stem, paths, is_complete, index, plain, format }
+        let (plain, format) = (dialect.variant)(&stem);
+        let (above, of_folder) = dialect.above(folder, &plain);
+        let (class, never, format) = (class(&stem), (dialect.never)(&stem), format.or(of_folder));
+        Self { folder: above, stem, paths, is_complete, index, class, plain, format, never }
     }
 
     /// The sets among these files, of a format whose files end so, the likeliest first.
-    fn all(files: &'a [String], ending: &str) -> Vec<Self> {
+    fn all(files: &'a [String], dialect: &Dialect) -> Vec<Self> {
         // By folder, stem and how many there are.
         type Key<'a> = (&'a str, String, usize);
+        let ending = dialect.ending;
         let mut shards: BTreeMap<Key<'_>, Vec<(usize, &str)>> = BTreeMap::new();
         let mut indexes = BTreeMap::new();
         let mut sets = Vec::new();
@@ -198,7 +243,7 @@ impl<'a> Set<'a> {
                         let key = (folder, format!("{}{variant}", shard.stem()), shard.of);
                         shards.entry(key).or_default().push((shard.number, path));
                     }
-                    _ => sets.push(Self::new(folder, stem.to_owned(), vec![path], true, None)),
+                    _ => sets.push(Self::new(dialect, folder, stem.to_owned(), vec![path], true, None)),
                 }
             }
         }
@@ -209,12 +254,12 @@ impl<'a> Set<'a> {
             let index = indexes.get(&(folder, stem.as_str())).copied();
             named.extend(index);
             let paths = found.into_iter().map(|(_, path)| path).collect();
-            sets.push(Self::new(folder, stem, paths, is_complete, index));
+            sets.push(Self::new(dialect, folder, stem, paths, is_complete, index));
         }
         // An index whose shards have other names, or are not there.
         let of_others = indexes.iter().filter(|(_, path)| !named.contains(*path));
         sets.extend(of_others.map(|((folder, stem), path)| {
-            Self::new(folder, (*stem).to_owned(), Vec::new(), false, Some(path))
+            Self::new(dialect, folder, (*stem).to_owned(), Vec::new(), false, Some(path))
         }));
         sets.sort_by(|a, b| a.order().cmp(&b.order()));
         sets
@@ -270,8 +315,11 @@ impl<'a> Set<'a> {
             Class::Original => folder.has_usual.then_some("the same model in another layout, by its name"),
             Class::Plain | Class::Beside => {
                 let preferred = folder.formats.get(self.plain.as_str());
-                let other = preferred.is_some_and(|preferred| *preferred < self.format);
-                other.then_some("the same model in another number format, by its name")
+                // Of one that is not all there nothing can be said that is better.
+                let other = preferred.is_some_and(|preferred| {
+                    *preferred < self.format || !self.is_complete && *preferred != self.format
+                });
+                other.then_some(OTHER_FORMAT)
             }
         }
     }
@@ -320,33 +368,33 @@ fn run(folder: &str) -> Option<(&str, u64)> {
     RUNS.contains(&name.as_str()).then_some((run, number))
 }
 
-/// The checkpoints of a repository with these files, in a format whose files end so, e.g. `.safetensors`: the main one;
+/// The checkpoints of a repository with these files, in a format whose files are named so: the main one;
 /// and those in folders, of a pipeline of diffusers and of a collection of models, which has no main one.
-pub(super) fn components(files: &[String], ending: &str) -> Vec<Component> {
-    let main = main(files, ending);
+pub(super) fn components(files: &[String], dialect: &Dialect) -> Vec<Component> {
+    let main = main(files, dialect);
     let is_pipeline = files.iter().any(|file| file == PIPELINE);
     let is_main = |found: &Component| main.as_ref().is_some_and(|main| main.files == found.files);
-    let beside = adapter(files, ending).filter(|found| !is_main(found));
+    let beside = adapter(files, dialect).filter(|found| !is_main(found));
     let parts = match &main {
-        _ if is_pipeline => parts(files, ending, |folder| folder_of_part(folder).is_some()),
-        None => parts(files, ending, |_| true),
+        _ if is_pipeline => parts(files, dialect, |folder| folder_of_part(folder).is_some()),
+        None => parts(files, dialect, |_| true),
         Some(_) => Vec::new(),
     };
     main.into_iter().chain(beside).chain(parts).collect()
 }
 
 /// The adapter that lies beside a model, as peft names it.
-fn adapter(files: &[String], ending: &str) -> Option<Component> {
-    let mut sets = Set::all(files, ending);
+fn adapter(files: &[String], dialect: &Dialect) -> Option<Component> {
+    let mut sets = Set::all(files, dialect);
     sets.retain(|set| set.is_adapter() && set.folder.is_empty());
-    Some(Component { name: "adapter".into(), ..among(&sets)? })
+    Some(Component { name: ADAPTER.into(), ..among(&sets)? })
 }
 
 /// What is in these folders, each under the folder's name: networks that denoise first, which is what people mean by a
 /// pipeline's model.
-fn parts(files: &[String], ending: &str, is_part: impl Fn(&str) -> bool) -> Vec<Component> {
+fn parts(files: &[String], dialect: &Dialect, is_part: impl Fn(&str) -> bool) -> Vec<Component> {
     let mut folders: BTreeMap<&str, Vec<Set<'_>>> = BTreeMap::new();
-    for set in Set::all(files, ending).into_iter().filter(|set| is_part(set.folder)) {
+    for set in Set::all(files, dialect).into_iter().filter(|set| is_part(set.folder) && set.never.is_none()) {
         folders.entry(set.folder.trim_end_matches('/')).or_default().push(set);
     }
     let mut folders: Vec<_> = folders.into_iter().collect();
@@ -381,10 +429,12 @@ fn folder_of_part(folder: &str) -> Option<&str> {
 }
 
 /// The main checkpoint.
-fn main(files: &[String], ending: &str) -> Option<Component> {
-    let (mut models, mut adapters): (Vec<_>, Vec<_>) =
-        Set::all(files, ending).into_iter().partition(|set| !set.is_adapter());
-    if models.is_empty() {
+fn main(files: &[String], dialect: &Dialect) -> Option<Component> {
+    let (never, usable): (Vec<_>, Vec<_>) =
+        Set::all(files, dialect).into_iter().partition(|set| set.never.is_some());
+    let (mut models, mut adapters): (Vec<_>, Vec<_>) = usable.into_iter().partition(|set| !set.is_adapter());
+    let is_adapter = models.is_empty();
+    if is_adapter {
         // They are all that there is.
         std::mem::swap(&mut models, &mut adapters);
     }
@@ -408,8 +458,12 @@ fn main(files: &[String], ending: &str) -> Option<Component> {
         (chosen, rest)
     };
     let mut component = among(&of_model)?;
+    if is_adapter {
+        component.name = ADAPTER.into();
+    }
     component.rivals.extend(rest.iter().map(|set| set.passed("in another folder")));
     component.rivals.extend(adapters.iter().map(|set| set.passed("an adapter")));
+    component.rivals.extend(never.iter().filter_map(|set| Some(set.passed(set.never?))));
     Some(component)
 }
 
@@ -483,7 +537,7 @@ mod tests {
 
     fn component(files: &[&str]) -> Option<Component> {
         let files: Vec<String> = files.iter().map(|f| (*f).to_owned()).collect();
-        super::main(&files, ".safetensors")
+        super::main(&files, &SAFETENSORS)
     }
 
     fn named(files: &[&str]) -> ComponentFiles {
@@ -621,7 +675,7 @@ mod tests {
         ];
         let files = files.map(str::to_owned);
         let read = |files: &[String]| -> Vec<(String, ComponentFiles)> {
-            super::components(files, ".safetensors")
+            super::components(files, &SAFETENSORS)
                 .into_iter()
                 .map(|found| (found.name, found.files))
                 .collect()
@@ -646,7 +700,7 @@ mod tests {
         assert_eq!(read(&with_one)[1..], expected);
         let many: Vec<String> =
             (0..1000).map(|i| format!("part_{i}/model.safetensors")).chain([files[0].clone()]).collect();
-        let parts = super::components(&many, ".safetensors");
+        let parts = super::components(&many, &SAFETENSORS);
         assert_eq!((parts.len(), parts[0].rivals.len()), (MOST_PARTS, 1000 - MOST_PARTS));
     }
 
@@ -672,9 +726,53 @@ mod tests {
     }
 
     #[test]
+    fn of_twenty_quantisations_the_most_exact_is_the_model() {
+        let gguf = |files: &[&str]| {
+            let files: Vec<String> = files.iter().map(|f| (*f).to_owned()).collect();
+            super::main(&files, &GGUF)
+        };
+        for (files, expected) in [
+            (&["M-Q4_K_M.gguf", "M-Q8_0.gguf", "M-IQ2_XXS.gguf"][..], &["M-Q8_0.gguf"][..]),
+            (&["M.Q2_K.gguf", "M.i1-IQ3_M.gguf", "M.f16.gguf", "M.BF16.gguf"], &["M.BF16.gguf"]),
+            // Folders that are named after formats, and what is at the top.
+            (
+                &["UD-Q4_K_XL/M-UD-Q4_K_XL.gguf", "Q8_0/M-Q8_0-00001-of-00001.gguf", "M-Q6_K.gguf"],
+                &["Q8_0/M-Q8_0-00001-of-00001.gguf"],
+            ),
+            (
+                &["M-Q6_K/M-Q6_K-00001-of-00002.gguf", "M-Q6_K/M-Q6_K-00002-of-00002.gguf", "M-Q4_K_M.gguf"],
+                &["M-Q6_K/M-Q6_K-00001-of-00002.gguf", "M-Q6_K/M-Q6_K-00002-of-00002.gguf"],
+            ),
+            // One that is not all there is none that is better.
+            (&["M-BF16-00001-of-00002.gguf", "M-Q8_0.gguf"], &["M-Q8_0.gguf"]),
+            (&["M-BF16-00001-of-00002.gguf"], &["M-BF16-00001-of-00002.gguf"]),
+            (&["mmproj-M-F16.gguf", "mtp-M-F16.gguf", "imatrix.gguf", "M-Q4_0.gguf"], &["M-Q4_0.gguf"]),
+            (&["x/M-Q4_0.gguf", "README.md"], &["x/M-Q4_0.gguf"]),
+        ] {
+            let found = gguf(files).unwrap();
+            assert_eq!((&found.files, found.unsettled().count()), (&named(expected), 0), "{files:?}");
+            let others: usize = found
+                .rivals
+                .iter()
+                .map(|rival| match &rival.files {
+                    ComponentFiles::Named(paths) => paths.len(),
+                    ComponentFiles::Index(_) => 0,
+                })
+                .sum();
+            let all = files.iter().filter(|file| file.ends_with(".gguf")).count();
+            assert_eq!(others + expected.len(), all, "which others there are is said: {files:?}");
+        }
+        assert_eq!(gguf(&["mmproj-F16.gguf", "model.safetensors", "imatrix.gguf"]), None);
+        // Two models are two, each in its most exact format.
+        let two = gguf(&["a-Q4_0.gguf", "b-Q8_0.gguf", "a-Q8_0.gguf", "b-Q2_K.gguf"]).unwrap();
+        let names: Vec<&str> = two.unsettled().map(|rival| rival.name.as_str()).collect();
+        assert_eq!((&two.files, names), (&named(&["a-Q8_0.gguf"]), vec!["b-Q8_0"]));
+    }
+
+    #[test]
     fn few_are_looked_at_of_many_and_in_short_time() {
         let files: Vec<String> = (0..20_000).map(|i| format!("style_{i}_lora.safetensors")).collect();
-        let found = super::main(&files, ".safetensors").unwrap();
+        let found = super::main(&files, &SAFETENSORS).unwrap();
         assert_eq!((found.unsettled().count(), found.rivals.len()), (MOST - 1, files.len() - 1));
     }
 
@@ -688,7 +786,7 @@ mod tests {
             shift in 0usize..12,
         ) {
             let mut files: Vec<String> = files.into_iter().collect();
-            let found = super::main(&files, ".safetensors");
+            let found = super::main(&files, &SAFETENSORS);
             if let Some(found) = &found {
                 let all = std::iter::once(&found.files).chain(found.rivals.iter().map(|rival| &rival.files));
                 let mut named: Vec<&String> = all.filter_map(|files| match files {
@@ -703,7 +801,7 @@ mod tests {
             // The order of names means nothing.
             let by = shift.min(files.len());
             files.rotate_left(by);
-            prop_assert_eq!(super::main(&files, ".safetensors"), found);
+            prop_assert_eq!(super::main(&files, &SAFETENSORS), found);
         }
     }
 }

@@ -13,6 +13,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::checkpoint::error::ReadError;
 use crate::checkpoint::source::{OpenFile, RepoFiles, Source};
+use crate::formats::shards::ShardName;
 use crate::hub::{HubError, ListQuery, Missing, Page, RepoEntry, RepoId, RepoRef};
 
 /// Most files listed of a local folder.
@@ -49,12 +50,14 @@ impl FolderFiles {
         Ok(Self { folder: folder.to_owned(), names })
     }
 
-    /// One weight file, with the small files beside it.
+    /// One weight file, or of a shard all that belong to it, with the small files beside.
     pub fn of_file(path: &Path) -> Result<Self, ReadError> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let own = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let mut files = Self::open(folder)?;
-        files.names.retain(|name| name == own || !is_weights(name));
+        let shard = ShardName::parse(own);
+        let is_other = |name: &str| shard.zip(ShardName::parse(name)).is_some_and(|(a, b)| a.is_with(&b));
+        files.names.retain(|name| name == own || !is_weights(name) || is_other(name));
         Ok(files)
     }
 
@@ -87,7 +90,8 @@ fn list(folder: &Path, path: &str) -> Result<(Vec<String>, Vec<String>), ReadErr
 }
 
 fn is_weights(name: &str) -> bool {
-    name.to_ascii_lowercase().contains(".safetensors")
+    let name = name.to_ascii_lowercase();
+    [".safetensors", ".gguf"].iter().any(|ending| name.contains(ending))
 }
 
 impl RepoFiles for FolderFiles {

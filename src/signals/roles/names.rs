@@ -84,7 +84,9 @@ impl Scheme {
                 _ if !role.is_matrix() => Layout::Linear,
                 layout => layout,
             };
-            let expert = if name.contains("share_expert") || name.contains("shared_expert") {
+            let is_shared =
+                ["share_expert", "shared_expert", "_shexp"].iter().any(|part| name.contains(part));
+            let expert = if is_shared {
                 Some(Position::SHARED)
             } else {
                 (self.stacked || name.contains('#')).then_some(0)

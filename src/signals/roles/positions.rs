@@ -29,6 +29,7 @@ pub fn survey<'a>(
     settle_layout(&tensors, &mut found);
     turn_round(&tensors, &mut found);
     settle_fused(&tensors, &mut found);
+    settle_norms(&mut found);
     drop_fragments(&mut found);
     drop_duplicates(&tensors, &mut found);
     find_head(&tensors, &naming, &mut found);
@@ -154,6 +155,18 @@ fn settle_fused(tensors: &[(&str, &[u64])], found: &mut [Option<Position>]) {
             p.role = Role::GateUp;
         } else {
             p.layout = Layout::Linear;
+        }
+    }
+}
+
+/// A norm behind the attention with none in front of the MLP, or with one of four, is what most families name after the
+/// attention: [`Role::MlpNorm`].
+fn settle_norms(found: &mut [Option<Position>]) {
+    for stack in [Stack::Main, Stack::Encoder] {
+        let is = |p: &Position, role| p.stack == stack && p.role == role;
+        if !found.iter().flatten().any(|p| is(p, Role::MlpNorm)) {
+            let behind = found.iter_mut().flatten().filter(|p| is(p, Role::PostAttentionNorm));
+            behind.for_each(|p| p.role = Role::MlpNorm);
         }
     }
 }

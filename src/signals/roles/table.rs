@@ -907,6 +907,63 @@ pub(super) const SCHEMES: &[Scheme] = &[
         outside: &[("decoder.embed_tokens", Embedding), ("decoder.final_layer_norm", FinalNorm)],
         ..PLAIN
     },
+    // GGUF, whatever the family: the container tells apart what has one name there and two elsewhere.
+    Scheme { roots: &[""], layers: "blk", inside: GGML, outside: GGML_OUTSIDE, ..PLAIN },
+    Scheme {
+        roots: &[""],
+        layers: "blk",
+        stacked: true,
+        inside: &[
+            ("ffn_gate_exps", Gate),
+            ("ffn_up_exps", Up),
+            ("ffn_down_exps", Down),
+            ("ffn_gate_up_exps", GateUp),
+        ],
+        ..PLAIN
+    },
+    // Falcon-H1, whose converter leaves the end away.
+    Scheme { roots: &[""], layers: "blk", ends: &[""], inside: &[("ffn_norm", MlpNorm)], ..PLAIN },
+    // T5 in GGUF, decoder and encoder.
+    Scheme {
+        roots: &[""],
+        layers: "dec.blk",
+        inside: &[
+            ("attn_q", Query),
+            ("attn_k", Key),
+            ("attn_v", Value),
+            ("attn_o", Output),
+            ("cross_attn_q", CrossQuery),
+            ("cross_attn_k", CrossKey),
+            ("cross_attn_v", CrossValue),
+            ("cross_attn_o", CrossOutput),
+            ("ffn_gate", Gate),
+            ("ffn_up", Up),
+            ("ffn_down", Down),
+            ("attn_norm", AttentionNorm),
+            ("cross_attn_norm", CrossNorm),
+            ("ffn_norm", MlpNorm),
+        ],
+        outside: &[("token_embd", Embedding), ("dec.output_norm", FinalNorm)],
+        ..PLAIN
+    },
+    Scheme {
+        roots: &[""],
+        layers: "enc.blk",
+        stack: Stack::Encoder,
+        inside: &[
+            ("attn_q", Query),
+            ("attn_k", Key),
+            ("attn_v", Value),
+            ("attn_o", Output),
+            ("ffn_gate", Gate),
+            ("ffn_up", Up),
+            ("ffn_down", Down),
+            ("attn_norm", AttentionNorm),
+            ("ffn_norm", MlpNorm),
+        ],
+        outside: &[("enc.output_norm", FinalNorm)],
+        ..PLAIN
+    },
     // XGLM, BioGPT; the decoder of SpeechT5, the language model of Kosmos 2.
     Scheme {
         roots: &["model.", "biogpt.", "wrapped_decoder."],
@@ -944,6 +1001,34 @@ const BART: Names = &[
     ("ff_layer_norm", MlpNorm),
     ("ffn_layer_norm", MlpNorm),
 ];
+
+const GGML: Names = &[
+    ("attn_q", Query),
+    ("attn_k", Key),
+    ("attn_v", Value),
+    ("attn_qkv", Qkv),
+    ("attn_output", Output),
+    ("attn_q_a", QueryLatent),
+    ("attn_kv_a_mqa", KvLatent),
+    ("ssm_in", SsmIn),
+    ("ssm_out", SsmOut),
+    ("ffn_gate", Gate),
+    ("ffn_up", Up),
+    ("ffn_down", Down),
+    ("ffn_gate_shexp", Gate),
+    ("ffn_up_shexp", Up),
+    ("ffn_down_shexp", Down),
+    ("attn_norm", AttentionNorm),
+    ("attn_output_norm", AttentionNorm), // BERT
+    ("layer_output_norm", MlpNorm),
+    ("ffn_norm", MlpNorm),
+    ("pre_ffw_norm", PreMlpNorm),
+    ("post_attention_norm", PostAttentionNorm),
+    ("post_ffw_norm", PostMlpNorm),
+];
+
+const GGML_OUTSIDE: Names =
+    &[("token_embd", Embedding), ("token_embd_norm", EmbeddingNorm), ("output_norm", FinalNorm)];
 
 const PROPHET: Names = &[
     ("self_attn.query_proj", Query),

@@ -10,8 +10,8 @@
 //! | gated | string | false, auto, manual |
 //! | downloads, likes | uint64? | |
 //! | pipeline_tag, library_name, license | string? | from the listing |
-//! | declared_bases | `list<string>` | `base_model:` tags |
-//! | model_type, architecture, quantization | string? | from config.json |
+//! | declared_bases | `list<string>` | `base_model:` tags, else what the weight files name |
+//! | model_type, architecture, quantization | string? | from config.json, else from the weight files |
 //! | config | string? | what screening needs of config.json, as JSON |
 //! | tokenizer | string? | features and vocabulary sketch, as JSON; rows with one tokenizer share one value |
 //! | dtype, parameters | string?, uint64? | from the tensors |

@@ -158,7 +158,7 @@ fn each_of_two_whole_models_in_one_file_has_a_row() {
         }
         let part = &rows["o/x[reference.model.*]"];
         assert_eq!(part.sample_digest, rows["o/other"].sample_digest, "it is whole, and the same");
-        assert_eq!(part.coverage.as_ref().map(|c| c.share()), Some(1.0));
+        assert_eq!(part.coverage.as_ref().map(hubprint::signals::Coverage::share), Some(1.0));
         assert_ne!(part.weights_digest, rows["o/x"].weights_digest);
     }
     cli.expect(0, &["index", "--db", "DB"]);
