@@ -2,7 +2,7 @@
 
 use super::plan::PlanError;
 use crate::formats::shards::ShardIndexError;
-use crate::formats::{Foreign, HeaderError, JsonError};
+use crate::formats::{Foreign, HeaderError, JsonError, TorchError};
 use crate::hub::HubError;
 use crate::store::Outcome;
 
@@ -68,10 +68,13 @@ impl ReadError {
     /// What a file is that is not what its name says.
     pub fn foreign(&self) -> Option<Foreign> {
         match self {
-            Self::Header { source, .. } => match source.downcast_ref()? {
-                HeaderError::Foreign(foreign) => Some(*foreign),
-                _ => None,
-            },
+            Self::Header { source, .. } => {
+                if let Some(HeaderError::Foreign(foreign)) = source.downcast_ref() {
+                    return Some(*foreign);
+                }
+                let Some(TorchError::Foreign(foreign)) = source.downcast_ref() else { return None };
+                Some(*foreign)
+            }
             Self::Config { source: JsonError::Foreign(foreign), .. }
             | Self::Index { source: ShardIndexError::Json(JsonError::Foreign(foreign)), .. } => {
                 Some(*foreign)
@@ -90,9 +93,12 @@ impl ReadError {
         match self {
             Self::Hub { source, .. } => outcome_of_hub_error(source),
             Self::Io { .. } => Outcome::Unreachable,
-            Self::Plan(PlanError::NotAsked | PlanError::NoWeights { .. } | PlanError::NoRoles { .. }) => {
-                Outcome::Unsupported
-            }
+            Self::Plan(
+                PlanError::NotAsked
+                | PlanError::NoWeights { .. }
+                | PlanError::Unsupported { .. }
+                | PlanError::NoRoles { .. },
+            ) => Outcome::Unsupported,
             Self::TooLarge { .. }
             | Self::Header { .. }
             | Self::Index { .. }

@@ -24,7 +24,7 @@ use super::row;
 use super::source::RepoFiles;
 use super::tokenizer::Tokenizers;
 use crate::formats::packed::States;
-use crate::formats::{FileRange, Limits, ModelConfig, json};
+use crate::formats::{FileRange, Limits, ModelConfig, endings, json};
 use crate::hub::RepoEntry;
 use crate::signals::Fingerprint;
 use crate::store::{Outcome, Row, WeightFile};
@@ -201,8 +201,7 @@ impl Reader {
     }
 
     fn no_weights(&self, files: &[String]) -> PlanError {
-        let other = [".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".onnx", ".msgpack", ".ckpt"];
-        let found = files.iter().find(|file| other.iter().any(|ending| file.ends_with(ending))).cloned();
+        let found = files.iter().find(|file| endings::is_weights(file)).cloned();
         PlanError::NoWeights { formats: self.settings.containers.names().join(" or "), found }
     }
 }
@@ -229,9 +228,9 @@ fn within(files: &[String], modules: &[Module]) -> Vec<String> {
 pub fn readable<T>(read: Result<T, ReadError>) -> Result<Result<T, Arc<PlanError>>, ReadError> {
     match read {
         Ok(read) => Ok(Ok(read)),
-        Err(ReadError::Plan(error @ (PlanError::NoWeights { .. } | PlanError::NoRoles { .. }))) => {
-            Ok(Err(Arc::new(error)))
-        }
+        Err(ReadError::Plan(
+            error @ (PlanError::NoWeights { .. } | PlanError::Unsupported { .. } | PlanError::NoRoles { .. }),
+        )) => Ok(Err(Arc::new(error))),
         Err(error) => Err(error),
     }
 }

@@ -6,6 +6,7 @@ use super::container::Containers;
 
 pub mod safetensors;
 pub(crate) mod sets;
+pub mod torch;
 
 #[cfg(test)]
 mod conformance;
@@ -13,8 +14,9 @@ mod conformance;
 mod toy;
 
 impl Default for Containers {
-    /// All formats that this version reads: one row registers one.
+    /// All formats that this version reads: one row registers one. Where a repository has its weights in several, the
+    /// first one is read.
     fn default() -> Self {
-        Self::new(vec![Arc::new(safetensors::Safetensors)])
+        Self::new(vec![Arc::new(safetensors::Safetensors), Arc::new(torch::Torch)])
     }
 }

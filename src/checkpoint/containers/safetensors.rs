@@ -6,7 +6,7 @@ use super::sets;
 use crate::checkpoint::container::{Component, Container, Damaged, Decoder, Step, Tensors};
 use crate::formats::packed::{self, QuantConfig, States};
 use crate::formats::safetensors::{Decoded, FIRST_READ, try_decode};
-use crate::formats::{FileRange, Header, HeaderError, Limits, TensorInfo, Weight};
+use crate::formats::{FileRange, Header, HeaderError, Limits, TensorInfo, Weight, endings};
 use crate::signals::roles::Naming;
 
 /// The format.
@@ -19,7 +19,7 @@ impl Container for Safetensors {
     }
 
     fn components(&self, files: &[String]) -> Vec<Component> {
-        sets::component(files, ".safetensors").into_iter().collect()
+        sets::component(files, &endings::SAFETENSORS).into_iter().collect()
     }
 
     fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder> {

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkpoint::container::{Candidate, Component, ComponentFiles};
+use crate::formats::endings::strip;
 use crate::formats::shards::ShardName;
 
 /// Most sets whose headers are looked at.
@@ -68,6 +69,7 @@ const WORDS: [(Class, &[&str]); 4] = [
             "rng",
             "trainer",
             "training",
+            "scaler",
             "gradients",
             "grads",
         ],
@@ -92,6 +94,13 @@ const WORDS: [(Class, &[&str]); 4] = [
     ),
     (Class::Original, &["consolidated", "original"]),
 ];
+
+/// Why what a training left behind is not read.
+const LEFT_BEHIND: &str = "left behind by a training";
+
+/// Names that trainers give to what they save beside the weights.
+const TRAINERS: [&str; 6] =
+    ["training_args", "trainer_state", "optimizer", "scheduler", "rng_state", "scaler"];
 
 /// Words that name the number format of a variant, as `model.fp16.safetensors` does.
 const VARIANTS: [&str; 12] =
@@ -151,13 +160,6 @@ fn split(path: &str) -> (&str, &str) {
     path.split_at(path.rfind('/').map_or(0, |slash| slash + 1))
 }
 
-/// A text without this ending, in whatever case that is written.
-fn strip_ending<'a>(text: &'a str, ending: &str) -> Option<&'a str> {
-    let at = text.len().checked_sub(ending.len())?;
-    let (head, tail) = text.split_at_checked(at)?;
-    tail.eq_ignore_ascii_case(ending).then_some(head)
-}
-
 impl<'a> Set<'a> {
     fn new(
         folder: &'a str,
@@ -171,7 +173,7 @@ impl<'a> Set<'a> {
     }
 
     /// The sets among these files, of a format whose files end so, the likeliest first.
-    fn all(files: &'a [String], ending: &str) -> Vec<Self> {
+    fn all(files: &'a [String], endings: &[&str]) -> Vec<Self> {
         // By folder, stem and how many there are.
         type Key<'a> = (&'a str, String, usize);
         let mut shards: BTreeMap<Key<'_>, Vec<(usize, &str)>> = BTreeMap::new();
@@ -179,13 +181,12 @@ impl<'a> Set<'a> {
         let mut sets = Vec::new();
         for path in files {
             let (folder, name) = split(path);
-            if let Some(stem) = strip_ending(name, ".index.json").and_then(|name| strip_ending(name, ending))
-            {
+            if let Some(stem) = strip(name, &[".index.json"]).and_then(|name| strip(name, endings)) {
                 indexes.insert((folder, stem), path.as_str());
-            } else if let Some(stem) = strip_ending(name, ending) {
+            } else if let Some(stem) = strip(name, endings) {
                 match ShardName::parse(name) {
                     Some(shard) if shard.of > 0 => {
-                        let variant = strip_ending(shard.ending(), ending).unwrap_or_default();
+                        let variant = strip(shard.ending(), endings).unwrap_or_default();
                         let key = (folder, format!("{}{variant}", shard.stem()), shard.of);
                         shards.entry(key).or_default().push((shard.number, path));
                     }
@@ -211,9 +212,13 @@ impl<'a> Set<'a> {
         sets
     }
 
-    /// An adapter as peft names it, which is never taken for a model.
-    fn is_adapter(&self) -> bool {
-        self.stem.starts_with("adapter_")
+    /// Why it is never taken for a model, where its name is one that a library gives: an adapter as peft names it, or
+    /// what a trainer saves beside the weights.
+    fn never(&self) -> Option<&'static str> {
+        if self.stem.starts_with("adapter_") {
+            return Some("an adapter");
+        }
+        TRAINERS.iter().any(|name| self.stem.starts_with(name)).then_some(LEFT_BEHIND)
     }
 
     fn is_usual(&self) -> bool {
@@ -250,7 +255,7 @@ impl<'a> Set<'a> {
     /// Why it is not the model beside the others of its folder, where its name tells.
     fn settled(&self, folder: &Folder<'_>) -> Option<&'static str> {
         match self.class {
-            Class::LeftBehind => (folder.sets > 1).then_some("left behind by a training"),
+            Class::LeftBehind => (folder.sets > 1).then_some(LEFT_BEHIND),
             Class::Adapter => {
                 folder.likeliest.is_some_and(|class| class < Class::Adapter).then_some("an adapter")
             }
@@ -307,10 +312,10 @@ fn run(folder: &str) -> Option<(&str, u64)> {
     RUNS.contains(&name.as_str()).then_some((run, number))
 }
 
-/// The checkpoint of a repository with these files, in a format whose files end so, e.g. `.safetensors`.
-pub(super) fn component(files: &[String], ending: &str) -> Option<Component> {
-    let (models, adapters): (Vec<_>, Vec<_>) =
-        Set::all(files, ending).into_iter().partition(|set| !set.is_adapter());
+/// The checkpoint of a repository with these files, in a format whose files end so, e.g. in `.safetensors`.
+pub(super) fn component(files: &[String], endings: &[&str]) -> Option<Component> {
+    let (models, never): (Vec<_>, Vec<_>) =
+        Set::all(files, endings).into_iter().partition(|set| set.never().is_none());
     let (top, below): (Vec<_>, Vec<_>) = models.into_iter().partition(|set| set.folder.is_empty());
     let has = |name: &str| files.iter().any(|file| file == name);
     let (of_model, rest) = if top.iter().any(|set| !set.paths.is_empty()) {
@@ -329,7 +334,7 @@ pub(super) fn component(files: &[String], ending: &str) -> Option<Component> {
     let mut component = among(&of_model)?;
     let settled = |set: &Set<'_>, why| Candidate { name: set.name(), files: set.named(), settled: Some(why) };
     component.rivals.extend(rest.iter().map(|set| settled(set, "in another folder")));
-    component.rivals.extend(adapters.iter().map(|set| settled(set, "an adapter")));
+    component.rivals.extend(never.iter().filter_map(|set| Some(settled(set, set.never()?))));
     Some(component)
 }
 
@@ -398,12 +403,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::formats::endings::SAFETENSORS;
 
     const INDEX: &str = "model.safetensors.index.json";
 
     fn component(files: &[&str]) -> Option<Component> {
         let files: Vec<String> = files.iter().map(|f| (*f).to_owned()).collect();
-        super::component(&files, ".safetensors")
+        super::component(&files, &SAFETENSORS)
     }
 
     fn named(files: &[&str]) -> ComponentFiles {
@@ -550,7 +556,7 @@ mod tests {
     #[test]
     fn few_are_looked_at_of_many_and_in_short_time() {
         let files: Vec<String> = (0..20_000).map(|i| format!("style_{i}_lora.safetensors")).collect();
-        let found = super::component(&files, ".safetensors").unwrap();
+        let found = super::component(&files, &SAFETENSORS).unwrap();
         assert_eq!((found.unsettled().count(), found.rivals.len()), (MOST - 1, files.len() - 1));
     }
 
@@ -564,7 +570,7 @@ mod tests {
             shift in 0usize..12,
         ) {
             let mut files: Vec<String> = files.into_iter().collect();
-            let found = super::component(&files, ".safetensors");
+            let found = super::component(&files, &SAFETENSORS);
             if let Some(found) = &found {
                 let all = std::iter::once(&found.files).chain(found.rivals.iter().map(|rival| &rival.files));
                 let mut named: Vec<&String> = all.filter_map(|files| match files {
@@ -579,7 +585,7 @@ mod tests {
             // The order of names means nothing.
             let by = shift.min(files.len());
             files.rotate_left(by);
-            prop_assert_eq!(super::component(&files, ".safetensors"), found);
+            prop_assert_eq!(super::component(&files, &SAFETENSORS), found);
         }
     }
 }

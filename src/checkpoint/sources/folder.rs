@@ -13,6 +13,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::checkpoint::error::ReadError;
 use crate::checkpoint::source::{OpenFile, RepoFiles, Source};
+use crate::formats::endings;
 use crate::hub::{HubError, ListQuery, Missing, Page, RepoEntry, RepoId, RepoRef};
 
 /// Most files listed of a local folder.
@@ -31,7 +32,7 @@ impl FolderFiles {
     /// Lists a folder, and those below where its top level has no weights of the kind that is read.
     pub fn open(folder: &Path) -> Result<Self, ReadError> {
         let (mut names, folders) = list(folder, "")?;
-        if !names.iter().any(|name| is_weights(name)) {
+        if !names.iter().any(|name| endings::is_read(name)) {
             let mut below: Vec<(String, usize)> = folders.into_iter().map(|name| (name, 1)).collect();
             while let Some((name, depth)) = below.pop() {
                 // A folder that may not be looked into holds nothing.
@@ -54,7 +55,7 @@ impl FolderFiles {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let own = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let mut files = Self::open(folder)?;
-        files.names.retain(|name| name == own || !is_weights(name));
+        files.names.retain(|name| name == own || !endings::is_read(name));
         Ok(files)
     }
 
@@ -84,10 +85,6 @@ fn list(folder: &Path, path: &str) -> Result<(Vec<String>, Vec<String>), ReadErr
         }
     }
     Ok((files, folders))
-}
-
-fn is_weights(name: &str) -> bool {
-    name.to_ascii_lowercase().contains(".safetensors")
 }
 
 impl RepoFiles for FolderFiles {
