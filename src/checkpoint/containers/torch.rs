@@ -144,3 +144,78 @@ impl Tensors for Pickled {
         weights
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance::{self, Sample};
+    use super::*;
+    use crate::checkpoint::container::ComponentFiles;
+    use crate::formats::Dtype;
+    use crate::formats::torch::write::{Written, archive};
+
+    fn write(tensors: &[Sample]) -> Vec<u8> {
+        let data: Vec<Vec<u8>> =
+            tensors.iter().map(|t| t.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+        let written = tensors.iter().zip(&data).map(|(t, bytes)| Written {
+            name: &t.name,
+            dtype: Dtype::F32,
+            shape: &t.shape,
+            bytes,
+        });
+        archive(&written.collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn is_a_container() {
+        for name in ["pytorch_model.bin", "model.pt", "MODEL.PTH", "x.ckpt"] {
+            conformance::check(&Torch, name, write, &[]);
+        }
+    }
+
+    #[test]
+    fn names_of_files() {
+        let component = |files: &[&str]| {
+            let files: Vec<String> = files.iter().map(|f| (*f).to_owned()).collect();
+            Torch.components(&files).pop()
+        };
+        for none in [
+            &["adapter_model.bin", "training_args.bin"][..],
+            &["optimizer.pt", "scheduler.pt", "rng_state_0.pth", "scaler.pt", "config.json"],
+            &["model.safetensors", "tokenizer.json"],
+        ] {
+            assert_eq!(component(none), None, "{none:?}");
+        }
+        let shards = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"];
+        let found = component(&[shards[1], "pytorch_model.bin.index.json", "training_args.bin", shards[0]]);
+        let found = found.unwrap();
+        assert_eq!(found.files, ComponentFiles::Named(shards.map(str::to_owned).to_vec()));
+        assert_eq!(found.unsettled().count(), 0);
+        assert_eq!(found.rivals[0].settled, Some("left behind by a training"));
+    }
+
+    #[test]
+    fn the_pickles_of_a_checkpoint_have_one_limit_together() {
+        let file = write(&[Sample::new("model.norm.weight", &[8])]);
+        let limits = Limits { header_bytes: file.len() as u64, ..Limits::default() };
+        let mut decoder = Torch.decoder(&[file.len() as u64; 1], &limits);
+        let Ok(Step::Need(ranges)) = decoder.step() else { panic!("it needs nothing") };
+        decoder.give(&ranges[0], &file);
+        assert!(matches!(decoder.step(), Ok(Step::Ready(_))));
+        let far = 1 << 40;
+        let mut decoder = Torch.decoder(&[far; 3], &Limits { header_bytes: 0, ..Limits::default() });
+        for _ in 0..3 {
+            match decoder.step() {
+                Ok(Step::Need(ranges)) => {
+                    for range in ranges {
+                        let mut bytes = vec![0; range.len() as usize];
+                        bytes[..4].copy_from_slice(b"PK\x03\x04");
+                        decoder.give(&range, &bytes);
+                    }
+                }
+                Err(_) => return,
+                Ok(Step::Ready(tensors)) => panic!("{tensors:?}"),
+            }
+        }
+        panic!("no limit");
+    }
+}

@@ -26,6 +26,9 @@ impl Held {
     /// The bytes of a range of the file, or what must be read for them: nothing that is held at its ends.
     pub(super) fn get<E>(&self, range: Range<u64>) -> Result<&[u8], Stop<E>> {
         let Range { mut start, mut end } = range;
+        if start >= end {
+            return Ok(&[]);
+        }
         if let Some((at, bytes)) = self.0.range(..=start).next_back() {
             let (from, to) = (start - at, end.saturating_sub(*at));
             let within = usize::try_from(from).ok().zip(usize::try_from(to).ok());

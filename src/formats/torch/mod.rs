@@ -16,6 +16,7 @@ mod strided;
 mod tensors;
 #[cfg(test)]
 mod tests;
+pub mod write;
 mod zip;
 
 use std::ops::Range;

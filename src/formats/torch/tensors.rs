@@ -3,7 +3,7 @@
 //! A tensor is a call of one of the functions of `torch/_utils.py` that is never made. Names are the keys on the way to
 //! it, joined by dots. What optimizers and schedulers keep is no weight and is left out.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -114,8 +114,8 @@ fn dtype(name: &str) -> Option<Dtype> {
 /// A tensor that is not made.
 enum Made {
     View(View),
-    /// Not read, for this reason.
-    Unreadable(String),
+    /// Not read, for this reason, and what it would be made of.
+    Unreadable(String, Id),
 }
 
 /// A tensor over a storage.
@@ -147,7 +147,7 @@ fn made(graph: &Graph<'_>, mut id: Id) -> Option<Made> {
             if class.is_none_or(|(module, name)| {
                 (module, name) != ("torch", "Tensor") && module != "torch.nn.parameter"
             }) {
-                return Some(Made::Unreadable(format!("of class {}, which is not read", path(class))));
+                return Some(Made::Unreadable(format!("of class {}, which is not read", path(class)), id));
             }
             (maker, arguments) = (graph.global(*function)?, graph.tuple(*of_function)?);
         }
@@ -159,7 +159,10 @@ fn made(graph: &Graph<'_>, mut id: Id) -> Option<Made> {
             (("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2"), [view @ ..]) => (None, view),
             (("torch._utils", "_rebuild_tensor_v3"), [view @ ..]) => (view.get(6).copied(), view),
             (("torch._utils", name), _) if name.starts_with("_rebuild") => {
-                return Some(Made::Unreadable(format!("made by {}, which is not read", path(Some(maker)))));
+                return Some(Made::Unreadable(
+                    format!("made by {}, which is not read", path(Some(maker))),
+                    id,
+                ));
             }
             _ => return None,
         };
@@ -178,6 +181,34 @@ fn lengths(graph: &Graph<'_>, id: Id) -> Option<Vec<u64>> {
         _ => id,
     };
     graph.tuple(id)?.iter().map(|n| u64::try_from(graph.int(*n)?).ok()).collect()
+}
+
+/// Most values that are looked at of a tensor that is not read.
+const MOST_LOOKED_AT: usize = 64;
+
+/// Shape and largest storage of a tensor that is not read: how much of the file that is.
+fn outline(graph: &Graph<'_>, id: Id) -> (Vec<u64>, Option<Id>) {
+    let mut shape = None;
+    let mut largest = (0, None);
+    let mut queue = VecDeque::from([id]);
+    for _ in 0..MOST_LOOKED_AT {
+        let Some(id) = queue.pop_front() else { break };
+        if let Some(elements) = Storage::read(graph, id).map(|storage| storage.elements)
+            && (largest.1.is_none() || elements > largest.0)
+        {
+            largest = (elements, Some(id));
+        }
+        if shape.is_none() {
+            shape = lengths(graph, id).filter(|shape| !shape.is_empty());
+        }
+        match graph.get(id) {
+            Value::Tuple(list) => queue.extend(list.iter().take(MOST_LOOKED_AT)),
+            Value::Dict(items) => queue.extend(items.iter().map(|(_, value)| *value).take(MOST_LOOKED_AT)),
+            Value::Object(object) => queue.extend([object.arguments].into_iter().chain(object.state)),
+            _ => {}
+        }
+    }
+    (shape.unwrap_or_default(), largest.1)
 }
 
 /// How the name of a child continues that of its parent.
@@ -259,12 +290,48 @@ fn of_items<'g>(graph: &'g Graph<'_>, items: &[(Id, Id)], is_top: bool) -> Child
     named.filter(|(key, _)| !is_left(key)).collect()
 }
 
-/// The tensors of a pickle.
+/// Keys of a state dict that lies in another dict.
+const WRAPPERS: [&str; 9] = [
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "module",
+    "net",
+    "network",
+    "weights",
+    "params",
+];
+
+/// The tensors of a pickle. Where all lie in one dict of the top, its key is no part of their names.
 pub(super) fn read(graph: &Graph<'_>, places: &dyn Places, limits: &Limits) -> Result<Tensors, TorchError> {
-    let mut walk =
-        Walk { graph, places, limits, name: String::new(), found: Tensors::default(), known: HashSet::new() };
+    let mut walk = Walk {
+        graph,
+        places,
+        limits,
+        name: String::new(),
+        top: None,
+        tops: HashSet::new(),
+        found: Tensors::default(),
+        known: HashSet::new(),
+    };
     walk.all()?;
-    Ok(walk.found)
+    let Walk { mut found, tops, .. } = walk;
+    let names = || found.plain.iter().map(|t| &t.name).chain(found.others.iter().map(|t| &t.name));
+    let wrapper = names().next().and_then(|name| {
+        let is_one = tops.len() == 1 && !tops.contains(&None);
+        WRAPPERS
+            .iter()
+            .find(|key| is_one && name.strip_prefix(**key).is_some_and(|rest| rest.starts_with('.')))
+    });
+    if let Some(wrapper) = wrapper {
+        let plain = found.plain.iter_mut().map(|tensor| &mut tensor.name);
+        let others = found.others.iter_mut().map(|tensor| &mut tensor.name);
+        for name in plain.chain(others).chain(&mut found.aliases) {
+            name.drain(..=wrapper.len());
+        }
+    }
+    Ok(found)
 }
 
 /// Where a tensor is, and what of it.
@@ -276,6 +343,10 @@ struct Walk<'g> {
     limits: &'g Limits,
     /// Of the value under way.
     name: String,
+    /// In which child of the whole it is, by its place; none where it is that child itself.
+    top: Option<usize>,
+    /// In which of them tensors were found.
+    tops: HashSet<Option<usize>>,
     found: Tensors,
     /// Matrices that were found before.
     known: HashSet<Place>,
@@ -292,8 +363,11 @@ impl Walk<'_> {
         let mut visited = HashSet::from([root]);
         // The children that are left of each value on the way, and the length of its name.
         let mut way = vec![(children(self.graph, root, true).into_iter(), 0)];
-        while let Some((left, length)) = way.last_mut() {
+        while let Some(depth) = way.len().checked_sub(1)
+            && let Some((left, length)) = way.last_mut()
+        {
             self.name.truncate(*length);
+            let place = left.len();
             let Some((key, id)) = left.next() else {
                 way.pop();
                 continue;
@@ -304,6 +378,9 @@ impl Walk<'_> {
                 Key::Number(number) => self.name.extend([dot, &number.to_string()]),
                 Key::Same => {}
             }
+            if depth == 0 {
+                self.top = None;
+            }
             if let Some(made) = made(self.graph, id) {
                 self.add(made)?;
                 continue;
@@ -311,6 +388,9 @@ impl Walk<'_> {
             let inside = children(self.graph, id, false);
             if inside.is_empty() || !visited.insert(id) {
                 continue;
+            }
+            if depth == 0 {
+                self.top = Some(place);
             }
             self.fits("bytes in a tensor name", self.name.len(), self.limits.name_bytes)?;
             way.push((inside.into_iter(), self.name.len()));
@@ -326,10 +406,14 @@ impl Walk<'_> {
         let Tensors { plain, others, aliases } = &self.found;
         self.fits("bytes in a tensor name", self.name.len(), self.limits.name_bytes)?;
         self.fits("tensors", plain.len() + others.len() + aliases.len() + 1, self.limits.tensors)?;
+        self.tops.insert(self.top);
         match made {
             Made::View(view) => self.add_view(&view),
-            Made::Unreadable(reason) => {
-                self.add_unreadable(Vec::new(), 0..0, reason);
+            Made::Unreadable(reason, id) => {
+                let (shape, storage) = outline(self.graph, id);
+                let key = storage.and_then(|id| Storage::read(self.graph, id)).map(|storage| storage.key);
+                let place = key.map_or(Ok(None), |key| self.places.place(key))?;
+                self.add_unreadable(shape, place.unwrap_or_default(), reason);
                 Ok(())
             }
         }

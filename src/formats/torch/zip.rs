@@ -15,8 +15,8 @@ use crate::formats::Limits;
 
 /// What a local header begins with.
 pub(super) const LOCAL: &[u8; 4] = b"PK\x03\x04";
-const CENTRAL: &[u8; 4] = b"PK\x01\x02";
-const END: &[u8; 4] = b"PK\x05\x06";
+pub(super) const CENTRAL: &[u8; 4] = b"PK\x01\x02";
+pub(super) const END: &[u8; 4] = b"PK\x05\x06";
 const END_64: &[u8; 4] = b"PK\x06\x06";
 const LOCATOR_64: &[u8; 4] = b"PK\x06\x07";
 
@@ -29,7 +29,7 @@ const LOCATOR_64_BYTES: usize = 20;
 /// First read from the end of a file, bytes: the directory of 700 members, and whatever comment there may be.
 const TAIL: u64 = (1 << 16) + END_BYTES as u64;
 /// What data is aligned to.
-const ALIGNMENT: u64 = 64;
+pub(super) const ALIGNMENT: u64 = 64;
 /// Bytes of an extra field before its content, and so of the least padding that torch writes.
 const EXTRA_HEAD: u64 = 4;
 /// Where a number of 32 bits stands for one of 64 that is elsewhere.
