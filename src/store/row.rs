@@ -20,7 +20,7 @@ pub enum Outcome {
     Disabled,
     /// It, its revision or a needed file is not there.
     Missing,
-    /// Nothing that this version reads: no safetensors weights, or no tensor with a known role.
+    /// Nothing that this version reads: no weights in a format that it knows, or no tensor with a known role.
     Unsupported,
     /// Its files contradict themselves or the Hub.
     Malformed,

@@ -30,6 +30,7 @@ pub use self::strided::Strided;
 use self::tensors::Places;
 pub use self::tensors::{Other, Tensors};
 use self::zip::{Member, Members};
+use super::foreign::Kind;
 use super::safetensors::FIRST_READ;
 use super::{Foreign, Limits};
 
@@ -90,6 +91,10 @@ fn read(held: &Held, size: u64, limits: &Limits) -> Result<Tensors, Stop<TorchEr
         return Err(unsupported("a tar archive, as torch.save wrote it before version 0.2").into());
     }
     match Foreign::of_weights(head) {
+        // Other libraries have files of these names too.
+        Some(Foreign(kind @ (Kind::Gguf | Kind::Hdf5 | Kind::Gzip | Kind::Zstd))) => {
+            Err(unsupported(kind.to_string()).into())
+        }
         Some(foreign) => Err(TorchError::from(foreign).into()),
         None => Err(unsupported("no file of torch.save").into()),
     }

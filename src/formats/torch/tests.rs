@@ -353,6 +353,7 @@ fn streams_that_are_not_read() {
     let tar = [&[1; 257][..], b"ustar", &[0; 300]].concat();
     assert!(refused(&tar).contains("a tar archive"));
     assert!(refused(b"<!DOCTYPE html><p>").contains("HTML"));
+    assert_eq!(refused(b"GGUF\x03\0\0\0"), "a GGUF file, which is not read");
     assert!(refused(&[7; 100]).contains("no file of torch.save"));
     assert!(refused(b"").contains("no file of torch.save"));
 }

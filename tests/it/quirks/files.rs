@@ -443,7 +443,7 @@ fn two_transformers_are_two_components() {
     // A folder of models is no model.
     std::fs::remove_file(folder.join("modules.json")).unwrap();
     let rows = crawled(&[("o/router", &folder)]);
-    assert!(rows["o/router"].0.contains("no safetensors weights"), "{rows:?}");
+    assert!(rows["o/router"].0.contains("no safetensors or PyTorch weights"), "{rows:?}");
 }
 
 #[test]
