@@ -66,7 +66,7 @@ fn mixed() -> Models {
     models.describe("a/gated", &json!({"gated": "manual"}));
     models.add_tiny("a/disabled", 11);
     models.describe("a/disabled", &json!({"disabled": true}));
-    models.add("a/bin", &[("pytorch_model.bin", b"PK\x03\x04 not safetensors")]);
+    models.add("a/keras", &[("tf_model.h5", b"not read")]);
     let whole = tiny(12);
     models.add("a/truncated", &[("model.safetensors", &whole[..whole.len() - 1])]);
     models
