@@ -150,7 +150,7 @@ impl Containers {
             match chosen.iter_mut().find(|(_, known)| known.name == component.name) {
                 None => chosen.push((container, component)),
                 Some(known) if is_at_top(&component) && !is_at_top(&known.1) => {
-                    *known = (container, component)
+                    *known = (container, component);
                 }
                 Some(_) => {}
             }

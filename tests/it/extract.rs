@@ -134,7 +134,12 @@ fn cases() -> Vec<Case> {
             malformed,
             "model.safetensors.index.json",
         ),
-        ("h/nothing", vec![("README.md", b"# empty\n".to_vec())], "unsupported", "no safetensors weights"),
+        (
+            "h/nothing",
+            vec![("README.md", b"# empty\n".to_vec())],
+            "unsupported",
+            "no safetensors or PyTorch weights",
+        ),
         (
             "h/adapter",
             vec![("adapter_model.safetensors", tiny(5))],

@@ -377,7 +377,7 @@ fn what_commands_print_is_valid_and_has_the_keys_of_before() {
         "[database]\npath = 'nightly'\n[hub]\nserve = '{}'\n[enumerate]\nexclude = ['mirrorhub/python-llama']\n[index]\n\
          [maintenance]\ncompact_from = 1\nyounger = '0s'\n[scan]\nmodels = ['mirrorhub/python-llama', 'no/such']\n\
          [publish]\nto = 'remote2'\nkey = 'key'\n",
-        demo_hub().display()
+        all.path().display()
     );
     write(&cli.home().join("nightly.toml"), pipeline);
     held.lines("forecast", &cli.expect(0, &["run", "nightly.toml", "--dry-run", "--json"]));

@@ -144,20 +144,23 @@ fn made(graph: &Graph<'_>, mut id: Id) -> Option<Made> {
         if let ("torch._tensor", "_rebuild_from_type" | "_rebuild_from_type_v2") = maker {
             let [function, class, of_function, ..] = arguments else { return None };
             let class = graph.global(*class);
-            if class.is_none_or(|(module, name)| {
-                (module, name) != ("torch", "Tensor") && module != "torch.nn.parameter"
-            }) {
+            // What any other class makes of its values, it alone knows: torchao, DTensor.
+            if !matches!(class, Some(("torch", "Tensor") | ("torch.nn.parameter", _))) {
                 return Some(Made::Unreadable(format!("of class {}, which is not read", path(class)), id));
             }
             (maker, arguments) = (graph.global(*function)?, graph.tuple(*of_function)?);
         }
         let (dtype, view) = match (maker, arguments) {
-            (("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state"), [data, ..]) => {
+            (
+                ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state")
+                | ("torch.nn.parameter", "Parameter"),
+                [data, ..],
+            ) => {
                 id = *data;
                 continue;
             }
-            (("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2"), [view @ ..]) => (None, view),
-            (("torch._utils", "_rebuild_tensor_v3"), [view @ ..]) => (view.get(6).copied(), view),
+            (("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2"), view) => (None, view),
+            (("torch._utils", "_rebuild_tensor_v3"), view) => (view.get(6).copied(), view),
             (("torch._utils", name), _) if name.starts_with("_rebuild") => {
                 return Some(Made::Unreadable(
                     format!("made by {}, which is not read", path(Some(maker))),
@@ -337,6 +340,10 @@ pub(super) fn read(graph: &Graph<'_>, places: &dyn Places, limits: &Limits) -> R
 /// Where a tensor is, and what of it.
 type Place = (Range<u64>, Dtype, Vec<u64>, Vec<u64>);
 
+fn fits(what: &'static str, found: usize, limit: usize) -> Result<(), TorchError> {
+    if found > limit { Err(TorchError::TooMany { what, found, limit }) } else { Ok(()) }
+}
+
 struct Walk<'g> {
     graph: &'g Graph<'g>,
     places: &'g dyn Places,
@@ -392,20 +399,16 @@ impl Walk<'_> {
             if depth == 0 {
                 self.top = Some(place);
             }
-            self.fits("bytes in a tensor name", self.name.len(), self.limits.name_bytes)?;
+            fits("bytes in a tensor name", self.name.len(), self.limits.name_bytes)?;
             way.push((inside.into_iter(), self.name.len()));
         }
         Ok(())
     }
 
-    fn fits(&self, what: &'static str, found: usize, limit: usize) -> Result<(), TorchError> {
-        if found > limit { Err(TorchError::TooMany { what, found, limit }) } else { Ok(()) }
-    }
-
     fn add(&mut self, made: Made) -> Result<(), TorchError> {
         let Tensors { plain, others, aliases } = &self.found;
-        self.fits("bytes in a tensor name", self.name.len(), self.limits.name_bytes)?;
-        self.fits("tensors", plain.len() + others.len() + aliases.len() + 1, self.limits.tensors)?;
+        fits("bytes in a tensor name", self.name.len(), self.limits.name_bytes)?;
+        fits("tensors", plain.len() + others.len() + aliases.len() + 1, self.limits.tensors)?;
         self.tops.insert(self.top);
         match made {
             Made::View(view) => self.add_view(&view),
@@ -431,7 +434,7 @@ impl Walk<'_> {
         let (Some(shape), Some(strides), Some(offset)) = (shape, strides, offset) else {
             return Err(TorchError::Content("a tensor without shape, strides or offset"));
         };
-        self.fits("dimensions of a tensor", shape.len(), self.limits.rank)?;
+        fits("dimensions of a tensor", shape.len(), self.limits.rank)?;
         let Some(storage) = Storage::read(graph, view.storage) else {
             self.add_unreadable(shape, 0..0, "without a storage in the file".into());
             return Ok(());

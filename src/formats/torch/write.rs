@@ -77,7 +77,9 @@ fn int(pickle: &mut Vec<u8>, number: u64) {
 
 fn ints(pickle: &mut Vec<u8>, numbers: &[u64]) {
     pickle.push(b'(');
-    numbers.iter().for_each(|number| int(pickle, *number));
+    for number in numbers {
+        int(pickle, *number);
+    }
     pickle.push(b't');
 }
 
