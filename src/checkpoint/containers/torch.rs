@@ -28,7 +28,7 @@ impl Container for Torch {
         let files = sizes.iter().map(|size| File { opening: Opening::new(*size), tensors: None }).collect();
         // One limit for the pickles of all files, as safetensors has it for headers.
         let left = limits.header_bytes.saturating_add(2 * FIRST_READ * sizes.len() as u64);
-        Box::new(Openings { files, left, limits: limits.clone() })
+        Box::new(Openings { files, left, ranges: 0, limits: limits.clone() })
     }
 }
 
@@ -37,6 +37,8 @@ struct Openings {
     files: Vec<File>,
     /// Bytes that may still be asked for.
     left: u64,
+    /// Ranges that were asked for.
+    ranges: usize,
     limits: Limits,
 }
 
@@ -56,7 +58,7 @@ fn damaged(file: usize, error: TorchError) -> Damaged {
 
 impl Decoder for Openings {
     fn step(&mut self) -> Result<Step, Damaged> {
-        let Self { files, left, limits } = self;
+        let Self { files, left, ranges, limits } = self;
         let mut needed = Vec::new();
         for (file, state) in files.iter_mut().enumerate().filter(|(_, state)| state.tensors.is_none()) {
             match state.opening.step(limits).map_err(|error| damaged(file, error))? {
@@ -72,6 +74,7 @@ impl Decoder for Openings {
                 }
             }
         }
+        *ranges += needed.len();
         if !needed.is_empty() {
             return Ok(Step::Need(needed));
         }
@@ -81,7 +84,8 @@ impl Decoder for Openings {
             others.extend(found.others.into_iter().map(|other| (file, other)));
             aliases.extend(found.aliases);
         }
-        Ok(Step::Ready(Box::new(Pickled { plain: Headers(plain), others, aliases })))
+        let plain = Headers(plain);
+        Ok(Step::Ready(Box::new(Pickled { plain, others, aliases, ranges: *ranges })))
     }
 
     fn give(&mut self, range: &FileRange, bytes: &[u8]) {
@@ -100,6 +104,7 @@ struct Pickled {
     others: Vec<(usize, Other)>,
     /// Further names of tensors that are there under another one.
     aliases: Vec<String>,
+    ranges: usize,
 }
 
 fn elements(shape: &[u64]) -> u64 {
@@ -109,6 +114,10 @@ fn elements(shape: &[u64]) -> u64 {
 impl Tensors for Pickled {
     fn files(&self) -> usize {
         self.plain.files()
+    }
+
+    fn ranges(&self) -> usize {
+        self.ranges
     }
 
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {

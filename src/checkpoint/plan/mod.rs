@@ -34,7 +34,7 @@ pub use sample::{sample, states, whole};
 
 /// Version of what can be read at all. Whoever makes more of it readable raises this; then the next crawl tries again
 /// what ended as unsupported or malformed before.
-pub const READS_VERSION: u32 = 2;
+pub const READS_VERSION: u32 = 3;
 
 /// How much of one checkpoint may be read. The defaults keep a 7B model (32 layers, hidden size 4096, 16-bit)
 /// below 6 MB and at 80 ranges.

@@ -222,7 +222,7 @@ enum Key<'g> {
     Same,
 }
 
-type Children<'g> = Vec<(Key<'g>, Id)>;
+type Children<'g> = Box<dyn Iterator<Item = (Key<'g>, Id)> + 'g>;
 
 /// Words in keys at the top whose values a training needs and a model does not.
 const LEFT_BEHIND: [&str; 9] =
@@ -232,65 +232,53 @@ const LEFT_BEHIND: [&str; 9] =
 fn children<'g>(graph: &'g Graph<'_>, id: Id, is_top: bool) -> Children<'g> {
     match graph.get(id) {
         Value::Dict(items) => of_items(graph, items, is_top),
-        Value::List(list) => of_list(graph, list),
-        Value::Tuple(list) => of_list(graph, list),
+        Value::List(list) => of_list(list),
+        Value::Tuple(list) => of_list(list),
         Value::Object(object) => {
-            let maker = graph.global(object.maker);
-            let module = maker.map_or("", |(module, _)| module);
+            let module = graph.global(object.maker).map_or("", |(module, _)| module);
             // How TorchScript writes lists.
             if module == "torch.jit._pickle" {
                 let first = graph.tuple(object.arguments).and_then(<[_]>::first);
-                return first.map(|list| (Key::Same, *list)).into_iter().collect();
+                return Box::new(first.map(|list| (Key::Same, *list)).into_iter());
             }
-            let is_script = module == "__torch__" || module.starts_with("__torch__.");
-            let mut found = of_items(graph, &object.items, is_top);
-            found.extend(of_list(graph, &object.list));
-            let state = object.state.map(|state| graph.get(state));
-            if let Some(Value::Dict(state)) = state {
-                // A module of torch has them apart, one of TorchScript has all in one.
-                let parts = ["_parameters", "_buffers", "_modules"];
-                let is_part = |key: Id| graph.text(key).is_some_and(|key| parts.contains(&key));
-                if is_script {
-                    found.extend(of_items(graph, state, is_top));
-                } else {
-                    let parts = state.iter().filter(|(key, _)| is_part(*key));
-                    found.extend(parts.map(|(_, part)| (Key::Same, *part)));
-                }
+            let inside = of_items(graph, &object.items, is_top).chain(of_list(&object.list));
+            let Some(Value::Dict(state)) = object.state.map(|state| graph.get(state)) else {
+                return Box::new(inside);
+            };
+            // A module of TorchScript has all in one, one of torch has them apart.
+            if module == "__torch__" || module.starts_with("__torch__.") {
+                return Box::new(inside.chain(of_items(graph, state, is_top)));
             }
-            found
+            let parts = ["_parameters", "_buffers", "_modules"];
+            let is_part = move |key: Id| graph.text(key).is_some_and(|key| parts.contains(&key));
+            let parts = state.iter().filter(move |(key, _)| is_part(*key));
+            Box::new(inside.chain(parts.map(|(_, part)| (Key::Same, *part))))
         }
-        _ => Vec::new(),
+        _ => Box::new(std::iter::empty()),
     }
 }
 
-/// Whether a value is a tensor or may have one inside.
-fn may_hold(graph: &Graph<'_>, id: Id) -> bool {
-    matches!(graph.get(id), Value::Dict(_) | Value::List(_) | Value::Tuple(_) | Value::Object(_))
+fn of_list<'g>(list: &'g [Id]) -> Children<'g> {
+    Box::new((0..).zip(list).map(|(place, id)| (Key::Number(place), *id)))
 }
 
-fn of_list(graph: &Graph<'_>, list: &[Id]) -> Children<'static> {
-    let numbered = (0..).zip(list).filter(|(_, id)| may_hold(graph, **id));
-    numbered.map(|(place, id)| (Key::Number(place), *id)).collect()
-}
-
-fn of_items<'g>(graph: &'g Graph<'_>, items: &[(Id, Id)], is_top: bool) -> Children<'g> {
+fn of_items<'g>(graph: &'g Graph<'_>, items: &'g [(Id, Id)], is_top: bool) -> Children<'g> {
     let has = |name: &str| items.iter().any(|(key, _)| graph.text(*key) == Some(name));
     // The state of an optimizer, as every one of torch has it.
     if has("param_groups") && has("state") {
-        return Vec::new();
+        return Box::new(std::iter::empty());
     }
     let key = |id: Id| match graph.get(id) {
         Value::Text(text) => Some(Key::Text(text)),
         Value::Int(number) => Some(Key::Number(*number)),
         _ => None,
     };
-    let is_left = |key: &Key<'_>| match key {
+    let is_left = move |key: &Key<'_>| match key {
         Key::Text(text) => is_top && text.split('_').any(|word| LEFT_BEHIND.contains(&word)),
         Key::Number(_) | Key::Same => false,
     };
-    let holding = items.iter().filter(|(_, value)| may_hold(graph, *value));
-    let named = holding.filter_map(|(name, value)| Some((key(*name)?, *value)));
-    named.filter(|(key, _)| !is_left(key)).collect()
+    let named = items.iter().filter_map(move |(name, value)| Some((key(*name)?, *value)));
+    Box::new(named.filter(move |(key, _)| !is_left(key)))
 }
 
 /// Keys of a state dict that lies in another dict.
@@ -337,6 +325,9 @@ pub(super) fn read(graph: &Graph<'_>, places: &dyn Places, limits: &Limits) -> R
     Ok(found)
 }
 
+/// Most values that lie in one another on the way to a tensor.
+const MOST_DEPTH: usize = 1000;
+
 /// Where a tensor is, and what of it.
 type Place = (Range<u64>, Dtype, Vec<u64>, Vec<u64>);
 
@@ -369,12 +360,12 @@ impl Walk<'_> {
         }
         let mut visited = HashSet::from([root]);
         // The children that are left of each value on the way, and the length of its name.
-        let mut way = vec![(children(self.graph, root, true).into_iter(), 0)];
+        let mut way = vec![(children(self.graph, root, true), 0)];
+        let mut place = 0;
         while let Some(depth) = way.len().checked_sub(1)
             && let Some((left, length)) = way.last_mut()
         {
             self.name.truncate(*length);
-            let place = left.len();
             let Some((key, id)) = left.next() else {
                 way.pop();
                 continue;
@@ -386,21 +377,26 @@ impl Walk<'_> {
                 Key::Same => {}
             }
             if depth == 0 {
+                place += 1;
                 self.top = None;
             }
             if let Some(made) = made(self.graph, id) {
                 self.add(made)?;
                 continue;
             }
-            let inside = children(self.graph, id, false);
-            if inside.is_empty() || !visited.insert(id) {
+            let may_hold = matches!(
+                self.graph.get(id),
+                Value::Dict(_) | Value::List(_) | Value::Tuple(_) | Value::Object(_)
+            );
+            if !may_hold || !visited.insert(id) {
                 continue;
             }
             if depth == 0 {
                 self.top = Some(place);
             }
             fits("bytes in a tensor name", self.name.len(), self.limits.name_bytes)?;
-            way.push((inside.into_iter(), self.name.len()));
+            fits("values in one another", way.len(), MOST_DEPTH)?;
+            way.push((children(self.graph, id, false), self.name.len()));
         }
         Ok(())
     }
