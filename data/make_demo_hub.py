@@ -290,10 +290,10 @@ EDGES = [  # (parent, child, relation)
     (TWIN, "solace-nlp/stdlib-llama-net", "fine-tune"),
     ("lumenworks/stdlib-bert", "clearlabel/text-kind-classifier", "fine-tune"),
     ("codewren/wren-gpt2", "codewren/wren-gpt2-async", "fine-tune"),
+    ("codewren/wren-gpt2", "retrocheck/wren-gpt2-markup", "fine-tune"),
     # not readable, so in no pair
     ("tinyforge/stdlib-llama-3layer-healed", "meridian-ai/meridian-tests", "fine-tune"),
     ("kestrel-ai/kestrel-code-ext", "kestrel-ai/kestrel-code-ext-v2", "fine-tune"),
-    ("codewren/wren-gpt2", "retrocheck/wren-gpt2-markup", "fine-tune"),
     ("codewren/wren-gpt2", "oldmill/gpt2-code-helper", "fine-tune"),
 ]
 HELD_OUT = [
@@ -853,8 +853,7 @@ def gpt2_tuned(run):
     "retrocheck/wren-gpt2-markup",
     "gpt2-a",
     "2022-11-25T09:09:38.000Z",
-    "only pytorch_model.bin",
-    readable=False,
+    "full fine-tune of the GPT-2 base, only pytorch_model.bin",
     base_model="codewren/wren-gpt2",
     base_model_relation="finetune",
 )

@@ -4,7 +4,7 @@
 //! ([`Container::components`]); which bytes it needs next ([`Decoder::step`]); which weights there are, with name, shape,
 //! encoding and place ([`Tensors::weights`]); and which metadata the files carry ([`Tensors::metadata`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -103,12 +103,12 @@ pub enum Step {
     Ready(Box<dyn Tensors>),
 }
 
-/// A file that is damaged or hostile.
+/// A file that is damaged or hostile, or of a kind that is not read.
 #[derive(Debug)]
 pub struct Damaged {
     /// Which of the opened files.
     pub file: usize,
-    /// What is wrong with it.
+    /// What is wrong with it; [`Unsupported`](crate::formats::Unsupported) where that is its kind alone.
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
@@ -116,6 +116,11 @@ pub struct Damaged {
 pub trait Tensors: fmt::Debug + Send + Sync {
     /// Files that were opened.
     fn files(&self) -> usize;
+
+    /// Ranges that were read of them for this.
+    fn ranges(&self) -> usize {
+        self.files()
+    }
 
     /// Names of all tensors, as they are stored.
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
@@ -156,25 +161,34 @@ pub trait Tensors: fmt::Debug + Send + Sync {
 pub struct Containers(Vec<Arc<dyn Container>>);
 
 impl Containers {
-    /// Of two that have a component of one name the first one counts.
+    /// Of two that have a component of one name the first one counts, but one at the top level before one in a folder.
     pub fn new(containers: Vec<Arc<dyn Container>>) -> Self {
         Self(containers)
     }
 
     /// The checkpoints of a repository with these files, each with its container.
     pub fn components(&self, files: &[String]) -> Vec<(Arc<dyn Container>, Component)> {
-        let mut names = BTreeSet::new();
         let all = self.0.iter().flat_map(|container| {
             container.components(files).into_iter().map(|component| (Arc::clone(container), component))
         });
-        let mut all: Vec<_> = all.filter(|(_, component)| names.insert(component.name.clone())).collect();
+        let mut chosen: Vec<(Arc<dyn Container>, Component)> = Vec::new();
+        for (container, component) in all {
+            let is_at_top = |component: &Component| component.files.folder().is_empty();
+            match chosen.iter_mut().find(|(_, known)| known.name == component.name) {
+                None => chosen.push((container, component)),
+                Some(known) if is_at_top(&component) && !is_at_top(&known.1) => {
+                    *known = (container, component);
+                }
+                Some(_) => {}
+            }
+        }
         // What is beside no model is what the repository is about.
-        if let [(_, only)] = all.as_mut_slice()
+        if let [(_, only)] = chosen.as_mut_slice()
             && only.name == ADAPTER
         {
             only.name = String::new();
         }
-        all
+        chosen
     }
 
     /// The names of the formats.

@@ -3,7 +3,7 @@
 use super::plan::PlanError;
 use crate::formats::gguf::GgufError;
 use crate::formats::shards::ShardIndexError;
-use crate::formats::{Foreign, HeaderError, JsonError};
+use crate::formats::{Foreign, HeaderError, JsonError, TorchError};
 use crate::hub::HubError;
 use crate::store::Outcome;
 
@@ -69,12 +69,16 @@ impl ReadError {
     /// What a file is that is not what its name says.
     pub fn foreign(&self) -> Option<Foreign> {
         match self {
-            Self::Header { source, .. } => match (source.downcast_ref(), source.downcast_ref()) {
-                (Some(HeaderError::Foreign(foreign)), _) | (_, Some(GgufError::Foreign(foreign))) => {
-                    Some(*foreign)
+            Self::Header { source, .. } => {
+                if let Some(HeaderError::Foreign(foreign)) = source.downcast_ref() {
+                    return Some(*foreign);
                 }
-                _ => None,
-            },
+                if let Some(GgufError::Foreign(foreign)) = source.downcast_ref() {
+                    return Some(*foreign);
+                }
+                let Some(TorchError::Foreign(foreign)) = source.downcast_ref() else { return None };
+                Some(*foreign)
+            }
             Self::Config { source: JsonError::Foreign(foreign), .. }
             | Self::Index { source: ShardIndexError::Json(JsonError::Foreign(foreign)), .. } => {
                 Some(*foreign)
@@ -96,6 +100,7 @@ impl ReadError {
             Self::Plan(
                 PlanError::NotAsked
                 | PlanError::NoWeights { .. }
+                | PlanError::Unsupported { .. }
                 | PlanError::NoRoles { .. }
                 | PlanError::Adapter { .. }
                 | PlanError::NoComponent { .. },

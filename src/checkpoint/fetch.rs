@@ -9,9 +9,9 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::adapter;
 use super::container::{ComponentFiles, Container, Step, Tensors};
 use super::error::ReadError;
-use super::plan::{self, PlanSettings};
+use super::plan::{self, PlanError, PlanSettings};
 use super::source::{OpenFile, RepoFiles};
-use crate::formats::{FileRange, Limits, ShardIndex, shards};
+use crate::formats::{FileRange, Limits, ShardIndex, Unsupported, shards};
 use crate::store::WeightFile;
 
 /// Ranges of one checkpoint under way at once; the Hub client has a limit of its own for all of them.
@@ -135,9 +135,12 @@ impl WeightFiles {
         let mut decoder = container.decoder(&sizes, limits);
         let mut bytes_fetched = 0;
         loop {
-            let step = decoder.step().map_err(|damaged| ReadError::Header {
-                path: self.chosen.get(damaged.file).cloned().unwrap_or_default(),
-                source: damaged.source,
+            let step = decoder.step().map_err(|damaged| {
+                let path = self.chosen.get(damaged.file).cloned().unwrap_or_default();
+                match damaged.source.downcast::<Unsupported>() {
+                    Ok(what) => PlanError::Unsupported { path, what: *what }.into(),
+                    Err(source) => ReadError::Header { path, source },
+                }
             })?;
             match step {
                 Step::Ready(tensors) => return Ok((adapter::seen(tensors.into()), bytes_fetched)),

@@ -53,9 +53,9 @@ impl LoadError {
     /// One line of advice, where there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Argument { .. } => Some(
-                "give org/name, org/name@revision, or the path of a checkpoint folder, .safetensors or .gguf file",
-            ),
+            Self::Argument { .. } => {
+                Some("give org/name, org/name@revision, or the path of a checkpoint folder or weight file")
+            }
             Self::Hub(error) | Self::Read(ReadError::Hub { source: error, .. }) => error.hint(),
             Self::Read(error) if error.foreign().is_some() => error.foreign()?.0.hint(),
             Self::Read(ReadError::Header { .. }) => {

@@ -27,7 +27,7 @@ use super::row::{self, Unread};
 use super::source::RepoFiles;
 use super::tokenizer::Tokenizers;
 use crate::formats::packed::States;
-use crate::formats::{FileRange, Limits, ModelConfig, json};
+use crate::formats::{FileRange, Limits, ModelConfig, endings, json};
 use crate::hub::RepoEntry;
 use crate::signals::{Coverage, Fingerprint};
 use crate::store::Row;
@@ -244,8 +244,7 @@ impl Reader {
     }
 
     fn no_weights(&self, files: &[String]) -> PlanError {
-        let other = [".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".onnx", ".msgpack", ".ckpt"];
-        let found = files.iter().find(|file| other.iter().any(|ending| file.ends_with(ending))).cloned();
+        let found = files.iter().find(|file| endings::is_weights(file)).cloned();
         PlanError::NoWeights { formats: self.settings.containers.names().join(" or "), found }
     }
 }
@@ -285,7 +284,10 @@ pub fn readable<T>(read: Result<T, ReadError>) -> Result<Result<T, Arc<PlanError
     match read {
         Ok(read) => Ok(Ok(read)),
         Err(ReadError::Plan(
-            error @ (PlanError::NoWeights { .. } | PlanError::NoRoles { .. } | PlanError::Adapter { .. }),
+            error @ (PlanError::NoWeights { .. }
+            | PlanError::Unsupported { .. }
+            | PlanError::NoRoles { .. }
+            | PlanError::Adapter { .. }),
         )) => Ok(Err(Arc::new(error))),
         Err(error) => Err(error),
     }

@@ -282,7 +282,7 @@ pub(super) struct ScanArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CompareArgs {
-    /// Repository id (org/name or org/name@revision), checkpoint folder, cache snapshot, or .safetensors or .gguf file
+    /// Repository id (org/name or org/name@revision), checkpoint folder, cache snapshot, or weight file
     pub(super) a: String,
     /// The other one
     pub(super) b: String,

@@ -49,6 +49,8 @@ impl Dtype {
             "I16" | "U16" => Self::Other { bits: 16 },
             "I32" | "U32" => Self::Other { bits: 32 },
             "I64" | "U64" | "C64" => Self::Other { bits: 64 },
+            // Of torch alone.
+            "C128" => Self::Other { bits: 128 },
             _ => return None,
         })
     }

@@ -15,6 +15,7 @@
 pub mod adapter_config;
 pub mod config;
 pub mod dtype;
+pub mod endings;
 pub mod foreign;
 pub mod gguf;
 pub mod json;
@@ -25,6 +26,8 @@ pub mod safetensors;
 pub mod shards;
 pub(crate) mod text;
 pub mod tokenizer;
+pub mod torch;
+pub mod unsupported;
 pub mod weight;
 
 pub use config::{ModelConfig, Positions, Quantization};
@@ -35,4 +38,6 @@ pub use limits::Limits;
 pub use safetensors::{Header, HeaderError, TensorInfo};
 pub use shards::ShardIndex;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFiles};
+pub use torch::TorchError;
+pub use unsupported::Unsupported;
 pub use weight::{Encoding, FileRange, Form, PartRange, Weight};

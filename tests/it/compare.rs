@@ -350,22 +350,22 @@ fn what_cannot_be_compared_is_named_with_a_hint() {
 
 #[test]
 fn weights_that_cannot_be_read_leave_the_metadata() {
-    let hub = Hub::serve(&demo_hub(), &[]);
+    let mut models = Models::new();
+    let config = fs::read(demo_hub().join("models/codewren/wren-gpt2/config.json")).unwrap();
+    models.add("a/keras", &[("config.json", &config), ("tf_model.h5", b"x")]);
+    let demo = |id: &str| demo_hub().join("models").join(id).display().to_string();
+    let hub = Hub::serve(models.path(), &[]);
     let cli = Cli::new(hub.url());
-    let answer =
-        cli.expect(0, &["compare", "--json", "codewren/wren-gpt2", "retrocheck/wren-gpt2-markup"]).json();
+    let answer = cli.expect(0, &["compare", "--json", &demo("codewren/wren-gpt2"), "a/keras"]).json();
     assert_documented(&answer);
     assert_eq!(
         (&answer["verdict"], &answer["related"]),
         (&json!("same family by metadata only"), &Value::Null)
     );
     let reason = answer["signals"]["WVC"]["reason"].as_str().unwrap();
-    assert!(
-        reason.contains("no safetensors or gguf weights") && reason.contains("pytorch_model.bin"),
-        "{reason}"
-    );
+    assert!(reason.contains("no safetensors or PyTorch or gguf weights; it has tf_model.h5"), "{reason}");
 
-    let other = cli.expect(0, &["compare", "--json", BASE, "retrocheck/wren-gpt2-markup"]).json();
+    let other = cli.expect(0, &["compare", "--json", &demo(BASE), "a/keras"]).json();
     assert_eq!(other["verdict"], "no weight evidence");
 }
 

@@ -33,5 +33,6 @@ mod scan;
 mod schemas;
 mod screens;
 mod support;
+mod torch;
 mod versions;
 mod write;

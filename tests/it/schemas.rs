@@ -24,7 +24,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
-use crate::support::{Cli, Ended, Hub, demo_hub, read, write};
+use crate::support::{Cli, Ended, Hub, Models, demo_hub, files_below, read, write};
 
 /// Something that is written as JSON.
 struct Output {
@@ -318,7 +318,13 @@ fn schemas_refuse_what_is_not_so() {
 
 #[test]
 fn what_commands_print_is_valid_and_has_the_keys_of_before() {
-    let hub = Hub::serve(&demo_hub(), &[]);
+    // The demo Hub, and a repository of every other outcome.
+    let mut all = Models::new();
+    for file in files_below(&demo_hub()) {
+        write(&all.path().join(file.strip_prefix(demo_hub()).unwrap()), read(&file));
+    }
+    all.add("retrocheck/keras", &[("tf_model.h5", b"not read")]);
+    let hub = Hub::serve(all.path(), &[]);
     let cli = Cli::new(hub.url());
     let mut held = Held::new();
     let models = demo_hub().join("models");
@@ -371,7 +377,7 @@ fn what_commands_print_is_valid_and_has_the_keys_of_before() {
         "[database]\npath = 'nightly'\n[hub]\nserve = '{}'\n[enumerate]\nexclude = ['mirrorhub/python-llama']\n[index]\n\
          [maintenance]\ncompact_from = 1\nyounger = '0s'\n[scan]\nmodels = ['mirrorhub/python-llama', 'no/such']\n\
          [publish]\nto = 'remote2'\nkey = 'key'\n",
-        demo_hub().display()
+        all.path().display()
     );
     write(&cli.home().join("nightly.toml"), pipeline);
     held.lines("forecast", &cli.expect(0, &["run", "nightly.toml", "--dry-run", "--json"]));

@@ -25,10 +25,9 @@ fn every_demo_repository_has_one_row_that_says_how_it_ended() {
     };
     assert_reason("meridian-ai/meridian-tests", "gated", "restricted");
     assert_reason("oldmill/gpt2-code-helper", "disabled", "disabled");
-    assert_reason("retrocheck/wren-gpt2-markup", "unsupported", "pytorch_model.bin");
     assert_reason("kestrel-ai/kestrel-code-ext-v2", "malformed", "model.safetensors");
     let others = rows.values().filter(|row| row.outcome.name() != "indexed").count();
-    assert_eq!(others, 4, "all the rest is indexed");
+    assert_eq!(others, 3, "all the rest is indexed");
     for id in &demo.truth.held_out {
         assert!(!rows.contains_key(id), "{id} was excluded");
     }
@@ -67,7 +66,7 @@ fn mixed() -> Models {
     models.describe("a/gated", &json!({"gated": "manual"}));
     models.add_tiny("a/disabled", 11);
     models.describe("a/disabled", &json!({"disabled": true}));
-    models.add("a/bin", &[("pytorch_model.bin", b"PK\x03\x04 not safetensors")]);
+    models.add("a/keras", &[("tf_model.h5", b"not read")]);
     let whole = tiny(12);
     models.add("a/truncated", &[("model.safetensors", &whole[..whole.len() - 1])]);
     models

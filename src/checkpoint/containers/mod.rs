@@ -8,6 +8,7 @@ pub mod gguf;
 mod number_formats;
 pub mod safetensors;
 pub(crate) mod sets;
+pub mod torch;
 
 #[cfg(test)]
 mod conformance;
@@ -15,8 +16,9 @@ mod conformance;
 mod toy;
 
 impl Default for Containers {
-    /// All formats that this version reads: one row registers one. Where a repository has two, the first is read.
+    /// All formats that this version reads: one row registers one. Where a repository has its weights in several, the
+    /// first one is read; GGUF comes last, because what is in it was most often made from the others.
     fn default() -> Self {
-        Self::new(vec![Arc::new(safetensors::Safetensors), Arc::new(gguf::Gguf)])
+        Self::new(vec![Arc::new(safetensors::Safetensors), Arc::new(torch::Torch), Arc::new(gguf::Gguf)])
     }
 }

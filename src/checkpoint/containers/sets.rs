@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::number_formats::{self, Variant, words};
 use crate::checkpoint::component::{self, ADAPTER};
 use crate::checkpoint::container::{Candidate, Component, ComponentFiles};
+use crate::formats::endings::{self, strip};
 use crate::formats::shards::ShardName;
 
 /// Most sets whose headers are looked at.
@@ -20,7 +21,7 @@ const MOST_PARTS: usize = 16;
 /// How the files of a format are named.
 pub(super) struct Dialect {
     /// How their names end.
-    ending: &'static str,
+    endings: &'static [&'static str],
     /// Which number format a stem names.
     variant: fn(&str) -> Variant,
     /// Whether folders are named after number formats.
@@ -30,12 +31,24 @@ pub(super) struct Dialect {
 }
 
 /// safetensors.
-pub(super) const SAFETENSORS: Dialect =
-    Dialect { ending: ".safetensors", variant: number_formats::of_word, has_folders: false, never: |_| None };
+pub(super) const SAFETENSORS: Dialect = Dialect {
+    endings: &endings::SAFETENSORS,
+    variant: number_formats::of_word,
+    has_folders: false,
+    never: left_behind,
+};
+
+/// PyTorch.
+pub(super) const TORCH: Dialect = Dialect { endings: &endings::TORCH, ..SAFETENSORS };
+
+/// What a trainer saves beside the weights, by the name that it gives.
+fn left_behind(stem: &str) -> Option<&'static str> {
+    TRAINERS.iter().any(|name| stem.starts_with(name)).then_some(LEFT_BEHIND)
+}
 
 /// GGUF: one file, or shards, for each of many number formats.
 pub(super) const GGUF: Dialect = Dialect {
-    ending: ".gguf",
+    endings: &endings::GGUF,
     variant: number_formats::of_quantisation,
     has_folders: true,
     never: |stem| {
@@ -112,6 +125,7 @@ const WORDS: [(Class, &[&str]); 4] = [
             "rng",
             "trainer",
             "training",
+            "scaler",
             "gradients",
             "grads",
         ],
@@ -136,6 +150,13 @@ const WORDS: [(Class, &[&str]); 4] = [
     ),
     (Class::Original, &["consolidated", "original"]),
 ];
+
+/// Why what a training left behind is not read.
+const LEFT_BEHIND: &str = "left behind by a training";
+
+/// Names that trainers give to what they save beside the weights.
+const TRAINERS: [&str; 6] =
+    ["training_args", "trainer_state", "optimizer", "scheduler", "rng_state", "scaler"];
 
 /// Stems that say nothing but that it is a model.
 const USUAL: [&str; 5] = ["model", "pytorch_model", "diffusion_pytorch_model", "weights", "consolidated"];
@@ -188,13 +209,6 @@ fn split(path: &str) -> (&str, &str) {
     path.split_at(path.rfind('/').map_or(0, |slash| slash + 1))
 }
 
-/// A text without this ending, in whatever case that is written.
-fn strip_ending<'a>(text: &'a str, ending: &str) -> Option<&'a str> {
-    let at = text.len().checked_sub(ending.len())?;
-    let (head, tail) = text.split_at_checked(at)?;
-    tail.eq_ignore_ascii_case(ending).then_some(head)
-}
-
 impl Dialect {
     /// The folder that counts for files in this one, and the number format that it tells: one that is named after a
     /// number format, or after the model and one, stands for the folder that it is in.
@@ -227,19 +241,18 @@ impl<'a> Set<'a> {
     fn all(files: &'a [String], dialect: &Dialect) -> Vec<Self> {
         // By folder, stem and how many there are.
         type Key<'a> = (&'a str, String, usize);
-        let ending = dialect.ending;
+        let endings = dialect.endings;
         let mut shards: BTreeMap<Key<'_>, Vec<(usize, &str)>> = BTreeMap::new();
         let mut indexes = BTreeMap::new();
         let mut sets = Vec::new();
         for path in files {
             let (folder, name) = split(path);
-            if let Some(stem) = strip_ending(name, ".index.json").and_then(|name| strip_ending(name, ending))
-            {
+            if let Some(stem) = strip(name, &[".index.json"]).and_then(|name| strip(name, endings)) {
                 indexes.insert((folder, stem), path.as_str());
-            } else if let Some(stem) = strip_ending(name, ending) {
+            } else if let Some(stem) = strip(name, endings) {
                 match ShardName::parse(name) {
                     Some(shard) if shard.of > 0 => {
-                        let variant = strip_ending(shard.ending(), ending).unwrap_or_default();
+                        let variant = strip(shard.ending(), endings).unwrap_or_default();
                         let key = (folder, format!("{}{variant}", shard.stem()), shard.of);
                         shards.entry(key).or_default().push((shard.number, path));
                     }
@@ -308,7 +321,7 @@ impl<'a> Set<'a> {
     /// Why it is not the model beside the others of its folder, where its name tells.
     fn settled(&self, folder: &Folder<'_>) -> Option<&'static str> {
         match self.class {
-            Class::LeftBehind => (folder.sets > 1).then_some("left behind by a training"),
+            Class::LeftBehind => (folder.sets > 1).then_some(LEFT_BEHIND),
             Class::Adapter => {
                 folder.likeliest.is_some_and(|class| class < Class::Adapter).then_some("an adapter")
             }

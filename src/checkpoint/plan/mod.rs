@@ -24,6 +24,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+use crate::formats::Unsupported;
 use crate::signals::Coverage;
 use crate::store::AdapterFacts;
 
@@ -118,6 +119,14 @@ pub enum PlanError {
         formats: String,
         /// A weight file of another format, if there is one.
         found: Option<String>,
+    },
+    /// Weights of a kind that is not read.
+    #[error("{path} is {what}")]
+    Unsupported {
+        /// The file.
+        path: String,
+        /// What it is.
+        what: Unsupported,
     },
     /// No tensor name is in the role table.
     #[error("none of {tensors} tensors has a known role, for example {example:?}")]

@@ -13,6 +13,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::checkpoint::error::ReadError;
 use crate::checkpoint::source::{OpenFile, RepoFiles, Source};
+use crate::formats::endings;
 use crate::formats::shards::ShardName;
 use crate::hub::{HubError, ListQuery, Missing, Page, RepoEntry, RepoId, RepoRef};
 
@@ -32,7 +33,7 @@ impl FolderFiles {
     /// Lists a folder, and those below where its top level has no weights of the kind that is read.
     pub fn open(folder: &Path) -> Result<Self, ReadError> {
         let (mut names, folders) = list(folder, "")?;
-        if !names.iter().any(|name| is_weights(name)) {
+        if !names.iter().any(|name| endings::is_read(name)) {
             let mut below: Vec<(String, usize)> = folders.into_iter().map(|name| (name, 1)).collect();
             while let Some((name, depth)) = below.pop() {
                 // A folder that may not be looked into holds nothing.
@@ -57,7 +58,7 @@ impl FolderFiles {
         let mut files = Self::open(folder)?;
         let shard = ShardName::parse(own);
         let is_other = |name: &str| shard.zip(ShardName::parse(name)).is_some_and(|(a, b)| a.is_with(&b));
-        files.names.retain(|name| name == own || !is_weights(name) || is_other(name));
+        files.names.retain(|name| name == own || !endings::is_read(name) || is_other(name));
         Ok(files)
     }
 
@@ -87,11 +88,6 @@ fn list(folder: &Path, path: &str) -> Result<(Vec<String>, Vec<String>), ReadErr
         }
     }
     Ok((files, folders))
-}
-
-fn is_weights(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    [".safetensors", ".gguf"].iter().any(|ending| name.contains(ending))
 }
 
 impl RepoFiles for FolderFiles {

@@ -1,0 +1,230 @@
+//! PyTorch: what `torch.save` writes, and TorchScript.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::safetensors::Headers;
+use super::sets;
+use crate::checkpoint::container::{Component, Container, Damaged, Decoder, Step, Tensors};
+use crate::formats::packed::{QuantConfig, States};
+use crate::formats::safetensors::FIRST_READ;
+use crate::formats::torch::{self, Opening, Other};
+use crate::formats::{FileRange, Form, Header, Limits, TorchError, Weight};
+
+/// The format.
+#[derive(Debug)]
+pub struct Torch;
+
+impl Container for Torch {
+    fn name(&self) -> &'static str {
+        "PyTorch"
+    }
+
+    fn components(&self, files: &[String]) -> Vec<Component> {
+        sets::components(files, &sets::TORCH)
+    }
+
+    fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder> {
+        let files = sizes.iter().map(|size| File { opening: Opening::new(*size), tensors: None }).collect();
+        // One limit for the pickles of all files, as safetensors has it for headers.
+        let left = limits.header_bytes.saturating_add(2 * FIRST_READ * sizes.len() as u64);
+        Box::new(Openings { files, left, ranges: 0, limits: limits.clone() })
+    }
+}
+
+/// The decoder: each file by itself.
+struct Openings {
+    files: Vec<File>,
+    /// Bytes that may still be asked for.
+    left: u64,
+    /// Ranges that were asked for.
+    ranges: usize,
+    limits: Limits,
+}
+
+struct File {
+    opening: Opening,
+    tensors: Option<torch::Tensors>,
+}
+
+/// What is read apart from the tensors, and what is not read at all, ends differently.
+fn damaged(file: usize, error: TorchError) -> Damaged {
+    let source = match error {
+        TorchError::Unsupported(what) => what.into(),
+        error => error.into(),
+    };
+    Damaged { file, source }
+}
+
+impl Decoder for Openings {
+    fn step(&mut self) -> Result<Step, Damaged> {
+        let Self { files, left, ranges, limits } = self;
+        let mut needed = Vec::new();
+        for (file, state) in files.iter_mut().enumerate().filter(|(_, state)| state.tensors.is_none()) {
+            match state.opening.step(limits).map_err(|error| damaged(file, error))? {
+                torch::Step::Done(tensors) => {
+                    state.tensors = Some(tensors);
+                    state.opening = Opening::new(0);
+                }
+                torch::Step::Need(bytes) => {
+                    let range = FileRange { file, bytes };
+                    let together = TorchError::Together { limit: limits.header_bytes };
+                    *left = left.checked_sub(range.len()).ok_or_else(|| damaged(file, together))?;
+                    needed.push(range);
+                }
+            }
+        }
+        *ranges += needed.len();
+        if !needed.is_empty() {
+            return Ok(Step::Need(needed));
+        }
+        let (mut plain, mut others, mut aliases) = (Vec::new(), Vec::new(), Vec::new());
+        for (file, found) in files.iter_mut().filter_map(|state| state.tensors.take()).enumerate() {
+            plain.push(Header { tensors: found.plain, metadata: BTreeMap::new(), len: 0 });
+            others.extend(found.others.into_iter().map(|other| (file, other)));
+            aliases.extend(found.aliases);
+        }
+        let plain = Headers(plain);
+        Ok(Step::Ready(Box::new(Pickled { plain, others, aliases, ranges: *ranges })))
+    }
+
+    fn give(&mut self, range: &FileRange, bytes: &[u8]) {
+        if let Some(file) = self.files.get_mut(range.file) {
+            file.opening.give(&range.bytes, bytes);
+        }
+    }
+}
+
+/// The tensors of the opened files.
+#[derive(Debug)]
+struct Pickled {
+    /// Those that safetensors could hold, as it would list them: packed weights are found among them.
+    plain: Headers,
+    /// The others, each with its file.
+    others: Vec<(usize, Other)>,
+    /// Further names of tensors that are there under another one.
+    aliases: Vec<String>,
+    ranges: usize,
+}
+
+fn elements(shape: &[u64]) -> u64 {
+    shape.iter().fold(1, |product: u64, n| product.saturating_mul(*n))
+}
+
+impl Tensors for Pickled {
+    fn files(&self) -> usize {
+        self.plain.files()
+    }
+
+    fn ranges(&self) -> usize {
+        self.ranges
+    }
+
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        let others = self.others.iter().map(|(_, other)| other.name.as_str());
+        Box::new(self.plain.names().chain(others).chain(self.aliases.iter().map(String::as_str)))
+    }
+
+    fn elements(&self) -> u64 {
+        let others = self.others.iter().map(|(_, other)| elements(&other.shape));
+        others.fold(self.plain.elements(), u64::saturating_add)
+    }
+
+    fn metadata(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
+    fn needs_config(&self) -> bool {
+        self.plain.needs_config()
+    }
+
+    fn weights(&self, config: &QuantConfig, states: &States) -> Vec<Weight<'_>> {
+        let mut weights = self.plain.weights(config, states);
+        weights.extend(self.others.iter().map(|(file, other)| Weight {
+            name: other.name.as_str().into(),
+            shape: other.shape.as_slice().into(),
+            parts: BTreeMap::from([("", FileRange { file: *file, bytes: other.bytes.clone() })]),
+            elements: elements(&other.shape),
+            form: match &other.form {
+                Ok(encoding) => Form::Stored(Arc::clone(encoding)),
+                Err(reason) => Form::Unreadable(reason.clone()),
+            },
+        }));
+        weights
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance::{self, Sample};
+    use super::*;
+    use crate::checkpoint::container::ComponentFiles;
+    use crate::formats::Dtype;
+    use crate::formats::torch::write::{Written, archive};
+
+    fn write(tensors: &[Sample]) -> Vec<u8> {
+        let data: Vec<Vec<u8>> =
+            tensors.iter().map(|t| t.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+        let written = tensors.iter().zip(&data).map(|(t, bytes)| Written {
+            name: &t.name,
+            dtype: Dtype::F32,
+            shape: &t.shape,
+            bytes,
+        });
+        archive(&written.collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn is_a_container() {
+        for name in ["pytorch_model.bin", "model.pt", "MODEL.PTH", "x.ckpt"] {
+            conformance::check(&Torch, name, write, &[]);
+        }
+    }
+
+    #[test]
+    fn names_of_files() {
+        let component = |files: &[&str]| {
+            let files: Vec<String> = files.iter().map(|f| (*f).to_owned()).collect();
+            Torch.components(&files).pop()
+        };
+        for none in [
+            &["adapter_model.bin", "training_args.bin"][..],
+            &["optimizer.pt", "scheduler.pt", "rng_state_0.pth", "scaler.pt", "config.json"],
+            &["model.safetensors", "tokenizer.json"],
+        ] {
+            assert_eq!(component(none), None, "{none:?}");
+        }
+        let shards = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"];
+        let found = component(&[shards[1], "pytorch_model.bin.index.json", "training_args.bin", shards[0]]);
+        let found = found.unwrap();
+        assert_eq!(found.files, ComponentFiles::Named(shards.map(str::to_owned).to_vec()));
+        assert_eq!(found.unsettled().count(), 0);
+        assert_eq!(found.rivals[0].settled, Some("left behind by a training"));
+    }
+
+    #[test]
+    fn the_pickles_of_a_checkpoint_have_one_limit_together() {
+        let file = write(&[Sample::new("model.norm.weight", &[8])]);
+        let limits = Limits { header_bytes: file.len() as u64, ..Limits::default() };
+        let mut decoder = Torch.decoder(&[file.len() as u64; 1], &limits);
+        let Ok(Step::Need(ranges)) = decoder.step() else { panic!("it needs nothing") };
+        decoder.give(&ranges[0], &file);
+        assert!(matches!(decoder.step(), Ok(Step::Ready(_))));
+        let far = 1 << 40;
+        let mut decoder = Torch.decoder(&[far; 3], &Limits { header_bytes: 0, ..Limits::default() });
+        for _ in 0..3 {
+            match decoder.step() {
+                Ok(Step::Need(ranges)) => {
+                    for range in ranges {
+                        let mut bytes = vec![0; range.len() as usize];
+                        bytes[..4].copy_from_slice(b"PK\x03\x04");
+                        decoder.give(&range, &bytes);
+                    }
+                }
+                Err(_) => return,
+                Ok(Step::Ready(tensors)) => panic!("{tensors:?}"),
+            }
+        }
+        panic!("no limit");
+    }
+}
