@@ -1,4 +1,4 @@
-//! Element types of safetensors and their conversion to `f32`.
+//! Element types, by the names of safetensors, and their conversion to `f32`.
 
 use std::ops::Range;
 

@@ -3,7 +3,7 @@
 /// Upper bounds on what a checkpoint's small files may claim.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Largest header of a weight file, bytes, and most of all headers that are read of one checkpoint. The Python and
+    /// Largest header of a weight file, or pickle of PyTorch, bytes, and most of all headers that are read of one checkpoint. The Python and
     /// JavaScript clients refuse safetensors headers of more than 25 MB; the largest of GGUF have some 16 MB.
     pub header_bytes: u64,
     /// Most tensors in one file. The largest public mixture-of-experts shards hold some 60,000.
