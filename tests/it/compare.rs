@@ -356,7 +356,7 @@ fn weights_that_cannot_be_read_leave_the_metadata() {
     let demo = |id: &str| demo_hub().join("models").join(id).display().to_string();
     let hub = Hub::serve(models.path(), &[]);
     let cli = Cli::new(hub.url());
-    let answer = cli.expect(0, &["compare", "--json", &demo("codewren/wren-gpt2"), "a/keras"]).json();
+    let answer = cli.expect(1, &["compare", "--json", &demo("codewren/wren-gpt2"), "a/keras"]).json();
     assert_documented(&answer);
     assert_eq!(
         (&answer["verdict"], &answer["related"]),
@@ -365,7 +365,7 @@ fn weights_that_cannot_be_read_leave_the_metadata() {
     let reason = answer["signals"]["WVC"]["reason"].as_str().unwrap();
     assert!(reason.contains("no safetensors or PyTorch or gguf weights; it has tf_model.h5"), "{reason}");
 
-    let other = cli.expect(0, &["compare", "--json", &demo(BASE), "a/keras"]).json();
+    let other = cli.expect(1, &["compare", "--json", &demo(BASE), "a/keras"]).json();
     assert_eq!(other["verdict"], "no weight evidence");
 }
 

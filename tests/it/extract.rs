@@ -142,8 +142,8 @@ fn cases() -> Vec<Case> {
         ),
         (
             "h/adapter",
-            vec![("adapter_model.safetensors", tiny(5))],
-            "unsupported",
+            vec![("adapter_model.safetensors", tiny(5)[..200].to_vec())],
+            "malformed",
             "adapter_model.safetensors",
         ),
     ]

@@ -587,7 +587,6 @@ mod tests {
                 vec!["model.safetensors", "adapter_model.safetensors", "lora.safetensors"],
                 vec!["model.safetensors"],
             ),
-            (vec!["adapter_model.safetensors"], vec!["adapter_model.safetensors"]),
             (vec!["x.safetensors", "optimizer.safetensors", "rng_state.safetensors"], vec!["x.safetensors"]),
             // Folders below do not count.
             (
@@ -597,6 +596,8 @@ mod tests {
         ] {
             assert_eq!(candidates(&files), [named(&expected)], "{files:?}");
         }
+        let adapter = component(&["adapter_model.safetensors"]).unwrap();
+        assert_eq!((adapter.name.as_str(), adapter.files), (ADAPTER, named(&["adapter_model.safetensors"])));
         for none in [&["config.json", "pytorch_model.bin"][..], &[]] {
             assert_eq!(component(none), None, "{none:?}");
         }

@@ -188,7 +188,7 @@ mod tests {
             Torch.components(&files).pop()
         };
         for none in [
-            &["adapter_model.bin", "training_args.bin"][..],
+            &["training_args.bin"][..],
             &["optimizer.pt", "scheduler.pt", "rng_state_0.pth", "scaler.pt", "config.json"],
             &["model.safetensors", "tokenizer.json"],
         ] {

@@ -80,7 +80,8 @@ pub fn judge(evidence: &Evidence, context: Context) -> Verdict {
         kind,
         relation: None,
         direction: Direction::Open,
-        score: strongest.is_some().then_some(score),
+        // Where every way was looked for and none led anywhere, that is an answer, too.
+        score: (strongest.is_some() || kind == VerdictKind::Independent).then_some(score),
         p_value: p.exp(),
         why: sentences::undecided(evidence, kind, strongest, shares_nothing, &unseen),
     }
