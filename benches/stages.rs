@@ -121,7 +121,7 @@ fn extract_stage(criterion: &mut Criterion) {
         let reader = Reader::default();
         let fetched = block_on(async {
             let metadata = reader.metadata(&*files, None).await.unwrap();
-            let mut reading = reader.open_main(&files, &metadata).await.unwrap();
+            let mut reading = reader.open_one(&files, &metadata, None).await.unwrap();
             let fetched = reading.fetch(&reader.settings.plan).await.unwrap();
             assert_eq!(metadata.config.layers, Some(u64::from(fetched.layers)));
             fetched

@@ -42,8 +42,8 @@ pub(super) fn is_difference(weight: &Weight<'_>) -> bool {
 }
 
 /// Of which kind an adapter is that is not read; `None` where the names are not those of one.
-pub(super) fn method<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {
-    let has = |mark: &str| names.clone().any(|name| name.split('.').any(|part| part.starts_with(mark)));
+pub(super) fn method(names: &[&str]) -> Option<&'static str> {
+    let has = |mark: &str| names.iter().any(|name| name.split('.').any(|part| part.starts_with(mark)));
     METHODS.iter().find(|(mark, _)| has(mark)).map(|(_, method)| *method)
 }
 
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn other_kinds_are_named() {
-        let kind = |name: &'static str| method([name].into_iter());
+        let kind = |name: &'static str| method(&[name]);
         assert_eq!(kind("prompt_embeddings"), Some("prompt tuning, which changes no weights"));
         assert_eq!(kind("base.layers.0.q.oft_R.weight"), Some("OFT"));
         assert_eq!(kind("model.layers.0.q_proj.lora_a"), Some("LoRA as MLX stores it"));

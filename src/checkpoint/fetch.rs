@@ -73,6 +73,7 @@ impl WeightFiles {
     }
 
     /// The same files, of which nothing was read.
+    #[must_use]
     pub fn unread(&self) -> Self {
         Self { pieces: Vec::new(), ..self.clone() }
     }

@@ -123,7 +123,7 @@ impl<'a> Model<'a> {
         let weights = if reader.metadata_only {
             Err(Arc::new(PlanError::NotAsked))
         } else {
-            readable(reader.open_one(&files, &metadata, component).await)?
+            readable(Box::pin(reader.open_one(&files, &metadata, component)).await)?
         };
         let (folder, component) = (files.folder().map(Path::to_owned), component.unwrap_or_default().into());
         Ok(Self { name: text.to_owned(), component, sha, folder, metadata, weights })
@@ -141,7 +141,7 @@ impl<'a> Model<'a> {
         let (sha, files) = find(text, hub, reader).await?;
         let folder = files.folder().map(Path::to_owned);
         let metadata = reader.metadata(&*files, None).await?;
-        let opened = match readable(reader.open(&files, &metadata).await)? {
+        let opened = match readable(Box::pin(reader.open(&files, &metadata)).await)? {
             Ok(opened) => opened,
             Err(error) => vec![(String::new(), Err(PlanError::clone(&error).into()))],
         };
@@ -185,7 +185,8 @@ impl<'a> Model<'a> {
     /// Reads what this plan wants. What an earlier one read is not asked for again.
     pub async fn read(&mut self, plan: &PlanSettings) -> Result<Subject, LoadError> {
         let weights = match &mut self.weights {
-            Ok(reading) => reading.read(plan).await?,
+            // Boxed, because whatever waits for it would be as large.
+            Ok(reading) => Box::pin(reading.read(plan)).await?,
             Err(error) => Err(Arc::clone(error)),
         };
         Ok(self.with(weights))

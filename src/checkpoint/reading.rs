@@ -510,7 +510,7 @@ impl<'a> Reading<'a> {
                         Row { bytes_in_repo: row.bytes_in_repo.min(bytes_in_repo), ..row }
                     }
                     Err(error) => {
-                        unread.coverage = extracted.samples.coverage.clone();
+                        unread.coverage.clone_from(&extracted.samples.coverage);
                         unread.adapter = extracted.adapter;
                         row::unsupported(&entry, &metadata, unread, in_full(&error))
                     }

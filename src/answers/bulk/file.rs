@@ -69,7 +69,7 @@ pub(super) fn listed(model: &str) -> Tag {
 
 impl AnswersFile {
     /// Opens a file, or makes it, and says which queries it answers already: by their names, and by those of their
-    /// repositories ([`listed`]).
+    /// repositories (`listed`).
     ///
     /// Answers are kept; what failed as a whole is to be tried again, and so is a model whose lines were cut when the scan
     /// before was killed. A file with any other line is somebody else's, and refused as it is.

@@ -90,7 +90,7 @@ impl Scanner {
         let mut queries = Vec::new();
         for (name, model) in models {
             match model {
-                Ok(model) => queries.extend(self.queries_of(model, reader).await),
+                Ok(model) => queries.extend(Box::pin(self.queries_of(model, reader)).await),
                 Err(error) => queries.push((name, Err(error.into()))),
             }
         }
@@ -110,7 +110,7 @@ impl Scanner {
             offline = Hub::new(HubSettings { offline: true, ..hub.settings().clone() })?;
             &offline
         };
-        Ok(Model::open_each(&job.model, hub, reader).await?)
+        Ok(Box::pin(Model::open_each(&job.model, hub, reader)).await?)
     }
 
     /// Of a checkpoint, and of the further whole models in its files.

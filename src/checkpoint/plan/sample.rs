@@ -80,7 +80,7 @@ pub fn sample(
         let coverage = Box::new(contents.coverage);
         let names: Vec<&str> = tensors.names().collect();
         let unknown = tensors.adapter().map(|_| adapter::UNKNOWN_MODULES);
-        if let Some(method) = unknown.or_else(|| adapter::method(names.iter().copied())) {
+        if let Some(method) = unknown.or_else(|| adapter::method(&names)) {
             let facts = tensors.adapter().cloned().map(Box::new);
             return Err(PlanError::Adapter { method, facts, coverage });
         }

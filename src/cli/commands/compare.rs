@@ -28,7 +28,7 @@ pub(in crate::cli) async fn run(args: CompareArgs) -> Result<Done, Failure> {
     let progress = Arc::new(Progress::default());
     // Only reading models whole takes long enough to be watched.
     let watch = args.full.then(|| Watch::start("full", "blocks", &progress));
-    let answer = job.run(&hub, &reader, |done, all| progress.set(done, all)).await?;
+    let answer = Box::pin(job.run(&hub, &reader, |done, all| progress.set(done, all))).await?;
     drop(watch);
     if args.json {
         printer::json(&answer)?;

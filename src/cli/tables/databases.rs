@@ -31,7 +31,7 @@ pub(in crate::cli) fn info(info: &Info) -> String {
     };
     let Statistics { formats, sizes, bytes_in_repos, bytes_fetched, .. } = statistics;
     let mut lines = vec![
-        format!("{}{of}: {}", count(*models as u64, "model"), by_outcome.join(", ")),
+        format!("{}{of}: {}", count(*models, "model"), by_outcome.join(", ")),
         format!(
             "{}, {} in all, version {}",
             count(*shards as u64, "shard"),
@@ -101,7 +101,7 @@ fn verified(verified: &Verified) -> String {
     let mut lines = vec![format!(
         "{} with {}: length, SHA-256 and number of rows are as stated",
         count(*shards as u64, "shard"),
-        count(*rows as u64, "row")
+        count(*rows, "row")
     )];
     if !verified.has_index {
         lines.push("no index".to_owned());

@@ -5,7 +5,7 @@
 //! | zip, since torch 1.6; TorchScript | member `*/data.pkl` | members `*/data/KEY`, stored as they are |
 //! | stream, before 1.6 | the fourth of five at the begin of the file | behind the pickles |
 //!
-//! The pickle is read by a machine that builds nothing and calls nothing ([`pickle`]). A transposed or sliced matrix is
+//! The pickle is read by a machine that builds nothing and calls nothing (`pickle`). A transposed or sliced matrix is
 //! read as what it is; what a function makes that is not known here is named and not read.
 
 mod error;

@@ -258,7 +258,7 @@ fn children<'g>(graph: &'g Graph<'_>, id: Id, is_top: bool) -> Children<'g> {
     }
 }
 
-fn of_list<'g>(list: &'g [Id]) -> Children<'g> {
+fn of_list(list: &[Id]) -> Children<'_> {
     Box::new((0..).zip(list).map(|(place, id)| (Key::Number(place), *id)))
 }
 

@@ -20,9 +20,8 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Whether both say the same of a tensor.
-    fn is_like(&self, other: &Self) -> bool {
-        let needs_embedding = self.needs_embedding;
-        *self == Self { needs_embedding, ..*other }
+    fn is_like(self, other: Self) -> bool {
+        self == Self { needs_embedding: self.needs_embedding, ..other }
     }
 
     /// The position of the tensor in this layer.
@@ -51,7 +50,7 @@ static INSIDE: LazyLock<HashMap<String, Rooted<Inside>>> = LazyLock::new(|| {
             let head = heads.entry(format!("{root}{}", scheme.layers)).or_insert_with(none);
             for (name, entry) in scheme.entries(scheme.inside) {
                 let entries = head.names.entry(name).or_default();
-                match entries.iter_mut().find(|known| known.is_like(&entry)) {
+                match entries.iter_mut().find(|known| known.is_like(entry)) {
                     // Towers have the names of one of the two.
                     Some(known) => known.needs_embedding &= entry.needs_embedding,
                     None => entries.push(entry),
@@ -254,7 +253,7 @@ mod tests {
                 let outside = scheme.entries(scheme.outside).map(|(n, e)| (format!("{root}{n}"), e));
                 for (name, entry) in inside.chain(outside) {
                     let first = *entries.entry((name.clone(), entry.stack)).or_insert(entry);
-                    assert!(first.is_like(&entry), "{name}: {first:?} and {entry:?}");
+                    assert!(first.is_like(entry), "{name}: {first:?} and {entry:?}");
                 }
             }
         }

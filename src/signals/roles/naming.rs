@@ -363,8 +363,8 @@ impl<'a> Family<'a> {
         let is_free = |home: &&str| {
             !home.is_empty() && prefixes.iter().filter(|prefix| prefix.starts_with(home)).count() == 1
         };
-        let homes = [Some(self.prefix), parent(self.prefix)].into_iter().flatten().filter(is_free);
-        let home = homes.last();
+        let mut homes = [parent(self.prefix), Some(self.prefix)].into_iter().flatten();
+        let home = homes.find(is_free);
         let own: HashSet<&str> = self.outside.iter().map(|(name, _)| *name).collect();
         let is_below = |name: &str, site: &Tally<'_>| {
             name.strip_prefix(site.text).and_then(|rest| number(rest.strip_prefix('.')?)).is_some()
