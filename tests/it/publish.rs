@@ -125,7 +125,10 @@ fn an_index_of_another_version_is_not_taken_unasked() {
     let index = indexes.iter().filter(is_metadata).map(|path| text(path));
     let index = index.into_iter().find(|index| manifest.contains(&sha256(index.as_bytes()))).unwrap();
     let (before, after) = index.split_once("\"index_version\": ").unwrap();
-    let other = format!("{before}\"index_version\": 9{}", &after[1..]);
+    // Another one of as many digits.
+    let version_of_index = if after.starts_with('9') { 8 } else { 9 };
+    let other = format!("{before}\"index_version\": {version_of_index}{}", &after[1..]);
+    let says = format!("index version {version_of_index}");
     assert_eq!(other.len(), index.len());
     let new_manifest = swap(&manifest, &index, &other);
     let new_list = swap(&swap(&list, &index, &other), &manifest, &new_manifest);
@@ -136,10 +139,10 @@ fn an_index_of_another_version_is_not_taken_unasked() {
     write(&shelf.join(list::signature_name(version)), key.sign(new_list.as_bytes()));
 
     let before = contents(&cli.home().join("copy"));
-    pull(&cli, 2, "copy", &[]).says(&["index version 9", "--any-index"]);
+    pull(&cli, 2, "copy", &[]).says(&[&says, "--any-index"]);
     assert_eq!(contents(&cli.home().join("copy")), before);
     pull(&cli, 0, "copy", &["--any-index"]);
-    cli.expect(2, &["scan", "--db", "copy", "--from-db", "DB"]).says(&["index version 9"]);
+    cli.expect(2, &["scan", "--db", "copy", "--from-db", "DB"]).says(&[&says]);
     // Who builds another has a database of their own, until they give it up.
     cli.expect(0, &["index", "--db", "copy"]);
     cli.expect(0, &["scan", "--db", "copy", "--from-db", "DB"]);

@@ -139,7 +139,7 @@ fn repositories_of_a_hub() {
     assert_eq!(rows["b/both"].weight_files[0].path, "model.safetensors");
     assert_eq!(
         outcome("c/arguments"),
-        ("unsupported", "no safetensors or PyTorch weights; it has adapter_model.bin")
+        ("unsupported", "adapter_model.bin is no file of torch.save, which is not read")
     );
     assert_eq!(outcome("c/other"), ("unsupported", "model.bin is no file of torch.save, which is not read"));
     assert_eq!(outcome("c/page").0, "malformed");
