@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::sets;
+use super::{dialect, sets};
 use crate::checkpoint::container::{Component, Container, Damaged, Decoder, Step, Tensors};
 use crate::formats::gguf::{self, Checkpoint, Decoded, GgufError, Header};
 use crate::formats::packed::{QuantConfig, States};
@@ -18,7 +18,7 @@ impl Container for Gguf {
     }
 
     fn components(&self, files: &[String]) -> Vec<Component> {
-        sets::components(files, &sets::GGUF)
+        sets::components(files, &dialect::GGUF)
     }
 
     fn describes_itself(&self) -> bool {

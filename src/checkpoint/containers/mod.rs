@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::container::Containers;
 
+mod dialect;
 pub mod gguf;
 mod number_formats;
 pub mod safetensors;

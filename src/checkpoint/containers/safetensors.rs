@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::sets;
+use super::{dialect, sets};
 use crate::checkpoint::container::{Component, Container, Damaged, Decoder, Step, Tensors};
 use crate::formats::packed::{self, QuantConfig, States};
 use crate::formats::safetensors::{Decoded, FIRST_READ, try_decode};
@@ -19,7 +19,7 @@ impl Container for Safetensors {
     }
 
     fn components(&self, files: &[String]) -> Vec<Component> {
-        sets::components(files, &sets::SAFETENSORS)
+        sets::components(files, &dialect::SAFETENSORS)
     }
 
     fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder> {

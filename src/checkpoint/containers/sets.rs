@@ -7,66 +7,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::number_formats::{self, Variant, words};
+use super::dialect::{Dialect, LEFT_BEHIND, last_part, split};
+use super::number_formats::words;
 use crate::checkpoint::component::{self, ADAPTER};
 use crate::checkpoint::container::{Candidate, Component, ComponentFiles};
-use crate::formats::endings::{self, strip};
+use crate::formats::endings::strip;
 use crate::formats::shards::ShardName;
 
 /// Most sets whose headers are looked at.
 const MOST: usize = 6;
 /// Most parts of a pipeline that are read; published ones have up to ten.
 const MOST_PARTS: usize = 16;
-
-/// How the files of a format are named.
-pub(super) struct Dialect {
-    /// How their names end.
-    endings: &'static [&'static str],
-    /// Which number format a stem names.
-    variant: fn(&str) -> Variant,
-    /// Whether folders are named after number formats.
-    has_folders: bool,
-    /// Why a stem is never taken for a model, where it is not.
-    never: fn(&str) -> Option<&'static str>,
-}
-
-/// safetensors.
-pub(super) const SAFETENSORS: Dialect = Dialect {
-    endings: &endings::SAFETENSORS,
-    variant: number_formats::of_word,
-    has_folders: false,
-    never: left_behind,
-};
-
-/// PyTorch.
-pub(super) const TORCH: Dialect = Dialect { endings: &endings::TORCH, ..SAFETENSORS };
-
-/// What a trainer saves beside the weights, by the name that it gives.
-fn left_behind(stem: &str) -> Option<&'static str> {
-    TRAINERS.iter().any(|name| stem.starts_with(name)).then_some(LEFT_BEHIND)
-}
-
-/// GGUF: one file, or shards, for each of many number formats.
-pub(super) const GGUF: Dialect = Dialect {
-    endings: &endings::GGUF,
-    variant: number_formats::of_quantisation,
-    has_folders: true,
-    never: |stem| {
-        let says = |known: &str| words(stem).any(|word| word == known);
-        let is_named = || number_formats::of_quantisation(stem).1.is_some();
-        if says("mmproj") {
-            Some("a part for images or sound, not the model")
-        } else if says("imatrix") && !is_named() {
-            Some("statistics for quantising, not a model")
-        } else if stem.starts_with("mtp-") {
-            Some("layers that draft tokens, not the model")
-        } else if stem.starts_with("ggml-vocab") {
-            Some("a tokenizer alone")
-        } else {
-            None
-        }
-    },
-};
 
 /// Files that make one checkpoint together.
 #[derive(Debug)]
@@ -151,13 +102,6 @@ const WORDS: [(Class, &[&str]); 4] = [
     (Class::Original, &["consolidated", "original"]),
 ];
 
-/// Why what a training left behind is not read.
-const LEFT_BEHIND: &str = "left behind by a training";
-
-/// Names that trainers give to what they save beside the weights.
-const TRAINERS: [&str; 6] =
-    ["training_args", "trainer_state", "optimizer", "scheduler", "rng_state", "scaler"];
-
 /// Stems that say nothing but that it is a model.
 const USUAL: [&str; 5] = ["model", "pytorch_model", "diffusion_pytorch_model", "weights", "consolidated"];
 
@@ -198,28 +142,6 @@ pub(crate) const MODULES: &str = "modules.json";
 fn class(name: &str) -> Class {
     let found = |known: &[&str]| words(name).any(|word| known.contains(&word.as_str()));
     WORDS.iter().find(|(_, known)| found(known)).map_or(Class::Plain, |(class, _)| *class)
-}
-
-fn last_part(folder: &str) -> &str {
-    let folder = folder.trim_end_matches('/');
-    folder.rsplit_once('/').map_or(folder, |(_, last)| last)
-}
-
-fn split(path: &str) -> (&str, &str) {
-    path.split_at(path.rfind('/').map_or(0, |slash| slash + 1))
-}
-
-impl Dialect {
-    /// The folder that counts for files in this one, and the number format that it tells: one that is named after a
-    /// number format, or after the model and one, stands for the folder that it is in.
-    fn above<'a>(&self, folder: &'a str, plain: &str) -> (&'a str, Option<usize>) {
-        let (of_folder, format) = (self.variant)(last_part(folder));
-        let is_variant = self.has_folders && (of_folder.is_empty() || of_folder == plain);
-        match format.filter(|_| is_variant) {
-            Some(format) => (split(folder.trim_end_matches('/')).0, Some(format)),
-            None => (folder, None),
-        }
-    }
 }
 
 impl<'a> Set<'a> {
@@ -544,6 +466,7 @@ fn among(sets: &[Set<'_>]) -> Option<Component> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::dialect::{GGUF, SAFETENSORS};
     use super::*;
 
     const INDEX: &str = "model.safetensors.index.json";

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::safetensors::Headers;
-use super::sets;
+use super::{dialect, sets};
 use crate::checkpoint::container::{Component, Container, Damaged, Decoder, Step, Tensors};
 use crate::formats::packed::{QuantConfig, States};
 use crate::formats::safetensors::FIRST_READ;
@@ -21,7 +21,7 @@ impl Container for Torch {
     }
 
     fn components(&self, files: &[String]) -> Vec<Component> {
-        sets::components(files, &sets::TORCH)
+        sets::components(files, &dialect::TORCH)
     }
 
     fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder> {
