@@ -182,6 +182,8 @@ impl Containers {
                 Some(_) => {}
             }
         }
+        // Of several formats one may have the main model and another the rest.
+        chosen.sort_by_key(|(_, component)| !component.name.is_empty());
         // What is beside no model is what the repository is about.
         if let [(_, only)] = chosen.as_mut_slice()
             && only.name == ADAPTER

@@ -317,9 +317,6 @@ impl<'a> Reading<'a> {
             headers,
             part: None,
         };
-        if let Some(headers) = &reading.headers {
-            reading.metadata.learn(&*headers.tensors);
-        }
         if is_all && reading.weights.folder != reader.likely_folder(&*reading.files) {
             // Others than were read before this was chosen.
             let before = reading.metadata.bytes_fetched;
@@ -329,6 +326,10 @@ impl<'a> Reading<'a> {
         reading.metadata.bytes_fetched += reading.weights.index_bytes + bytes_fetched;
         if !is_all && !reading.weights.is_whole() {
             reading.read_config().await?;
+        }
+        if let Some(headers) = &reading.headers {
+            // Last, because whatever was read of the small files stands in its place.
+            reading.metadata.learn(&*headers.tensors);
         }
         Ok(reading)
     }

@@ -36,6 +36,11 @@ pub struct PartRange {
     pub bytes: Range<u64>,
 }
 
+/// Elements of a tensor of this shape; as many as a number can say, where they are more.
+pub fn elements(shape: &[u64]) -> u64 {
+    shape.iter().fold(1, |product, n| product.saturating_mul(*n))
+}
+
 /// How the rows of a matrix are stored, and how their bytes become values. Pure.
 pub trait Encoding: fmt::Debug + Send + Sync {
     /// The name in reports, e.g. `BF16` or `GPTQ 4-bit`.

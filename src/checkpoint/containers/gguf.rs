@@ -27,7 +27,7 @@ impl Container for Gguf {
 
     fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder> {
         let all = sizes.iter().map(|size| File::Reading(gguf::Decoder::new(*size, limits))).collect();
-        Box::new(Files { all, left: limits.header_bytes, limit: limits.header_bytes })
+        Box::new(Files { all, left: limits.header_bytes, limit: limits.header_bytes, ranges: 0 })
     }
 }
 
@@ -37,6 +37,8 @@ struct Files {
     /// Bytes of headers that may still be asked for.
     left: u64,
     limit: u64,
+    /// Ranges that were asked for: some ten where the table is sought behind the tokenizer.
+    ranges: usize,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there are as many as files")]
@@ -61,6 +63,7 @@ impl Decoder for Files {
                 }
             }
         }
+        self.ranges += needed.len();
         if !needed.is_empty() {
             return Ok(Step::Need(needed));
         }
@@ -69,7 +72,7 @@ impl Decoder for Files {
             File::Reading(_) => None,
         };
         let headers = std::mem::take(&mut self.all).into_iter().filter_map(header).collect();
-        Ok(Step::Ready(Box::new(Checkpoint::new(headers))))
+        Ok(Step::Ready(Box::new(Read { checkpoint: Checkpoint::new(headers), ranges: self.ranges })))
     }
 
     fn give(&mut self, range: &FileRange, bytes: &[u8]) {
@@ -79,34 +82,45 @@ impl Decoder for Files {
     }
 }
 
-impl Tensors for Checkpoint {
+/// The headers of the opened files.
+#[derive(Debug)]
+struct Read {
+    checkpoint: Checkpoint,
+    ranges: usize,
+}
+
+impl Tensors for Read {
     fn files(&self) -> usize {
-        self.headers().len()
+        self.checkpoint.headers().len()
+    }
+
+    fn ranges(&self) -> usize {
+        self.ranges
     }
 
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
-        Box::new(self.tensors().map(|tensor| tensor.name.as_str()))
+        Box::new(self.checkpoint.tensors().map(|tensor| tensor.name.as_str()))
     }
 
     fn elements(&self) -> u64 {
-        self.tensors().fold(0, |n, tensor| tensor.elements().saturating_add(n))
+        self.checkpoint.tensors().fold(0, |n, tensor| tensor.elements().saturating_add(n))
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
-        self.values().in_words().collect()
+        self.checkpoint.values().in_words().collect()
     }
 
     fn config(&self) -> Option<ModelConfig> {
-        Some(Checkpoint::config(self))
+        Some(self.checkpoint.config())
     }
 
     fn declared_bases(&self) -> Vec<String> {
-        Checkpoint::declared_bases(self)
+        self.checkpoint.declared_bases()
     }
 
     /// What config.json says of packed weights is said of other files.
     fn weights(&self, _: &QuantConfig, _: &States) -> Vec<Weight<'_>> {
-        Checkpoint::weights(self)
+        self.checkpoint.weights()
     }
 }
 

@@ -1,6 +1,6 @@
 //! PyTorch: what `torch.save` writes, and TorchScript.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::safetensors::Headers;
@@ -9,7 +9,9 @@ use crate::checkpoint::container::{Component, Container, Damaged, Decoder, Step,
 use crate::formats::packed::{QuantConfig, States};
 use crate::formats::safetensors::FIRST_READ;
 use crate::formats::torch::{self, Opening, Other};
+use crate::formats::weight::elements;
 use crate::formats::{FileRange, Form, Header, Limits, TorchError, Weight};
+use crate::signals::roles::Naming;
 
 /// The format.
 #[derive(Debug)]
@@ -84,6 +86,7 @@ impl Decoder for Openings {
             others.extend(found.others.into_iter().map(|other| (file, other)));
             aliases.extend(found.aliases);
         }
+        choose_names(&mut plain, &mut aliases);
         let plain = Headers(plain);
         Ok(Step::Ready(Box::new(Pickled { plain, others, aliases, ranges: *ranges })))
     }
@@ -102,13 +105,31 @@ struct Pickled {
     plain: Headers,
     /// The others, each with its file.
     others: Vec<(usize, Other)>,
-    /// Further names of tensors that are there under another one.
-    aliases: Vec<String>,
+    /// Further names of tensors that are there under another one, with that.
+    aliases: Vec<(String, String)>,
     ranges: usize,
 }
 
-fn elements(shape: &[u64]) -> u64 {
-    shape.iter().fold(1, |product: u64, n| product.saturating_mul(*n))
+/// Of several names of one matrix the one that says what it is: a tied head may come before its embedding.
+fn choose_names(headers: &mut [Header], aliases: &mut [(String, String)]) {
+    if aliases.is_empty() {
+        return;
+    }
+    let stored = headers.iter().flat_map(|header| &header.tensors).map(|tensor| tensor.name.as_str());
+    let naming = Naming::of(stored.chain(aliases.iter().map(|(alias, _)| alias.as_str())));
+    let mut renamed: HashMap<String, String> = HashMap::new();
+    for (alias, first) in aliases.iter_mut() {
+        let says_more = naming.position(first).is_none() && naming.position(alias).is_some();
+        if says_more && !renamed.contains_key(first) {
+            renamed.insert(first.clone(), alias.clone());
+            std::mem::swap(alias, first);
+        }
+    }
+    for tensor in headers.iter_mut().flat_map(|header| &mut header.tensors) {
+        if let Some(name) = renamed.remove(&tensor.name) {
+            tensor.name = name;
+        }
+    }
 }
 
 impl Tensors for Pickled {
@@ -122,7 +143,7 @@ impl Tensors for Pickled {
 
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         let others = self.others.iter().map(|(_, other)| other.name.as_str());
-        Box::new(self.plain.names().chain(others).chain(self.aliases.iter().map(String::as_str)))
+        Box::new(self.plain.names().chain(others).chain(self.aliases.iter().map(|(alias, _)| alias.as_str())))
     }
 
     fn elements(&self) -> u64 {

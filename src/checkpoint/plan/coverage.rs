@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::formats::weight::elements;
 use crate::formats::{FileRange, Form, Weight};
 use crate::signals::coverage::{Coverage, Rest, RestKind};
 
@@ -22,7 +23,7 @@ impl Size {
         let parameters = match &weight.form {
             Form::Stored(encoding) if encoding.is_product() => weight.elements,
             // Of a packed weight those of the matrix that its codes stand for.
-            Form::Stored(_) => weight.shape.iter().fold(1, |n: u64, d| n.saturating_mul(*d)),
+            Form::Stored(_) => elements(&weight.shape),
             Form::After(_) | Form::Unreadable(_) => weight.elements,
         };
         let bytes = weight.parts.values().map(FileRange::len).fold(0, u64::saturating_add);

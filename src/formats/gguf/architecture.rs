@@ -122,6 +122,11 @@ impl<'a> Architecture<'a> {
         stored: Arc<dyn Encoding>,
     ) -> Result<Arc<dyn Encoding>, String> {
         let Some(weight) = name.strip_suffix(".weight") else { return Ok(stored) };
+        let is_changed = weight.ends_with("norm") || weight.ends_with("attn_q") || weight.ends_with("attn_k");
+        if self.name.is_empty() && is_changed {
+            // Of shards the first one says it.
+            return Err("the files do not say of which architecture they are".into());
+        }
         if self.is_in(&ONE_MORE) && weight.ends_with("norm") && !weight.ends_with("ssm_norm") {
             return Ok(Arc::new(OneMore(stored)));
         }
@@ -133,9 +138,10 @@ impl<'a> Architecture<'a> {
             return Ok(stored);
         }
         let own = |key: &str| self.values.of_layer(&format!("{}.attention.{key}", self.name), layer);
-        let heads = own("head_count");
-        let heads = if inside == "attn_k" { own("head_count_kv").or(heads) } else { heads };
-        match heads.filter(|n| *n > 0 && rows.is_multiple_of(2 * n)).map(|n| rows / n) {
+        let has_own = self.values.0.contains_key(&format!("{}.attention.head_count_kv", self.name));
+        let heads = own(if inside == "attn_k" && has_own { "head_count_kv" } else { "head_count" });
+        let divides = |n: &u64| *n > 0 && n.checked_mul(2).is_some_and(|two| rows.is_multiple_of(two));
+        match heads.filter(divides).map(|n| rows / n) {
             Some(head) if head > 0 => Ok(Arc::new(Alternating { stored, head })),
             _ => Err("its heads are not known, and so neither is the order of its rows".into()),
         }

@@ -14,6 +14,7 @@ use super::kinds::Kind;
 use super::probe::{self, Next, Probe};
 use super::values::{self, Found, Values};
 use crate::formats::foreign::Foreign;
+use crate::formats::weight::elements;
 use crate::formats::{FileRange, Limits};
 
 /// First read of a file, bytes.
@@ -44,7 +45,7 @@ pub struct Tensor {
 impl Tensor {
     /// Number of elements, saturating.
     pub fn elements(&self) -> u64 {
-        self.shape.iter().fold(1, |n: u64, d| n.saturating_mul(*d))
+        elements(&self.shape)
     }
 }
 

@@ -21,11 +21,11 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Of the headers of the opened files, in their order.
-    pub fn new(headers: Vec<Header>) -> Self {
+    pub fn new(mut headers: Vec<Header>) -> Self {
         let mut values = Values::default();
-        for header in &headers {
-            for (key, value) in &header.values.0 {
-                values.0.entry(key.clone()).or_insert_with(|| value.clone());
+        for header in &mut headers {
+            for (key, value) in std::mem::take(&mut header.values.0) {
+                values.0.entry(key).or_insert(value);
             }
         }
         Self { headers, values }

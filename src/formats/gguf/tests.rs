@@ -270,6 +270,7 @@ fn with_tokenizer(tokens: u64, data: impl Fn(usize) -> u8) -> Vec<u8> {
         pair("llama.embedding_length", 4, &one),
         pair("llama.feed_forward_length", 4, &one),
         pair("llama.attention.head_count", 4, &one),
+        pair("llama.attention.head_count_kv", 4, &one),
         pair("tokenizer.ggml.tokens", 9, &texts(&|i| format!("token{i}"))),
         pair("tokenizer.ggml.token_type", 9, &numbers),
         pair("tokenizer.ggml.merges", 9, &texts(&|i| format!("a{i} b"))),

@@ -177,9 +177,15 @@ impl Values {
     /// Whether it was said what the model is and how its heads lie, so that what is behind need not be read.
     pub(super) fn describe_a_model(&self) -> bool {
         let name = self.stored_text("general.architecture").unwrap_or_default();
-        ["block_count", "embedding_length", "attention.head_count", "feed_forward_length"]
-            .iter()
-            .all(|key| self.0.contains_key(&format!("{name}.{key}")))
+        [
+            "block_count",
+            "embedding_length",
+            "attention.head_count",
+            "attention.head_count_kv",
+            "feed_forward_length",
+        ]
+        .iter()
+        .all(|key| self.0.contains_key(&format!("{name}.{key}")))
     }
 
     /// A text as it is stored.

@@ -24,6 +24,15 @@ pub enum TorchError {
     /// A pickle holds something else than torch writes there.
     #[error("the file is damaged: {0}")]
     Content(&'static str),
+    /// A tensor of which no shape, strides and offset are said.
+    #[error("tensor {name:?} has no shape, strides or offset")]
+    Shapeless {
+        /// The tensor.
+        name: String,
+    },
+    /// Two tensors have one name.
+    #[error("two tensors are called {0:?}")]
+    SameName(String),
     /// A tensor lies outside its storage, or its storage is not there.
     #[error("tensor {name:?} of shape {shape:?} is not inside its storage {storage:?}")]
     Outside {

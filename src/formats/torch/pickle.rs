@@ -564,7 +564,9 @@ impl<'a> Machine<'a> {
     }
 
     fn push_global(&mut self, module: Cow<'a, str>, name: Cow<'a, str>) -> Result<(), PickleError> {
-        self.spend(2 * size_of::<Cow<'_, str>>())?;
+        // A text that is not in the pickle as it stands is copied.
+        let copied = |text: &Cow<'_, str>| if let Cow::Owned(text) = text { text.len() } else { 0 };
+        self.spend(2 * size_of::<Cow<'_, str>>() + copied(&module) + copied(&name))?;
         self.push(Value::Global(Box::new((module, name))))
     }
 

@@ -3,13 +3,14 @@
 //! A tensor is a call of one of the functions of `torch/_utils.py` that is never made. Names are the keys on the way to
 //! it, joined by dots. What optimizers and schedulers keep is no weight and is left out.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::error::TorchError;
 use super::pickle::{Graph, Id, Value};
 use super::strided::Strided;
+use crate::formats::weight::elements;
 use crate::formats::{Dtype, Encoding, Limits, TensorInfo};
 
 /// Where storages are in the file.
@@ -25,8 +26,8 @@ pub struct Tensors {
     pub plain: Vec<TensorInfo>,
     /// The others.
     pub others: Vec<Other>,
-    /// Further names of matrices that are there under another one.
-    pub aliases: Vec<String>,
+    /// Further names of matrices that are there under another one, with that.
+    pub aliases: Vec<(String, String)>,
 }
 
 /// A tensor whose elements do not follow one another, or that is not read.
@@ -183,8 +184,12 @@ fn lengths(graph: &Graph<'_>, id: Id) -> Option<Vec<u64>> {
         }
         _ => id,
     };
-    graph.tuple(id)?.iter().map(|n| u64::try_from(graph.int(*n)?).ok()).collect()
+    let list = graph.tuple(id).filter(|list| list.len() <= MOST_LENGTHS)?;
+    list.iter().map(|n| u64::try_from(graph.int(*n)?).ok()).collect()
 }
+
+/// Most lengths that a shape may have to be looked at: torch itself reads 64.
+const MOST_LENGTHS: usize = 64;
 
 /// Most values that are looked at of a tensor that is not read.
 const MOST_LOOKED_AT: usize = 64;
@@ -304,26 +309,29 @@ pub(super) fn read(graph: &Graph<'_>, places: &dyn Places, limits: &Limits) -> R
         top: None,
         tops: HashSet::new(),
         found: Tensors::default(),
-        known: HashSet::new(),
+        name_bytes: 0,
+        names: HashSet::new(),
+        known: HashMap::new(),
     };
     walk.all()?;
     let Walk { mut found, tops, .. } = walk;
-    let names = || found.plain.iter().map(|t| &t.name).chain(found.others.iter().map(|t| &t.name));
-    let wrapper = names().next().and_then(|name| {
-        let is_one = tops.len() == 1 && !tops.contains(&None);
-        WRAPPERS
-            .iter()
-            .find(|key| is_one && name.strip_prefix(**key).is_some_and(|rest| rest.starts_with('.')))
-    });
+    let wrapper =
+        tops.iter().next().copied().flatten().filter(|key| tops.len() == 1 && WRAPPERS.contains(key));
     if let Some(wrapper) = wrapper {
         let plain = found.plain.iter_mut().map(|tensor| &mut tensor.name);
         let others = found.others.iter_mut().map(|tensor| &mut tensor.name);
-        for name in plain.chain(others).chain(&mut found.aliases) {
-            name.drain(..=wrapper.len());
+        let aliases = found.aliases.iter_mut().flat_map(|(alias, first)| [alias, first]);
+        for name in plain.chain(others).chain(aliases) {
+            if let Some(own) = name.strip_prefix(wrapper).and_then(|rest| rest.strip_prefix('.')) {
+                *name = own.to_owned();
+            }
         }
     }
     Ok(found)
 }
+
+/// Most elements of a view that has fewer stored: strides of 0 cost nothing in the file.
+const MOST_EXPANDED: u64 = 1 << 24;
 
 /// Most values that lie in one another on the way to a tensor.
 const MOST_DEPTH: usize = 1000;
@@ -341,16 +349,20 @@ struct Walk<'g> {
     limits: &'g Limits,
     /// Of the value under way.
     name: String,
-    /// In which child of the whole it is, by its place; none where it is that child itself.
-    top: Option<usize>,
+    /// The key of the child of the whole that it is in; none where it is that child itself, or that has no text for a key.
+    top: Option<&'g str>,
     /// In which of them tensors were found.
-    tops: HashSet<Option<usize>>,
+    tops: HashSet<Option<&'g str>>,
     found: Tensors,
-    /// Matrices that were found before.
-    known: HashSet<Place>,
+    /// Bytes of the names that were given so far.
+    name_bytes: usize,
+    /// The names.
+    names: HashSet<String>,
+    /// Matrices that were found before, with their names.
+    known: HashMap<Place, String>,
 }
 
-impl Walk<'_> {
+impl<'g> Walk<'g> {
     /// Every value that may hold tensors is visited once, so that neither circles nor sharing cost anything.
     fn all(&mut self) -> Result<(), TorchError> {
         let root = self.graph.root;
@@ -361,7 +373,6 @@ impl Walk<'_> {
         let mut visited = HashSet::from([root]);
         // The children that are left of each value on the way, and the length of its name.
         let mut way = vec![(children(self.graph, root, true), 0)];
-        let mut place = 0;
         while let Some(depth) = way.len().checked_sub(1)
             && let Some((left, length)) = way.last_mut()
         {
@@ -376,8 +387,8 @@ impl Walk<'_> {
                 Key::Number(number) => self.name.extend([dot, &number.to_string()]),
                 Key::Same => {}
             }
+            let text = if let Key::Text(text) = key { Some(text) } else { None };
             if depth == 0 {
-                place += 1;
                 self.top = None;
             }
             if let Some(made) = made(self.graph, id) {
@@ -392,7 +403,7 @@ impl Walk<'_> {
                 continue;
             }
             if depth == 0 {
-                self.top = Some(place);
+                self.top = text;
             }
             fits("bytes in a tensor name", self.name.len(), self.limits.name_bytes)?;
             fits("values in one another", way.len(), MOST_DEPTH)?;
@@ -404,8 +415,15 @@ impl Walk<'_> {
     fn add(&mut self, made: Made) -> Result<(), TorchError> {
         let Tensors { plain, others, aliases } = &self.found;
         fits("bytes in a tensor name", self.name.len(), self.limits.name_bytes)?;
+        // A tensor that is named a million times has a million names.
+        self.name_bytes = self.name_bytes.saturating_add(self.name.len());
+        let most = usize::try_from(self.limits.header_bytes).unwrap_or(usize::MAX);
+        fits("bytes in tensor names", self.name_bytes, most)?;
         fits("tensors", plain.len() + others.len() + aliases.len() + 1, self.limits.tensors)?;
         self.tops.insert(self.top);
+        if !self.names.insert(self.name.clone()) {
+            return Err(TorchError::SameName(self.name.clone()));
+        }
         match made {
             Made::View(view) => self.add_view(&view),
             Made::Unreadable(reason, id) => {
@@ -428,7 +446,7 @@ impl Walk<'_> {
         let (shape, strides) = (lengths(graph, view.shape), lengths(graph, view.strides));
         let offset = graph.int(view.offset).and_then(|offset| u64::try_from(offset).ok());
         let (Some(shape), Some(strides), Some(offset)) = (shape, strides, offset) else {
-            return Err(TorchError::Content("a tensor without shape, strides or offset"));
+            return Err(TorchError::Shapeless { name: self.name.clone() });
         };
         fits("dimensions of a tensor", shape.len(), self.limits.rank)?;
         let Some(storage) = Storage::read(graph, view.storage) else {
@@ -451,13 +469,19 @@ impl Walk<'_> {
         };
         let bytes = bytes(&place, dtype, storage.offset.checked_add(offset), &shape, &strides);
         let bytes = bytes.filter(|_| shape.len() == strides.len()).ok_or_else(outside)?;
+        let stored = (place.end - place.start) / (dtype.bits() / 8).max(1);
+        if elements(&shape) > stored.max(MOST_EXPANDED) {
+            self.add_unreadable(Vec::new(), bytes, "a view of far more elements than it has stored".into());
+            return Ok(());
+        }
         // A matrix under two names is one weight; what packed layers share belongs to each of them.
         if shape.len() > 1 && dtype.is_plain_float() && !bytes.is_empty() {
             let place = (bytes.clone(), dtype, shape.clone(), strides.clone());
-            if !self.known.insert(place) {
-                self.found.aliases.push(self.name.clone());
+            if let Some(first) = self.known.get(&place) {
+                self.found.aliases.push((self.name.clone(), first.clone()));
                 return Ok(());
             }
+            self.known.insert(place, self.name.clone());
         }
         if is_contiguous(&shape, &strides) {
             let name = self.name.clone();

@@ -115,7 +115,8 @@ fn files_hold_what_torch_says() {
 fn views_that_are_not_read_and_tied_tensors() {
     for name in VIEWS {
         let found = open(&made(name)).unwrap();
-        assert_eq!(found.aliases, ["tied_again"], "{name}");
+        let aliases: Vec<&str> = found.aliases.iter().map(|(alias, _)| alias.as_str()).collect();
+        assert_eq!(aliases, ["tied_again"], "{name}");
         let strided: Vec<&str> = found
             .others
             .iter()
@@ -285,7 +286,7 @@ fn tensors_outside_their_storages() {
         tensor("0", four, zero, negative, b"K\x01"),
         tensor("0", four, zero, four, negative),
     ] {
-        assert!(refused(&pickled(&pickle)).contains("without shape, strides or offset"));
+        assert!(refused(&pickled(&pickle)).contains("has no shape, strides or offset"));
     }
 }
 
