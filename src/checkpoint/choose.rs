@@ -166,7 +166,7 @@ impl Forms {
 impl Chooser<'_> {
     /// The components of these files, the main one first.
     pub(super) async fn choose(&self, component: Component) -> Result<Vec<Chosen>, ReadError> {
-        let Component { name, files, rivals } = component;
+        let Component { name, files, rivals, .. } = component;
         let (settled, open): (Vec<_>, Vec<_>) = rivals.into_iter().partition(|rival| rival.settled.is_some());
         let settled = settled.iter().map(|rival| Rival::new(rival, rival.settled.unwrap_or_default()));
         // The shards of an index are sets of their own.

@@ -39,6 +39,10 @@ pub struct Component {
     pub files: ComponentFiles,
     /// Other sets of weight files of the repository. Where one is not settled, content tells which is the model.
     pub rivals: Vec<Candidate>,
+    /// How little its name tells of a model: 0 where it is one that models have.
+    pub doubt: u8,
+    /// Whether it is one of several models in folders, where no format has a main one.
+    pub is_of_collection: bool,
 }
 
 /// A set of weight files that may be the model.
@@ -55,7 +59,7 @@ pub struct Candidate {
 impl Component {
     /// The main checkpoint of a repository.
     pub fn main(files: ComponentFiles) -> Self {
-        Self { name: String::new(), files, rivals: Vec::new() }
+        Self { name: String::new(), files, rivals: Vec::new(), doubt: 0, is_of_collection: false }
     }
 
     /// The rivals that only content can settle.
@@ -161,7 +165,8 @@ pub trait Tensors: fmt::Debug + Send + Sync {
 pub struct Containers(Vec<Arc<dyn Container>>);
 
 impl Containers {
-    /// Of two that have a component of one name the first one counts, but one at the top level before one in a folder.
+    /// Of two that have a component of one name that counts whose name is more that of a model, then one at the top level
+    /// before one in a folder, then the first.
     pub fn new(containers: Vec<Arc<dyn Container>>) -> Self {
         Self(containers)
     }
@@ -173,14 +178,16 @@ impl Containers {
         });
         let mut chosen: Vec<(Arc<dyn Container>, Component)> = Vec::new();
         for (container, component) in all {
-            let is_at_top = |component: &Component| component.files.folder().is_empty();
+            let rank = |component: &Component| (component.doubt, !component.files.folder().is_empty());
             match chosen.iter_mut().find(|(_, known)| known.name == component.name) {
                 None => chosen.push((container, component)),
-                Some(known) if is_at_top(&component) && !is_at_top(&known.1) => {
-                    *known = (container, component);
-                }
+                Some(known) if rank(&component) < rank(&known.1) => *known = (container, component),
                 Some(_) => {}
             }
+        }
+        if chosen.iter().any(|(_, component)| component.name.is_empty()) {
+            // What one format has in folders is beside the model of another.
+            chosen.retain(|(_, component)| !component.is_of_collection);
         }
         // Of several formats one may have the main model and another the rest.
         chosen.sort_by_key(|(_, component)| !component.name.is_empty());

@@ -172,7 +172,12 @@ impl Reader {
         let mut others = Vec::new();
         let mut names = BTreeSet::new();
         for component in components {
-            for found in self.open_component(files, component, metadata).await? {
+            let found = match self.open_component(files, component, metadata).await {
+                Err(error) if error.is_passing() => return Err(error),
+                // What is not the one need not be readable.
+                found => found.unwrap_or_default(),
+            };
+            for found in found {
                 let (component, reading) = named(found, &mut names);
                 if component == name {
                     return reading;
@@ -375,6 +380,11 @@ impl<'a> Reading<'a> {
     pub fn is_kept(&self, plan: &PlanSettings) -> bool {
         let entry = self.reader.samples.as_ref().zip(self.key(plan));
         entry.is_some_and(|(cache, key)| cache.has(&key))
+    }
+
+    /// Whether the files say of themselves what config.json and card say of others.
+    pub fn describes_itself(&self) -> bool {
+        self.container.describes_itself()
     }
 
     /// Digest over the SHA-256 of the weight files, where the Hub states them.

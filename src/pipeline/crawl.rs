@@ -478,6 +478,12 @@ impl Reads<'_> {
             }
         }
         if let Some(key) = known {
+            // What the files say of themselves is said of each copy.
+            if reading.describes_itself()
+                && let Err(error) = reading.read_headers().await
+            {
+                return vec![(reading.component, Err(error))];
+            }
             return vec![(reading.component.clone(), Ok(Checkpoint::Same(Box::new(reading), key)))];
         }
         let rows = reading.rows(entry).await.into_iter();

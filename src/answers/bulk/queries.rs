@@ -38,7 +38,7 @@ pub enum Queries {
     New,
 }
 
-/// A model to be scanned: its name, and what is known of it or why nothing is.
+/// A checkpoint to be scanned: its name, and what is known of it or why nothing is.
 pub(super) type Asked = (String, Result<Known, ScanFailure>);
 
 /// Queries from these rows of a database.
@@ -46,7 +46,7 @@ pub(super) fn rows(
     db: &Database,
     wanted: &HashSet<RowRef>,
     answered: &HashSet<Tag>,
-    send: &SyncSender<Asked>,
+    send: &SyncSender<Vec<Asked>>,
 ) -> Result<(), StoreError> {
     let shards: BTreeSet<u32> = wanted.iter().map(|at| at.shard).collect();
     for shard in shards {
@@ -57,7 +57,7 @@ pub(super) fn rows(
                 let left = wanted.contains(&at) && !answered.contains(&Tag::of(&name));
                 let Some(fingerprint) = fingerprint.filter(|_| left) else { continue };
                 let known = Known::new(fingerprint, weights_digest.as_deref(), sample_digest.as_deref());
-                if send.send((name, Ok(known))).is_err() {
+                if send.send(vec![(name, Ok(known))]).is_err() {
                     // The other side has ended, with an error of its own.
                     return Ok(());
                 }
@@ -74,7 +74,7 @@ pub(super) async fn names(
     mut answered: HashSet<Tag>,
     options: ScanOptions,
     (scanner, hub, reader): (&Scanner, &Hub, &Reader),
-    send: SyncSender<Asked>,
+    send: SyncSender<Vec<Asked>>,
 ) -> Result<(), BulkError> {
     let names = std::iter::from_fn(move || {
         loop {
@@ -102,12 +102,11 @@ pub(super) async fn names(
         })
         .buffered(LOADS);
     while let Some(asked) = queries.next().await {
-        for query in asked? {
-            // Waiting for room must not hold up the runtime.
-            if tokio::task::block_in_place(|| send.send(query).is_err()) {
-                // The other side has ended, with an error of its own.
-                return Ok(());
-            }
+        // All of one model together, so that they are written together. Waiting for room must not hold up the runtime.
+        let asked = asked?;
+        if tokio::task::block_in_place(|| send.send(asked).is_err()) {
+            // The other side has ended, with an error of its own.
+            break;
         }
     }
     Ok(())

@@ -52,7 +52,7 @@ impl BulkScan {
     /// Answers. `work` gets every line.
     pub async fn run(self, hub: &Hub, reader: &Reader, work: Work) -> Result<BulkTotals, BulkError> {
         let Self { scanner, queries, answered, options } = self;
-        let (send, receive) = sync_channel::<Asked>(2 * BATCH);
+        let (send, receive) = sync_channel::<Vec<Asked>>(2 * BATCH);
         let is_new = matches!(queries, Queries::New);
         let wanted: HashSet<RowRef> = match &queries {
             Queries::Names { .. } => HashSet::new(),
@@ -101,7 +101,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 /// Answers queries until there are no more, batch by batch in parallel, in the order in which they come.
 fn answer(
     scanner: &Scanner,
-    queries: &Receiver<Asked>,
+    queries: &Receiver<Vec<Asked>>,
     options: ScanOptions,
     leave_out_itself: bool,
     all: Option<u64>,
@@ -109,11 +109,11 @@ fn answer(
 ) -> Result<BulkTotals, BulkError> {
     let mut totals = BulkTotals::default();
     while let Ok(first) = queries.recv() {
-        let mut batch = vec![first];
+        let mut batch = first;
         while batch.len() < BATCH
             && let Ok(next) = queries.try_recv()
         {
-            batch.push(next);
+            batch.extend(next);
         }
         let lines: Vec<BulkLine> = batch
             .into_par_iter()

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::checkpoint::container::{Component, ComponentFiles, Container, Damaged, Step, Tensors};
+use crate::checkpoint::container::{ComponentFiles, Container, Damaged, Step, Tensors};
 use crate::formats::packed::{QuantConfig, States};
 use crate::formats::{FileRange, Form, Limits, Weight};
 
@@ -57,12 +57,15 @@ pub(super) fn check(
 
 fn claims_its_own_files(container: &dyn Container, name: &str) {
     let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-    let main = [Component::main(ComponentFiles::Named(names(&[name])))];
-    assert_eq!(container.components(&names(&[name])), main);
+    let main = [(String::new(), ComponentFiles::Named(names(&[name])))];
+    let found = |files: &[String]| -> Vec<(String, ComponentFiles)> {
+        container.components(files).into_iter().map(|found| (found.name, found.files)).collect()
+    };
+    assert_eq!(found(&names(&[name])), main);
     let more = ["config.json", name, "README.md", "tokenizer.json"];
     let turned: Vec<&str> = more.iter().rev().copied().collect();
-    assert_eq!(container.components(&names(&more)), main);
-    assert_eq!(container.components(&names(&turned)), main, "the order of names means nothing");
+    assert_eq!(found(&names(&more)), main);
+    assert_eq!(found(&names(&turned)), main, "the order of names means nothing");
     assert!(container.components(&names(&["config.json", "README.md"])).is_empty());
     assert!(container.components(&[]).is_empty());
     assert!(!container.name().is_empty());

@@ -224,6 +224,11 @@ impl<'a> Set<'a> {
         )
     }
 
+    /// How little its name tells of a model.
+    fn doubt(&self) -> u8 {
+        2 * self.class as u8 + u8::from(!self.is_usual())
+    }
+
     /// As which component it would be read beside another.
     fn name(&self) -> String {
         let name =
@@ -312,10 +317,15 @@ pub(super) fn components(files: &[String], dialect: &Dialect) -> Vec<Component> 
     let beside = adapter(files, dialect).filter(|found| !is_main(found));
     let parts = match &main {
         _ if is_pipeline => parts(files, dialect, |folder| folder_of_part(folder).is_some()),
-        None => parts(files, dialect, |_| true),
+        None => {
+            let parts = parts(files, dialect, |_| true).into_iter();
+            parts.map(|part| Component { is_of_collection: true, ..part }).collect()
+        }
         Some(_) => Vec::new(),
     };
-    main.into_iter().chain(beside).chain(parts).collect()
+    let mut names = BTreeSet::new();
+    let unique = |found: Component| Component { name: component::unique(&found.name, &mut names), ..found };
+    main.into_iter().chain(beside).chain(parts).map(unique).collect()
 }
 
 /// The adapter that lies beside a model, as peft names it.
@@ -454,12 +464,13 @@ fn among(sets: &[Set<'_>]) -> Option<Component> {
     }
     let mut candidates = candidates.into_iter();
     let main = candidates.next()?;
+    let doubt = sets.iter().zip(&is_settled).find(|(_, why)| why.is_none()).map_or(0, |(set, _)| set.doubt());
     let mut rivals: Vec<Candidate> = candidates.collect();
     for unseen in rivals.iter_mut().skip(MOST - 1) {
         unseen.settled = Some("one set of weight files too many to be looked at");
     }
     rivals.extend(settled);
-    Some(Component { rivals, ..Component::main(main.files) })
+    Some(Component { rivals, doubt, ..Component::main(main.files) })
 }
 
 #[cfg(test)]

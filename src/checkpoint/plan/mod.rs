@@ -22,6 +22,8 @@ mod spread;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::formats::Unsupported;
@@ -141,8 +143,8 @@ pub enum PlanError {
     /// An adapter that is no low-rank difference.
     #[error("an adapter of a kind that is not read: {method}")]
     Adapter {
-        /// The kind.
-        method: &'static str,
+        /// The kind, or why its differences are not read.
+        method: Cow<'static, str>,
         /// What it changes, as far as its tensors tell.
         facts: Option<Box<AdapterFacts>>,
         /// What its tensors are.

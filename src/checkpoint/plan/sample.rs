@@ -1,5 +1,6 @@
 //! Which rows of which weights: canonical positions within a budget, and more where a comparison wants them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ask::{Ask, SamplePlan};
@@ -79,8 +80,9 @@ pub fn sample(
     if all.is_empty() {
         let coverage = Box::new(contents.coverage);
         let names: Vec<&str> = tensors.names().collect();
-        let unknown = tensors.adapter().map(|_| adapter::UNKNOWN_MODULES);
-        if let Some(method) = unknown.or_else(|| adapter::method(&names)) {
+        let reason = contents.unreadable.into_values().next();
+        let unread = tensors.adapter().map(|_| reason.map_or(adapter::UNKNOWN_MODULES.into(), Cow::Owned));
+        if let Some(method) = unread.or_else(|| adapter::method(&names).map(Cow::Borrowed)) {
             let facts = tensors.adapter().cloned().map(Box::new);
             return Err(PlanError::Adapter { method, facts, coverage });
         }

@@ -260,6 +260,44 @@ fn tensor(key: &str, elements: &[u8], offset: &[u8], shape: &[u8], strides: &[u8
         .concat()
 }
 
+/// A module of torch with this part of its state.
+fn module(part: &str, inside: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let inside = inside.iter().flat_map(|(name, value)| [&text(name)[..], value, b"s"].concat());
+    [&b"cany\nModule\n)\x81}"[..], &text(part), b"}", &inside.collect::<Vec<u8>>(), b"sb"].concat()
+}
+
+#[test]
+fn the_children_of_a_module_are_no_wrapper() {
+    let whole = tensor("0", b"K\x10", b"K\0", b"K\x04", b"K\x01");
+    // Without the dict around it, its key, and what ends the pickle.
+    let vector = whole[1 + text("w").len()..whole.len() - 2].to_vec();
+    for (first, second) in [("model", "lm_head"), ("network", "fc"), ("model", "z")] {
+        let child = || module("_parameters", &[("x", vector.clone())]);
+        let root = module("_modules", &[(first, child()), (second, child())]);
+        let found = open(&pickled(&[&b"\x80\x02"[..], &root, b"."].concat())).unwrap();
+        let names: Vec<&str> = found.plain.iter().map(|tensor| tensor.name.as_str()).collect();
+        assert_eq!(names, [format!("{first}.x"), format!("{second}.x")]);
+    }
+    // What all lie in is none of their names.
+    let one = [&b"\x80\x02}"[..], &text("state_dict"), b"}", &text("x"), &vector, b"ss."].concat();
+    assert_eq!(open(&pickled(&one)).unwrap().plain[0].name, "x");
+}
+
+#[test]
+fn what_is_named_often_costs_little() {
+    let whole = tensor("0", b"K\x10", b"K\0", b"K\x04", b"K\x01");
+    let vector = &whole[1 + text("w").len()..whole.len() - 2];
+    let name = text(&"n".repeat(1000));
+    let often = b"h\0".repeat(30_000);
+    let list = [&b"\x80\x02}"[..], &name, b"(", vector, b"q\0", &often, b"ls."].concat();
+    let said = refused(&pickled(&list));
+    assert!(said.contains("bytes in tensor names") || said.contains("too much memory"), "{said}");
+    // One long text as module and name of globals without end.
+    let copied = [&b"\x80\x02V\\u0041"[..], &vec![b'a'; 1 << 20], b"\nq\0"].concat();
+    let globals = [copied, b"h\0h\0\x93".repeat(100), b".".to_vec()].concat();
+    assert!(refused(&pickled(&globals)).contains("too much memory"));
+}
+
 #[test]
 fn tensors_outside_their_storages() {
     let (four, large) = (b"K\x04", [&b"\x8a\x08"[..], &i64::MAX.to_le_bytes()].concat());

@@ -72,7 +72,7 @@ fn find_head(tensors: &[(&str, &[u64])], naming: &Naming, found: &mut [Option<Po
     let free =
         tensors.iter().enumerate().filter(|(i, (_, shape))| found[*i].is_none() && *shape == embedding);
     let in_common =
-        |name: &str, prefix: &str| name.bytes().zip(prefix.bytes()).take_while(|(x, y)| x == y).count();
+        |name: &str, prefix: &str| name.split('.').zip(prefix.split('.')).take_while(|(x, y)| x == y).count();
     let own = |name: &str| in_common(name, naming.prefix());
     let is_of_another =
         |name: &str| naming.others().iter().any(|other| in_common(name, &other.prefix) > own(name));
