@@ -362,7 +362,7 @@ struct Walk<'g> {
     known: HashMap<Place, String>,
 }
 
-impl<'g> Walk<'g> {
+impl Walk<'_> {
     /// Every value that may hold tensors is visited once, so that neither circles nor sharing cost anything.
     fn all(&mut self) -> Result<(), TorchError> {
         let root = self.graph.root;
