@@ -40,4 +40,4 @@ pub use shards::ShardIndex;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFiles};
 pub use torch::TorchError;
 pub use unsupported::Unsupported;
-pub use weight::{Encoding, FileRange, Form, PartRange, Weight};
+pub use weight::{Encoding, FileRange, Flat, Form, PartRange, Weight};

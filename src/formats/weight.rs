@@ -68,6 +68,15 @@ pub trait Encoding: fmt::Debug + Send + Sync {
     fn decode(&self, rows: Range<u64>, pieces: &[&[u8]]) -> Result<Vec<f32>, String>;
 }
 
+/// The values of a matrix in a row, of which nothing tells where a row ends. Pure.
+pub trait Flat: fmt::Debug + Send + Sync {
+    /// How many there are.
+    fn elements(&self) -> u64;
+
+    /// How they are stored as a matrix of so many rows and columns, which are as many elements.
+    fn shaped(&self, rows: u64, columns: u64) -> Arc<dyn Encoding>;
+}
+
 /// A weight of a checkpoint.
 #[derive(Debug)]
 pub struct Weight<'a> {
@@ -88,6 +97,8 @@ pub struct Weight<'a> {
 pub enum Form {
     /// Its rows, in this way.
     Stored(Arc<dyn Encoding>),
+    /// Its values in a row; the shape is not stored.
+    Flat(Arc<dyn Flat>),
     /// Not known before these few bytes were read.
     After(FileRange),
     /// Not read, for this reason.

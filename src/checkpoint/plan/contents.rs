@@ -82,6 +82,7 @@ impl<'a> Contents<'a> {
             coverage: Coverage::default(),
             layers: BTreeSet::new(),
         };
+        let widths = widths(&weights, &positions);
         let mut count = Count::default();
         for (weight, position) in weights.into_iter().zip(positions) {
             let size = Size::of(&weight);
@@ -105,7 +106,7 @@ impl<'a> Contents<'a> {
             }
             // Of those that wait some are read: those of layers that are sampled.
             let waits = matches!(weight.form, Form::After(_));
-            match contents.add(position, weight) {
+            match contents.add(position, weight, widths.get(&position.stack).copied()) {
                 Err(reason) => {
                     count.add(size, if waits { Fate::Read } else { Fate::Unreadable(&reason) });
                     contents.unreadable.entry(position.role).or_insert(reason);
@@ -118,12 +119,18 @@ impl<'a> Contents<'a> {
         contents
     }
 
-    /// Takes a weight; the reason where it is not read.
-    fn add(&mut self, position: Position, weight: Weight<'a>) -> Result<(), String> {
-        let (rows, columns) = position.matrix(&weight.shape);
+    /// Takes a weight of a stack whose hidden dimension is so wide; the reason where it is not read.
+    fn add(&mut self, position: Position, weight: Weight<'a>, width: Option<u64>) -> Result<(), String> {
+        let (mut rows, mut columns) = position.matrix(&weight.shape);
         let Weight { parts, form, .. } = weight;
         let encoding = match form {
             Form::Stored(encoding) => encoding,
+            Form::Flat(flat) => {
+                let shape = width.and_then(|width| position.matrix_of(flat.elements(), width));
+                (rows, columns) =
+                    shape.ok_or("the shape is not stored, and the width of the model does not tell it")?;
+                flat.shaped(rows, columns)
+            }
             Form::After(bytes) => {
                 self.waiting.push((position, bytes));
                 return Err("the state was not read".into());
@@ -189,4 +196,24 @@ impl<'a> Contents<'a> {
         }
         asks
     }
+}
+
+/// How wide the hidden dimension of each stack is: as its norms, or the embedding. None where layers have norms of
+/// latent vectors, whose matrices have another width.
+fn widths(weights: &[Weight<'_>], positions: &[Option<Position>]) -> BTreeMap<Stack, u64> {
+    let mut widths = BTreeMap::new();
+    for (weight, position) in weights.iter().zip(positions) {
+        let Some(position) = position else { continue };
+        match position.role {
+            Role::QueryLatent | Role::KvLatent => return BTreeMap::new(),
+            Role::Embedding | Role::FinalNorm | Role::AttentionNorm | Role::MlpNorm
+                if !weight.shape.is_empty() =>
+            {
+                let (_, columns) = position.matrix(&weight.shape);
+                widths.entry(position.stack).or_insert(columns);
+            }
+            _ => {}
+        }
+    }
+    widths
 }

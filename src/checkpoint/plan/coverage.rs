@@ -24,6 +24,7 @@ impl Size {
             Form::Stored(encoding) if encoding.is_product() => weight.elements,
             // Of a packed weight those of the matrix that its codes stand for.
             Form::Stored(_) => elements(&weight.shape),
+            Form::Flat(flat) => flat.elements(),
             Form::After(_) | Form::Unreadable(_) => weight.elements,
         };
         let bytes = weight.parts.values().map(FileRange::len).fold(0, u64::saturating_add);

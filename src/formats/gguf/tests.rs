@@ -345,7 +345,7 @@ fn weight(architecture: &str, name: &str) -> (String, Result<Arc<dyn Encoding>, 
     let form = match weight.form {
         Form::Stored(encoding) => Ok(encoding),
         Form::Unreadable(why) => Err(why),
-        form @ Form::After(_) => panic!("{form:?}"),
+        form => panic!("{form:?}"),
     };
     (weight.name.into_owned(), form)
 }

@@ -10,6 +10,7 @@
 //! | compressed-tensors, packed | `weight_packed [out, in*bits/32]`, `weight_scale`, `weight_zero_point [out*bits/32, groups]`, `weight_g_idx`, `weight_shape` | these rows, once the shape where bits are not stated |
 //! | int8, FP8 with scales | `weight`, `weight_scale` or `weight_scale_inv`: one, one a row, or one a block; `weight_zero_point` | these rows |
 //! | quanto, 8 bits | `weight._data`, `weight._scale` | these rows |
+//! | quanto, 2 and 4 bits | `weight._data._data`, runs of the grouped matrix in a byte, `weight._scale`, `weight._shift`; the shape is not stored | these rows |
 //! | torchao int8, FP8, int4 | `_weight_qdata`, `_weight_scale`, `_weight_zero_point`, before 0.15 `weight:qdata` ... | these rows; of int4 all scales |
 //! | MLX | `weight` U32 `[.., out, in*bits/32]`, `scales` and `biases` `[.., out, groups]`, or `scales` U8 alone | these rows |
 //! | MXFP4 (gpt-oss) | `_blocks` U8 `[.., out, in/32, 16]`, `_scales` U8 `[.., out, in/32]` | these rows |
@@ -23,7 +24,7 @@
 //!
 //! The tensors decide the layout; config.json decides what they leave open: GPTQ's zero points, bits and group size of
 //! MLX where they agree with the other tensors (`grids`). Whatever else is found (EXL2, EXL3, AQLM, VPTQ, EETQ, Marlin,
-//! AWQ GEMV, torchao for kernels, quanto below 8 bits, ...) is refused: by the name that its tensors tell, or that of
+//! AWQ GEMV, torchao for kernels, ...) is refused: by the name that its tensors tell, or that of
 //! config.json.
 
 mod config;
@@ -37,7 +38,7 @@ use std::collections::BTreeMap;
 
 pub use self::config::{Grid, QuantConfig};
 pub use self::layouts::{MAX_STATE, Recognised, recognise};
-pub use self::packing::Packing;
+pub use self::packing::{FlatPacking, Packing};
 pub use self::stored::{States, plain_name, weights};
 use super::TensorInfo;
 
@@ -61,12 +62,6 @@ pub enum PackedError {
         method: String,
         /// Suffixes of the layer's tensors.
         tensors: String,
-    },
-    /// A layout that does not tell how many rows and columns there are.
-    #[error("packed as {method}, whose tensors do not tell rows and columns")]
-    Shapeless {
-        /// Its name.
-        method: &'static str,
     },
     /// Bits and group size for which neither config.json nor the rest of the checkpoint decides.
     #[error("packed with bits and a group size that are not known: {choices}")]

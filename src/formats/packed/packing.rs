@@ -1,9 +1,10 @@
 //! Which bytes hold a block of rows, and their values.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::PackedError;
-use crate::formats::{Dtype, Encoding, PartRange};
+use crate::formats::{Dtype, Encoding, Flat, PartRange};
 
 /// Place of logical column `y % 8` among the nibbles of an AWQ word (AutoAWQ, `AWQ_REVERSE_ORDER`).
 const AWQ_PLACE: [u64; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
@@ -200,6 +201,8 @@ pub(super) enum Zeros {
 pub(super) enum Shift {
     /// Taken from the code.
     Before,
+    /// Taken from the scaled code.
+    After,
     /// Added to the scaled code.
     Added,
 }
@@ -303,6 +306,7 @@ impl Packing {
                 values.push(match self.zeros {
                     Zeros::None => value * scale,
                     Zeros::Numbers { shift: Shift::Added, .. } => value * scale + zeros[group],
+                    Zeros::Numbers { shift: Shift::After, .. } => value * scale - zeros[group],
                     Zeros::Numbers { shift: Shift::Before, .. } | Zeros::Codes { .. } => {
                         (value - zeros[group]) * scale
                     }
@@ -412,6 +416,38 @@ impl Packing {
             }
             Groups::InTurn { entries } => column % entries,
         } as usize)
+    }
+}
+
+/// How the values of a matrix are packed, one after another, where nothing tells its shape.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlatPacking(Packing);
+
+impl FlatPacking {
+    /// Of the packing of the values as one column.
+    pub(super) fn new(column: Packing) -> Self {
+        Self(column)
+    }
+
+    /// The values as a matrix.
+    pub(super) fn as_matrix(&self, rows: u64, columns: u64) -> Packing {
+        let codes = Codes { stride: columns, ..self.0.codes.clone() };
+        Packing { rows, columns, codes, ..self.0.clone() }
+    }
+
+    /// The values as one column.
+    pub(super) fn column(&self) -> &Packing {
+        &self.0
+    }
+}
+
+impl Flat for FlatPacking {
+    fn elements(&self) -> u64 {
+        self.0.rows
+    }
+
+    fn shaped(&self, rows: u64, columns: u64) -> Arc<dyn Encoding> {
+        Arc::new(self.as_matrix(rows, columns))
     }
 }
 

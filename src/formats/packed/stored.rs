@@ -121,6 +121,7 @@ impl<'a> Layer<'_, 'a> {
             Ok(Stored::Known(Recognised::Packed(packing))) => {
                 (self.shape(&packing), Form::Stored(Arc::new(*packing) as _))
             }
+            Ok(Stored::Known(Recognised::Flat(flat))) => (Vec::new(), Form::Flat(Arc::new(flat))),
             Ok(Stored::After(state)) => (Vec::new(), Form::After(state)),
             Err(error) if self.is_packed(&error, config) => (Vec::new(), Form::Unreadable(error.to_string())),
             _ => return self.tensors.values().map(plain).collect(),
@@ -171,7 +172,12 @@ fn plain<'a>(at: &Located<'a>) -> Weight<'a> {
 /// Refuses a packing whose bytes lie beyond the end of a tensor.
 fn inside<'p>(parts: &'p Parts<'_>) -> impl FnOnce(Recognised) -> Result<Recognised, PackedError> + 'p {
     move |recognised| {
-        if let Recognised::Packed(packing) = &recognised {
+        let packing = match &recognised {
+            Recognised::Packed(packing) => Some(&**packing),
+            Recognised::Flat(flat) => Some(flat.column()),
+            Recognised::Plain | Recognised::NeedState(_) => None,
+        };
+        if let Some(packing) = packing {
             for PartRange { suffix, bytes } in packing.ranges(&(0..packing.rows))? {
                 let tensor = parts.get(suffix).ok_or(PackedError::Missing { suffix })?;
                 let found = tensor.bytes.end - tensor.bytes.start;

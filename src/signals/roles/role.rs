@@ -266,6 +266,12 @@ impl Position {
         }
     }
 
+    /// Rows and columns of a matrix of so many elements, one side of which is the hidden dimension of this width.
+    pub fn matrix_of(self, elements: u64, width: u64) -> Option<(u64, u64)> {
+        let other = elements.checked_div(width).filter(|other| other.checked_mul(width) == Some(elements))?;
+        Some(if self.row_is_residual() { (other, width) } else { (width, other) })
+    }
+
     /// What the rows of this matrix are. A fused matrix whose parts follow one another is as good as its parts;
     /// any other is one part. `query_rows` is the width of the query, which is the number of columns of the
     /// layer's output projection; without it a fused attention matrix stays whole.

@@ -234,7 +234,9 @@ fn values(evidence: &Evidence, tests: &Tests) -> Option<Relation> {
     let small = angle(lowest) < ROUNDING;
     // Without gains, which rounding leaves alone, a little training in every matrix looks the same.
     let alike = has_gains(a) && has_gains(b) && angle(lowest) < 2.0 * angle(highest);
-    if reuse.gains && small && (a.extent.quantised != b.extent.quantised || alike) {
+    // Two bits leave a wide angle; that one is stored in so few says why.
+    let one_is_packed = a.extent.quantised != b.extent.quantised;
+    if reuse.gains && (small && (one_is_packed || alike) || one_is_packed && alike) {
         return Some(Relation::Quantised);
     }
     if reuse.gains && highest >= untouched {

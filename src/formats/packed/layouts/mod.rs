@@ -15,7 +15,7 @@ pub(super) use self::bitsandbytes::{FP4, NF4};
 use self::compressed::Rows;
 use self::parts::{bits, shape};
 use super::named;
-use super::packing::Packing;
+use super::packing::{FlatPacking, Packing};
 use super::{PackedError, Parts, QuantConfig};
 use crate::formats::{Dtype, TensorInfo};
 
@@ -36,6 +36,8 @@ pub enum Recognised {
     NeedState(String),
     /// A layout that is decoded.
     Packed(Box<Packing>),
+    /// A layout that is decoded, once rows and columns are known.
+    Flat(FlatPacking),
 }
 
 /// Recognises how a layer is stored. `state` is the content of the tensor that a first call asked for.
@@ -83,7 +85,7 @@ pub fn recognise(
     } else if let Some(names) = torchao::names(parts) {
         torchao::packing(parts, config, names)?
     } else if has("weight._data._data") {
-        return Err(PackedError::Shapeless { method: "quanto" });
+        return runs::quanto(parts).map(Recognised::Flat);
     } else if has("weight._data") && has("weight._scale") {
         scaled::scaled(parts, config, &scaled::QUANTO)?
     } else if has("weight_scale_inv") {
