@@ -5,6 +5,7 @@
 //! | [`census`] | how much of every kind of checkpoint the role table knows |
 //! | [`compare`] | does one of these two models descend from the other |
 //! | [`scan`] | which families of the database share weights with this model |
+//! | [`show`] | what the database knows of this model |
 //! | [`bulk`] | the same of many models, in short |
 //! | [`eval`] | how many of these pairs with known answers come out right |
 //! | [`score`] | how many scans of a made-up database come out right |
@@ -26,6 +27,6 @@ pub mod json_lines;
 pub mod judgement;
 pub mod scan;
 pub mod score;
+pub mod show;
 pub mod status;
-
 pub mod verify;

@@ -222,7 +222,7 @@ impl<'a> Model<'a> {
 }
 
 /// A MODEL argument, and the component that it names: `org/name[text_encoder]`. What is a path is no more than that.
-fn split_component(text: &str) -> (&str, Option<&str>) {
+pub fn split_component(text: &str) -> (&str, Option<&str>) {
     let named = text.strip_suffix(']').and_then(|text| text.rsplit_once('['));
     match named.filter(|(model, name)| !model.is_empty() && !name.is_empty() && !Path::new(text).exists()) {
         Some((model, name)) => (model, Some(name)),

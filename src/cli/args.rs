@@ -350,6 +350,8 @@ pub(super) struct ServeArgs {
 pub(super) enum DbCommand {
     /// What a database holds
     Info(InfoArgs),
+    /// What a database knows of a model: its row, how much of it was read, and its relatives
+    Show(ShowArgs),
     /// Check every checksum, the row totals, and that every model is found in the index
     Verify(VerifyArgs),
     /// Write who descends from whom as a list of edges: Parquet, CSV or GraphML
@@ -627,6 +629,22 @@ pub(super) struct StatusArgs {
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub(super) runs: usize,
     /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ShowArgs {
+    /// Repositories as the crawl met them: org/name, or org/name[component] for one of several checkpoints
+    #[arg(required = true, value_name = "MODEL")]
+    pub(super) models: Vec<String>,
+    /// Database: a folder, or s3://, gs://, az:// [default: HUBPRINT_DB, else the one of `hubprint db pull`]
+    #[arg(long, value_name = "DB", value_parser = location)]
+    pub(super) db: Option<Location>,
+    /// Related models to print of each family
+    #[arg(long, value_name = "K", default_value_t = 5)]
+    pub(super) top_k: usize,
+    /// Print one JSON object a checkpoint
     #[arg(long)]
     pub(super) json: bool,
 }

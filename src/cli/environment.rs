@@ -8,7 +8,7 @@ use crate::checkpoint::plan::PlanSettings;
 use crate::checkpoint::reading::{ReadSettings, Reader};
 use crate::hub::{Hub, HubSettings};
 use crate::pipeline::settings::HubChoice;
-use crate::store::{Location, LocationError};
+use crate::store::{Location, LocationError, StoreError};
 
 use super::failure::Failure;
 
@@ -61,6 +61,15 @@ pub(super) fn default_database() -> Result<Location, Failure> {
     base.map(|base| Location::Folder(base.join("hubprint/db"))).ok_or_else(|| {
         Failure::from(anyhow::anyhow!("no database is named")).with_hint("give one with --db or HUBPRINT_DB")
     })
+}
+
+/// Why a database cannot be opened; of one that nobody named, what to do about it.
+pub(super) fn cannot_open(error: StoreError, is_named: bool) -> Failure {
+    match error {
+        error @ StoreError::NotADatabase { .. } if !is_named => Failure::from(anyhow::Error::from(error))
+            .with_hint("name one with --db, or fetch one with `hubprint db pull hf://datasets/ORG/NAME`"),
+        error => error.into(),
+    }
 }
 
 /// The key to sign with: a file, or the key itself.

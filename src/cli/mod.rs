@@ -76,6 +76,7 @@ async fn run(command: Command) -> Result<Done, Failure> {
         Command::Publish(args) => commands::publish::publish(args).await,
         Command::Db { command } => match command {
             DbCommand::Info(args) => commands::db::info(&args),
+            DbCommand::Show(args) => commands::db::show(&args),
             DbCommand::Verify(args) => commands::db::verify(&args),
             DbCommand::Export(args) => commands::db::export(&args),
             DbCommand::Pull(args) => commands::publish::pull(args).await,

@@ -133,7 +133,10 @@ pub fn root<E>(
         _ => {}
     }
     if chosen.facts.declared_by > 0 {
-        evidence += &format!("; {} members declare it as their base", chosen.facts.declared_by);
+        evidence += &match chosen.facts.declared_by {
+            1 => "; 1 member declares it as its base".to_owned(),
+            n => format!("; {n} members declare it as their base"),
+        };
     }
     Ok(Some(Root { checkpoint: chosen.checkpoint, evidence }))
 }

@@ -73,7 +73,7 @@ impl Outcome {
 }
 
 /// One weight file of a repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct WeightFile {
     /// Path in the repository.
     pub path: String,

@@ -67,6 +67,15 @@ fn every_checkpoint_of_a_repository_is_indexed_and_found() {
     let status = cli.expect(0, &["status", "--db", "DB", "--json"]).json();
     assert_eq!((&status["repositories"], &status["indexed"]), (&json!(30), &json!(30)));
 
+    // Before there is an index, and of one or all of a repository's checkpoints.
+    let (repo, component) = (rows[1].repo_id.clone(), format!("{}[unet]", rows[1].repo_id));
+    let both = cli.expect(0, &["db", "show", "--db", "DB", "--json", &repo]).lines();
+    assert_eq!(both.iter().map(|row| &row["component"]).collect::<Vec<_>>(), [&json!(null), &json!("unet")]);
+    assert!(both.iter().all(|row| row["relatives"].is_null()), "{both:?}");
+    assert!(both[0]["no_relatives"].as_str().unwrap().contains("no index"), "{both:?}");
+    assert_eq!(cli.expect(0, &["db", "show", "--db", "DB", "--json", &component]).lines(), both[1..]);
+    cli.expect(2, &["db", "show", "--db", "DB", "no/such"]).says(&["has no row of no/such", "hint: "]);
+
     let built = cli.expect(0, &["index", "--db", "DB", "--json"]).json();
     assert_eq!(built["models"], 60);
     let verified = cli.expect(0, &["db", "verify", "--db", "DB", "--deep", "--json"]).json();

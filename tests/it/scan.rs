@@ -345,8 +345,41 @@ fn offline_models_come_from_the_cache() {
     let answer = cli.expect(0, &["scan", "--db", "DB", "--json", "a/base"]).json();
     assert_eq!(best(&answer)["repo_id"], "a/base");
     assert_eq!(best(&answer)["verdict"], "identical");
-    cli.expect(2, &["scan", "--db", "DB", "a/other"]).says(&["error: ", "models--a--other"]);
+    // What no cache has is answered from its row; nobody is its own relative.
+    let answer = cli.expect(0, &["scan", "--db", "DB", "--json", "a/other"]).json();
+    assert_eq!((&answer["known_from"], &answer["bytes_fetched"]), (&json!("a/other"), &json!(0)));
+    assert_eq!(answer["families"], json!([]));
+    cli.expect(2, &["scan", "--db", "DB", "a/none"]).says(&["error: ", "models--a--none"]);
     cli.expect(2, &["crawl", "--db", "DB"]).says(&["error: ", "hint: unset HF_HUB_OFFLINE"]);
+}
+
+#[test]
+fn a_commit_that_the_database_has_is_not_asked_for() {
+    let mut models = Models::new();
+    models.add_tiny("a/base", 1);
+    models.add_tiny("b/copy", 1);
+    models.add("c/empty", &[("README.md", b"nothing")]);
+    let hub = Hub::serve(models.path(), &[]);
+    let cli = Cli::new(hub.url());
+    cli.crawl(0, &[]);
+    cli.expect(0, &["index", "--db", "DB"]);
+    let row = |id: &str| cli.rows()[id].clone();
+    let at = |id: &str| format!("{id}@{}", row(id).sha.unwrap());
+    let before = hub.counters();
+    let answer = cli.expect(0, &["scan", "--db", "DB", "--json", &at("a/base")]).json();
+    assert_eq!((&answer["query"], &answer["known_from"]), (&json!(at("a/base")), &json!("a/base")));
+    assert_eq!(
+        (&best(&answer)["repo_id"], &best(&answer)["verdict"]),
+        (&json!("b/copy"), &json!("identical"))
+    );
+    cli.expect(2, &["scan", "--db", "DB", &at("c/empty")])
+        .says(&["the database has no fingerprint of it: unsupported"]);
+    let after = hub.counters();
+    assert_eq!(after.requests, before.requests, "nothing was asked");
+    // Any other revision may be news.
+    let answer = cli.expect(0, &["scan", "--db", "DB", "--json", "a/base@main"]).json();
+    assert_eq!(best(&answer)["verdict"], "identical");
+    assert!(hub.counters().requests.api > after.requests.api);
 }
 
 /// Lines of a file of JSON objects.

@@ -12,6 +12,7 @@ use hubprint::answers::info::Info;
 use hubprint::answers::judgement::Judgement;
 use hubprint::answers::scan::{ScanJob, ScanLine};
 use hubprint::answers::score::Score;
+use hubprint::answers::show::ShowAnswer;
 use hubprint::answers::status::Status;
 use hubprint::answers::verify::Verification;
 use hubprint::pipeline::index::IndexReport;
@@ -34,7 +35,7 @@ struct Output {
     schema: fn() -> Value,
 }
 
-const OUTPUTS: [Output; 21] = [
+const OUTPUTS: [Output; 22] = [
     Output { name: "crawl", command: "crawl --json", schema: written::<RunReport> },
     Output {
         name: "forecast",
@@ -54,6 +55,7 @@ const OUTPUTS: [Output; 21] = [
     Output { name: "compare-screen", command: "compare --screen --json", schema: written::<ScreenAnswer> },
     Output { name: "eval", command: "eval --json", schema: written::<EvalAnswer> },
     Output { name: "db-info", command: "db info --json", schema: written::<Info> },
+    Output { name: "db-show", command: "db show --json, a line a checkpoint", schema: written::<ShowAnswer> },
     Output { name: "db-verify", command: "db verify --json", schema: written::<Verification> },
     Output { name: "db-compact", command: "db compact --json", schema: written::<Compaction> },
     Output { name: "db-vacuum", command: "db vacuum --json", schema: written::<Vacuumed> },
@@ -362,6 +364,8 @@ fn what_commands_print_is_valid_and_has_the_keys_of_before() {
     held.lines("eval", &cli.expect(1, &["eval", "pairs.tsv", "--json", "--root", &root]));
 
     held.lines("db-info", &cli.expect(0, &["db", "info", "--db", "DB", "--json"]));
+    let models = ["codewren/wren-gpt2", "meridian-ai/meridian-tests", "no/such"];
+    held.lines("db-show", &cli.expect(1, &[&["db", "show", "--db", "DB", "--json"], &models[..]].concat()));
     held.lines("db-verify", &cli.expect(0, &["db", "verify", "--db", "DB", "--json", "--deep"]));
     held.lines("db-compact", &cli.expect(0, &["db", "compact", "--db", "DB", "--json"]));
     held.lines("db-vacuum", &cli.expect(0, &["db", "vacuum", "--db", "DB", "--json"]));

@@ -130,6 +130,7 @@ fn tables_of_a_database() {
             (0, &["db", "info", "--db", "DB"]),
             (0, &["db", "verify", "--db", "DB"]),
             (0, &["status", "--db", "DB"]),
+            (0, &["db", "show", "--db", "DB", "retrocheck/wren-gpt2-markup", "oldmill/gpt2-code-helper"]),
         ],
     );
     looks(&demo.cli, "snapshots/database", &narrow(&text));

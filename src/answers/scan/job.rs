@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::answer::{ScanAnswer, ScanLine};
 use super::query::{Query, QueryError};
 use super::scanner::Scanner;
-use crate::checkpoint::model::{LoadError, Model};
+use crate::checkpoint::model::{LoadError, Model, ModelArg, split_component};
 use crate::checkpoint::reading::Reader;
-use crate::hub::{Hub, HubSettings};
+use crate::hub::{Hub, HubSettings, RepoId, RepoRef};
 use crate::retrieval::SearchMode;
 use crate::signals::Coverage;
+use crate::signals::fingerprint::is_outdated;
+use crate::store::{Row, StoreError};
 
 /// Related checkpoints that a scan names of each family by default.
 pub const TOP_K: usize = 5;
@@ -76,15 +78,25 @@ impl Scanner {
     }
 
     /// Opens a model: each of its checkpoints, or that which is named. One is read unless the database has exactly its
-    /// weight files, by their digests, under this name or another.
-    pub async fn queries(
-        &self,
-        job: &ScanJob,
-        hub: &Hub,
-        reader: &Reader,
-    ) -> Vec<(String, Result<Query, QueryError>)> {
+    /// weight files, by their digests, under this name or another. Nothing is asked of the Hub where the database has the
+    /// commit that is named; without the Hub it has the last word on what is not on this machine.
+    pub async fn queries(&self, job: &ScanJob, hub: &Hub, reader: &Reader) -> Queries {
+        let is_offline = !job.options.hub || hub.settings().offline;
+        match self.at_commit(&job.model) {
+            Ok(Some(queries)) => return queries,
+            Ok(None) => {}
+            Err(error) => return vec![(job.model.clone(), Err(error.into()))],
+        }
         let models = match self.open_each(job, hub, reader).await {
             Ok(models) => models,
+            // What is not on this machine may be in the database.
+            Err(error) if is_offline => {
+                return match self.of_name(&job.model) {
+                    Ok(Some(queries)) => queries,
+                    Ok(None) => vec![(job.model.clone(), Err(error))],
+                    Err(error) => vec![(job.model.clone(), Err(error.into()))],
+                };
+            }
             Err(error) => return vec![(job.model.clone(), Err(error))],
         };
         let mut queries = Vec::new();
@@ -95,6 +107,49 @@ impl Scanner {
             }
         }
         queries
+    }
+
+    /// What the database has of a repository at the commit that is asked for: then the Hub has nothing to add. What may
+    /// end otherwise, and what an older version has read, is read again.
+    fn at_commit(&self, text: &str) -> Result<Option<Queries>, StoreError> {
+        let Some((repo, component)) = repository(text) else { return Ok(None) };
+        let Some(commit) = repo.revision.as_deref() else { return Ok(None) };
+        self.in_database(text, &repo.id, component, |row| {
+            let is_settled = row.outcome.is_final() && !is_outdated(row.extraction_version);
+            row.sha.as_deref() == Some(commit) && is_settled
+        })
+    }
+
+    /// What the database has of a repository, at whichever commit it was crawled.
+    fn of_name(&self, text: &str) -> Result<Option<Queries>, StoreError> {
+        match repository(text) {
+            Some((repo, component)) if repo.revision.is_none() => {
+                self.in_database(text, &repo.id, component, |_| true)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The rows of a repository, or of that component of it which is named, if all of them are wanted.
+    fn in_database(
+        &self,
+        text: &str,
+        id: &RepoId,
+        component: Option<&str>,
+        is_wanted: impl Fn(&Row) -> bool,
+    ) -> Result<Option<Queries>, StoreError> {
+        let mut rows = self.named(id.as_str())?;
+        rows.retain(|row| component.is_none_or(|component| row.component == component));
+        if rows.is_empty() || !rows.iter().all(is_wanted) {
+            return Ok(None);
+        }
+        // As the user named it; only a further component has a name of its own.
+        let name = |row: &Row| if row.component.is_empty() { text.to_owned() } else { row.name() };
+        let query = |row: Row| {
+            let name = name(&row);
+            (name.clone(), Query::stored(row).map(|query| query.called(name)))
+        };
+        Ok(Some(rows.into_iter().map(query).collect()))
     }
 
     async fn open_each<'r>(
@@ -114,17 +169,13 @@ impl Scanner {
     }
 
     /// Of a checkpoint, and of the further whole models in its files.
-    async fn queries_of(
-        &self,
-        mut model: Model<'_>,
-        reader: &Reader,
-    ) -> Vec<(String, Result<Query, QueryError>)> {
+    async fn queries_of(&self, mut model: Model<'_>, reader: &Reader) -> Queries {
         let name = model.name().to_owned();
         let stored = match model.weights_digest() {
             Some(digest) => self.stored(&digest),
             None => Ok(None),
         };
-        let stored = stored.map(|row| row.and_then(|row| Query::stored(model.unread(), row)));
+        let stored = stored.map(|row| row.and_then(|row| Query::like(model.unread(), row)));
         if let Some(known) = stored.transpose() {
             return vec![(name, known.map_err(QueryError::from))];
         }
@@ -146,6 +197,18 @@ impl Scanner {
         queries
     }
 }
+
+/// The repository that a MODEL argument names, and the component.
+fn repository(text: &str) -> Option<(RepoRef, Option<&str>)> {
+    let (model, component) = split_component(text);
+    match ModelArg::parse(model) {
+        Ok(ModelArg::Repo(repo)) => Some((repo, component)),
+        _ => None,
+    }
+}
+
+/// The checkpoints of a model by name, each to be asked for or why not.
+type Queries = Vec<(String, Result<Query, QueryError>)>;
 
 /// A checkpoint of the model with its name, or why it is not open.
 type Opened<'r> = (String, Result<Model<'r>, LoadError>);

@@ -14,7 +14,7 @@ use crate::signals::profile::{Population, Profile, STORED_TOKENS};
 use crate::signals::screen::{self, Screening};
 use crate::signals::tokenizer::TokenizerPrint;
 use crate::signals::{Coverage, Fingerprint};
-use crate::store::{AdapterFacts, Row, StoreError, Tag};
+use crate::store::{AdapterFacts, Outcome, Row, StoreError, Tag};
 
 /// What a search needs of a model.
 #[derive(Clone, Debug)]
@@ -56,6 +56,14 @@ pub enum QueryError {
     /// The database or a local file could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nothing was asked of the Hub, and the crawl that met it made no fingerprint.
+    #[error("the database has no fingerprint of it: {}{}", outcome.name(), in_words(reason.as_deref()))]
+    Unread {
+        /// How the crawl ended.
+        outcome: Outcome,
+        /// Why.
+        reason: Option<String>,
+    },
     /// There is no client to read it with.
     #[error(transparent)]
     Hub(#[from] SettingsError),
@@ -67,20 +75,34 @@ impl QueryError {
         match self {
             Self::Load(error) => error.hint(),
             Self::Store(error) => Some(error.hint()),
-            Self::Unreadable(_) | Self::Fingerprint(_) | Self::Hub(_) => None,
+            Self::Unread { .. } | Self::Unreadable(_) | Self::Fingerprint(_) | Self::Hub(_) => None,
         }
     }
+}
+
+fn in_words(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!(", {reason}"))
 }
 
 /// A model that is scanned.
 #[derive(Debug)]
 pub struct Query {
-    subject: Subject,
+    name: String,
+    sha: Option<String>,
+    config: ModelConfig,
+    tokenizer: Result<TokenizerPrint, String>,
+    bytes_fetched: u64,
+    weights: Weights,
     known: Known,
-    /// What is taken instead of the weights, where those were not read.
-    row: Option<Row>,
-    /// Bulk scans do without.
-    profile: OnceLock<Profile>,
+}
+
+/// Where the weights are known from.
+#[derive(Debug)]
+enum Weights {
+    /// They were read. Bulk scans do without the profile.
+    Read { subject: Box<Subject>, profile: OnceLock<Box<Profile>> },
+    /// From this row, which says what reading them would give.
+    Stored { row: Box<Row>, profile: Box<Profile>, adapter: Option<AdapterFacts>, is_itself: bool },
 }
 
 impl Query {
@@ -90,49 +112,96 @@ impl Query {
         let fingerprint = Fingerprint::new(&weights.samples)?;
         let known =
             Known::new(fingerprint, weights.weights_digest.as_deref(), weights.sample_digest.as_deref());
-        Ok(Self { subject, known, row: None, profile: OnceLock::new() })
+        let weights = |subject| Weights::Read { subject: Box::new(subject), profile: OnceLock::new() };
+        Ok(Self::new(subject, known, weights))
     }
 
-    /// A model that was not read, with the weights of this row; `None` where the row has no fingerprint.
-    pub(super) fn stored(subject: Subject, mut row: Row) -> Option<Self> {
-        let (fingerprint, profile) = row.fingerprint.take().zip(row.profile.take())?;
-        let known = Known::new(fingerprint, row.weights_digest.as_deref(), row.sample_digest.as_deref());
-        Some(Self { subject, known, row: Some(row), profile: profile.into() })
+    /// A model that was not read, with the weights of this row of another name or commit; `None` where the row has no
+    /// fingerprint.
+    pub(super) fn like(subject: Subject, row: Row) -> Option<Self> {
+        let (known, row, profile) = taken(row)?;
+        let adapter = row.adapter.clone().map(|facts| subject.metadata.named(facts));
+        let weights = |_| Weights::Stored { row, profile, adapter, is_itself: false };
+        Some(Self::new(subject, known, weights))
+    }
+
+    fn new(subject: Subject, known: Known, weights: impl FnOnce(Subject) -> Weights) -> Self {
+        let metadata = &subject.metadata;
+        Self {
+            name: subject.name.clone(),
+            sha: subject.sha.clone(),
+            config: metadata.config.clone(),
+            tokenizer: metadata.tokenizer.as_ref().map(|known| known.print.clone()).map_err(String::clone),
+            bytes_fetched: subject.bytes_fetched(),
+            weights: weights(subject),
+            known,
+        }
+    }
+
+    /// A checkpoint of the database, of which nothing is read or asked: all is in its row.
+    pub fn stored(row: Row) -> Result<Self, QueryError> {
+        let (outcome, reason) = (row.outcome, row.reason.clone());
+        let (known, row, profile) = taken(row).ok_or(QueryError::Unread { outcome, reason })?;
+        let tokenizer = row.tokenizer.clone().ok_or_else(|| "the database has no tokenizer of it".to_owned());
+        Ok(Self {
+            name: row.name(),
+            sha: row.sha.clone(),
+            config: row.config.clone().unwrap_or_default(),
+            tokenizer,
+            bytes_fetched: 0,
+            weights: Weights::Stored { adapter: row.adapter.clone(), row, profile, is_itself: true },
+            known,
+        })
+    }
+
+    /// The same under the name that the user gave it.
+    pub(super) fn called(self, name: String) -> Self {
+        Self { name, ..self }
     }
 
     /// As the user named it.
     pub fn name(&self) -> &str {
-        &self.subject.name
+        &self.name
     }
 
     /// The commit, for a repository.
     pub fn sha(&self) -> Option<&str> {
-        self.subject.sha.as_deref()
+        self.sha.as_deref()
     }
 
     /// Bytes of file content read.
     pub fn bytes_fetched(&self) -> u64 {
-        self.subject.bytes_fetched()
+        self.bytes_fetched
     }
 
     /// The checkpoint of the database from whose row the weights are known, by its name; `None` where they were read.
     pub fn known_from(&self) -> Option<String> {
-        self.row.as_ref().map(Row::name)
+        self.row().map(Row::name)
+    }
+
+    fn row(&self) -> Option<&Row> {
+        if let Weights::Stored { row, .. } = &self.weights { Some(row) } else { None }
+    }
+
+    /// The checkpoint of the database that it is, so that it is no relative of its own.
+    pub(super) fn itself(&self) -> Option<String> {
+        let is_itself = matches!(self.weights, Weights::Stored { is_itself: true, .. });
+        self.known_from().filter(|_| is_itself)
     }
 
     /// How much of it was read; `None` where that is not known.
     pub fn coverage(&self) -> Option<&Coverage> {
-        match &self.row {
-            Some(row) => row.coverage.as_ref(),
-            None => self.subject.weights.as_ref().ok()?.samples.coverage.as_ref(),
+        match &self.weights {
+            Weights::Stored { row, .. } => row.coverage.as_ref(),
+            Weights::Read { subject, .. } => subject.weights.as_ref().ok()?.samples.coverage.as_ref(),
         }
     }
 
     /// What it changes, where it is an adapter.
     pub fn adapter(&self) -> Option<AdapterFacts> {
-        match &self.row {
-            Some(row) => Some(self.subject.metadata.named(row.adapter.clone()?)),
-            None => self.subject.adapter(),
+        match &self.weights {
+            Weights::Stored { adapter, .. } => adapter.clone(),
+            Weights::Read { subject, .. } => subject.adapter(),
         }
     }
 
@@ -148,24 +217,25 @@ impl Query {
 
     /// Digest over the SHA-256 of the weight files. Local files are read whole, so ask only when it matters.
     pub(super) fn weights_digest(&self) -> Result<Option<String>, StoreError> {
-        match &self.row {
-            Some(row) => Ok(row.weights_digest.clone()),
-            None => self.subject.weights_digest(),
+        match &self.weights {
+            Weights::Stored { row, .. } => Ok(row.weights_digest.clone()),
+            Weights::Read { subject, .. } => subject.weights_digest(),
         }
     }
 
     fn profile(&self) -> Option<&Profile> {
-        match &self.subject.weights {
-            Ok(read) => Some(self.profile.get_or_init(|| Profile::new(&read.samples, STORED_TOKENS))),
-            Err(_) => self.profile.get(),
+        match &self.weights {
+            Weights::Stored { profile, .. } => Some(profile),
+            Weights::Read { subject, profile } => {
+                let samples = &subject.weights.as_ref().ok()?.samples;
+                Some(profile.get_or_init(|| Box::new(Profile::new(samples, STORED_TOKENS))))
+            }
         }
     }
 
     pub(super) fn screening(&self, row: &Row) -> Screening {
-        let own = &self.subject.metadata;
-        let tokenizer: Option<&TokenizerPrint> = own.tokenizer.as_ref().ok().map(|known| &known.print);
         let config: ModelConfig = row.config.clone().unwrap_or_default();
-        screen::screen(&own.config, &config, tokenizer.zip(row.tokenizer.as_ref()))
+        screen::screen(&self.config, &config, self.tokenizer.as_ref().ok().zip(row.tokenizer.as_ref()))
     }
 
     pub(super) fn named(
@@ -175,10 +245,8 @@ impl Query {
         evidence: &Evidence,
         population: &Population,
     ) -> Vec<Named> {
-        let tokenizers = match (&self.subject.metadata.tokenizer, &row.tokenizer) {
-            (Ok(own), Some(print)) => {
-                Ok((Tokens { print: &own.print, keys: None }, Tokens { print, keys: None }))
-            }
+        let tokenizers = match (&self.tokenizer, &row.tokenizer) {
+            (Ok(own), Some(print)) => Ok((Tokens { print: own, keys: None }, Tokens { print, keys: None })),
             (Err(reason), _) => Err(reason.clone()),
             (_, None) => Err("the database has no tokenizer of this model".into()),
         };
@@ -194,11 +262,18 @@ impl Query {
 
     /// Why the cosines of tokens in the row do not hold for this model: they are of other tokens.
     fn other_tokens(&self) -> Option<String> {
-        let row = self.row.as_ref()?;
-        let own = self.subject.metadata.tokenizer.as_ref().ok()?;
-        let is_other = row.tokenizer.as_ref().is_some_and(|print| *print != own.print);
+        let row = self.row()?;
+        let own = self.tokenizer.as_ref().ok()?;
+        let is_other = row.tokenizer.as_ref().is_some_and(|print| print != own);
         let from = row.name();
         is_other
             .then(|| format!("the weights were not read; {from}, which has the same, has another tokenizer"))
     }
+}
+
+/// What a row knows of its weights, the rest of it, and its profile.
+fn taken(mut row: Row) -> Option<(Known, Box<Row>, Box<Profile>)> {
+    let (fingerprint, profile) = row.fingerprint.take().zip(row.profile.take())?;
+    let known = Known::new(fingerprint, row.weights_digest.as_deref(), row.sample_digest.as_deref());
+    Some((known, Box::new(row), Box::new(profile)))
 }

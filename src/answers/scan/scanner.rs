@@ -17,7 +17,7 @@ use crate::retrieval::{Index, SearchMode};
 use crate::signals::fingerprint::is_outdated;
 use crate::signals::profile::Population;
 use crate::signals::verdict::{Context, VerdictKind};
-use crate::store::{Database, Row, RowRef, StoreError, Tag};
+use crate::store::{Database, Live, Row, RowRef, StoreError, Tag};
 
 /// Repositories of one checkpoint that an answer names.
 const MAX_COPIES: usize = 64;
@@ -40,6 +40,8 @@ pub struct Scanner {
     outdated: usize,
     /// The mean token cosines of some models, read when they are first needed.
     population: OnceLock<Population>,
+    /// The rows of the database by name, in the same way.
+    live: OnceLock<Live>,
 }
 
 impl Scanner {
@@ -47,7 +49,7 @@ impl Scanner {
     pub fn open(db: Database) -> Result<Self, StoreError> {
         let index = Index::open(&db)?;
         let outdated = index.outdated();
-        Ok(Self { db, index, outdated, population: OnceLock::new() })
+        Ok(Self { db, index, outdated, population: OnceLock::new(), live: OnceLock::new() })
     }
 
     /// Whether rows were written after the index was built.
@@ -63,6 +65,15 @@ impl Scanner {
     /// The index.
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// The rows of the repository with this name: that of the main checkpoint first.
+    pub fn named(&self, repo_id: &str) -> Result<Vec<Row>, StoreError> {
+        if self.live.get().is_none() {
+            let _ = self.live.set(self.db.live()?);
+        }
+        let places = self.live.get().map(|live| live.named(repo_id)).unwrap_or_default();
+        self.db.rows(&places)
     }
 
     /// A row with these weights, where the database has one that says what reading them would give. Of an older version
@@ -81,7 +92,8 @@ impl Scanner {
     pub fn scan(&self, query: &Query, top_k: usize, mode: SearchMode) -> Result<ScanAnswer, StoreError> {
         let _span = tracing::info_span!("scan").entered();
         let begun = Instant::now();
-        let found = self.index.find(query.known().search_query(None), top_k, mode)?;
+        let itself = query.itself();
+        let found = self.index.find(query.known().search_query(itself.as_deref()), top_k, mode)?;
         let mut families = Vec::with_capacity(found.related.len());
         for related in &found.related {
             families.push(self.family(query, related.family, &related.closest, top_k)?);
@@ -155,11 +167,15 @@ impl Scanner {
     fn candidates(&self, query: &Query, checkpoints: &[u32]) -> Result<Vec<Judged>, StoreError> {
         let own_digest = OnceLock::new();
         let own_samples = query.known().samples;
+        let itself = query.itself();
         // Of each checkpoint the oldest repository; of the query's own checkpoint the one with the same files, if any.
         let mut places = Vec::with_capacity(checkpoints.len());
         for checkpoint in checkpoints {
-            let repositories = self.index.repositories(*checkpoint);
-            let same_samples = |p: &Posting| own_samples.is_some() && p.samples == own_samples;
+            // Of the query's own checkpoint who else holds it, if anybody does.
+            let all = self.index.repositories(*checkpoint);
+            let others: Vec<&Posting> = self.index.others(*checkpoint, itself.as_deref()).collect();
+            let repositories = if others.is_empty() { all.iter().collect() } else { others };
+            let same_samples = |p: &&Posting| own_samples.is_some() && p.samples == own_samples;
             let mut chosen = repositories.first();
             if repositories.iter().any(same_samples) {
                 if own_digest.get().is_none() {

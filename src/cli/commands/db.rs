@@ -3,17 +3,22 @@
 use std::sync::Arc;
 
 use crate::answers;
-use crate::cli::args::{CompactArgs, ExportArgs, InfoArgs, MergeArgs, MigrateArgs, VacuumArgs, VerifyArgs};
+use crate::answers::scan::Scanner;
+use crate::answers::show::ShowAnswer;
+use crate::checkpoint::model::split_component;
+use crate::cli::args::{
+    CompactArgs, ExportArgs, InfoArgs, MergeArgs, MigrateArgs, ShowArgs, VacuumArgs, VerifyArgs,
+};
 use crate::cli::done::Done;
 use crate::cli::failure::Failure;
 use crate::cli::progress::Watch;
-use crate::cli::{printer, tables};
+use crate::cli::{environment, printer, tables};
 use crate::pipeline::Progress;
 use crate::pipeline::maintain;
 use crate::pipeline::summary::bytes;
 use crate::publication::export;
 use crate::store::maintenance::{self, Keep};
-use crate::store::{Database, StoreError, Task};
+use crate::store::{Database, Row, StoreError, Task};
 
 pub(in crate::cli) fn info(args: &InfoArgs) -> Result<Done, Failure> {
     let db = Database::open(&args.db)?;
@@ -24,6 +29,44 @@ pub(in crate::cli) fn info(args: &InfoArgs) -> Result<Done, Failure> {
         printer::data(&tables::info(&info))?;
     }
     Ok(Done::All)
+}
+
+pub(in crate::cli) fn show(args: &ShowArgs) -> Result<Done, Failure> {
+    let location = args.db.clone().map_or_else(environment::default_database, Ok)?;
+    let db = Database::open(&location).map_err(|error| environment::cannot_open(error, args.db.is_some()))?;
+    let live = db.live()?;
+    let mut found: Vec<(&String, Vec<Row>)> = Vec::new();
+    for model in &args.models {
+        let (repo_id, component) = split_component(model);
+        let mut rows = db.rows(&live.named(repo_id))?;
+        rows.retain(|row| component.is_none_or(|component| row.component == component));
+        found.push((model, rows));
+    }
+    let scanner = match Scanner::open(db) {
+        Ok(scanner) => Ok(scanner),
+        Err(StoreError::NoIndex { .. }) => Err("the database has no index: build it with `hubprint index`"),
+        Err(error) => return Err(error.into()),
+    };
+    let (mut shown, mut missing) = (0, 0);
+    for (model, rows) in found {
+        if rows.is_empty() {
+            missing += 1;
+            let nothing = anyhow::anyhow!("{location} has no row of {model}");
+            printer::failure(
+                &Failure::from(nothing).with_hint("a name is looked up as it was when it was crawled"),
+            );
+        }
+        for row in rows {
+            let answer = ShowAnswer::new(row, scanner.as_ref().map_err(|why| *why), args.top_k)?;
+            shown += 1;
+            if args.json { printer::json(&answer)? } else { printer::data(&tables::show(&answer))? }
+        }
+    }
+    match (missing, shown) {
+        (0, _) => Ok(Done::All),
+        (_, 0) => Err(Failure::from(anyhow::anyhow!("no row was found"))),
+        _ => Ok(Done::Partly),
+    }
 }
 
 pub(in crate::cli) fn verify(args: &VerifyArgs) -> Result<Done, Failure> {

@@ -28,10 +28,7 @@ pub(in crate::cli) async fn run(args: ScanArgs) -> Result<Done, Failure> {
     let db = args.db.clone().map_or_else(environment::default_database, Ok)?;
     let watching = Watching::quietly();
     let scanner = stages::open_scanner(&db, &watching).map_err(|error| match error {
-        RunError::Store(error @ StoreError::NotADatabase { .. }) if args.db.is_none() => {
-            Failure::from(anyhow::Error::from(error))
-                .with_hint("name one with --db, or fetch one with `hubprint db pull hf://datasets/ORG/NAME`")
-        }
+        RunError::Store(error) => environment::cannot_open(error, args.db.is_some()),
         error => error.into(),
     })?;
     let hub = environment::hub(args.hub.hub.as_deref())?;

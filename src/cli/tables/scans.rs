@@ -11,10 +11,16 @@ use crate::signals::verdict::{Relation, VerdictKind};
 
 /// One query's relatives.
 pub(in crate::cli) fn scan(answer: &ScanAnswer) -> String {
-    let ScanAnswer { query: name, searched, .. } = answer;
-    let mut out = answer.known_from.as_ref().map_or_else(String::new, |from| {
-        format!("{name}: its weight files are those of {from}, by their digests, and were not read\n")
-    });
+    let name = &answer.query;
+    let mut out = match &answer.known_from {
+        None => String::new(),
+        Some(from) if name.starts_with(from.as_str()) => {
+            format!("{name}: as the database has it; nothing was read\n")
+        }
+        Some(from) => {
+            format!("{name}: its weight files are those of {from}, by their digests, and were not read\n")
+        }
+    };
     if let Some(adapter) = &answer.adapter {
         out += &format!("{name}: {adapter}\n");
     }
@@ -22,6 +28,13 @@ pub(in crate::cli) fn scan(answer: &ScanAnswer) -> String {
         let rest = coverage.rest().map_or_else(String::new, |rest| format!("; not {rest}"));
         out += &format!("{name}: {} of it was covered{rest}\n", coverage.percent());
     }
+    out + &relatives(answer)
+}
+
+/// The families that a query belongs to.
+pub(super) fn relatives(answer: &ScanAnswer) -> String {
+    let ScanAnswer { query: name, searched, .. } = answer;
+    let mut out = String::new();
     if answer.families.is_empty() {
         let nearest = answer.closest_rejected.as_ref().map_or_else(String::new, |c| {
             let similarity = c.similarity.unwrap_or(0.0);
