@@ -121,7 +121,7 @@ impl<'a> Layer<'_, 'a> {
             Ok(Stored::Known(Recognised::Packed(packing))) => {
                 (self.shape(&packing), Form::Stored(Arc::new(*packing) as _))
             }
-            Ok(Stored::Known(Recognised::Flat(flat))) => (Vec::new(), Form::Flat(Arc::new(flat))),
+            Ok(Stored::Known(Recognised::Flat(flat))) => (Vec::new(), Form::Flat(Arc::new(*flat))),
             Ok(Stored::After(state)) => (Vec::new(), Form::After(state)),
             Err(error) if self.is_packed(&error, config) => (Vec::new(), Form::Unreadable(error.to_string())),
             _ => return self.tensors.values().map(plain).collect(),

@@ -37,7 +37,7 @@ pub enum Recognised {
     /// A layout that is decoded.
     Packed(Box<Packing>),
     /// A layout that is decoded, once rows and columns are known.
-    Flat(FlatPacking),
+    Flat(Box<FlatPacking>),
 }
 
 /// Recognises how a layer is stored. `state` is the content of the tensor that a first call asked for.
@@ -85,7 +85,7 @@ pub fn recognise(
     } else if let Some(names) = torchao::names(parts) {
         torchao::packing(parts, config, names)?
     } else if has("weight._data._data") {
-        return runs::quanto(parts).map(Recognised::Flat);
+        return Ok(Recognised::Flat(Box::new(runs::quanto(parts)?)));
     } else if has("weight._data") && has("weight._scale") {
         scaled::scaled(parts, config, &scaled::QUANTO)?
     } else if has("weight_scale_inv") {
