@@ -65,6 +65,9 @@ pub struct Found {
     pub related: Vec<Related>,
     /// The nearest representative in place that the verdict did not confirm.
     pub rejected: Option<Hit>,
+    /// The nearest representatives in place that agree with the query by more than chance though the verdict is open, as
+    /// adapters of one base do.
+    pub undecided: Vec<Hit>,
 }
 
 /// The representatives of an index, for a query that may be one of its repositories.
@@ -137,7 +140,7 @@ impl Index {
             first.closest.insert(0, Hit { number: checkpoint, cosine });
             first.closest.truncate(k.max(1));
         }
-        Ok(Found { related, rejected: found.rejected })
+        Ok(Found { related, rejected: found.rejected, undecided: found.undecided })
     }
 
     /// The checkpoint with the query's digests, as long as somebody but the query holds it, and whether all of its bytes

@@ -11,7 +11,7 @@ use super::hits::Hit;
 use super::judge::Judge;
 use super::query::SearchMode;
 use crate::signals::evidence::Evidence;
-use crate::signals::verdict::Context;
+use crate::signals::verdict::{self, Context};
 use crate::signals::{Fingerprint, Verdict};
 use crate::store::StoreError;
 
@@ -78,16 +78,20 @@ pub struct Findings {
     pub confirmed: Vec<Confirmed>,
     /// The nearest proposal of the first source that the verdict did not confirm.
     pub rejected: Option<Hit>,
+    /// Its proposals that agree with the query by more than chance though the verdict is open, as adapters of one base do.
+    pub undecided: Vec<Hit>,
 }
 
 impl<R: Representatives> Judging<'_, R> {
     /// The families that the verdict confirms, beside those that are known already.
     pub fn run(&self, judge: &mut Judge<'_>, known: Vec<Confirmed>) -> Result<Findings, StoreError> {
-        let mut found = Findings { confirmed: known, rejected: None };
+        let mut found = Findings { confirmed: known, ..Findings::default() };
         for (place, source) in self.sources.in_order().enumerate() {
             let rejected = self.ask(place, source, judge, &mut found.confirmed)?;
             if place == 0 {
-                found.rejected = rejected;
+                found.rejected = rejected.first().map(|(hit, _)| *hit);
+                found.undecided =
+                    rejected.iter().filter(|(_, is_open)| *is_open).map(|(hit, _)| *hit).collect();
             }
             if !found.confirmed.is_empty() {
                 break;
@@ -96,16 +100,17 @@ impl<R: Representatives> Judging<'_, R> {
         Ok(found)
     }
 
-    /// Judges what a source proposes; returns the first that is not confirmed.
+    /// Judges what a source proposes; returns what is not confirmed, nearest first, and of each whether it is undecided and
+    /// agrees by more than chance.
     fn ask(
         &self,
         source_place: usize,
         source: &dyn Candidates,
         judge: &mut Judge<'_>,
         confirmed: &mut Vec<Confirmed>,
-    ) -> Result<Option<Hit>, StoreError> {
+    ) -> Result<Vec<(Hit, bool)>, StoreError> {
         let budget = (self.budget)(source_place, self.mode);
-        let (mut judged, mut rejected) = (0, None);
+        let (mut judged, mut rejected) = (0, Vec::new());
         for hit in source.propose(self.features, budget.proposed, self.mode) {
             let family = self.representatives.family(hit.number);
             if let Some(confirmed) = confirmed.iter_mut().find(|confirmed| confirmed.family == family) {
@@ -125,8 +130,9 @@ impl<R: Representatives> Judging<'_, R> {
                 if confirmed.len() >= budget.families {
                     break;
                 }
-            } else if rejected.is_none() {
-                rejected = Some(hit);
+            } else {
+                let is_open = verdict.kind.related().is_none();
+                rejected.push((hit, is_open && verdict::is_beyond_chance(&evidence, self.context.searched)));
             }
         }
         Ok(rejected)

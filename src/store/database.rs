@@ -295,7 +295,7 @@ fn is_empty_or_missing(files: &DatabaseFiles) -> Result<bool, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::schema::testing::row;
+    use super::super::schema::testing::{adapter_row, row};
     use super::super::tag::Tag;
     use super::super::task::Partition;
     use super::*;
@@ -322,6 +322,20 @@ mod tests {
         let at = |row| RowRef { shard: 0, row };
         assert_eq!(found, [(at(0), "org/a"), (at(1), "org/b")]);
         assert!(db.index_rows(7).is_err());
+    }
+
+    #[test]
+    fn the_index_is_given_the_fingerprints_of_the_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = Database::open_or_create(dir.path(), Task::CRAWL).unwrap();
+        let adapter = adapter_row("b", Model::random(2, 2, 64).fingerprint());
+        db.append(&[rows(&["a"]), vec![adapter]].concat()).unwrap();
+        let indexed: Vec<_> = db.index_rows(0).unwrap().flat_map(Result::unwrap).collect();
+        let places: Vec<RowRef> = indexed.iter().map(|(at, _)| *at).collect();
+        let whole = db.rows(&places).unwrap();
+        assert!(whole[1].fingerprint.as_ref().unwrap().extent.rank.is_some());
+        // Not printed where they differ: they are long.
+        assert!(indexed.iter().zip(&whole).all(|((_, part), row)| part.fingerprint == row.fingerprint));
     }
 
     #[test]

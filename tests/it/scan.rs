@@ -63,6 +63,7 @@ fn answers_have_the_documented_keys_and_order() {
     top.sort_unstable();
     let expected = [
         "adapter",
+        "adapter_base",
         "bytes_fetched",
         "closest_rejected",
         "coverage",
@@ -76,6 +77,7 @@ fn answers_have_the_documented_keys_and_order() {
         "searched",
         "seconds",
         "sha",
+        "undecided",
     ];
     assert_eq!(top, expected);
     // No family was named for any of 10,000 negatives: the rule of three.

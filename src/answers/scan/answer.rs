@@ -1,5 +1,7 @@
 //! What a scan is answered with.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -21,6 +23,8 @@ pub struct ScanAnswer {
     pub known_from: Option<String>,
     /// What the query changes, where it is an adapter; null for a model.
     pub adapter: Option<AdapterFacts>,
+    /// Whether the model that its config names, or its card, is one that it may be of; null where none is named.
+    pub adapter_base: Option<AdapterBase>,
     /// How much of the query was read; null where that is not known.
     pub coverage: Option<CoverageAnswer>,
     /// Distinct checkpoints that were searched.
@@ -30,6 +34,9 @@ pub struct ScanAnswer {
     pub outdated: usize,
     /// Related families, nearest first.
     pub families: Vec<FamilyAnswer>,
+    /// The nearest checkpoints that agree with the query by more than chance, though the weights do not tell whether one
+    /// descends from the other: adapters of one base.
+    pub undecided: Vec<Candidate>,
     /// The nearest checkpoint that was judged unrelated or undecided, where there is no family.
     pub closest_rejected: Option<Candidate>,
     /// Searches for made-up models without relatives that were made when this index was built.
@@ -43,6 +50,28 @@ pub struct ScanAnswer {
     pub bytes_fetched: u64,
     /// Seconds that the answer took.
     pub seconds: f64,
+}
+
+/// The model that an adapter names as its base, which is a claim.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct AdapterBase {
+    /// Its name.
+    pub repo_id: String,
+    /// Whether the adapter has the shapes of it; null where the database has no fingerprint of that model.
+    pub fits: Option<bool>,
+    /// What does not fit.
+    pub misfit: Option<String>,
+}
+
+impl fmt::Display for AdapterBase {
+    /// In words that stand by themselves.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.misfit, self.fits) {
+            (Some(why), _) => write!(f, "it does not fit {}: {why}", self.repo_id),
+            (None, Some(_)) => write!(f, "it fits the shapes of {}", self.repo_id),
+            (None, None) => write!(f, "the database has no fingerprint of {}", self.repo_id),
+        }
+    }
 }
 
 /// A related family.

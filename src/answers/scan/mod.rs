@@ -8,7 +8,7 @@ pub mod job;
 pub mod query;
 pub mod scanner;
 
-pub use answer::{Candidate, FamilyAnswer, ScanAnswer, ScanFailure, ScanLine};
+pub use answer::{AdapterBase, Candidate, FamilyAnswer, ScanAnswer, ScanFailure, ScanLine};
 pub use job::{ScanJob, ScanOptions};
 pub use query::{Known, Query, QueryError};
 pub use scanner::Scanner;

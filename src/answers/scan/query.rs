@@ -205,6 +205,12 @@ impl Query {
         }
     }
 
+    /// The model that an adapter names as its base: its config, else the card of the repository that has it.
+    pub(super) fn adapter_base(&self) -> Option<String> {
+        let of_card = || self.row().filter(|_| self.itself().is_some())?.declared_bases.first().cloned();
+        self.adapter()?.base.or_else(of_card)
+    }
+
     /// What a search needs of it.
     pub fn known(&self) -> &Known {
         &self.known

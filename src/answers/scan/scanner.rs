@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use chrono::DateTime;
 
-use super::answer::{Candidate, FamilyAnswer, ScanAnswer};
+use super::answer::{AdapterBase, Candidate, FamilyAnswer, ScanAnswer};
 use super::query::Query;
 use crate::answers::compare::comparison::Comparison;
 use crate::answers::judgement::Judgement;
@@ -16,7 +16,7 @@ use crate::retrieval::tables::Posting;
 use crate::retrieval::{Index, SearchMode};
 use crate::signals::fingerprint::is_outdated;
 use crate::signals::profile::Population;
-use crate::signals::verdict::{Context, VerdictKind};
+use crate::signals::verdict::{self, Context, VerdictKind};
 use crate::store::{Database, Live, Row, RowRef, StoreError, Tag};
 
 /// Repositories of one checkpoint that an answer names.
@@ -105,16 +105,25 @@ impl Scanner {
             }
             _ => None,
         };
+        let open: Vec<u32> = found
+            .undecided
+            .iter()
+            .take(top_k)
+            .map(|hit| self.index.checkpoint_of_representative(hit.number))
+            .collect();
+        let undecided = self.candidates(query, &open)?.into_iter().map(Candidate::from).collect();
         let quality = self.index.quality();
         Ok(ScanAnswer {
             query: query.name().to_owned(),
             sha: query.sha().map(str::to_owned),
             known_from: query.known_from(),
+            adapter_base: self.adapter_base(query)?,
             adapter: query.adapter(),
             coverage: query.coverage().map(Into::into),
             searched: self.index.checkpoints(),
             outdated: self.outdated,
             families,
+            undecided,
             closest_rejected,
             negatives: quality.negatives,
             false_positives: quality.false_positives,
@@ -122,6 +131,19 @@ impl Scanner {
             bytes_fetched: query.bytes_fetched(),
             seconds: begun.elapsed().as_secs_f64(),
         })
+    }
+
+    /// The model that an adapter names, held against it.
+    fn adapter_base(&self, query: &Query) -> Result<Option<AdapterBase>, StoreError> {
+        let Some(repo_id) = query.adapter_base() else { return Ok(None) };
+        let main = self.named(&repo_id)?.into_iter().next();
+        let Some(model) = main.and_then(|row| row.fingerprint) else {
+            return Ok(Some(AdapterBase { repo_id, fits: None, misfit: None }));
+        };
+        let mut judge = Judge::new(&query.known().fingerprint, self.index.controls());
+        let (evidence, _) = judge.judge(&model, Context::default());
+        let misfit = verdict::misfit(&evidence.a, &evidence.b);
+        Ok(Some(AdapterBase { repo_id, fits: Some(misfit.is_none()), misfit }))
     }
 
     fn family(

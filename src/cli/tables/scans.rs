@@ -22,7 +22,8 @@ pub(in crate::cli) fn scan(answer: &ScanAnswer) -> String {
         }
     };
     if let Some(adapter) = &answer.adapter {
-        out += &format!("{name}: {adapter}\n");
+        let base = answer.adapter_base.as_ref().map_or_else(String::new, |base| format!("; {base}"));
+        out += &format!("{name}: {adapter}{base}\n");
     }
     if let Some(coverage) = answer.coverage.as_ref().filter(|coverage| coverage.share < WHOLE) {
         let rest = coverage.rest().map_or_else(String::new, |rest| format!("; not {rest}"));
@@ -45,7 +46,7 @@ pub(super) fn relatives(answer: &ScanAnswer) -> String {
             "{name}: no relative among {searched} distinct models{nearest}; only `compare` looks for copies with permuted \
              heads or neurons\n"
         );
-        return out;
+        return out + &undecided(answer);
     }
     for family in &answer.families {
         let mut rows =
@@ -66,7 +67,24 @@ pub(super) fn relatives(answer: &ScanAnswer) -> String {
             answer.outdated
         );
     }
+    out += &undecided(answer);
     out + &false_positives(answer.negatives, answer.false_positives, answer.false_rate_at_most) + "\n"
+}
+
+/// What agrees by more than chance, and why that decides nothing.
+fn undecided(answer: &ScanAnswer) -> String {
+    if answer.undecided.is_empty() {
+        return String::new();
+    }
+    let named = answer.undecided.iter().map(|candidate| {
+        let similarity = candidate.similarity.map_or_else(|| "-".into(), |v| format!("{v:.3}"));
+        format!("{} ({similarity})", candidate.name())
+    });
+    format!(
+        "{}: agrees by more than chance with {}; adapters of one base do, whether or not one descends from the other\n",
+        answer.query,
+        named.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// How often a search is wrong: families named for some of these made-up models without relatives.

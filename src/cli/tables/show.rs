@@ -43,6 +43,9 @@ fn lines(answer: &ShowAnswer) -> [(&'static str, Option<String>); 15] {
     });
     let outdated = (answer.outdated && answer.outcome == Outcome::Indexed)
         .then(|| "not known: an older version has read it".to_owned());
+    let base = answer.relatives.as_ref().and_then(|relatives| relatives.adapter_base.as_ref());
+    let base = base.map_or_else(String::new, |base| format!("; {base}"));
+    let adapter = answer.adapter.as_ref().map(|adapter| format!("{adapter}{base}"));
     let files: Vec<&str> = answer.weight_files.iter().map(|file| file.path.as_str()).collect();
     let listed = match files.as_slice() {
         [] => None,
@@ -57,7 +60,7 @@ fn lines(answer: &ShowAnswer) -> [(&'static str, Option<String>); 15] {
         ("weights", weights),
         ("files", listed),
         ("quantisation", answer.quantization.clone()),
-        ("adapter", answer.adapter.as_ref().map(ToString::to_string)),
+        ("adapter", adapter),
         ("licence", answer.license.clone()),
         ("declared base", Some(answer.declared_bases.join(", "))),
         ("downloads", answer.downloads.map(|n| n.to_string())),

@@ -7,6 +7,7 @@
 
 use super::super::evidence::{Evidence, Shape};
 use super::answer::{Verdict, VerdictKind};
+use super::judge::ALPHA;
 use super::relation::{Direction, Relation};
 
 /// Judges two of which one at least is an adapter; `None` where neither is.
@@ -22,17 +23,43 @@ pub(super) fn judge(evidence: &Evidence) -> Option<Verdict> {
     };
     match (a.extent.rank, b.extent.rank) {
         (None, None) => None,
-        (Some(_), None) => Some(open(one_alone("a", "b"))),
-        (None, Some(_)) => Some(open(one_alone("b", "a"))),
+        (Some(_), None) => Some(open(one_alone(("a", a), ("b", b)))),
+        (None, Some(_)) => Some(open(one_alone(("b", b), ("a", a)))),
         (Some(_), Some(_)) => Some(both(evidence).unwrap_or_else(|| open(apart(evidence)))),
     }
 }
 
-fn one_alone(adapter: &str, model: &str) -> String {
-    format!(
-        "{adapter} is an adapter: it has differences to the weights of some model. {model} is a model: whether it is that one, \
-         or one that {adapter} was merged into, a comparison of the two does not tell."
-    )
+/// Why this adapter was not trained on a model of these shapes; `None` where all that both tell fits. An adapter of a few
+/// layers tells the last one that it changes.
+pub fn misfit(adapter: &Shape, model: &Shape) -> Option<String> {
+    let differ = |what: &str, x: Option<u32>, y: Option<u32>| match (x, y) {
+        (Some(x), Some(y)) if x != y => Some(format!("{what} {x} instead of {y}")),
+        _ => None,
+    };
+    let layers = (adapter.layers > model.layers)
+        .then(|| format!("{} layers where the model has {}", adapter.layers, model.layers));
+    differ("hidden size", Some(adapter.hidden_size), Some(model.hidden_size))
+        .or(layers)
+        .or_else(|| differ("MLPs of", adapter.inner_size, model.inner_size))
+        .or_else(|| differ("key rows", adapter.key_rows, model.key_rows))
+}
+
+/// Whether two that no verdict tells apart agree by more than chance, among so many that were searched: adapters of one
+/// base do.
+pub fn is_beyond_chance(evidence: &Evidence, searched: usize) -> bool {
+    let best = evidence.in_place.counted().map(|(_, effect)| effect.ln_p()).reduce(f64::min);
+    best.is_some_and(|ln_p| ln_p + (searched.max(1) as f64).ln() <= ALPHA.ln())
+}
+
+fn one_alone((adapter, its): (&str, &Shape), (model, shape): (&str, &Shape)) -> String {
+    let differences = format!("{adapter} is an adapter: it has differences to the weights of some model.");
+    match misfit(its, shape) {
+        Some(why) => format!("{differences} It does not fit {model}, which is a model: {why}."),
+        None => format!(
+            "{differences} It fits the shapes of {model}, which is a model: whether it is that one, or one that {adapter} \
+             was merged into, a comparison of the two does not tell."
+        ),
+    }
 }
 
 fn apart(evidence: &Evidence) -> String {

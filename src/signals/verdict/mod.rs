@@ -37,6 +37,7 @@ mod relation;
 mod sentences;
 mod unseen;
 
+pub use adapters::{is_beyond_chance, misfit};
 pub use answer::{Context, Verdict, VerdictKind};
 pub use hypotheses::LEAST_EFFECT;
 pub use judge::{ALPHA, judge};

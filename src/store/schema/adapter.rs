@@ -11,7 +11,7 @@ use crate::store::row::{AdapterFacts, Row};
 /// How the names of the columns begin, which shards of formats up to 5 lack.
 const PREFIX: &str = "adapter_";
 /// The column that says whether the others do.
-const RANK: &str = "adapter_rank";
+pub(super) const RANK: &str = "adapter_rank";
 
 /// The columns; null and empty for all but adapters.
 pub(super) fn adapter_columns(rows: &[Row]) -> Vec<(&'static str, ArrayRef)> {
@@ -33,12 +33,14 @@ pub(super) fn is_of_adapter(column: &str) -> bool {
 }
 
 impl Reader<'_> {
-    /// What the adapter of a row changes; `None` for a model, and of shards from before there were any.
+    /// The rank of the adapter of a row; `None` for a model, and of shards from before there were any.
+    pub(super) fn rank(&self, i: usize) -> Result<Option<u32>, StoreError> {
+        if self.has(RANK) { self.number::<UInt32Type>(RANK, i) } else { Ok(None) }
+    }
+
+    /// What the adapter of a row changes; `None` for a model.
     pub(super) fn adapter(&self, i: usize) -> Result<Option<AdapterFacts>, StoreError> {
-        if !self.has(RANK) {
-            return Ok(None);
-        }
-        let Some(rank) = self.number::<UInt32Type>(RANK, i)? else { return Ok(None) };
+        let Some(rank) = self.rank(i)? else { return Ok(None) };
         Ok(Some(AdapterFacts {
             rank,
             targets: self.texts("adapter_targets", i)?.into_iter().flatten().collect(),

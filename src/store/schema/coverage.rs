@@ -73,7 +73,7 @@ impl Reader<'_> {
     pub(super) fn extent(&self, i: usize, coverage: Option<&Coverage>) -> Result<Extent, StoreError> {
         let tokens = if self.has(TOKENS) { self.number::<UInt32Type>(TOKENS, i)? } else { None };
         let quantised = self.has(QUANTISED) && self.number::<UInt8Type>(QUANTISED, i)? == Some(1);
-        Ok(Extent::new(coverage, quantised, tokens))
+        Ok(Extent { rank: self.rank(i)?, ..Extent::new(coverage, quantised, tokens) })
     }
 
     fn rest(&self, i: usize) -> Result<Vec<Rest>, StoreError> {

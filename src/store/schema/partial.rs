@@ -5,6 +5,7 @@ use std::path::Path;
 use arrow::array::RecordBatch;
 use arrow::datatypes::UInt64Type;
 
+use super::adapter::RANK;
 use super::arrays::{text, time};
 use super::reader::{EXTRACTION_VERSION, Reader};
 use crate::signals::Fingerprint;
@@ -12,7 +13,7 @@ use crate::store::StoreError;
 use crate::store::row::{Outcome, Waiting};
 
 /// The columns of a [`IndexRow`].
-pub const INDEX_COLUMNS: [&str; 37] = [
+pub const INDEX_COLUMNS: [&str; 38] = [
     "repo_id",
     "hub_id",
     "component",
@@ -50,6 +51,7 @@ pub const INDEX_COLUMNS: [&str; 37] = [
     "rest_bytes",
     "tokenizer_tokens",
     "quantised",
+    RANK,
 ];
 
 /// What the index needs of a row.

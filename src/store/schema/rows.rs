@@ -11,7 +11,6 @@ use super::arrays::{bytes, flags, json, lists, numbers, text, texts, time};
 use super::coverage::{coverage_columns, is_of_coverage};
 use super::fingerprint::PRODUCT_COLUMNS;
 use super::reader::{COMPONENT, EXTRACTION_VERSION, Reader, missing};
-use crate::signals::coverage::Extent;
 use crate::store::StoreError;
 use crate::store::row::{Row, WeightFile};
 
@@ -189,8 +188,7 @@ impl Reader<'_> {
             .collect();
         let coverage = self.coverage(i)?;
         let adapter = self.adapter(i)?;
-        let rank = adapter.as_ref().map(|adapter| adapter.rank);
-        let extent = Extent { rank, ..self.extent(i, coverage.as_ref())? };
+        let extent = self.extent(i, coverage.as_ref())?;
         Ok(Row {
             repo_id: self.required("repo_id", i)?,
             hub_id: self.required("hub_id", i)?,
@@ -235,11 +233,12 @@ impl Reader<'_> {
 mod tests {
     use super::super::testing;
     use super::*;
+    use crate::signals::coverage::Extent;
     use crate::signals::testing::Model;
 
     #[test]
     fn rows_round_trip() {
-        let a = testing::row("a", Some(Model::random(1, 3, 64).fingerprint()));
+        let a = testing::adapter_row("a", Model::random(1, 3, 64).fingerprint());
         let rows = [Row { component: "unet".into(), ..a.clone() }, a, testing::row("b", None)];
         let batch = to_batch(&rows).unwrap();
         assert_eq!(batch.schema(), to_batch(&[]).unwrap().schema());

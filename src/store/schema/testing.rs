@@ -6,7 +6,7 @@ use crate::signals::profile::{POINTS, Profile, TokenGram};
 use crate::signals::{Fingerprint, Role};
 use crate::store::row::{AdapterFacts, Outcome, Row, WeightFile};
 
-/// A row with every optional field set or, for `fingerprint: None`, unset.
+/// A row of a model with every optional field set or, for `fingerprint: None`, unset.
 pub(crate) fn row(name: &str, fingerprint: Option<Fingerprint>) -> Row {
     let indexed = fingerprint.is_some();
     let some = |s: &str| indexed.then(|| s.to_owned());
@@ -22,7 +22,7 @@ pub(crate) fn row(name: &str, fingerprint: Option<Fingerprint>) -> Row {
             bytes: 468,
         }],
     };
-    let extent = Extent { rank: Some(8), ..Extent::new(Some(&coverage), true, Some(32_000)) };
+    let extent = Extent::new(Some(&coverage), true, Some(32_000));
     let fingerprint = fingerprint.map(|fingerprint| Fingerprint { extent, ..fingerprint });
     Row {
         repo_id: format!("org/{name}"),
@@ -61,12 +61,7 @@ pub(crate) fn row(name: &str, fingerprint: Option<Fingerprint>) -> Row {
         sample_digest: some(&format!("s-{name}")),
         extraction_version: EXTRACTION_VERSION,
         coverage: indexed.then_some(coverage),
-        adapter: indexed.then(|| AdapterFacts {
-            rank: 8,
-            targets: vec!["q_proj".into(), "v_proj".into()],
-            base: Some("org/base".into()),
-            revision: None,
-        }),
+        adapter: None,
         profile: indexed.then(|| Profile {
             norms: Some([0.5; POINTS]),
             energy: [(Role::Query, [0.25; POINTS])].into(),
@@ -74,4 +69,19 @@ pub(crate) fn row(name: &str, fingerprint: Option<Fingerprint>) -> Row {
         }),
         fingerprint,
     }
+}
+
+/// The same of an adapter.
+pub(crate) fn adapter_row(name: &str, fingerprint: Fingerprint) -> Row {
+    let facts = AdapterFacts {
+        rank: 8,
+        targets: vec!["q_proj".into(), "v_proj".into()],
+        base: Some("org/base".into()),
+        revision: None,
+    };
+    let mut row = row(name, Some(fingerprint));
+    if let Some(fingerprint) = &mut row.fingerprint {
+        fingerprint.extent.rank = Some(facts.rank);
+    }
+    Row { adapter: Some(facts), ..row }
 }

@@ -12,16 +12,20 @@ const LAYERS: usize = 6;
 
 /// Two thin matrices for each layer's query and value projection, as peft names them.
 fn lora(seed: u64) -> Tensors {
+    lora_of(seed, HIDDEN, LAYERS)
+}
+
+fn lora_of(seed: u64, hidden: usize, layers: usize) -> Tensors {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut draw = |shape: [usize; 2]| {
         let values: Vec<f32> = (0..shape[0] * shape[1]).map(|_| rng.random_range(-1.0..1.0)).collect();
         Tensor::f32(&shape, &values)
     };
     let mut all = Tensors::new();
-    for layer in 0..LAYERS {
-        for (module, rows) in [("q_proj", HIDDEN), ("v_proj", 48)] {
+    for layer in 0..layers {
+        for (module, rows) in [("q_proj", hidden), ("v_proj", 48)] {
             let name = format!("base_model.model.model.layers.{layer}.self_attn.{module}");
-            all.insert(format!("{name}.lora_A.weight"), draw([RANK, HIDDEN]));
+            all.insert(format!("{name}.lora_A.weight"), draw([RANK, hidden]));
             all.insert(format!("{name}.lora_B.weight"), draw([rows, RANK]));
         }
     }
@@ -41,6 +45,17 @@ fn turned(adapter: &Tensors) -> Tensors {
         (name.clone(), Tensor::f32(&stored.shape, &turned))
     };
     adapter.iter().map(|(name, stored)| turn(name, stored)).collect()
+}
+
+/// As further training leaves it: most of each matrix, and something else.
+fn moved(adapter: &Tensors, seed: u64) -> Tensors {
+    let other = lora(seed);
+    let moved = |(name, stored): (&String, &Tensor)| {
+        let values: Vec<f32> =
+            stored.values().iter().zip(other[name].values()).map(|(v, noise)| v + 0.3 * noise).collect();
+        (name.clone(), Tensor::f32(&stored.shape, &values))
+    };
+    adapter.iter().map(moved).collect()
 }
 
 fn adapter(bench: &Bench, name: &str, tensors: &Tensors) -> PathBuf {
@@ -71,7 +86,13 @@ fn copies_are_told_in_whatever_basis_and_others_are_left_open() {
     assert!(other["why"].as_str().unwrap().starts_with("Both are adapters."), "{other:#}");
     let base = bench.compare(&one, &demo(BASE));
     assert_eq!(base["related"], Value::Null, "{base:#}");
-    assert!(base["why"].as_str().unwrap().starts_with("a is an adapter"), "{base:#}");
+    let why = base["why"].as_str().unwrap();
+    assert!(why.starts_with("a is an adapter") && why.contains("It fits the shapes of b"), "{base:#}");
+    let wide = bench.compare(&adapter(&bench, "wide", &lora_of(1, 128, LAYERS)), &demo(BASE));
+    assert!(
+        wide["why"].as_str().unwrap().contains("does not fit b, which is a model: hidden size 128"),
+        "{wide:#}"
+    );
 }
 
 #[test]
@@ -86,10 +107,14 @@ fn an_adapter_has_a_row_that_says_what_it_changes() {
     // A model with its adapter beside it.
     let merged = bench.model("merged", &demo_tensors(BASE), &json!({}));
     std::fs::copy(one.join("adapter_model.safetensors"), merged.join("adapter_model.safetensors")).unwrap();
+    let more = adapter(&bench, "more", &moved(&lora(1), 3));
+    let deep = adapter(&bench, "deep", &lora_of(1, HIDDEN, LAYERS + 1));
     let mut models = Models::new();
     for (id, folder) in [
+        ("o/base", &demo(BASE)),
         ("o/one", &one),
         ("o/copy", &copy),
+        ("o/more", &more),
         ("o/other", &other),
         ("o/prompt", &prompt),
         ("o/merged", &merged),
@@ -101,7 +126,10 @@ fn an_adapter_has_a_row_that_says_what_it_changes() {
     cli.crawl(0, &["--all-small-files"]);
     let rows = cli.rows();
     let names: Vec<&str> = rows.keys().map(String::as_str).collect();
-    assert_eq!(names, ["o/copy", "o/merged", "o/merged[adapter]", "o/one", "o/other", "o/prompt"]);
+    assert_eq!(
+        names,
+        ["o/base", "o/copy", "o/merged", "o/merged[adapter]", "o/more", "o/one", "o/other", "o/prompt"]
+    );
     let facts = rows["o/one"].adapter.as_ref().unwrap();
     assert_eq!(
         (facts.rank, facts.base.as_deref(), facts.revision.as_deref()),
@@ -123,7 +151,18 @@ fn an_adapter_has_a_row_that_says_what_it_changes() {
     assert_eq!(families.len(), 1, "{answer:#}");
     let members = families[0]["members"].to_string() + &families[0]["root"].to_string();
     assert!(members.contains("o/copy") && members.contains("o/merged"), "{members}");
-    assert!(!members.contains("o/other"), "{members}");
+    assert!(!members.contains("o/other") && !members.contains("o/more"), "{members}");
+    // A continuation is found, and whether it is one is not told.
+    let undecided: Vec<&Value> =
+        answer["undecided"].as_array().unwrap().iter().map(|c| &c["repo_id"]).collect();
+    assert_eq!(undecided, ["o/more"], "{answer:#}");
+    assert!(answer["undecided"][0]["similarity"].as_f64().unwrap() > 0.8, "{answer:#}");
+    assert_eq!(answer["undecided"][0]["related"], Value::Null);
+    assert_eq!(answer["adapter_base"], json!({"repo_id": "o/base", "fits": true, "misfit": null}));
+    assert_eq!(
+        scan(&deep)["adapter_base"],
+        json!({"repo_id": "o/base", "fits": false, "misfit": "7 layers where the model has 6"})
+    );
     // What the base is to them, nobody has measured.
     assert!(!scan(&demo(BASE))["families"].to_string().contains("o/one"));
 }
