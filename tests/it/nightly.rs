@@ -870,6 +870,11 @@ fn a_dry_run_reads_nothing_and_foresees_the_cost() {
     let took = report["requests"]["resolvers"].as_f64().unwrap();
     assert!((forecast["requests"].as_f64().unwrap() / took - 1.0).abs() < 0.02, "{forecast} {took}");
     cli.expect(0, &["crawl", "--db", "DB", "--dry-run"]);
+    // Of a Hub that does not answer there is no plan.
+    let cli = cli.with("HF_ENDPOINT", &crate::support::nobody());
+    let ended = cli.expect(75, &["crawl", "--db", "DB", "--dry-run"]);
+    assert_eq!(ended.stdout, "");
+    ended.says(&["error: the listing broke off: unreachable", "hint: is the Hub up?"]);
 }
 
 #[test]

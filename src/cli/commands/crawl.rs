@@ -70,13 +70,18 @@ pub(in crate::cli) async fn run(args: CrawlArgs) -> Result<Done, Failure> {
 pub(in crate::cli) fn show_forecast(forecast: &Forecast, as_json: bool) -> Result<Done, Failure> {
     if as_json {
         printer::json(forecast)?;
-    } else {
-        printer::data(&tables::forecast(forecast))?;
     }
     match &forecast.error {
-        None if forecast.complete => Ok(Done::All),
-        None => Ok(Done::Partly),
-        Some(error) => Err(Failure::from(anyhow::anyhow!("the listing broke off: {error}")).temporary()),
+        // What was foreseen of a part is no plan.
+        Some(error) => Err(Failure::from(anyhow::anyhow!("the listing broke off: {error}"))
+            .with_hint("is the Hub up? check --hub, HF_ENDPOINT and the network")
+            .temporary()),
+        None => {
+            if !as_json {
+                printer::data(&tables::forecast(forecast))?;
+            }
+            Ok(if forecast.complete { Done::All } else { Done::Partly })
+        }
     }
 }
 
