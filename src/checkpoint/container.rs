@@ -26,8 +26,17 @@ pub trait Container: fmt::Debug + Send + Sync {
         false
     }
 
-    /// A decoder for opened files of these sizes, bytes.
-    fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder>;
+    /// A decoder for these opened files.
+    fn decoder(&self, files: &[OpenedFile<'_>], limits: &Limits) -> Box<dyn Decoder>;
+}
+
+/// A file of a component that is open.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenedFile<'a> {
+    /// Its path in the repository: one file may name another.
+    pub path: &'a str,
+    /// Its size, bytes.
+    pub size: u64,
 }
 
 /// One checkpoint of a repository.

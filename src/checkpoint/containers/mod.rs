@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::container::Containers;
 
 mod dialect;
+mod each;
 pub mod gguf;
 mod number_formats;
 pub mod safetensors;
