@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::component::ADAPTER;
+use super::component::{ADAPTER, NO_MODEL};
 use crate::formats::packed::{QuantConfig, States};
 use crate::formats::{FileRange, Limits, ModelConfig, Weight};
 use crate::store::AdapterFacts;
@@ -23,6 +23,11 @@ pub trait Container: fmt::Debug + Send + Sync {
 
     /// Whether its files say themselves what config.json says of others: [`Tensors::config`].
     fn describes_itself(&self) -> bool {
+        false
+    }
+
+    /// Whether models are exported to it from other formats: then what it has counts only where those have no model.
+    fn is_export(&self) -> bool {
         false
     }
 
@@ -193,6 +198,10 @@ impl Containers {
                 Some(known) if rank(&component) < rank(&known.1) => *known = (container, component),
                 Some(_) => {}
             }
+        }
+        let is_model = |component: &Component| component.name != ADAPTER && component.doubt < NO_MODEL;
+        if chosen.iter().any(|(of, component)| !of.is_export() && is_model(component)) {
+            chosen.retain(|(of, _)| !of.is_export());
         }
         if chosen.iter().any(|(_, component)| component.name.is_empty()) {
             // What one format has in folders is beside the model of another.

@@ -60,6 +60,14 @@ pub(super) const GGUF: Dialect = Dialect {
     },
 };
 
+/// ONNX: one graph for each of many number formats and machines.
+pub(super) const ONNX: Dialect = Dialect {
+    endings: &endings::ONNX,
+    variant: number_formats::of_graph,
+    has_folders: true,
+    never: left_behind,
+};
+
 impl Dialect {
     /// The folder that counts for files in this one, and the number format that it tells: one that is named after a
     /// number format, or after the model and one, stands for the folder that it is in.

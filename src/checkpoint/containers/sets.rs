@@ -65,6 +65,8 @@ enum Class {
     LeftBehind,
 }
 
+const _: () = assert!(2 * Class::Adapter as u8 == component::NO_MODEL, "the first class of no model");
+
 const WORDS: [(Class, &[&str]); 4] = [
     (
         Class::LeftBehind,
