@@ -54,6 +54,11 @@ mod tests {
             (&["model.safetensors", "pytorch_model.bin", "model-Q4_0.gguf"], "", "safetensors"),
             (&["adapter_model.safetensors", "model-Q4_0.gguf"], "", "gguf"),
             (&["adapter_model.bin"], "", "PyTorch"),
+            (
+                &["adapters.safetensors", "0000100_adapters.safetensors", "adapter_config.json"],
+                "",
+                "safetensors",
+            ),
             (&["model.safetensors", "onnx/model.onnx", "openvino/openvino_model.bin"], "", "safetensors"),
             (&["my-finetune.safetensors", "model.onnx"], "", "safetensors"),
             (&["0_Transformer/model.safetensors", "onnx/model.onnx"], "", "safetensors"),
