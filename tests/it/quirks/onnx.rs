@@ -92,7 +92,6 @@ fn an_exported_model_is_a_copy_of_the_published_one() {
     let path = folder.join("onnx").join("model.onnx");
     std::fs::create_dir(folder.join("onnx")).unwrap();
     write(&path, exported(BASE, false));
-    std::fs::copy(&path, "/tmp/ox/written.onnx").unwrap(); // TEMP
     for path in [&folder, &path] {
         let answer = bench.compare(path, &demo(BASE));
         assert_is(&answer, "derived", "copy or cast", "undetermined");
@@ -106,7 +105,6 @@ fn eight_bits_are_a_quantisation() {
     let bench = Bench::new();
     let folder = bench.folder("quantised");
     write(&folder.join("model_quantized.onnx"), exported(BASE, true));
-    std::fs::copy(folder.join("model_quantized.onnx"), "/tmp/ox/written_q.onnx").unwrap(); // TEMP
     let answer = bench.compare(&folder, &demo(BASE));
     assert_is(&answer, "derived", "quantised", "a descends from b");
     assert_eq!(answer["models"][0]["dtype"], "ONNX uint8", "{answer:#}");
