@@ -1,5 +1,5 @@
-//! Valid and hostile files, changed at random, read as a reader reads them: none may panic, take more than a second, or
-//! more than 256 MB. `cargo test` reads some thousands; a million for each decoder are read by
+//! Valid and hostile files, changed at random, read as a reader reads them: none may panic or take more than 256 MB.
+//! `cargo test` reads some thousands; a million for each decoder, none of which may take more than a second, are read by
 //!
 //!     cargo test --release --test it a_million -- --ignored --nocapture
 //!
@@ -379,13 +379,13 @@ fn take(target: &Target, bytes: &Bytes) -> Result<Taken, ()> {
 }
 
 /// Why an input fails, if it does. One that took long is read again: the machine may have been busy.
-fn failure(target: &Target, bytes: &Bytes, worst: &mut Taken) -> Option<String> {
+fn failure(target: &Target, bytes: &Bytes, most: Duration, worst: &mut Taken) -> Option<String> {
     let mut taken = match take(target, bytes) {
         Ok(taken) => taken,
         Err(()) => return Some("it panics".to_owned()),
     };
     for _ in 0..3 {
-        if taken.time > MOST_TIME
+        if taken.time > most
             && let Ok(again) = take(target, bytes)
         {
             taken.time = taken.time.min(again.time);
@@ -393,7 +393,7 @@ fn failure(target: &Target, bytes: &Bytes, worst: &mut Taken) -> Option<String> 
     }
     worst.time = worst.time.max(taken.time);
     worst.bytes = worst.bytes.max(taken.bytes);
-    if taken.time > MOST_TIME {
+    if taken.time > most {
         Some(format!("it takes {:?}", taken.time))
     } else if taken.bytes > MOST_BYTES {
         Some(format!("it takes {} MB", taken.bytes >> 20))
@@ -403,7 +403,7 @@ fn failure(target: &Target, bytes: &Bytes, worst: &mut Taken) -> Option<String> 
 }
 
 /// Reads the inputs with these numbers of one decoder, on all cores.
-fn reads(target: &Target, count: u64) -> Vec<String> {
+fn reads(target: &Target, count: u64, most: Duration) -> Vec<String> {
     assert!(!target.corpus.is_empty(), "{}: no files", target.name);
     let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     let begun = Instant::now();
@@ -415,7 +415,7 @@ fn reads(target: &Target, count: u64) -> Vec<String> {
                 return worst;
             }
             let bytes = Bytes::from(mutated(&target.corpus, number));
-            if let Some(why) = failure(target, &bytes, &mut worst) {
+            if let Some(why) = failure(target, &bytes, most, &mut worst) {
                 let name = format!("{}-{number}", target.name.replace([' ', ','], "_"));
                 let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
                 write(&kept, &bytes);
@@ -442,20 +442,21 @@ fn reads(target: &Target, count: u64) -> Vec<String> {
     failures.into_inner().unwrap()
 }
 
-fn all(count: u64) {
-    let failures: Vec<String> = targets().iter().flat_map(|target| reads(target, count)).collect();
+fn all(count: u64, most: Duration) {
+    let failures: Vec<String> = targets().iter().flat_map(|target| reads(target, count, most)).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]
 fn some_thousand_mutated_inputs() {
-    all(1000);
+    // How long one takes is for a machine that does nothing else.
+    all(1000, Duration::MAX);
 }
 
 #[test]
 #[ignore = "half an hour; CONTRIBUTING.md has the command"]
 fn a_million_mutated_inputs() {
-    all(1_000_000);
+    all(1_000_000, MOST_TIME);
 }
 
 #[test]

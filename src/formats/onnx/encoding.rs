@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::graph::Ints;
+use super::node::Ints;
 use crate::formats::weight::elements;
 use crate::formats::{Dtype, Encoding, PartRange, varint};
 

@@ -5,8 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::graph::{Op, Use};
-use super::stored::Info;
+use super::info::Info;
+use super::node::{Op, Use};
 
 /// Names that exporters make up, before a number.
 const MADE_UP: [&str; 6] = ["", "val", "t", "transpose", "permute", "initializer"];

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::ops::Range;
 
-use super::graph::{Graph, Node};
-use super::stored::{Data, Info};
+use super::graph::Graph;
+use super::info::{Data, Info};
+use super::node::Node;
 use super::window::Window;
 use super::{Model, OnnxError};
 use crate::formats::text::printable;
