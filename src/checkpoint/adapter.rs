@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::container::Tensors;
-use crate::formats::low_rank::{self, Half, LowRank, Side};
+use crate::formats::low_rank::{self, Half, LowRank, Side, Turned};
 use crate::formats::packed::{QuantConfig, States};
 use crate::formats::{Encoding, Form, Weight};
 use crate::store::AdapterFacts;
@@ -29,7 +29,7 @@ const METHODS: [(&str, &str); 13] = [
     ("vera_lambda", "VeRA"),
     ("randlora_", "RandLoRA"),
     ("lora_embedding_", "LoRA of embeddings alone"),
-    ("lora_a", "LoRA as MLX stores it"),
+    ("lora_a", UNKNOWN_MODULES),
     ("lora_A", UNKNOWN_MODULES),
     ("lora_down", UNKNOWN_MODULES),
 ];
@@ -150,9 +150,25 @@ impl<'a> Pair<'a> {
             Form::Stored(encoding) if half.parts.len() == 1 => {
                 Ok(Thin { encoding: Arc::clone(encoding), shape: half.shape.to_vec() })
             }
+            Form::Unreadable(reason) => Err(reason.clone()),
             _ => Err("a low-rank difference whose matrices are packed".into()),
         }
     }
+}
+
+/// A matrix that is stored as `[columns, rows]`, as what it is.
+fn turned(weight: Weight<'_>) -> Weight<'_> {
+    let (shape, form) = match (&*weight.shape, weight.form) {
+        (&[rows, columns], Form::Stored(stored)) => {
+            (vec![columns, rows], Form::Stored(Arc::new(Turned::new(stored, (rows, columns)))))
+        }
+        // Of several experts in one tensor.
+        (shape, Form::Stored(_)) => {
+            (shape.to_vec(), Form::Unreadable("a low-rank difference of several matrices at once".into()))
+        }
+        (shape, form) => (shape.to_vec(), form),
+    };
+    Weight { shape: Cow::Owned(shape), form, ..weight }
 }
 
 impl Adapter {
@@ -163,13 +179,14 @@ impl Adapter {
         let mut beside = Vec::new();
         for weight in self.whole.weights(config, states) {
             let own = low_rank::half(&weight.name).filter(|half| half.adapter == self.own);
-            let Some((layer, side)) = own.map(|half| (half.layer.to_owned(), half.side)) else {
+            let own = own.map(|half| (half.layer.to_owned(), half.side, half.is_turned));
+            let Some((layer, side, is_turned)) = own else {
                 beside.push(weight);
                 continue;
             };
             let pair = pairs.entry(layer.clone()).or_default();
             pair.layer = layer;
-            pair.sides.insert(side, weight);
+            pair.sides.insert(side, if is_turned { turned(weight) } else { weight });
         }
         (pairs.into_values().collect(), beside)
     }
@@ -266,6 +283,35 @@ mod tests {
     }
 
     #[test]
+    fn pairs_of_mlx_lie_turned() {
+        let found = seen(tensors(&[
+            ("model.layers.0.self_attn.q_proj.lora_a", &[8, 2]),
+            ("model.layers.0.self_attn.q_proj.lora_b", &[2, 16]),
+            ("model.layers.0.self_attn.v_proj.lora_a", &[8, 2]),
+            ("model.layers.0.self_attn.v_proj.lora_b", &[2, 4]),
+            ("model.layers.0.self_attn.v_proj.m", &[4]),
+        ]));
+        let facts = found.adapter().unwrap();
+        assert_eq!((facts.rank, facts.targets.clone()), (2, vec!["q_proj".to_owned(), "v_proj".to_owned()]));
+        let expected = [
+            ("model.layers.0.self_attn.q_proj.weight".to_owned(), vec![16, 8], 48),
+            ("model.layers.0.self_attn.v_proj.weight".to_owned(), vec![4, 8], 24),
+            ("model.layers.0.self_attn.v_proj.m".to_owned(), vec![4], 4),
+        ];
+        assert_eq!(weights(&found), expected);
+        // Experts in one tensor are not mixed up.
+        let experts = seen(tensors(&[
+            ("model.layers.0.mlp.switch_mlp.up_proj.lora_a", &[4, 2, 8]),
+            ("model.layers.0.mlp.switch_mlp.up_proj.lora_b", &[4, 16, 2]),
+        ]));
+        let all = experts.weights(&QuantConfig::default(), &States::new());
+        assert!(
+            all.iter().all(|w| matches!(&w.form, Form::Unreadable(why) if why.contains("several"))),
+            "{all:?}"
+        );
+    }
+
+    #[test]
     fn half_of_a_pair_is_no_difference() {
         let found = seen(tensors(&[("m.0.q.lora_A.weight", &[2, 8]), ("m.0.v.lora_A.weight", &[2, 8])]));
         let all = found.weights(&QuantConfig::default(), &States::new());
@@ -287,7 +333,7 @@ mod tests {
         let kind = |name: &'static str| method(&[name]);
         assert_eq!(kind("prompt_embeddings"), Some("prompt tuning, which changes no weights"));
         assert_eq!(kind("base.layers.0.q.oft_R.weight"), Some("OFT"));
-        assert_eq!(kind("model.layers.0.q_proj.lora_a"), Some("LoRA as MLX stores it"));
+        assert_eq!(kind("model.layers.0.q_proj.lora_a"), Some(UNKNOWN_MODULES));
         for name in ["encoder.soft_gate.weight", "explora_x.weight", "lora.weight"] {
             assert_eq!(kind(name), None, "{name}");
         }

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 /// What an adapter is called beside a model.
 pub const ADAPTER: &str = "adapter";
 
+/// How much doubt there is where a name tells of an adapter, or of what a training left behind.
+pub const NO_MODEL: u8 = 6;
+
 /// Most characters of a name.
 const MOST_CHARS: usize = 80;
 

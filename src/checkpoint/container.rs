@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::component::ADAPTER;
+use super::component::{ADAPTER, NO_MODEL};
 use crate::formats::packed::{QuantConfig, States};
 use crate::formats::{FileRange, Limits, ModelConfig, Weight};
 use crate::store::AdapterFacts;
@@ -26,8 +26,22 @@ pub trait Container: fmt::Debug + Send + Sync {
         false
     }
 
-    /// A decoder for opened files of these sizes, bytes.
-    fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder>;
+    /// Whether models are exported to it from other formats: then what it has counts only where those have no model.
+    fn is_export(&self) -> bool {
+        false
+    }
+
+    /// A decoder for these opened files.
+    fn decoder(&self, files: &[OpenedFile<'_>], limits: &Limits) -> Box<dyn Decoder>;
+}
+
+/// A file of a component that is open.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenedFile<'a> {
+    /// Its path in the repository: one file may name another.
+    pub path: &'a str,
+    /// Its size, bytes.
+    pub size: u64,
 }
 
 /// One checkpoint of a repository.
@@ -184,6 +198,10 @@ impl Containers {
                 Some(known) if rank(&component) < rank(&known.1) => *known = (container, component),
                 Some(_) => {}
             }
+        }
+        let is_model = |component: &Component| component.name != ADAPTER && component.doubt < NO_MODEL;
+        if chosen.iter().any(|(of, component)| !of.is_export() && is_model(component)) {
+            chosen.retain(|(of, _)| !of.is_export());
         }
         if chosen.iter().any(|(_, component)| component.name.is_empty()) {
             // What one format has in folders is beside the model of another.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::adapter;
-use super::container::{ComponentFiles, Container, Step, Tensors};
+use super::container::{ComponentFiles, Container, OpenedFile, Step, Tensors};
 use super::error::ReadError;
 use super::plan::{self, PlanError, PlanSettings};
 use super::source::{OpenFile, RepoFiles};
@@ -132,8 +132,9 @@ impl WeightFiles {
         container: &dyn Container,
         limits: &Limits,
     ) -> Result<(Arc<dyn Tensors>, u64), ReadError> {
-        let sizes: Vec<u64> = self.files.iter().map(|file| file.size()).collect();
-        let mut decoder = container.decoder(&sizes, limits);
+        let files = self.chosen.iter().zip(&self.files);
+        let files: Vec<_> = files.map(|(path, file)| OpenedFile { path, size: file.size() }).collect();
+        let mut decoder = container.decoder(&files, limits);
         let mut bytes_fetched = 0;
         loop {
             let step = decoder.step().map_err(|damaged| {

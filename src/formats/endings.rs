@@ -6,8 +6,10 @@ pub const SAFETENSORS: [&str; 1] = [".safetensors"];
 pub const TORCH: [&str; 4] = [".bin", ".pt", ".pth", ".ckpt"];
 /// Of GGUF.
 pub const GGUF: [&str; 1] = [".gguf"];
+/// Of ONNX.
+pub const ONNX: [&str; 1] = [".onnx"];
 /// Of formats that are not read.
-const OTHERS: [&str; 3] = [".h5", ".onnx", ".msgpack"];
+const OTHERS: [&str; 2] = [".h5", ".msgpack"];
 
 /// A text without one of these endings, in whatever case that is written.
 pub fn strip<'a>(text: &'a str, endings: &[&str]) -> Option<&'a str> {
@@ -21,12 +23,12 @@ pub fn strip<'a>(text: &'a str, endings: &[&str]) -> Option<&'a str> {
 /// Whether a file of this name may hold weights that are read, or lists the files that do.
 pub fn is_read(name: &str) -> bool {
     let listed = strip(name, &[".index.json"]).unwrap_or(name);
-    [&SAFETENSORS[..], &TORCH, &GGUF].iter().any(|endings| strip(listed, endings).is_some())
+    [&SAFETENSORS[..], &TORCH, &GGUF, &ONNX].iter().any(|endings| strip(listed, endings).is_some())
 }
 
 /// Whether a file of this name may hold weights, in whatever format.
 pub fn is_weights(name: &str) -> bool {
-    [&SAFETENSORS[..], &TORCH, &GGUF, &OTHERS].iter().any(|endings| strip(name, endings).is_some())
+    is_read(name) && strip(name, &[".index.json"]).is_none() || strip(name, &OTHERS).is_some()
 }
 
 #[cfg(test)]
@@ -35,14 +37,20 @@ mod tests {
 
     #[test]
     fn names_of_weight_files() {
-        for name in
-            ["model.safetensors", "A.BIN", "x/y.pth", "model.safetensors.index.json", "m.ckpt", "q.GGUF"]
-        {
+        for name in [
+            "model.safetensors",
+            "A.BIN",
+            "x/y.pth",
+            "model.safetensors.index.json",
+            "m.ckpt",
+            "q.GGUF",
+            "o.onnx",
+        ] {
             assert!(is_read(name), "{name}");
         }
         for name in ["model.h5", "config.json", "bin", ""] {
             assert!(!is_read(name), "{name}");
         }
-        assert!(is_weights("model.onnx") && is_weights("a.pt") && !is_weights("index.json"));
+        assert!(is_weights("model.msgpack") && is_weights("a.pt") && !is_weights("a.bin.index.json"));
     }
 }

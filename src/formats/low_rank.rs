@@ -55,15 +55,70 @@ pub struct Half<'a> {
     pub side: Side,
     /// Of which adapter, where a file has several: `default` is often left out.
     pub adapter: &'a str,
+    /// Whether it is stored as `[columns, rows]`.
+    pub is_turned: bool,
 }
+
+/// How the names of MLX end, which stores `A` as `[in, r]` and `B` as `[r, out]`.
+const TURNED: [(&str, Side); 2] = [(".lora_a", Side::Down), (".lora_b", Side::Up)];
 
 /// What a tensor of this name is; `None` for one of another kind.
 pub fn half(name: &str) -> Option<Half<'_>> {
+    if let Some((layer, side)) = TURNED.iter().find_map(|(end, side)| Some((name.strip_suffix(end)?, *side)))
+    {
+        return Some(Half { layer, side, adapter: "", is_turned: true });
+    }
     let inner = name.strip_suffix("weight").filter(|inner| inner.ends_with('.'))?;
     MARKS.iter().find_map(|(mark, side)| {
         let (layer, rest) = inner.rsplit_once(mark)?;
-        Some(Half { layer, side: *side, adapter: rest.trim_end_matches('.') })
+        Some(Half { layer, side: *side, adapter: rest.trim_end_matches('.'), is_turned: false })
     })
+}
+
+/// A small matrix that is stored as `[columns, rows]`, in whatever way: all of it is read for any row.
+#[derive(Debug)]
+pub struct Turned {
+    stored: Arc<dyn Encoding>,
+    /// Rows and columns as it is stored.
+    shape: (u64, u64),
+}
+
+impl Turned {
+    /// Of a matrix that is stored so, with so many rows and columns.
+    pub fn new(stored: Arc<dyn Encoding>, shape: (u64, u64)) -> Self {
+        Self { stored, shape }
+    }
+}
+
+impl Encoding for Turned {
+    fn name(&self) -> &str {
+        self.stored.name()
+    }
+
+    fn is_quantised(&self) -> bool {
+        self.stored.is_quantised()
+    }
+
+    fn is_strided(&self) -> bool {
+        true
+    }
+
+    fn ranges(&self, _: &Range<u64>, _: u64) -> Result<Vec<PartRange>, String> {
+        self.stored.ranges(&(0..self.shape.0), self.shape.1)
+    }
+
+    fn decode(&self, rows: Range<u64>, pieces: &[&[u8]]) -> Result<Vec<f32>, String> {
+        let all = self.stored.decode(0..self.shape.0, pieces)?;
+        let width = usize::try_from(self.shape.1).unwrap_or(usize::MAX);
+        let value = |row: u64| {
+            let row = usize::try_from(row).ok().filter(|row| *row < width);
+            let all = &all;
+            move |line: usize| all.get(line * width + row?).copied()
+        };
+        let lines = all.len().checked_div(width).unwrap_or(0);
+        let values: Option<Vec<f32>> = rows.flat_map(|row| (0..lines).map(value(row))).collect();
+        values.ok_or_else(|| "no such rows".to_owned())
+    }
 }
 
 /// How a product is stored.
@@ -183,8 +238,13 @@ mod tests {
             ("x.lora.down.weight", "x", Side::Down, ""),
             ("te.q_proj.lora_linear_layer.up.weight", "te.q_proj", Side::Up, ""),
         ] {
-            assert_eq!(half(name), Some(Half { layer, side, adapter }), "{name}");
+            assert_eq!(half(name), Some(Half { layer, side, adapter, is_turned: false }), "{name}");
         }
+        let of_mlx = half("model.layers.0.q_proj.lora_b");
+        assert_eq!(
+            of_mlx,
+            Some(Half { layer: "model.layers.0.q_proj", side: Side::Up, adapter: "", is_turned: true })
+        );
         for name in ["a.weight", "a.lora_embedding_A", "a.alpha", "a.lora_magnitude_vector.weight", "weight"]
         {
             assert_eq!(half(name), None, "{name}");
@@ -205,6 +265,16 @@ mod tests {
         let turned = [1.0, -2.0, 0.0, 4.0, 8.0, 12.0];
         let back = [0.0, 0.25, 0.5, 0.5, -2.0, 0.0];
         assert_eq!(made.decode(0..3, &[&f32s(&turned), &f32s(&back)]).unwrap(), whole);
+    }
+
+    #[test]
+    fn what_lies_turned_is_read_as_what_it_is() {
+        let stored = f32s(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let turned = Turned::new(Arc::new(Dtype::F32), (2, 3));
+        assert_eq!(turned.ranges(&(1..2), 2).unwrap()[0].bytes, 0..24);
+        assert_eq!(turned.decode(0..3, &[&stored]).unwrap(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        assert_eq!(turned.decode(1..2, &[&stored]).unwrap(), [2.0, 5.0]);
+        assert!(turned.decode(2..4, &[&stored]).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! | module | reads |
 //! |---|---|
-//! | [`safetensors`], [`gguf`] | headers of weight files |
+//! | [`safetensors`], [`torch`], [`gguf`], [`onnx`] | headers of weight files |
 //! | [`dtype`], [`packed`], [`gguf`] | values of weights: [`Encoding`] |
 //! | [`shards`] | indexes and names of shards |
 //! | [`config`], [`tokenizer`], [`json`] | the small files |
@@ -21,6 +21,7 @@ pub mod gguf;
 pub mod json;
 pub mod limits;
 pub mod low_rank;
+pub mod onnx;
 pub mod packed;
 pub mod safetensors;
 pub mod shards;
@@ -28,6 +29,7 @@ pub(crate) mod text;
 pub mod tokenizer;
 pub mod torch;
 pub mod unsupported;
+pub(crate) mod varint;
 pub mod weight;
 
 pub use config::{ModelConfig, Positions, Quantization};
@@ -35,6 +37,7 @@ pub use dtype::Dtype;
 pub use foreign::Foreign;
 pub use json::JsonError;
 pub use limits::Limits;
+pub use onnx::OnnxError;
 pub use safetensors::{Header, HeaderError, TensorInfo};
 pub use shards::ShardIndex;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFiles};

@@ -155,6 +155,8 @@ pub enum RestKind {
     UnknownName,
     /// Weights in a packing that this version does not decode.
     UnreadablePacking,
+    /// Matrices that are stored turned, so that every row lies all over them.
+    Turned,
     /// Convolutions.
     Convolution,
     /// Vectors that are no norm gains: biases and the like.
@@ -171,9 +173,10 @@ pub enum RestKind {
 
 impl RestKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::UnknownName,
         Self::UnreadablePacking,
+        Self::Turned,
         Self::Convolution,
         Self::Vector,
         Self::ShardNotOpened,
@@ -187,6 +190,7 @@ impl RestKind {
         match self {
             Self::UnknownName => "unknown_name",
             Self::UnreadablePacking => "unreadable_packing",
+            Self::Turned => "turned",
             Self::Convolution => "convolution",
             Self::Vector => "vector",
             Self::ShardNotOpened => "shard_not_opened",
@@ -201,6 +205,7 @@ impl RestKind {
         match self {
             Self::UnknownName => "unknown names",
             Self::UnreadablePacking => "a packing that is not read",
+            Self::Turned => "stored turned, a row costs the whole",
             Self::Convolution => "convolutions",
             Self::Vector => "vectors",
             Self::ShardNotOpened => "shards not opened",

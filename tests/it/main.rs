@@ -25,6 +25,7 @@ mod local_hub;
 mod local_hub_made_up;
 mod local_hub_uploads;
 mod maintenance;
+mod mutations;
 mod nightly;
 mod publish;
 mod quirks;

@@ -16,6 +16,7 @@ mod adapters;
 mod files;
 mod gguf;
 mod names;
+mod onnx;
 mod packings;
 mod relations;
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::checkpoint::container::{ComponentFiles, Container, Damaged, Step, Tensors};
+use crate::checkpoint::container::{ComponentFiles, Container, Damaged, OpenedFile, Step, Tensors};
 use crate::formats::packed::{QuantConfig, States};
 use crate::formats::{FileRange, Form, Limits, Weight};
 
@@ -49,10 +49,18 @@ pub(super) fn check(
     ];
     claims_its_own_files(container, name);
     let (a, b) = (write(&one), write(&two));
-    reads_what_was_written(container, &[&a], &[&one], metadata);
-    reads_what_was_written(container, &[&a, &b], &[&one, &two], metadata);
-    keeps_to_the_limits(container, &[&a, &b]);
-    survives_damage(container, &a);
+    let tried = Tried { container, name };
+    reads_what_was_written(tried, &[&a], &[&one], metadata);
+    reads_what_was_written(tried, &[&a, &b], &[&one, &two], metadata);
+    keeps_to_the_limits(tried, &[&a, &b]);
+    survives_damage(tried, &a);
+}
+
+/// A container, and what a file of it is called.
+#[derive(Clone, Copy)]
+struct Tried<'a> {
+    container: &'a dyn Container,
+    name: &'a str,
 }
 
 fn claims_its_own_files(container: &dyn Container, name: &str) {
@@ -73,12 +81,14 @@ fn claims_its_own_files(container: &dyn Container, name: &str) {
 
 /// What the files hold, and the bytes that this took. Asserts that only bytes of the files are asked for, in few steps.
 fn decode(
-    container: &dyn Container,
+    Tried { container, name }: Tried<'_>,
     files: &[&[u8]],
     limits: &Limits,
 ) -> Result<(Box<dyn Tensors>, u64), Damaged> {
     let sizes: Vec<u64> = files.iter().map(|file| file.len() as u64).collect();
-    let mut decoder = container.decoder(&sizes, limits);
+    let paths: Vec<String> = (0..files.len()).map(|i| format!("{i}/{name}")).collect();
+    let opened = paths.iter().zip(&sizes).map(|(path, size)| OpenedFile { path, size: *size });
+    let mut decoder = container.decoder(&opened.collect::<Vec<_>>(), limits);
     let mut read = 0;
     for _ in 0..MOST_STEPS {
         match decoder.step()? {
@@ -126,12 +136,12 @@ fn rows(weight: &Weight<'_>, rows: Range<u64>, columns: u64, files: &[&[u8]]) ->
 }
 
 fn reads_what_was_written(
-    container: &dyn Container,
+    tried: Tried<'_>,
     files: &[&[u8]],
     samples: &[&[Sample]],
     metadata: &[(&str, &str)],
 ) {
-    let (tensors, _) = decode(container, files, &Limits::default()).unwrap();
+    let (tensors, _) = decode(tried, files, &Limits::default()).unwrap();
     let samples: Vec<&Sample> = samples.iter().copied().flatten().collect();
     assert_eq!(tensors.files(), files.len());
     assert_eq!(tensors.elements(), samples.iter().map(|s| s.values.len() as u64).sum::<u64>());
@@ -161,20 +171,20 @@ fn reads_what_was_written(
     }
 }
 
-fn keeps_to_the_limits(container: &dyn Container, files: &[&[u8]]) {
-    let (_, needed) = decode(container, files, &Limits::default()).unwrap();
+fn keeps_to_the_limits(tried: Tried<'_>, files: &[&[u8]]) {
+    let (_, needed) = decode(tried, files, &Limits::default()).unwrap();
     assert!(needed <= files.iter().map(|f| f.len() as u64).sum::<u64>(), "no byte twice");
     for limits in
         [Limits { header_bytes: 8, ..Limits::default() }, Limits { tensors: 1, ..Limits::default() }]
     {
-        assert!(decode(container, files, &limits).is_err(), "{limits:?}");
+        assert!(decode(tried, files, &limits).is_err(), "{limits:?}");
     }
 }
 
 /// Whatever the bytes are: an error, or weights that lie inside the file.
-fn survives_damage(container: &dyn Container, file: &[u8]) {
+fn survives_damage(tried: Tried<'_>, file: &[u8]) {
     let check = |file: &[u8]| {
-        let Ok((tensors, _)) = decode(container, &[file], &Limits::default()) else { return };
+        let Ok((tensors, _)) = decode(tried, &[file], &Limits::default()) else { return };
         for weight in weights(&*tensors) {
             if let Weight { form: Form::Stored(_), parts, .. } = &weight {
                 for part in parts.values() {

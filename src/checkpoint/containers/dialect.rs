@@ -35,7 +35,10 @@ pub(super) const TORCH: Dialect = Dialect { endings: &endings::TORCH, ..SAFETENS
 
 /// What a trainer saves beside the weights, by the name that it gives.
 fn left_behind(stem: &str) -> Option<&'static str> {
-    TRAINERS.iter().any(|name| stem.starts_with(name)).then_some(LEFT_BEHIND)
+    // mlx-lm leaves the adapter of every hundredth step: `0000100_adapters`.
+    let step = stem.strip_suffix("_adapters");
+    let is_step = step.is_some_and(|step| step.len() == 7 && step.bytes().all(|byte| byte.is_ascii_digit()));
+    (is_step || TRAINERS.iter().any(|name| stem.starts_with(name))).then_some(LEFT_BEHIND)
 }
 
 /// GGUF: one file, or shards, for each of many number formats.
@@ -58,6 +61,14 @@ pub(super) const GGUF: Dialect = Dialect {
             None
         }
     },
+};
+
+/// ONNX: one graph for each of many number formats and machines.
+pub(super) const ONNX: Dialect = Dialect {
+    endings: &endings::ONNX,
+    variant: number_formats::of_graph,
+    has_folders: true,
+    never: left_behind,
 };
 
 impl Dialect {

@@ -1,12 +1,14 @@
 //! GGUF, the files of llama.cpp.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
+use super::each::{Each, Fault, Opened, Opening};
 use super::{dialect, sets};
-use crate::checkpoint::container::{Component, Container, Damaged, Decoder, Step, Tensors};
+use crate::checkpoint::container::{Component, Container, Damaged, Decoder, OpenedFile, Tensors};
 use crate::formats::gguf::{self, Checkpoint, Decoded, GgufError, Header};
 use crate::formats::packed::{QuantConfig, States};
-use crate::formats::{FileRange, Limits, ModelConfig, Weight};
+use crate::formats::{Limits, ModelConfig, Weight};
 
 /// The format.
 #[derive(Debug)]
@@ -25,61 +27,34 @@ impl Container for Gguf {
         true
     }
 
-    fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder> {
-        let all = sizes.iter().map(|size| File::Reading(gguf::Decoder::new(*size, limits))).collect();
-        Box::new(Files { all, left: limits.header_bytes, limit: limits.header_bytes, ranges: 0 })
+    fn decoder(&self, files: &[OpenedFile<'_>], limits: &Limits) -> Box<dyn Decoder> {
+        let all = files.iter().map(|file| gguf::Decoder::new(file.size, limits));
+        Box::new(Each::new(all, limits.header_bytes, 0, read))
     }
 }
 
-/// The decoder: each file for itself.
-struct Files {
-    all: Vec<File>,
-    /// Bytes of headers that may still be asked for.
-    left: u64,
-    limit: u64,
-    /// Ranges that were asked for: some ten where the table is sought behind the tokenizer.
-    ranges: usize,
-}
+impl Opening for gguf::Decoder {
+    type Found = Header;
 
-#[expect(clippy::large_enum_variant, reason = "there are as many as files")]
-enum File {
-    Reading(gguf::Decoder),
-    Read(Header),
-}
-
-impl Decoder for Files {
-    fn step(&mut self) -> Result<Step, Damaged> {
-        let mut needed = Vec::new();
-        for (file, state) in self.all.iter_mut().enumerate() {
-            let damaged = |error: GgufError| Damaged { file, source: error.into() };
-            let File::Reading(decoder) = state else { continue };
-            match decoder.step().map_err(damaged)? {
-                Decoded::Done(header) => *state = File::Read(header),
-                Decoded::Need(bytes) => {
-                    let range = FileRange { file, bytes };
-                    let too_large = GgufError::TooLarge { limit: self.limit };
-                    self.left = self.left.checked_sub(range.len()).ok_or_else(|| damaged(too_large))?;
-                    needed.push(range);
-                }
-            }
-        }
-        self.ranges += needed.len();
-        if !needed.is_empty() {
-            return Ok(Step::Need(needed));
-        }
-        let header = |file| match file {
-            File::Read(header) => Some(header),
-            File::Reading(_) => None,
-        };
-        let headers = std::mem::take(&mut self.all).into_iter().filter_map(header).collect();
-        Ok(Step::Ready(Box::new(Read { checkpoint: Checkpoint::new(headers), ranges: self.ranges })))
+    fn step(&mut self) -> Result<Opened<Header>, Fault> {
+        Ok(match self.step()? {
+            Decoded::Done(header) => Opened::Done(header),
+            Decoded::Need(bytes) => Opened::Need(bytes),
+        })
     }
 
-    fn give(&mut self, range: &FileRange, bytes: &[u8]) {
-        if let Some(File::Reading(decoder)) = self.all.get_mut(range.file) {
-            decoder.give(range.bytes.start, bytes);
-        }
+    fn give(&mut self, range: &Range<u64>, bytes: &[u8]) {
+        self.give(range.start, bytes);
     }
+
+    fn together(limit: u64) -> Fault {
+        GgufError::TooLarge { limit }.into()
+    }
+}
+
+/// What these headers hold, which took so many ranges: some ten where the table is sought behind the tokenizer.
+fn read(headers: Vec<Header>, ranges: usize) -> Result<Box<dyn Tensors>, Damaged> {
+    Ok(Box::new(Read { checkpoint: Checkpoint::new(headers), ranges }))
 }
 
 /// The headers of the opened files.
@@ -128,6 +103,7 @@ impl Tensors for Read {
 mod tests {
     use super::super::conformance::{self, Sample};
     use super::*;
+    use crate::checkpoint::container::Step;
     use crate::signals::roles;
 
     /// Tensors as one file of F32.
@@ -166,7 +142,8 @@ mod tests {
     const NAMES: &str = include_str!("../../../tests/fixtures/gguf/names.tsv");
 
     fn tensors(file: &[u8]) -> Box<dyn Tensors> {
-        let mut decoder = Gguf.decoder(&[file.len() as u64], &Limits::default());
+        let mut decoder =
+            Gguf.decoder(&[OpenedFile { path: "model.gguf", size: file.len() as u64 }], &Limits::default());
         loop {
             match decoder.step().unwrap() {
                 Step::Ready(tensors) => return tensors,

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::container::Containers;
 
 mod dialect;
+mod each;
 pub mod gguf;
 mod number_formats;
+pub mod onnx;
 pub mod safetensors;
 pub(crate) mod sets;
 pub mod torch;
@@ -18,9 +20,15 @@ mod toy;
 
 impl Default for Containers {
     /// All formats that this version reads: one row registers one. Where a repository has its weights in several, the
-    /// first one is read; GGUF comes last, because what is in it was most often made from the others.
+    /// first one is read; GGUF comes behind those that it is most often made from, and ONNX, to which models are exported,
+    /// last.
     fn default() -> Self {
-        Self::new(vec![Arc::new(safetensors::Safetensors), Arc::new(torch::Torch), Arc::new(gguf::Gguf)])
+        Self::new(vec![
+            Arc::new(safetensors::Safetensors),
+            Arc::new(torch::Torch),
+            Arc::new(gguf::Gguf),
+            Arc::new(onnx::Onnx),
+        ])
     }
 }
 
@@ -46,9 +54,31 @@ mod tests {
             (&["model.safetensors", "pytorch_model.bin", "model-Q4_0.gguf"], "", "safetensors"),
             (&["adapter_model.safetensors", "model-Q4_0.gguf"], "", "gguf"),
             (&["adapter_model.bin"], "", "PyTorch"),
+            (
+                &["adapters.safetensors", "0000100_adapters.safetensors", "adapter_config.json"],
+                "",
+                "safetensors",
+            ),
+            (&["model.safetensors", "onnx/model.onnx", "openvino/openvino_model.bin"], "", "safetensors"),
+            (&["my-finetune.safetensors", "model.onnx"], "", "safetensors"),
+            (&["0_Transformer/model.safetensors", "onnx/model.onnx"], "", "safetensors"),
+            (&["model-Q4_0.gguf", "onnx/model.onnx"], "", "gguf"),
+            (&["onnx/model.onnx", "config.json", "optimizer.pt"], "", "ONNX"),
+            (&["adapter_model.safetensors", "model.onnx"], "", "ONNX"),
         ] {
             let (found, of, _) = found(files).remove(0);
             assert_eq!((found.as_str(), of), (name, format), "{files:?}");
+        }
+    }
+
+    #[test]
+    fn an_export_beside_a_model_costs_nothing() {
+        let exports = ["onnx/model.onnx", "onnx/model_fp16.onnx", "vae_decoder/model.onnx"];
+        for beside in
+            [&["model.safetensors"][..], &["model_index.json", "unet/model.safetensors"], &["a.gguf"]]
+        {
+            let alone = found(beside);
+            assert_eq!(found(&[beside, &exports].concat()), alone, "{beside:?}");
         }
     }
 

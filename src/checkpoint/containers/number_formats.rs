@@ -30,6 +30,52 @@ pub(super) fn of_word(stem: &str) -> Variant {
     (plain.join("_"), said.iter().find_map(|word| place(word)))
 }
 
+/// Words that name the number format of a graph, or the machine or way of running that it was optimised for, the most exact
+/// first: those of Optimum, of transformers.js, and of sentence-transformers.
+const GRAPHS: [&str; 28] = [
+    "fp32",
+    "optimized",
+    "opt",
+    "o1",
+    "o2",
+    "o3",
+    "bf16",
+    "fp16",
+    "f16",
+    "o4",
+    "int8",
+    "qint8",
+    "uint8",
+    "quint8",
+    "q8",
+    "quantized",
+    "quant",
+    "bnb4",
+    "int4",
+    "q4",
+    "q4f32",
+    "q4f16",
+    "q2",
+    "q2f16",
+    "q1",
+    "q1f16",
+    "merged",
+    "past",
+];
+/// Words that stand beside them.
+const BESIDE_GRAPHS: [&str; 10] =
+    ["avx", "avx2", "avx512", "vnni", "arm64", "ppc64le", "tensorrt", "cuda", "cpu", "with"];
+
+/// As the graphs of exporters are named: `model_quantized`, `model_qint8_avx512_vnni`, `decoder_model_merged`.
+pub(super) fn of_graph(stem: &str) -> Variant {
+    let place = |word: &str| GRAPHS.iter().position(|known| *known == word);
+    let said: Vec<String> = words(stem).collect();
+    let format = said.iter().filter_map(|word| place(word)).max();
+    let is_plain = |word: &&str| place(word).is_none() && !(format.is_some() && BESIDE_GRAPHS.contains(word));
+    let plain: Vec<&str> = said.iter().map(String::as_str).filter(is_plain).collect();
+    (plain.join("_"), format)
+}
+
 /// As the files of llama.cpp are named: `model-Q4_K_M`, `model.i1-IQ2_XXS`, `model-UD-Q8_K_XL`, `model-BF16`.
 pub(super) fn of_quantisation(stem: &str) -> Variant {
     let said: Vec<String> = words(stem).collect();
@@ -147,6 +193,16 @@ mod tests {
             let (found, format) = of_quantisation(stem);
             assert_eq!((found.as_str(), format.is_some()), (plain, is_named), "{stem}");
         }
+        for (stem, plain) in [
+            ("model_qint8_avx512_vnni", "model"),
+            ("decoder_with_past_model", "decoder_model"),
+            ("decoder_model_merged_q4f16", "decoder_model"),
+            ("model-cpu", "model_cpu"),
+        ] {
+            assert_eq!(of_graph(stem).0, plain);
+        }
+        assert!(of_graph("model").1 < of_graph("model_fp16").1);
+        assert!(of_graph("model_fp16").1 < of_graph("model_quantized").1);
         assert_eq!(of_word("model.fp16"), ("model".to_owned(), Some(3)));
     }
 }

@@ -1,12 +1,14 @@
 //! safetensors.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
+use super::each::{Each, Fault, Opened, Opening};
 use super::{dialect, sets};
-use crate::checkpoint::container::{Component, Container, Damaged, Decoder, Step, Tensors};
+use crate::checkpoint::container::{Component, Container, Damaged, Decoder, OpenedFile, Tensors};
 use crate::formats::packed::{self, QuantConfig, States};
 use crate::formats::safetensors::{Decoded, FIRST_READ, try_decode};
-use crate::formats::{FileRange, Header, HeaderError, Limits, TensorInfo, Weight};
+use crate::formats::{Header, HeaderError, Limits, TensorInfo, Weight};
 use crate::signals::roles::Naming;
 
 /// The format.
@@ -22,62 +24,44 @@ impl Container for Safetensors {
         sets::components(files, &dialect::SAFETENSORS)
     }
 
-    fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder> {
-        // A limit for each alone would be one for eight shards, times the repositories under way.
-        let left = limits.header_bytes.saturating_add(FIRST_READ * sizes.len() as u64);
-        let files = sizes.iter().map(|size| File { size: *size, prefix: Vec::new(), header: None }).collect();
-        Box::new(Prefixes { files, left, limits: limits.clone() })
+    fn decoder(&self, files: &[OpenedFile<'_>], limits: &Limits) -> Box<dyn Decoder> {
+        let prefix =
+            |file: &OpenedFile<'_>| Prefix { size: file.size, bytes: Vec::new(), limits: limits.clone() };
+        Box::new(Each::new(files.iter().map(prefix), limits.header_bytes, FIRST_READ, headers))
     }
 }
 
-/// The decoder: the first bytes of each file, until they hold its header.
-struct Prefixes {
-    files: Vec<File>,
-    /// Bytes of headers that may still be asked for.
-    left: u64,
+/// The first bytes of a file, until they hold its header.
+struct Prefix {
+    size: u64,
+    bytes: Vec<u8>,
     limits: Limits,
 }
 
-struct File {
-    size: u64,
-    prefix: Vec<u8>,
-    header: Option<Header>,
+impl Opening for Prefix {
+    type Found = Header;
+
+    fn step(&mut self) -> Result<Opened<Header>, Fault> {
+        Ok(match try_decode(&self.bytes, self.size, &self.limits)? {
+            Decoded::Done(header) => Opened::Done(header),
+            // Never more than the header limit and the file hold.
+            Decoded::Need(end) => Opened::Need(self.bytes.len() as u64..end),
+        })
+    }
+
+    fn give(&mut self, range: &Range<u64>, bytes: &[u8]) {
+        if self.bytes.len() as u64 == range.start {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
+
+    fn together(limit: u64) -> Fault {
+        HeaderError::Together { limit }.into()
+    }
 }
 
-impl Decoder for Prefixes {
-    fn step(&mut self) -> Result<Step, Damaged> {
-        let Self { files, left, limits } = self;
-        let mut needed = Vec::new();
-        for (file, state) in files.iter_mut().enumerate().filter(|(_, state)| state.header.is_none()) {
-            let damaged = |error: HeaderError| Damaged { file, source: error.into() };
-            match try_decode(&state.prefix, state.size, limits).map_err(damaged)? {
-                Decoded::Done(header) => {
-                    state.header = Some(header);
-                    state.prefix = Vec::new();
-                }
-                // Never more than the header limit and the file hold.
-                Decoded::Need(end) => {
-                    let range = FileRange { file, bytes: state.prefix.len() as u64..end };
-                    let together = HeaderError::Together { limit: limits.header_bytes };
-                    *left = left.checked_sub(range.len()).ok_or_else(|| damaged(together))?;
-                    needed.push(range);
-                }
-            }
-        }
-        if !needed.is_empty() {
-            return Ok(Step::Need(needed));
-        }
-        let headers = files.iter_mut().filter_map(|state| state.header.take()).collect();
-        Ok(Step::Ready(Box::new(Headers(headers))))
-    }
-
-    fn give(&mut self, range: &FileRange, bytes: &[u8]) {
-        if let Some(file) = self.files.get_mut(range.file)
-            && file.prefix.len() as u64 == range.bytes.start
-        {
-            file.prefix.extend_from_slice(bytes);
-        }
-    }
+fn headers(all: Vec<Header>, _ranges: usize) -> Result<Box<dyn Tensors>, Damaged> {
+    Ok(Box::new(Headers(all)))
 }
 
 /// The headers of the opened files.
@@ -129,6 +113,7 @@ impl Tensors for Headers {
 mod tests {
     use super::super::conformance::{self, Sample};
     use super::*;
+    use crate::checkpoint::container::Step;
     use crate::formats::Dtype;
 
     /// Tensors as one file, written by the crate of the format.
@@ -177,7 +162,8 @@ mod tests {
     fn the_headers_of_a_checkpoint_have_one_limit_together() {
         let limits = Limits { header_bytes: 1_000_000, ..Limits::default() };
         let long = (900_000_u64 - 8).to_le_bytes();
-        let mut decoder = Safetensors.decoder(&[2_000_000; 2], &limits);
+        let mut decoder =
+            Safetensors.decoder(&[OpenedFile { path: "model.safetensors", size: 2_000_000 }; 2], &limits);
         for _ in 0..2 {
             match decoder.step() {
                 Ok(Step::Need(ranges)) => {

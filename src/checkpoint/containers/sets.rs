@@ -65,6 +65,8 @@ enum Class {
     LeftBehind,
 }
 
+const _: () = assert!(2 * Class::Adapter as u8 == component::NO_MODEL, "the first class of no model");
+
 const WORDS: [(Class, &[&str]); 4] = [
     (
         Class::LeftBehind,
@@ -200,9 +202,9 @@ impl<'a> Set<'a> {
         sets
     }
 
-    /// An adapter as peft names it, which is never taken for a model.
+    /// An adapter as peft or mlx-lm names it, which is never taken for a model.
     fn is_adapter(&self) -> bool {
-        self.stem.starts_with("adapter_")
+        self.stem.starts_with("adapter_") || self.stem == "adapters"
     }
 
     fn is_usual(&self) -> bool {
@@ -328,7 +330,7 @@ pub(super) fn components(files: &[String], dialect: &Dialect) -> Vec<Component> 
     main.into_iter().chain(beside).chain(parts).map(unique).collect()
 }
 
-/// The adapter that lies beside a model, as peft names it.
+/// The adapter that lies beside a model, as peft or mlx-lm names it.
 fn adapter(files: &[String], dialect: &Dialect) -> Option<Component> {
     let mut sets = Set::all(files, dialect);
     sets.retain(|set| set.is_adapter() && set.folder.is_empty());

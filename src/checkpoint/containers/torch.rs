@@ -1,14 +1,16 @@
 //! PyTorch: what `torch.save` writes, and TorchScript.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::each::{Each, Fault, Opened, Opening};
 use super::safetensors::Headers;
 use super::{dialect, sets};
-use crate::checkpoint::container::{Component, Container, Damaged, Decoder, Step, Tensors};
+use crate::checkpoint::container::{Component, Container, Damaged, Decoder, OpenedFile, Tensors};
 use crate::formats::packed::{QuantConfig, States};
 use crate::formats::safetensors::FIRST_READ;
-use crate::formats::torch::{self, Opening, Other};
+use crate::formats::torch::{self, Other};
 use crate::formats::weight::elements;
 use crate::formats::{FileRange, Form, Header, Limits, TorchError, Weight};
 use crate::signals::roles::Naming;
@@ -26,76 +28,51 @@ impl Container for Torch {
         sets::components(files, &dialect::TORCH)
     }
 
-    fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder> {
-        let files = sizes.iter().map(|size| File { opening: Opening::new(*size), tensors: None }).collect();
-        // One limit for the pickles of all files, as safetensors has it for headers.
-        let left = limits.header_bytes.saturating_add(2 * FIRST_READ * sizes.len() as u64);
-        Box::new(Openings { files, left, ranges: 0, limits: limits.clone() })
+    fn decoder(&self, files: &[OpenedFile<'_>], limits: &Limits) -> Box<dyn Decoder> {
+        let file =
+            |file: &OpenedFile<'_>| File { opening: torch::Opening::new(file.size), limits: limits.clone() };
+        Box::new(Each::new(files.iter().map(file), limits.header_bytes, 2 * FIRST_READ, pickled))
     }
 }
 
-/// The decoder: each file by itself.
-struct Openings {
-    files: Vec<File>,
-    /// Bytes that may still be asked for.
-    left: u64,
-    /// Ranges that were asked for.
-    ranges: usize,
+/// A file, while its pickle is found and read.
+struct File {
+    opening: torch::Opening,
     limits: Limits,
 }
 
-struct File {
-    opening: Opening,
-    tensors: Option<torch::Tensors>,
-}
+impl Opening for File {
+    type Found = torch::Tensors;
 
-/// What is read apart from the tensors, and what is not read at all, ends differently.
-fn damaged(file: usize, error: TorchError) -> Damaged {
-    let source = match error {
-        TorchError::Unsupported(what) => what.into(),
-        error => error.into(),
-    };
-    Damaged { file, source }
-}
-
-impl Decoder for Openings {
-    fn step(&mut self) -> Result<Step, Damaged> {
-        let Self { files, left, ranges, limits } = self;
-        let mut needed = Vec::new();
-        for (file, state) in files.iter_mut().enumerate().filter(|(_, state)| state.tensors.is_none()) {
-            match state.opening.step(limits).map_err(|error| damaged(file, error))? {
-                torch::Step::Done(tensors) => {
-                    state.tensors = Some(tensors);
-                    state.opening = Opening::new(0);
-                }
-                torch::Step::Need(bytes) => {
-                    let range = FileRange { file, bytes };
-                    let together = TorchError::Together { limit: limits.header_bytes };
-                    *left = left.checked_sub(range.len()).ok_or_else(|| damaged(file, together))?;
-                    needed.push(range);
-                }
-            }
+    fn step(&mut self) -> Result<Opened<torch::Tensors>, Fault> {
+        match self.opening.step(&self.limits) {
+            Ok(torch::Step::Need(bytes)) => Ok(Opened::Need(bytes)),
+            Ok(torch::Step::Done(tensors)) => Ok(Opened::Done(tensors)),
+            // What is read apart from the tensors, and what is not read at all, ends differently.
+            Err(TorchError::Unsupported(what)) => Err(what.into()),
+            Err(error) => Err(error.into()),
         }
-        *ranges += needed.len();
-        if !needed.is_empty() {
-            return Ok(Step::Need(needed));
-        }
-        let (mut plain, mut others, mut aliases) = (Vec::new(), Vec::new(), Vec::new());
-        for (file, found) in files.iter_mut().filter_map(|state| state.tensors.take()).enumerate() {
-            plain.push(Header { tensors: found.plain, metadata: BTreeMap::new(), len: 0 });
-            others.extend(found.others.into_iter().map(|other| (file, other)));
-            aliases.extend(found.aliases);
-        }
-        choose_names(&mut plain, &mut aliases);
-        let plain = Headers(plain);
-        Ok(Step::Ready(Box::new(Pickled { plain, others, aliases, ranges: *ranges })))
     }
 
-    fn give(&mut self, range: &FileRange, bytes: &[u8]) {
-        if let Some(file) = self.files.get_mut(range.file) {
-            file.opening.give(&range.bytes, bytes);
-        }
+    fn give(&mut self, range: &Range<u64>, bytes: &[u8]) {
+        self.opening.give(range, bytes);
     }
+
+    fn together(limit: u64) -> Fault {
+        TorchError::Together { limit }.into()
+    }
+}
+
+/// What these files hold, which were found with so many ranges.
+fn pickled(files: Vec<torch::Tensors>, ranges: usize) -> Result<Box<dyn Tensors>, Damaged> {
+    let (mut plain, mut others, mut aliases) = (Vec::new(), Vec::new(), Vec::new());
+    for (file, found) in files.into_iter().enumerate() {
+        plain.push(Header { tensors: found.plain, metadata: BTreeMap::new(), len: 0 });
+        others.extend(found.others.into_iter().map(|other| (file, other)));
+        aliases.extend(found.aliases);
+    }
+    choose_names(&mut plain, &mut aliases);
+    Ok(Box::new(Pickled { plain: Headers(plain), others, aliases, ranges }))
 }
 
 /// The tensors of the opened files.
@@ -179,7 +156,7 @@ impl Tensors for Pickled {
 mod tests {
     use super::super::conformance::{self, Sample};
     use super::*;
-    use crate::checkpoint::container::ComponentFiles;
+    use crate::checkpoint::container::{ComponentFiles, Step};
     use crate::formats::Dtype;
     use crate::formats::torch::write::{Written, archive};
 
@@ -227,12 +204,15 @@ mod tests {
     fn the_pickles_of_a_checkpoint_have_one_limit_together() {
         let file = write(&[Sample::new("model.norm.weight", &[8])]);
         let limits = Limits { header_bytes: file.len() as u64, ..Limits::default() };
-        let mut decoder = Torch.decoder(&[file.len() as u64; 1], &limits);
+        let mut decoder = Torch.decoder(&[OpenedFile { path: "a.bin", size: file.len() as u64 }], &limits);
         let Ok(Step::Need(ranges)) = decoder.step() else { panic!("it needs nothing") };
         decoder.give(&ranges[0], &file);
         assert!(matches!(decoder.step(), Ok(Step::Ready(_))));
         let far = 1 << 40;
-        let mut decoder = Torch.decoder(&[far; 3], &Limits { header_bytes: 0, ..Limits::default() });
+        let mut decoder = Torch.decoder(
+            &[OpenedFile { path: "a.bin", size: far }; 3],
+            &Limits { header_bytes: 0, ..Limits::default() },
+        );
         for _ in 0..3 {
             match decoder.step() {
                 Ok(Step::Need(ranges)) => {

@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::checkpoint::container::{Component, ComponentFiles, Container, Damaged, Decoder, Step, Tensors};
+use crate::checkpoint::container::{
+    Component, ComponentFiles, Container, Damaged, Decoder, OpenedFile, Step, Tensors,
+};
 use crate::formats::packed::{QuantConfig, States};
 use crate::formats::{Dtype, FileRange, Form, Limits, Weight};
 
@@ -29,8 +31,8 @@ impl Container for Toy {
         component("", "model.toy").into_iter().chain(component("vision", "vision.toy")).collect()
     }
 
-    fn decoder(&self, sizes: &[u64], limits: &Limits) -> Box<dyn Decoder> {
-        let heads = sizes.iter().map(|size| (*size, Vec::new())).collect();
+    fn decoder(&self, files: &[OpenedFile<'_>], limits: &Limits) -> Box<dyn Decoder> {
+        let heads = files.iter().map(|file| (file.size, Vec::new())).collect();
         Box::new(Heads { heads, limits: limits.clone() })
     }
 }

@@ -106,9 +106,15 @@ impl<'a> Contents<'a> {
             }
             // Of those that wait some are read: those of layers that are sampled.
             let waits = matches!(weight.form, Form::After(_));
+            let is_turned = matches!(&weight.form, Form::Stored(of) if of.is_strided() && !of.is_quantised());
             match contents.add(position, weight, widths.get(&position.stack).copied()) {
                 Err(reason) => {
-                    count.add(size, if waits { Fate::Read } else { Fate::Unreadable(&reason) });
+                    let fate = match () {
+                        () if waits => Fate::Read,
+                        () if is_turned => Fate::Turned,
+                        () => Fate::Unreadable(&reason),
+                    };
+                    count.add(size, fate);
                     contents.unreadable.entry(position.role).or_insert(reason);
                 }
                 Ok(()) => count.add(size, Fate::Read),

@@ -39,6 +39,8 @@ pub(super) enum Fate<'a> {
     Read,
     /// It has a role and cannot be read, for this reason.
     Unreadable(&'a str),
+    /// It has a role and lies turned, so that a row of it costs more than is read.
+    Turned,
     /// It belongs to a further model in the same files, whose names begin like this.
     OfComponent(&'a str),
     /// It has no role.
@@ -74,6 +76,7 @@ impl Count {
                 return;
             }
             Fate::Unreadable(reason) => (RestKind::UnreadablePacking, packing(reason)),
+            Fate::Turned => (RestKind::Turned, "matrices".to_owned()),
             Fate::OfComponent(prefix) => (RestKind::OtherComponent, shortened(prefix.trim_end_matches('.'))),
             Fate::Nameless { name, shape } => (kind_of(shape), module(name)),
         };

@@ -3,7 +3,7 @@
 
 use super::vocabulary::Tokens;
 use super::{Algorithm, Function, TokenKind, Tokenizer, TokenizerError};
-use crate::formats::Limits;
+use crate::formats::{Limits, varint};
 
 /// A field of a message.
 enum Value<'a> {
@@ -32,18 +32,14 @@ impl<'a> Message<'a> {
         Ok(taken)
     }
 
-    /// A number of 7 bits a byte, the lowest first, in at most 10 bytes. Bits past the 64th are dropped, as
-    /// other readers do.
     fn varint(&mut self) -> Result<u64, TokenizerError> {
-        let mut number = 0;
-        for shift in (0..70).step_by(7) {
-            let byte = self.take(1)?[0];
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(number);
+        match varint::read(self.rest) {
+            Ok((number, length)) => self.take(length).map(|_| number),
+            Err(none) => {
+                self.offset += self.rest.len().min(varint::MOST);
+                Err(self.fail(none.why()))
             }
         }
-        Err(self.fail("a number of more than 10 bytes"))
     }
 
     /// The next field's number and value; `None` at the end.

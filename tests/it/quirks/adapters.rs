@@ -58,6 +58,26 @@ fn moved(adapter: &Tensors, seed: u64) -> Tensors {
     adapter.iter().map(moved).collect()
 }
 
+/// The same as mlx-lm stores it: without the names of peft around that of the layer, and turned.
+fn of_mlx(bench: &Bench, name: &str, adapter: &Tensors) -> PathBuf {
+    let stored = adapter.iter().map(|(name, stored)| {
+        let name = name.strip_prefix("base_model.model.").unwrap().strip_suffix(".weight").unwrap();
+        let (rows, columns, values) = (stored.shape[0], stored.shape[1], stored.values());
+        let values: Vec<f32> =
+            (0..columns).flat_map(|c| (0..rows).map(move |r| r * columns + c)).map(|at| values[at]).collect();
+        (name.to_lowercase(), Tensor::f32(&[columns, rows], &values))
+    });
+    let folder = bench.dir.path().join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    write(&folder.join("adapters.safetensors"), file_of(&stored.collect()));
+    // As it was after a hundred steps.
+    write(&folder.join("0000100_adapters.safetensors"), file_of(&lora(9)));
+    let config = json!({"fine_tune_type": "lora", "model": "o/base", "num_layers": LAYERS,
+                        "lora_parameters": {"rank": RANK, "scale": 20.0, "dropout": 0.0}});
+    write(&folder.join("adapter_config.json"), config.to_string());
+    folder
+}
+
 fn adapter(bench: &Bench, name: &str, tensors: &Tensors) -> PathBuf {
     let folder = bench.dir.path().join(name);
     std::fs::create_dir_all(&folder).unwrap();
@@ -81,6 +101,13 @@ fn copies_are_told_in_whatever_basis_and_others_are_left_open() {
         "{copy:#}"
     );
     assert_eq!(copy["models"][0]["coverage"]["share"], 1.0);
+    let of_mlx = bench.compare(&one, &of_mlx(&bench, "mlx", &lora(1)));
+    assert_is(&of_mlx, "derived", "copy or cast", "undetermined");
+    let facts = &of_mlx["models"][1]["adapter"];
+    assert_eq!(
+        facts,
+        &json!({"rank": 8, "targets": ["q_proj", "v_proj"], "base": "o/base", "revision": null})
+    );
     let other = bench.compare(&one, &adapter(&bench, "other", &lora(2)));
     assert_eq!((&other["related"], &other["relation"]), (&Value::Null, &Value::Null), "{other:#}");
     assert!(other["why"].as_str().unwrap().starts_with("Both are adapters."), "{other:#}");
