@@ -1,6 +1,6 @@
 //! ONNX, the files of exported models.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use super::dialect::split;
@@ -132,41 +132,41 @@ struct Located {
 
 /// What these files hold; of two weights of one name the first counts.
 fn exported(models: Vec<Model>, ranges: usize, files: &[(String, u64)]) -> Result<Exported, Damaged> {
-    let (mut weights, mut metadata, mut names) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
+    let (mut weights, mut metadata) = (Vec::new(), BTreeMap::new());
     let count = models.len();
     for (file, model) in models.into_iter().enumerate() {
-        for mut stored in model.weights {
-            if !names.insert(stored.name.clone()) {
-                continue;
-            }
-            let mut parts = BTreeMap::new();
-            for (suffix, place) in &stored.parts {
-                match located(place, file, files) {
-                    Some(range)
-                        if files.get(range.file).is_some_and(|(_, size)| range.bytes.end <= *size) =>
-                    {
-                        parts.insert(*suffix, range);
-                    }
-                    Some(_) => {
-                        let error = OnnxError::Place {
-                            name: stored.name.clone(),
-                            location: place.location.clone().unwrap_or_default(),
-                            why: "it ends there",
-                        };
-                        return Err(Damaged { file, source: error.into() });
-                    }
-                    None => {
-                        let name = place.location.as_deref().unwrap_or_default();
-                        let name: String = name.chars().take(80).collect();
-                        stored.form = Err(format!("in file {name}, which is not among those of the model"));
-                    }
-                }
-            }
-            weights.push(Located { stored, parts });
+        for stored in model.weights {
+            let located = Located::new(stored, file, files);
+            weights.push(located.map_err(|error| Damaged { file, source: error.into() })?);
         }
         metadata.extend(model.metadata);
     }
+    let mut names = HashSet::new();
+    let is_first: Vec<bool> =
+        weights.iter().map(|weight| names.insert(weight.stored.name.as_str())).collect();
+    let mut is_first = is_first.into_iter();
+    weights.retain(|_| is_first.next().unwrap_or(false));
     Ok(Exported { files: count, ranges, weights, metadata })
+}
+
+impl Located {
+    /// A weight that this one of the opened files describes.
+    fn new(mut stored: Stored, file: usize, files: &[(String, u64)]) -> Result<Self, OnnxError> {
+        let mut parts = BTreeMap::new();
+        for (suffix, place) in &stored.parts {
+            let Some(range) = located(place, file, files) else {
+                let name: String = place.location.iter().flat_map(|name| name.chars()).take(80).collect();
+                stored.form = Err(format!("in file {name}, which is not among those of the model"));
+                continue;
+            };
+            if files.get(range.file).is_none_or(|(_, size)| range.bytes.end > *size) {
+                let location = place.location.clone().unwrap_or_default();
+                return Err(OnnxError::Place { name: stored.name, location, why: "it ends there" });
+            }
+            parts.insert(*suffix, range);
+        }
+        Ok(Self { stored, parts })
+    }
 }
 
 /// The bytes of an opened file that this place is, where one is opened that is called so.

@@ -9,6 +9,18 @@ use super::node::{Node, Op, Use, scope};
 use super::stored::{Stored, Used};
 use crate::formats::Limits;
 
+/// Most weights of a file, and most nodes that use one: in a message they take so few bytes that the bound of a header is
+/// none for the memory that they take here.
+const MOST_WEIGHTS: usize = 65_536;
+
+fn at_most(what: &'static str, found: usize, limits: &Limits) -> Result<(), OnnxError> {
+    let limit = limits.tensors.min(MOST_WEIGHTS);
+    if found > limit {
+        return Err(OnnxError::TooMany { what, found: found as u64, limit: limit as u64 });
+    }
+    Ok(())
+}
+
 /// The nodes and weights of all graphs of a file.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
@@ -35,11 +47,7 @@ impl Graph {
         }
         let Some((op, place)) = node.weight() else { return Ok(()) };
         let Some(input) = node.inputs.get(place) else { return Ok(()) };
-        let count = (self.uses.len() + self.aliases.len()) as u64;
-        if count >= limits.tensors as u64 {
-            let (what, found, limit) = ("nodes that use a weight", count + 1, limits.tensors as u64);
-            return Err(OnnxError::TooMany { what, found, limit });
-        }
+        at_most("nodes that use a weight", self.uses.len() + self.aliases.len() + 1, limits)?;
         if op == Op::Alias {
             self.aliases.push((node.output, input.clone()));
             return Ok(());
@@ -54,10 +62,7 @@ impl Graph {
 
     /// Takes a weight.
     pub(super) fn initializer(&mut self, info: Info, limits: &Limits) -> Result<(), OnnxError> {
-        let found = self.initializers.len() as u64 + 1;
-        if found > limits.tensors as u64 {
-            return Err(OnnxError::TooMany { what: "tensors", found, limit: limits.tensors as u64 });
-        }
+        at_most("tensors", self.initializers.len() + 1, limits)?;
         self.initializers.push(info);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! How the values of a weight lie, in the file or in another one that it names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::OnnxError;
@@ -56,8 +56,8 @@ pub struct Stored {
     pub name: String,
     /// Its shape there.
     pub shape: Vec<u64>,
-    /// The tensors that it is stored in, by suffix; empty text where there is one.
-    pub parts: BTreeMap<&'static str, Place>,
+    /// The tensors that it is stored in, each with its suffix; empty text where there is one.
+    pub parts: Vec<(&'static str, Place)>,
     /// How, or why it is not read.
     pub form: Result<Arc<dyn Encoding>, String>,
 }
@@ -72,6 +72,9 @@ pub(super) struct Used<'g> {
     /// Whether it then lies turned.
     pub(super) is_turned: bool,
 }
+
+/// Tensors by their suffixes.
+type Parts = Vec<(&'static str, Place)>;
 
 /// All tensors by name.
 type Infos<'i> = HashMap<&'i str, &'i Info>;
@@ -96,7 +99,7 @@ impl Stored {
             std::mem::swap(rows, columns);
         }
         let of = |parts, shape, form| Ok(Some(Self { name: name.clone(), shape, parts, form }));
-        let unread = |why: &str| of(BTreeMap::new(), shape.clone(), Err(why.to_owned()));
+        let unread = |why: &str| of(Parts::new(), shape.clone(), Err(why.to_owned()));
         let Some(place) = place else {
             return match (&info.data, info.dtype()) {
                 (Data::Varints(bytes), Some(dtype @ (Dtype::F16 | Dtype::Bf16 | Dtype::I8)))
@@ -107,14 +110,14 @@ impl Stored {
                     let Some(form) = Varints::new(dtype, length, &shape) else {
                         return Err(OnnxError::Shape { name: info.name.clone(), shape, bytes: length });
                     };
-                    of(BTreeMap::from([("", place)]), shape.clone(), Ok(Arc::new(form)))
+                    of(vec![("", place)], shape.clone(), Ok(Arc::new(form)))
                 }
                 _ if elements(&shape) == 0 => unread("without elements"),
                 (Data::None, _) => unread("without values"),
                 _ => unread("its values lie in a list of numbers that is not read"),
             };
         };
-        let plain = BTreeMap::from([("", place.clone())]);
+        let plain = vec![("", place)];
         if let Some(used) = used.filter(|used| used.own.op == Op::Blocks) {
             return match blocks(info, used, infos) {
                 Ok((form, shape, beside)) => of(with(plain, beside), shape, Ok(Arc::new(form))),
@@ -140,10 +143,7 @@ impl Stored {
     }
 }
 
-fn with(
-    mut parts: BTreeMap<&'static str, Place>,
-    beside: BTreeMap<&'static str, Place>,
-) -> BTreeMap<&'static str, Place> {
+fn with(mut parts: Parts, beside: Parts) -> Parts {
     parts.extend(beside);
     parts
 }
@@ -166,7 +166,7 @@ fn bytes(
     shape: &[u64],
     used: Option<Used<'_>>,
     infos: &Infos<'_>,
-) -> Result<(Bytes, BTreeMap<&'static str, Place>), String> {
+) -> Result<(Bytes, Parts), String> {
     let none = || "8-bit numbers without a scale".to_owned();
     let [rows, columns] = *shape else { return Err("8-bit numbers that are no matrix".to_owned()) };
     // As onnxruntime names them, else what the node has.
@@ -180,13 +180,13 @@ fn bytes(
     };
     let scale = named("_scale").or_else(|| beside(0)).ok_or_else(none)?;
     let zero = named("_zero_point").or_else(|| beside(1));
-    let mut parts = BTreeMap::new();
+    let mut parts = Parts::new();
     let mut per_row = |info: &Info, suffix| {
         let odd = || "a scale that is neither one nor one a row".to_owned();
         let found = info.per_row(rows).ok_or_else(odd)?;
         if let PerRow::Each(_) = found {
             let place = info.place().map_err(|error| error.to_string())?.ok_or_else(odd)?;
-            parts.insert(suffix, place);
+            parts.push((suffix, place));
         }
         Ok::<_, String>(found)
     };
@@ -200,11 +200,7 @@ fn bytes(
 }
 
 /// Blocks of codes along a row, as `MatMulNBits` takes them.
-fn blocks(
-    info: &Info,
-    used: Used<'_>,
-    infos: &Infos<'_>,
-) -> Result<(RowBlocks, Vec<u64>, BTreeMap<&'static str, Place>), String> {
+fn blocks(info: &Info, used: Used<'_>, infos: &Infos<'_>) -> Result<(RowBlocks, Vec<u64>, Parts), String> {
     let odd = || "blocks of codes whose tensors do not fit one another".to_owned();
     let ints = used.own.ints;
     if !used.is_turned {
@@ -220,10 +216,11 @@ fn blocks(
     if !fits(&place(info)?, form.bytes_of_codes()) {
         return Err(odd());
     }
-    let mut parts = BTreeMap::from([("scale", place(scales)?)]);
-    if !fits(&parts["scale"], form.bytes_of(form.scales)) {
+    let of_scales = place(scales)?;
+    if !fits(&of_scales, form.bytes_of(form.scales)) {
         return Err(odd());
     }
+    let mut parts = vec![("scale", of_scales)];
     if let Some(zeros) = zeros {
         form.zeros =
             if zeros.kind == 2 { Zeros::Codes } else { Zeros::Numbers(zeros.number().ok_or_else(odd)?) };
@@ -231,7 +228,7 @@ fn blocks(
         if !fits(&at, form.bytes_of_zeros()) {
             return Err(odd());
         }
-        parts.insert("zero", at);
+        parts.push(("zero", at));
     }
     Ok((form, vec![ints.rows, ints.columns], parts))
 }
