@@ -17,7 +17,7 @@ use ndarray::{Array2, ArrayView2, Axis, Slice};
 use super::blocks::Blocks;
 use super::columns::standardise;
 use super::matching::{self, Matching};
-use super::normal::Scores;
+use super::normal::{self, Scores};
 use super::roles::Position;
 use super::units::Basis;
 
@@ -66,6 +66,8 @@ pub(super) struct Aligned {
     pub(super) possible: usize,
     /// Share of the dimensions matched beyond what the null explains.
     pub(super) share: f64,
+    /// Logarithm of the probability of so many matches by chance, where that is told exactly; else minus infinity.
+    pub(super) ln_p: f64,
     /// Whether every matched dimension is in its old place.
     pub(super) in_place: bool,
 }
@@ -78,6 +80,7 @@ impl Aligned {
             matched: matching.pairs.len(),
             possible: matching.possible,
             share,
+            ln_p: f64::NEG_INFINITY,
             in_place: matching.pairs.iter().all(|p| p.0 == p.1),
         }
     }
@@ -233,9 +236,12 @@ fn unit_columns(x: &Array2<f32>) -> Array2<f32> {
 /// permutation moves points without changing them. `None` when the models have too few gains in common or
 /// too few that say something.
 ///
-/// The null is that both clouds are drawn from one density. Then a point of b is nearer to a point of a than
-/// [`NEARER`] of that point's own spacing as often as points of a are to each other, and this rate is
-/// measured on a. [`Aligned::share`] is what exceeds it.
+/// The null is that both clouds are drawn from one density. Then a point of the narrower model is nearer to a point of
+/// the wider one than [`NEARER`] of that point's own spacing as often as points of the wider one are to each other, and
+/// this rate is measured on them: so the wider one, whose points are at least as dense, is always the measure.
+/// [`Aligned::share`] is what exceeds the rate. Both counts are small, so how probable they are is told by the exact test
+/// of two rates: given their sum, those of the narrower model are binomial. Of the wider one two near points count each
+/// other, so that half of its points and matches are taken.
 pub(super) fn gain_cloud(a: &Blocks, b: &Blocks) -> Option<Aligned> {
     let (of_a, of_b) = (gains(a), gains(b));
     let common: Vec<(&[f32], &[f32])> =
@@ -251,10 +257,17 @@ pub(super) fn gain_cloud(a: &Blocks, b: &Blocks) -> Option<Aligned> {
     };
     let a = cloud(common.iter().map(|c| c.0).collect())?;
     let b = cloud(common.iter().map(|c| c.1).collect())?;
-    let own = neighbours(&a, &a, true);
-    let to_a = neighbours(&b, &a, false);
-    let to_b = neighbours(&a, &b, false);
-    // Left out of a, a point would be matched to its neighbour by chance at this rate.
+    Some(match_clouds(&a, &b))
+}
+
+/// Matches the points of two clouds, `d x gains`.
+fn match_clouds(a: &Array2<f32>, b: &Array2<f32>) -> Aligned {
+    let b_is_wider = b.nrows() > a.nrows();
+    let (wide, narrow) = if b_is_wider { (b, a) } else { (a, b) };
+    let own = neighbours(wide, wide, true);
+    let to_wide = neighbours(narrow, wide, false);
+    let to_narrow = neighbours(wide, narrow, false);
+    // Left out of the wider one, a point would be matched to its neighbour by chance at this rate.
     let chance = own
         .iter()
         .enumerate()
@@ -265,16 +278,19 @@ pub(super) fn gain_cloud(a: &Blocks, b: &Blocks) -> Option<Aligned> {
         })
         .count();
     let rate = (chance.max(1) as f64 / own.len() as f64).min(0.5);
-    let mut pairs: Vec<(usize, usize, f32)> = to_a
+    let mut pairs: Vec<(usize, usize, f32)> = to_wide
         .iter()
         .enumerate()
-        .filter(|(j, n)| n.distance < NEARER * own[n.nearest].distance && to_b[n.nearest].nearest == *j)
-        .map(|(j, n)| (n.nearest, j, n.distance))
+        .filter(|(j, n)| n.distance < NEARER * own[n.nearest].distance && to_narrow[n.nearest].nearest == *j)
+        .map(|(j, n)| if b_is_wider { (j, n.nearest, n.distance) } else { (n.nearest, j, n.distance) })
         .collect();
     pairs.sort_by_key(|p| p.0);
-    let matching = Matching { pairs, possible: a.nrows().min(b.nrows()) };
+    let matching = Matching { pairs, possible: narrow.nrows() };
     let share = ((matching.share() - rate) / (1.0 - rate)).max(0.0);
-    Some(Aligned::new(&matching, share))
+    let (matched, of_narrow) = (matching.pairs.len() as u64, narrow.nrows() as f64);
+    let of_both = of_narrow / (of_narrow + own.len() as f64 / 2.0);
+    let ln_p = normal::ln_binomial_tail(matched, matched + (chance as u64).div_ceil(2), of_both);
+    Aligned { ln_p, ..Aligned::new(&matching, share) }
 }
 
 /// Norm gains over the hidden dimension that are not constant.
@@ -330,4 +346,58 @@ fn neighbours(from: &Array2<f32>, to: &Array2<f32>, same: bool) -> Vec<Neighbour
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::super::testing::gaussian;
+    use super::*;
+
+    fn cloud(points: usize, gains: usize, rng: &mut ChaCha8Rng) -> Array2<f32> {
+        Array2::from_shape_fn((points, gains), |_| gaussian(rng))
+    }
+
+    #[test]
+    fn independent_clouds_of_any_widths_match_by_chance() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for (gains, a, b) in
+            [(4, 64, 64), (4, 64, 192), (4, 64, 1024), (8, 64, 192), (8, 64, 1024), (6, 256, 512)]
+        {
+            const DRAWS: usize = 60;
+            let ln_p: Vec<f64> = (0..DRAWS)
+                .map(|_| {
+                    let (a, b) = (cloud(a, gains, &mut rng), cloud(b, gains, &mut rng));
+                    let (found, turned) = (match_clouds(&a, &b), match_clouds(&b, &a));
+                    assert!((found.ln_p - turned.ln_p).abs() < 1e-9 || a.nrows() == b.nrows());
+                    found.ln_p.min(turned.ln_p)
+                })
+                .collect();
+            // Of sixty at a level of a hundredth .6 are expected, six one time in a hundred thousand.
+            let rare = ln_p.iter().filter(|ln_p| **ln_p < 0.01_f64.ln()).count();
+            assert!(rare < 6, "{gains} gains, {a} and {b} points: {rare} of {DRAWS}");
+        }
+    }
+
+    #[test]
+    fn points_of_the_same_model_match() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        for (all, kept) in [(64, 64), (64, 48), (192, 64), (1024, 768)] {
+            let whole = cloud(all, 8, &mut rng);
+            // Every dimension has another number, and some noise.
+            let part = Array2::from_shape_fn((kept, 8), |(i, g)| {
+                whole[[(i * 7 + 3) % all, g]] + 0.02 * gaussian(&mut rng)
+            });
+            for found in [match_clouds(&whole, &part), match_clouds(&part, &whole)] {
+                assert!(
+                    found.ln_p < 1e-9_f64.ln() && found.share > 0.8,
+                    "{all} {kept}: {} {}",
+                    found.ln_p,
+                    found.share
+                );
+            }
+        }
+    }
 }

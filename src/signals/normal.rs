@@ -17,6 +17,35 @@ pub fn ln_upper_tail(z: f64) -> f64 {
     }
 }
 
+/// The deviation whose [`ln_upper_tail`] this is, 0 for tails of a half and more; by bisection to 1e-9.
+pub fn deviation(ln_p: f64) -> f64 {
+    if ln_p == f64::NEG_INFINITY {
+        return f64::INFINITY;
+    }
+    // ln P(Z > z) is at most -z^2 / 2.
+    let (mut low, mut high) = (0.0, (-2.0 * ln_p).max(0.0).sqrt());
+    while high - low > 1e-9 {
+        let middle = f64::midpoint(low, high);
+        if ln_upper_tail(middle) > ln_p { low = middle } else { high = middle }
+    }
+    f64::midpoint(low, high)
+}
+
+/// Natural logarithm of the probability of `least` or more successes in so many trials of probability `p`.
+pub fn ln_binomial_tail(least: u64, trials: u64, p: f64) -> f64 {
+    if least == 0 {
+        return 0.0;
+    }
+    let ln_factorial = |n: u64| libm::lgamma(n as f64 + 1.0);
+    let terms = (least..=trials).map(|k| {
+        let ways = ln_factorial(trials) - ln_factorial(k) - ln_factorial(trials - k);
+        ways + k as f64 * p.ln() + (trials - k) as f64 * (-p).ln_1p()
+    });
+    let terms: Vec<f64> = terms.collect();
+    let most = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    (most + terms.iter().map(|term| (term - most).exp()).sum::<f64>().ln()).min(0.0)
+}
+
 /// `ln(Phi(b) - Phi(a))` for `a < b`, stable in both tails.
 pub fn ln_interval(a: f64, b: f64) -> f64 {
     // Work in the tail where both values are small.
@@ -72,6 +101,18 @@ impl Scores {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tails_of_counts() {
+        // 10 of 10 fair coins, and 9 or 10.
+        assert!((ln_binomial_tail(10, 10, 0.5) - 0.5_f64.powi(10).ln()).abs() < 1e-9);
+        assert!((ln_binomial_tail(9, 10, 0.5) - (11.0 * 0.5_f64.powi(10)).ln()).abs() < 1e-9);
+        assert_eq!((ln_binomial_tail(0, 5, 0.1), ln_binomial_tail(6, 5, 0.1)), (0.0, f64::NEG_INFINITY));
+        for z in [0.5, 4.0, 12.0, 40.0] {
+            assert!((deviation(ln_upper_tail(z)) - z).abs() < 1e-3 * z, "{z}");
+        }
+        assert_eq!(deviation(0.0), 0.0);
+    }
 
     #[test]
     fn known_tails() {

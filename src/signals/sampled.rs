@@ -128,7 +128,9 @@ pub fn realign(a: &Samples, b: &Samples, evidence: &mut Evidence) {
         let used = if by == Correspondence::Gains { &NORM_GAINS } else { &EMBEDDING };
         Realigned {
             by,
-            dimensions: Signal::Present(Effect::share(aligned.share, aligned.matched, 0)),
+            dimensions: Signal::Present(
+                Effect::share(aligned.share, aligned.matched, 0).no_surer_than(aligned.ln_p),
+            ),
             tests: tests.with(used, Signal::absent("the dimensions were matched by it")),
         }
     };

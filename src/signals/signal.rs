@@ -35,6 +35,14 @@ impl Effect {
         Self { value, sd: SHARE_DEVIATION, cells: matches, elsewhere, ln_choices: 0.0 }
     }
 
+    /// The same with a deviation that gives no smaller p-value than this, in logarithms: where counts are small, what is
+    /// exact is less sure.
+    #[must_use]
+    pub(super) fn no_surer_than(self, ln_p: f64) -> Self {
+        let z = normal::deviation(ln_p);
+        if self.z() > z { Self { sd: self.value / z.max(f64::MIN_POSITIVE), ..self } } else { self }
+    }
+
     /// `value / sd`.
     pub fn z(&self) -> f64 {
         self.value / self.sd

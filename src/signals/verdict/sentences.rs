@@ -38,7 +38,8 @@ pub(super) fn derived(
     text += &(best.test.sentence)(best.test, &best.effect);
     if evidence.a.layers != evidence.b.layers && !matches!(found.way, Way::Invariant) {
         let map = LayerMap(found.way.tests(evidence));
-        text += &format!(" {} layers against {}, matched {map}.", evidence.a.layers, evidence.b.layers);
+        text += &format!(" {} layers against {}", evidence.a.layers, evidence.b.layers);
+        text += &if map.0.matched_layers.is_empty() { ".".to_owned() } else { format!(", matched {map}.") };
     }
     if let (Some(Relation::Lora), Some(delta)) = (relation, evidence.delta) {
         text += &format!(" The difference has rank {} in blocks of {} rows.", delta.rank, delta.rows);
