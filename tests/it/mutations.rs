@@ -100,19 +100,23 @@ fn targets() -> Vec<Target> {
     };
     vec![
         target("safetensors", "model.safetensors", safetensors, |place, bytes| {
-            weights(&Safetensors, place, bytes)
+            weights(&Safetensors, place, bytes);
         }),
         target(
             "PyTorch, zip",
             "pytorch_model.bin",
             corpus(|path, bytes| ends(path, &TORCH) && is_zip(bytes)),
-            |place, bytes| weights(&Torch, place, bytes),
+            |place, bytes| {
+                weights(&Torch, place, bytes);
+            },
         ),
         target(
             "PyTorch, stream",
             "pytorch_model.bin",
             corpus(|path, bytes| ends(path, &TORCH) && !is_zip(bytes)),
-            |place, bytes| weights(&Torch, place, bytes),
+            |place, bytes| {
+                weights(&Torch, place, bytes);
+            },
         ),
         target("GGUF", "model.gguf", corpus(|path, _| ends(path, &[".gguf"])), |place, bytes| {
             weights(&Gguf, place, bytes);
@@ -212,6 +216,7 @@ async fn some_rows(weight: &Weight<'_>, open: &WeightFiles) -> Result<(), ReadEr
 }
 
 /// Reads a tokenizer of which one file is this.
+#[expect(clippy::needless_pass_by_value, reason = "as the other readers take it")]
 fn tokenizer(place: &str, bytes: Bytes) {
     let mut files = TokenizerFiles::default();
     // What stands beside it in a checkpoint.
@@ -380,10 +385,7 @@ fn take(target: &Target, bytes: &Bytes) -> Result<Taken, ()> {
 
 /// Why an input fails, if it does. One that took long is read again: the machine may have been busy.
 fn failure(target: &Target, bytes: &Bytes, most: Duration, worst: &mut Taken) -> Option<String> {
-    let mut taken = match take(target, bytes) {
-        Ok(taken) => taken,
-        Err(()) => return Some("it panics".to_owned()),
-    };
+    let Ok(mut taken) = take(target, bytes) else { return Some("it panics".to_owned()) };
     for _ in 0..3 {
         if taken.time > most
             && let Ok(again) = take(target, bytes)
@@ -403,6 +405,7 @@ fn failure(target: &Target, bytes: &Bytes, most: Duration, worst: &mut Taken) ->
 }
 
 /// Reads the inputs with these numbers of one decoder, on all cores.
+#[expect(clippy::print_stdout, reason = "what the command is run for")]
 fn reads(target: &Target, count: u64, most: Duration) -> Vec<String> {
     assert!(!target.corpus.is_empty(), "{}: no files", target.name);
     let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));

@@ -64,6 +64,7 @@ impl Opening for File {
 }
 
 /// What these files hold, which were found with so many ranges.
+#[expect(clippy::unnecessary_wraps, reason = "of other formats this may fail")]
 fn pickled(files: Vec<torch::Tensors>, ranges: usize) -> Result<Box<dyn Tensors>, Damaged> {
     let (mut plain, mut others, mut aliases) = (Vec::new(), Vec::new(), Vec::new());
     for (file, found) in files.into_iter().enumerate() {

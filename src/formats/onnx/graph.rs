@@ -77,14 +77,14 @@ impl Graph {
         for info in &initializers {
             let used = names.used(&info.name);
             let used = used.map(|(own, last)| Used { own, last, is_turned: names.is_turned(&info.name) });
-            weights.extend(Stored::new(info, names.of(&info.name), used, &infos)?);
+            weights.extend(Stored::new(info, &names.of(&info.name), used, &infos)?);
         }
         // Of gains that were equal the exporter keeps one.
         let mut again = Vec::new();
         for (alias, of) in &aliases {
             let info = infos.get(of.as_str()).filter(|info| info.shape.len() == 1 && !is_made_up(alias));
             if let Some(info) = info {
-                again.extend(Stored::new(info, alias.clone(), None, &infos)?);
+                again.extend(Stored::new(info, alias, None, &infos)?);
             }
         }
         weights.extend(again);

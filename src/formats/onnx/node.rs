@@ -43,11 +43,14 @@ impl Node {
     /// Which of its inputs is a weight, and what it does with it.
     pub(super) fn weight(&self) -> Option<(Op, usize)> {
         Some(match self.op.as_str() {
-            "MatMul" | "FusedMatMul" => (Op::Columns, 1),
-            "Gemm" if self.ints.trans_b => (Op::Rows, 1),
-            "Gemm" => (Op::Columns, 1),
-            "MatMulInteger" | "DynamicQuantizeMatMul" | "MatMulIntegerToFloat" => (Op::Columns, 1),
             "Conv" => (Op::Rows, 1),
+            "Gemm" if self.ints.trans_b => (Op::Rows, 1),
+            "MatMul"
+            | "FusedMatMul"
+            | "Gemm"
+            | "MatMulInteger"
+            | "DynamicQuantizeMatMul"
+            | "MatMulIntegerToFloat" => (Op::Columns, 1),
             "Gather" => (Op::Rows, 0),
             "MatMulNBits" => (Op::Blocks, 1),
             "Identity" => (Op::Alias, 0),

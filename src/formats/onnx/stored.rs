@@ -83,7 +83,7 @@ impl Stored {
     /// The weight that this tensor is under this name; `None` where it is none.
     pub(super) fn new(
         info: &Info,
-        name: String,
+        name: &str,
         used: Option<Used<'_>>,
         infos: &Infos<'_>,
     ) -> Result<Option<Self>, OnnxError> {
@@ -98,7 +98,7 @@ impl Stored {
         {
             std::mem::swap(rows, columns);
         }
-        let of = |parts, shape, form| Ok(Some(Self { name: name.clone(), shape, parts, form }));
+        let of = |parts, shape, form| Ok(Some(Self { name: name.to_owned(), shape, parts, form }));
         let unread = |why: &str| of(Parts::new(), shape.clone(), Err(why.to_owned()));
         let Some(place) = place else {
             return match (&info.data, info.dtype()) {

@@ -305,6 +305,7 @@ fn text(bytes: &[u8]) -> String {
 
 impl Open {
     /// What is done with a field of bytes.
+    #[expect(clippy::match_same_arms, reason = "by message, in the order of their fields")]
     fn take(&self, number: u64, length: u64, limits: &Limits) -> Result<Take, OnnxError> {
         let name = |what| match length {
             _ if length > limits.name_bytes as u64 => Err(too_many(what, length, limits.name_bytes as u64)),
