@@ -249,7 +249,8 @@ impl Reader {
     }
 
     fn no_weights(&self, files: &[String]) -> PlanError {
-        let found = files.iter().find(|file| endings::is_weights(file)).cloned();
+        let unread = |file: &String| Some(format!("{file}, {}", endings::unread(file)?));
+        let found = files.iter().find_map(unread);
         PlanError::NoWeights { formats: self.settings.containers.names().join(" or "), found }
     }
 }

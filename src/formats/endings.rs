@@ -8,8 +8,31 @@ pub const TORCH: [&str; 4] = [".bin", ".pt", ".pth", ".ckpt"];
 pub const GGUF: [&str; 1] = [".gguf"];
 /// Of ONNX.
 pub const ONNX: [&str; 1] = [".onnx"];
-/// Of formats that are not read.
-const OTHERS: [&str; 2] = [".h5", ".msgpack"];
+/// Of formats that are not read, and what has them.
+const OTHERS: [(&str, &str); 22] = [
+    (".h5", "weights of Keras or TensorFlow"),
+    (".keras", "a model of Keras"),
+    (".msgpack", "weights of Flax"),
+    (".pdparams", "weights of PaddlePaddle"),
+    (".pb", "a graph of TensorFlow"),
+    (".tflite", "a model of TensorFlow Lite"),
+    (".mlmodel", "a model of Core ML"),
+    ("com.apple.CoreML/weights/weight.bin", "weights of Core ML"),
+    ("openvino_model.bin", "weights of OpenVINO"),
+    (".nemo", "an archive of NeMo"),
+    (".llamafile", "a program of llamafile"),
+    (".engine", "a program of TensorRT"),
+    (".joblib", "an estimator that joblib pickled"),
+    (".skops", "an estimator of skops"),
+    (".pkl", "a Python pickle"),
+    (".pickle", "a Python pickle"),
+    (".npz", "arrays of NumPy"),
+    (".npy", "an array of NumPy"),
+    (".tar.gz", "an archive"),
+    (".tgz", "an archive"),
+    (".tar", "an archive"),
+    (".zip", "an archive, as stable-baselines3 saves agents"),
+];
 
 /// A text without one of these endings, in whatever case that is written.
 pub fn strip<'a>(text: &'a str, endings: &[&str]) -> Option<&'a str> {
@@ -26,9 +49,9 @@ pub fn is_read(name: &str) -> bool {
     [&SAFETENSORS[..], &TORCH, &GGUF, &ONNX].iter().any(|endings| strip(listed, endings).is_some())
 }
 
-/// Whether a file of this name may hold weights, in whatever format.
-pub fn is_weights(name: &str) -> bool {
-    is_read(name) && strip(name, &[".index.json"]).is_none() || strip(name, &OTHERS).is_some()
+/// What a file is that may hold weights in a format that is not read, by its name.
+pub fn unread(name: &str) -> Option<&'static str> {
+    OTHERS.iter().find(|(ending, _)| strip(name, &[ending]).is_some()).map(|(_, what)| *what)
 }
 
 #[cfg(test)]
@@ -51,6 +74,12 @@ mod tests {
         for name in ["model.h5", "config.json", "bin", ""] {
             assert!(!is_read(name), "{name}");
         }
-        assert!(is_weights("model.msgpack") && is_weights("a.pt") && !is_weights("a.bin.index.json"));
+        assert_eq!(unread("a/Model.MSGPACK"), Some("weights of Flax"));
+        assert_eq!(unread("model.tar.gz"), Some("an archive"));
+        assert_eq!(
+            unread("m.mlpackage/Data/com.apple.CoreML/weights/weight.bin"),
+            Some("weights of Core ML")
+        );
+        assert_eq!(unread("a.pt"), None);
     }
 }

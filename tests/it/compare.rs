@@ -365,7 +365,7 @@ fn weights_that_cannot_be_read_leave_the_metadata() {
         (&json!("same family by metadata only"), &Value::Null)
     );
     let reason = answer["signals"]["WVC"]["reason"].as_str().unwrap();
-    assert!(reason.contains("no safetensors or PyTorch or gguf weights; it has tf_model.h5"), "{reason}");
+    assert!(reason.contains("no safetensors or PyTorch or gguf or ONNX weights; it has tf_model.h5, weights of Keras or TensorFlow"), "{reason}");
 
     let other = cli.expect(1, &["compare", "--json", &demo(BASE), "a/keras"]).json();
     assert_eq!(other["verdict"], "no weight evidence");

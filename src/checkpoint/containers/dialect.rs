@@ -31,7 +31,11 @@ pub(super) const SAFETENSORS: Dialect = Dialect {
 };
 
 /// PyTorch.
-pub(super) const TORCH: Dialect = Dialect { endings: &endings::TORCH, ..SAFETENSORS };
+pub(super) const TORCH: Dialect = Dialect {
+    endings: &endings::TORCH,
+    never: |stem| if stem.starts_with("openvino_") { Some("weights of OpenVINO") } else { left_behind(stem) },
+    ..SAFETENSORS
+};
 
 /// What a trainer saves beside the weights, by the name that it gives.
 fn left_behind(stem: &str) -> Option<&'static str> {

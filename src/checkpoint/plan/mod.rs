@@ -119,7 +119,7 @@ pub enum PlanError {
     NoWeights {
         /// The formats that are read.
         formats: String,
-        /// A weight file of another format, if there is one.
+        /// A weight file of another format and what it is, if there is one.
         found: Option<String>,
     },
     /// Weights of a kind that is not read.
