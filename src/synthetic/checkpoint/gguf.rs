@@ -1,57 +1,15 @@
 //! A model as the converter of llama.cpp writes it: its names, its order of rows, its types, its tokenizer in the header.
 
 use super::documents;
-use super::layout::{Placed, WeightFile, shards};
+use super::placed::{Change, Ggml, Placed, WeightFile, shards};
 use super::settings::FileType;
 use super::shapes::{Packing, Scheme, Shape};
 use super::tensors::{self, Content, Tensor};
-use super::values::Source;
 use crate::formats::gguf::write::{Put, Shaped, layout};
-use crate::formats::gguf::{Kind, adds_one, alternates, published_row};
+use crate::formats::gguf::{Kind, adds_one, alternates};
 
 /// What is cut into several files is, so that each can be uploaded.
 const MOST_BYTES: u64 = 48_000_000_000;
-
-/// How a file has a tensor.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ggml {
-    pub(super) kind: &'static Kind,
-    change: Change,
-}
-
-/// What the converter changes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Change {
-    Nothing,
-    /// The halves of each head of so many rows alternate.
-    Alternating(u64),
-    /// 1 is added.
-    OneMore,
-}
-
-impl Ggml {
-    /// The bytes of whole blocks of elements, in the order in which they are stored.
-    pub(super) fn content(self, tensor: &Tensor, elements: std::ops::Range<u64>, source: Source) -> Vec<u8> {
-        let mut values = match self.change {
-            Change::Alternating(head) => {
-                let columns = tensor.columns();
-                let rows = elements.start / columns..elements.end.div_ceil(columns);
-                let row = |row: u64| {
-                    let within = |at: u64| at.saturating_sub(row * columns).min(columns);
-                    let begin = published_row(row, head) * columns;
-                    source.floats(tensor, begin + within(elements.start)..begin + within(elements.end))
-                };
-                rows.flat_map(row).collect()
-            }
-            _ => source.floats(tensor, elements),
-        };
-        if self.change == Change::OneMore {
-            values.iter_mut().for_each(|value| *value += 1.0);
-        }
-        // Types that are chosen below are written.
-        self.kind.encode(&values).unwrap_or_default()
-    }
-}
 
 /// The weight files; `None` for a model whose names are not known here, or one that is packed in another way.
 pub(super) fn files(shape: &Shape, kind: FileType) -> Option<Vec<WeightFile>> {
@@ -246,6 +204,7 @@ const TEMPLATE: &str =
 #[cfg(test)]
 mod tests {
     use super::super::shapes::{SHAPES, find};
+    use super::super::values::Source;
     use super::*;
     use crate::formats::Limits;
     use crate::formats::gguf::{Decoded, Decoder, Header};

@@ -6,6 +6,7 @@
 //! | `shapes` | the public models, one row each |
 //! | `settings`, `error` | what is asked for, and why it was not written |
 //! | `tensors` | their names, shapes and dtypes |
+//! | `placed` | tensors at their places in a file |
 //! | `layout` | shards, headers, the index |
 //! | `gguf` | the same as llama.cpp has it |
 //! | `values` | what stands in a tensor, from a seed |
@@ -25,6 +26,7 @@ mod error;
 mod gguf;
 mod layout;
 mod place;
+mod placed;
 mod regions;
 mod settings;
 mod shapes;
@@ -48,8 +50,8 @@ pub use self::shapes::{SHAPES, Shape, find};
 
 use self::digest::Digests;
 use self::documents::Document;
-use self::layout::{Placed, WeightFile};
 use self::place::Place;
+use self::placed::{Placed, WeightFile};
 use self::regions::{Model, Parts};
 use self::values::Source;
 use crate::checkpoint::plan::Detail;

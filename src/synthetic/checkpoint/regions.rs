@@ -8,7 +8,8 @@ use std::iter;
 use std::ops::Range;
 
 use super::error::CheckpointError;
-use super::layout::{Placed, WeightFile, index};
+use super::layout::index;
+use super::placed::{Placed, WeightFile};
 use super::settings::Format;
 use super::tensors::Content;
 use super::values::Source;
