@@ -3,7 +3,7 @@
 # disk and about half an hour.
 #
 #   benches/cost.sh            all sections
-#   benches/cost.sh shapes     one of them, printed only: shapes, lines, night, small, early, evidence
+#   benches/cost.sh shapes     one of them, printed only: shapes, formats, lines, night, small, early, evidence
 set -euo pipefail
 root="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
 here="$root/tests/conformance"

@@ -2,7 +2,7 @@
 //! cost: the tables of docs/cost.md, from real requests to the local Hub server.
 //!
 //! `bash benches/cost.sh` installs what it needs and rewrites the tables in the document. `cargo bench --bench cost --
-//! SECTION...` with some of `shapes`, `lines`, `night`, `small`, `early`, `evidence` makes only those and prints them.
+//! SECTION...` with some of `shapes`, `formats`, `lines`, `night`, `small`, `early`, `evidence` makes only those and prints them.
 //! Every measured command is a process of its own, so that processor time and peak memory are its own; the server is in this one.
 
 #![allow(
@@ -30,8 +30,9 @@ use document::{bytes, replace, seconds, table};
 /// A section of the document and what makes its tables.
 type Section = (&'static str, fn(&Work) -> String);
 
-const SECTIONS: [Section; 6] = [
+const SECTIONS: [Section; 7] = [
     ("shapes", shapes::tables),
+    ("formats", shapes::formats),
     ("lines", lines::tables),
     ("night", night::tables),
     ("small", small::tables),
@@ -48,13 +49,18 @@ struct Work {
 impl Work {
     /// A Hub folder with one model, `made-up/SHAPE`.
     fn checkpoint(&self, shape: &str) -> PathBuf {
-        let folder = self.folder.join(shape);
+        self.made(shape, shape, &[]).0
+    }
+
+    /// A Hub folder with one model of a shape, and the model's name.
+    fn made(&self, name: &str, shape: &str, options: &[&str]) -> (PathBuf, String) {
+        let (folder, id) = (self.folder.join(name), model(shape));
         if !folder.is_dir() {
-            eprintln!("making {shape}");
+            eprintln!("making {name}");
             let to = folder.display().to_string();
-            hub::hubprint(&["dev", "checkpoint", shape, "--to", &to, "--as", &model(shape)]);
+            hub::hubprint(&[&["dev", "checkpoint", shape, "--to", &to, "--as", &id], options].concat());
         }
-        folder
+        (folder, id)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::pipeline::BudgetSettings;
 use crate::pipeline::backlog::Order;
 use crate::pipeline::enumerate::Reread;
 use crate::store::{Location, Partition};
-use crate::synthetic::checkpoint::SHAPES;
+use crate::synthetic::checkpoint::{FileType, SHAPES};
 use crate::synthetic::population::BACKGROUND;
 
 /// Find which models of a Hugging Face Hub descend from which, from their weights.
@@ -543,11 +543,29 @@ fn shapes() -> PossibleValuesParser {
     SHAPES.iter().map(|shape| PossibleValue::new(shape.name).help(shape.model)).into()
 }
 
+fn file_types() -> PossibleValuesParser {
+    FileType::ALL.map(FileType::name).into()
+}
+
+/// A format of weight files.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum WeightFormat {
+    Safetensors,
+    Pytorch,
+    Gguf,
+}
+
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckpointArgs {
     /// Whose layout
     #[arg(value_parser = shapes())]
     pub(super) shape: String,
+    /// Format of its weight files
+    #[arg(long, value_enum, default_value_t = WeightFormat::Safetensors)]
+    pub(super) format: WeightFormat,
+    /// As what a GGUF file has its matrices
+    #[arg(long, value_parser = file_types(), default_value = FileType::F16.name())]
+    pub(super) quantization: String,
     /// Folder, which must be empty or not there yet
     #[arg(long, value_name = "DIR")]
     pub(super) to: PathBuf,

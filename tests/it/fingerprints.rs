@@ -104,5 +104,10 @@ fn of_every_shape() {
         let name = format!("shape/{}", shape.name);
         cli.expect(0, &["dev", "checkpoint", shape.name, "--to", &to, "--as", &name]);
     }
+    // One of them in the other formats: of halves nothing differs but what was rounded.
+    for format in ["pytorch", "gguf"] {
+        let name = format!("shape/qwen2.5-0.5b-{format}");
+        cli.expect(0, &["dev", "checkpoint", "qwen2.5-0.5b", "--format", format, "--to", &to, "--as", &name]);
+    }
     holds("shapes", folder.path(), &["--all-small-files"]);
 }

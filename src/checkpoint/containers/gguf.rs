@@ -105,37 +105,32 @@ mod tests {
     use super::super::conformance::{self, Sample};
     use super::*;
     use crate::checkpoint::container::Step;
+    use crate::formats::gguf::Kind;
+    use crate::formats::gguf::write::{self, Layout, Put, Shaped};
     use crate::signals::roles;
 
     /// Tensors as one file of F32.
-    fn write(tensors: &[Sample]) -> Vec<u8> {
+    fn test_file(tensors: &[Sample]) -> Vec<u8> {
         written("test", tensors)
     }
 
     fn written(architecture: &str, tensors: &[Sample]) -> Vec<u8> {
-        let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
-        let mut file = b"GGUF\x03\0\0\0".to_vec();
-        file.extend((tensors.len() as u64).to_le_bytes());
-        file.extend(1u64.to_le_bytes());
-        file.extend([text("general.architecture"), 8u32.to_le_bytes().to_vec(), text(architecture)].concat());
-        let mut offset = 0u64;
-        for Sample { name, shape, values } in tensors {
-            file.extend([text(name), (shape.len() as u32).to_le_bytes().to_vec()].concat());
-            file.extend(shape.iter().rev().flat_map(|n| n.to_le_bytes()));
-            file.extend(0u32.to_le_bytes());
-            file.extend(offset.to_le_bytes());
-            offset = (offset + 4 * values.len() as u64).next_multiple_of(32);
+        let kind = Kind::of_name("F32").unwrap();
+        let shaped: Vec<Shaped<'_>> =
+            tensors.iter().map(|t| Shaped { name: &t.name, shape: &t.shape, kind }).collect();
+        let values = [("general.architecture", Put::Text(architecture))];
+        let Layout { header: mut file, begins, bytes } = write::layout(&values, &shaped).unwrap();
+        for (tensor, begin) in tensors.iter().zip(begins) {
+            file.resize(begin as usize, 0);
+            file.extend(kind.encode(&tensor.values).unwrap());
         }
-        for values in tensors.iter().map(|tensor| &tensor.values) {
-            file.resize(file.len().next_multiple_of(32), 0);
-            file.extend(values.iter().flat_map(|v| v.to_le_bytes()));
-        }
+        file.resize(bytes as usize, 0);
         file
     }
 
     #[test]
     fn is_a_container() {
-        conformance::check(&Gguf, "model.gguf", write, &[("general.architecture", "test")]);
+        conformance::check(&Gguf, "model.gguf", test_file, &[("general.architecture", "test")]);
     }
 
     /// Tensors of a model as transformers and as GGUF call them, by the maps of the package

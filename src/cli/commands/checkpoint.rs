@@ -4,17 +4,26 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 
-use crate::cli::args::CheckpointArgs;
+use crate::cli::args::{CheckpointArgs, WeightFormat};
 use crate::cli::done::Done;
 use crate::cli::failure::Failure;
 use crate::cli::printer;
 use crate::cli::progress::Watch;
 use crate::pipeline::Progress;
-use crate::synthetic::checkpoint::{self, CheckpointError, CheckpointSettings};
+use crate::synthetic::checkpoint::{self, CheckpointError, CheckpointSettings, FileType, Format};
 
 pub(in crate::cli) fn run(args: &CheckpointArgs) -> Result<Done, Failure> {
     let shape = checkpoint::find(&args.shape).ok_or_else(|| anyhow!("no shape {:?}", args.shape))?;
-    let settings = CheckpointSettings { shape, seed: args.seed, from: args.from.zip(args.correlation) };
+    let format = match args.format {
+        WeightFormat::Safetensors => Format::Safetensors,
+        WeightFormat::Pytorch => Format::PyTorch,
+        WeightFormat::Gguf => {
+            let name = &args.quantization;
+            Format::Gguf(FileType::find(name).ok_or_else(|| anyhow!("no type of files {name:?}"))?)
+        }
+    };
+    let from = args.from.zip(args.correlation);
+    let settings = CheckpointSettings { shape, format, seed: args.seed, from };
     let progress = Arc::new(Progress::default());
     let written = {
         let _watch = Watch::start("checkpoint", "tensors", &progress);

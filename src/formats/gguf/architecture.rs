@@ -45,6 +45,16 @@ const ONE_MORE: [&str; 9] = [
     "qwen3next",
 ];
 
+/// Whether the converter lets the halves of each head of queries and keys alternate.
+pub fn alternates(architecture: &str) -> bool {
+    ALTERNATING.contains(&architecture)
+}
+
+/// Whether the converter adds 1 to the gains of norms.
+pub fn adds_one(architecture: &str) -> bool {
+    ONE_MORE.contains(&architecture)
+}
+
 /// Architectures with a norm in front of the MLP and one behind the attention, which the others call differently.
 const FOUR_NORMS: [&str; 6] = ["afmoe", "gemma-embedding", "gemma2", "gemma3", "gemma3n", "gemma4"];
 
@@ -127,14 +137,14 @@ impl<'a> Architecture<'a> {
             // Of shards the first one says it.
             return Err("the files do not say of which architecture they are".into());
         }
-        if self.is_in(&ONE_MORE) && weight.ends_with("norm") && !weight.ends_with("ssm_norm") {
+        if adds_one(self.name) && weight.ends_with("norm") && !weight.ends_with("ssm_norm") {
             return Ok(Arc::new(OneMore(stored)));
         }
         let Some((layer, inside)) = in_layer(weight) else { return Ok(stored) };
         if REORDERED.iter().any(|(names, tensors)| self.is_in(names) && tensors.contains(&inside)) {
             return Err("its heads are in another order than those of the published model".into());
         }
-        if !self.is_in(&ALTERNATING) || !matches!(inside, "attn_q" | "attn_k") {
+        if !alternates(self.name) || !matches!(inside, "attn_q" | "attn_k") {
             return Ok(stored);
         }
         let own = |key: &str| self.values.of_layer(&format!("{}.attention.{key}", self.name), layer);

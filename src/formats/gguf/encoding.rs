@@ -109,6 +109,12 @@ impl Encoding for OneMore {
     }
 }
 
+/// The row of the published model that is stored as this one, in heads of so many rows whose halves alternate.
+pub fn published_row(stored: u64, head: u64) -> u64 {
+    let within = stored % head;
+    stored / head * head + within % 2 * (head / 2) + within / 2
+}
+
 /// Rows of queries or keys in the rotary order of ggml: of each head the two halves alternate.
 #[derive(Debug)]
 pub(super) struct Alternating {
@@ -189,6 +195,7 @@ mod tests {
             for row in 0..rows {
                 let (h, two, i) = (row / head, row % head / half, row % half);
                 stored[(h * head + 2 * i + two) as usize] = row;
+                prop_assert_eq!(published_row(h * head + 2 * i + two, head), row);
             }
             let bytes: Vec<u8> = stored.iter().flat_map(|row| [*row as f32, -1.0]).flat_map(f32::to_le_bytes).collect();
             let encoding = Alternating { stored: Arc::new(Dtype::F32), head };

@@ -27,7 +27,7 @@ const MAGIC: &[u8; 4] = b"GGUF";
 const TENSOR_BYTES: u64 = 24;
 const VALUE_BYTES: u64 = 13;
 /// Where data begin, if the file does not say.
-const ALIGNMENT: u64 = 32;
+pub(super) const ALIGNMENT: u64 = 32;
 
 /// One tensor as the table lists it.
 #[derive(Clone, Debug)]
@@ -370,7 +370,7 @@ impl Decoder {
             }
             let begin = data.checked_add(offset).ok_or(outside(None))?;
             let bytes = match kind {
-                Ok(kind) => match bytes(kind, &shape) {
+                Ok(kind) => match kind.of_shape(&shape) {
                     Some(bytes) => bytes,
                     None => return Err(GgufError::Shape { name, shape, kind: kind.name }),
                 },
@@ -389,13 +389,6 @@ impl Decoder {
         let end = data.saturating_add(expected);
         Ok(Header { big_endian: self.big_endian, values: mem::take(&mut self.values), tensors, end })
     }
-}
-
-/// Bytes of a tensor; `None` where blocks do not divide its rows.
-fn bytes(kind: &Kind, shape: &[u64]) -> Option<u64> {
-    let (columns, rows) = shape.split_last().map_or((1, &[][..]), |(columns, rows)| (*columns, rows));
-    let rows = rows.iter().try_fold(1u64, |product, n| product.checked_mul(*n))?;
-    kind.size(rows, columns)
 }
 
 impl Tensor {

@@ -101,6 +101,23 @@ impl Kind {
         KINDS.iter().find(|kind| kind.code == code)
     }
 
+    /// The type with this name.
+    pub fn of_name(name: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|kind| kind.name == name)
+    }
+
+    /// Its number in a header.
+    pub(super) fn code(&self) -> u32 {
+        self.code
+    }
+
+    /// Bytes of a tensor of this shape; `None` where blocks do not divide its rows.
+    pub fn of_shape(&self, shape: &[u64]) -> Option<u64> {
+        let (columns, rows) = shape.split_last().map_or((1, &[][..]), |(columns, rows)| (*columns, rows));
+        let rows = rows.iter().try_fold(1u64, |product, n| product.checked_mul(*n))?;
+        self.size(rows, columns)
+    }
+
     /// Bytes of so many rows of so many elements; `None` where blocks do not divide a row, or nothing could hold them.
     pub fn size(&self, rows: u64, columns: u64) -> Option<u64> {
         if !columns.is_multiple_of(self.elements) {

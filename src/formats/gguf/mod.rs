@@ -9,6 +9,7 @@
 //! | `encoding` | rows of blocks; rows and gains as they were before they were converted |
 //! | `architecture`, `bases` | what the metadata say of the model, and what was changed of it |
 //! | `stored` | the weights of a checkpoint |
+//! | `write`, `quantise` | headers and blocks of files that are made up |
 //!
 //! The format is that of version 2 and 3 of `docs/gguf.md` of ggml, in either byte order. Values are those that the
 //! Python package `gguf` computes.
@@ -22,12 +23,16 @@ mod error;
 mod header;
 mod kinds;
 mod probe;
+mod quantise;
 mod stored;
 mod values;
+pub mod write;
 
 #[cfg(test)]
 mod tests;
 
+pub use self::architecture::{adds_one, alternates};
+pub use self::encoding::published_row;
 pub use self::error::{GgufError, Shown};
 pub use self::header::{Decoded, Decoder, Header, Tensor};
 pub use self::kinds::Kind;

@@ -23,7 +23,7 @@ const LITTLE: &[u8] = include_bytes!("../../../tests/fixtures/gguf/little.gguf")
 const BIG: &[u8] = include_bytes!("../../../tests/fixtures/gguf/big.gguf");
 
 fn kind(name: &str) -> &'static Kind {
-    (0..64).filter_map(Kind::of_code).find(|kind| kind.name == name).unwrap()
+    Kind::of_name(name).unwrap()
 }
 
 #[test]

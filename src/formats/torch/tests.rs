@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use safetensors::tensor::{SafeTensors, TensorView};
 
-use super::write::{Written, archive, stored};
+use super::write::{Content, Shaped, Written, archive, layout, stored};
 use super::*;
 use crate::formats::Dtype;
 
@@ -174,10 +174,40 @@ fn a_large_file_is_read_in_few_ranges() {
     assert!(read.iter().map(|range| range.end - range.start).sum::<u64>() < 400_000, "{read:?}");
 }
 
+/// Places of tensors beyond 4 GB stand in fields of 64 bits, those of one as large, too.
+#[test]
+fn a_file_of_many_gigabytes_is_laid_out_as_torch_does() {
+    let shaped = |name, shape| Shaped { name, dtype: Dtype::F16, shape };
+    let tensors = [shaped("a", &[1 << 16, 1 << 16]), shaped("b", &[3, 5]), shaped("c", &[7])];
+    let made = layout(&tensors).unwrap();
+    let mut opening = Opening::new(made.bytes);
+    let found = loop {
+        match opening.step(&Limits::default()).unwrap() {
+            Step::Done(tensors) => break tensors,
+            Step::Need(range) => {
+                let mut bytes = vec![0; (range.end - range.start) as usize];
+                for (begin, piece) in &made.pieces {
+                    let from = (*begin).max(range.start);
+                    let to = (begin + piece.len() as u64).min(range.end);
+                    if from < to {
+                        bytes[(from - range.start) as usize..(to - range.start) as usize]
+                            .copy_from_slice(&piece[(from - begin) as usize..(to - begin) as usize]);
+                    }
+                }
+                opening.give(&range, &bytes);
+            }
+        }
+    };
+    let begins: Vec<u64> = found.plain.iter().map(|tensor| tensor.bytes.start).collect();
+    assert_eq!(begins, made.begins);
+    assert!(begins[1] > 8 << 30 && begins.iter().all(|begin| begin % 64 == 0));
+    assert_eq!(found.plain[1].bytes.end - begins[1], 30);
+}
+
 /// An archive with this pickle.
 fn pickled(pickle: &[u8]) -> Vec<u8> {
     let members = [("data.pkl", pickle), ("byteorder", b"little"), ("data/0", &[0; 64])];
-    stored(&members.map(|(name, content)| (name.to_owned(), content.to_vec())))
+    stored(&members.map(|(name, content)| (name.to_owned(), Content::Bytes(content.to_vec()))))
 }
 
 /// A text, and nothing behind it.

@@ -17,13 +17,13 @@ use crate::formats::Limits;
 pub(super) const LOCAL: &[u8; 4] = b"PK\x03\x04";
 pub(super) const CENTRAL: &[u8; 4] = b"PK\x01\x02";
 pub(super) const END: &[u8; 4] = b"PK\x05\x06";
-const END_64: &[u8; 4] = b"PK\x06\x06";
-const LOCATOR_64: &[u8; 4] = b"PK\x06\x07";
+pub(super) const END_64: &[u8; 4] = b"PK\x06\x06";
+pub(super) const LOCATOR_64: &[u8; 4] = b"PK\x06\x07";
 
 const LOCAL_BYTES: u64 = 30;
 const CENTRAL_BYTES: usize = 46;
 const END_BYTES: usize = 22;
-const END_64_BYTES: usize = 56;
+pub(super) const END_64_BYTES: usize = 56;
 const LOCATOR_64_BYTES: usize = 20;
 
 /// First read from the end of a file, bytes: the directory of 700 members, and whatever comment there may be.
@@ -33,7 +33,7 @@ pub(super) const ALIGNMENT: u64 = 64;
 /// Bytes of an extra field before its content, and so of the least padding that torch writes.
 const EXTRA_HEAD: u64 = 4;
 /// Where a number of 32 bits stands for one of 64 that is elsewhere.
-const ELSEWHERE: u64 = 0xffff_ffff;
+pub(super) const ELSEWHERE: u64 = 0xffff_ffff;
 
 /// A member as the central directory has it.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use super::settings::CheckpointSettings;
 use crate::store::checksum::hex;
 
 /// Part of every name, so that names change when the values do.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Names by the recipe of a checkpoint.
 #[derive(Clone, Debug)]
@@ -15,8 +15,9 @@ pub(super) struct Digests(String);
 
 impl Digests {
     pub(super) fn of(settings: &CheckpointSettings) -> Self {
-        let from = settings.from.map_or_else(String::new, |(seed, r)| format!("{seed} {r}"));
-        Self(format!("hubprint checkpoint {VERSION}\n{}\n{}\n{from}\n", settings.shape.name, settings.seed))
+        let CheckpointSettings { shape, format, seed, from } = settings;
+        let from = from.map_or_else(String::new, |(seed, r)| format!("{seed} {r}"));
+        Self(format!("hubprint checkpoint {VERSION}\n{}\n{:?}\n{}\n{from}\n", shape.name, format, seed))
     }
 
     /// What stands for the SHA-256 of this file.
@@ -36,21 +37,30 @@ impl Digests {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::settings::{FileType, Format};
     use super::super::shapes::SHAPES;
     use super::*;
 
     #[test]
     fn another_recipe_is_another_name() {
-        let base = CheckpointSettings { shape: &SHAPES[0], seed: 1, from: None };
+        let base = CheckpointSettings { shape: &SHAPES[0], format: Format::Safetensors, seed: 1, from: None };
         let mut names = BTreeSet::new();
-        for (shape, seed, from) in
-            [(0, 1, None), (1, 1, None), (0, 2, None), (0, 2, Some((1, 0.5))), (0, 2, Some((1, 0.6)))]
-        {
-            let digests = Digests::of(&CheckpointSettings { shape: &SHAPES[shape], seed, from });
+        let format = Format::Safetensors;
+        for (shape, format, seed, from) in [
+            (0, format, 1, None),
+            (1, format, 1, None),
+            (0, format, 2, None),
+            (0, format, 2, Some((1, 0.5))),
+            (0, format, 2, Some((1, 0.6))),
+            (0, Format::PyTorch, 1, None),
+            (0, Format::Gguf(FileType::F16), 1, None),
+            (0, Format::Gguf(FileType::Q8_0), 1, None),
+        ] {
+            let digests = Digests::of(&CheckpointSettings { shape: &SHAPES[shape], format, seed, from });
             assert_eq!((digests.file("a").len(), digests.commit().len()), (64, 40));
             names.extend([digests.file("a"), digests.file("b"), digests.commit()]);
         }
-        assert_eq!(names.len(), 15);
+        assert_eq!(names.len(), 24);
         assert_eq!(Digests::of(&base).file("a"), Digests::of(&base).file("a"));
     }
 }

@@ -3,26 +3,56 @@
 use serde_json::{Map, Value, json};
 
 use super::error::CheckpointError;
-use super::shapes::{Latent, Packing, Scheme, Shape, Vocabulary};
+use super::settings::Format;
+use super::shapes::{Component, Latent, Packing, Scheme, Shape, Vocabulary};
 
 /// Bytes that a vocabulary of pieces falls back to.
 const BYTES: u64 = 256;
 
-/// Every small file by name.
-pub(super) fn all(shape: &Shape) -> Result<Vec<(&'static str, Vec<u8>)>, CheckpointError> {
-    Ok(vec![
-        ("README.md", card(shape).into_bytes()),
-        ("config.json", serde_json::to_vec_pretty(&config(shape))?),
-        ("tokenizer.json", serde_json::to_vec(&tokenizer(shape))?),
-        ("tokenizer_config.json", serde_json::to_vec_pretty(&tokenizer_config(shape))?),
+/// A small file: its path, and what is in it.
+pub(super) type Document = (String, Vec<u8>);
+
+/// Every small file of a repository in this format.
+pub(super) fn all(shape: &Shape, format: Format) -> Result<Vec<Document>, CheckpointError> {
+    let mut all = vec![("README.md".to_owned(), card(shape, format).into_bytes())];
+    if !matches!(format, Format::Gguf(_)) && shape.components.is_empty() {
+        all.push(("config.json".into(), serde_json::to_vec_pretty(&config(shape))?));
+        all.extend(tokenizer_files(shape)?);
+    }
+    let mut index = json!({"_class_name": shape.architecture});
+    for Component { folder, library, shape } in shape.components {
+        all.push((format!("{folder}/config.json"), serde_json::to_vec_pretty(&config(shape))?));
+        index[folder] = json!([library, shape.architecture]);
+        if shape.scheme.has_roles() {
+            let tokenizer = folder.replace("text_encoder", "tokenizer");
+            all.extend(tokenizer_files(shape)?.map(|(name, text)| (format!("{tokenizer}/{name}"), text)));
+            index[tokenizer] = json!(["transformers", "CLIPTokenizerFast"]);
+        }
+    }
+    if !shape.components.is_empty() {
+        all.push(("model_index.json".into(), serde_json::to_vec_pretty(&index)?));
+    }
+    Ok(all)
+}
+
+/// The files of a tokenizer.
+pub(super) fn tokenizer_files(shape: &Shape) -> Result<[Document; 2], CheckpointError> {
+    Ok([
+        ("tokenizer.json".into(), serde_json::to_vec(&tokenizer(shape))?),
+        ("tokenizer_config.json".into(), serde_json::to_vec_pretty(&tokenizer_config(shape))?),
     ])
 }
 
-fn card(shape: &Shape) -> String {
+fn card(shape: &Shape, format: Format) -> String {
     let Shape { license, model, name, .. } = shape;
-    let task = if shape.scheme == Scheme::Bert { "fill-mask" } else { "text-generation" };
+    let (library, task) = match (shape.scheme, format) {
+        _ if !shape.components.is_empty() => ("diffusers", "text-to-image"),
+        (Scheme::Bert, _) => ("transformers", "fill-mask"),
+        (_, Format::Gguf(_)) => ("gguf", "text-generation"),
+        _ => ("transformers", "text-generation"),
+    };
     format!(
-        "---\nlicense: {license}\nlibrary_name: transformers\npipeline_tag: {task}\n---\n\n# {name}\n\nMade up by \
+        "---\nlicense: {license}\nlibrary_name: {library}\npipeline_tag: {task}\n---\n\n# {name}\n\nMade up by \
          hubprint, for measuring: the tensors, files and configuration of {model}, with values that no training has \
          seen. Most of the weights are zeros that no program reads.\n"
     )
@@ -82,6 +112,17 @@ pub(super) fn config(shape: &Shape) -> Value {
             extend(&mut config, latent_fields(latent));
             config
         }
+        Scheme::Clip { projection } => json!({
+            "hidden_size": shape.hidden,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": shape.heads,
+            "intermediate_size": shape.inner,
+            "max_position_embeddings": shape.positions,
+            "projection_dim": projection.unwrap_or(shape.hidden),
+            "hidden_act": if projection.is_some() { "gelu" } else { "quick_gelu" },
+            "layer_norm_eps": shape.norm_epsilon,
+        }),
+        Scheme::Unet | Scheme::Autoencoder => return json!({"_class_name": shape.architecture}),
     };
     extend(&mut config, further);
     if let Some(packing) = quantization(shape.packing) {
@@ -107,6 +148,10 @@ fn rotary(shape: &Shape, tied: bool) -> Value {
         "bos_token_id": 1,
         "eos_token_id": 2,
     });
+    if shape.model_type == "gemma" {
+        config["head_dim"] = (shape.hidden / shape.heads).into();
+        config["hidden_act"] = "gelu_pytorch_tanh".into();
+    }
     // Llama 3.1 stretches its positions, and no other shape has as many.
     if shape.positions == 131_072 {
         config["rope_scaling"] = json!({
@@ -204,6 +249,8 @@ impl Vocabulary {
             Self::Llama2 | Self::Mistral => &["<unk>", "<s>", "</s>"],
             Self::Llama3 => &["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"],
             Self::DeepSeek3 => &["<|begin_of_sentence|>", "<|end_of_sentence|>", "<|pad|>"],
+            Self::Gemma => &["<unk>", "<bos>", "<eos>"],
+            Self::Clip => &["<|startoftext|>", "<|endoftext|>"],
         }
     }
 
@@ -211,13 +258,13 @@ impl Vocabulary {
     fn marks(self) -> (&'static str, &'static str) {
         match self {
             Self::Bert => ("", "##"),
-            Self::Llama2 | Self::Mistral => ("\u{2581}", ""),
+            Self::Llama2 | Self::Mistral | Self::Gemma => ("\u{2581}", ""),
             _ => ("\u{120}", ""),
         }
     }
 
     fn has_fallback(self) -> bool {
-        matches!(self, Self::Llama2 | Self::Mistral)
+        matches!(self, Self::Llama2 | Self::Mistral | Self::Gemma)
     }
 
     /// The token with this id. No two are equal: the capital at the end keeps a vocabulary's own words apart from
@@ -236,6 +283,42 @@ impl Vocabulary {
         let own =
             if id.is_multiple_of(3) { String::new() } else { char::from(b'A' + self as u8).to_string() };
         format!("{mark}{}{own}", word(id))
+    }
+}
+
+/// A vocabulary as the header of a GGUF file has it.
+pub(super) struct Tokens {
+    pub(super) texts: Vec<String>,
+    /// What kind of token each is: text, control, or a byte.
+    pub(super) kinds: Vec<i32>,
+    /// How likely each is, in vocabularies of pieces.
+    pub(super) scores: Vec<f32>,
+    /// Pairs of texts that become one, in vocabularies of pairs: about two for each token, as Llama 3 has.
+    pub(super) merges: Vec<String>,
+}
+
+impl Tokens {
+    pub(super) fn of(shape: &Shape) -> Self {
+        let vocabulary = shape.vocabulary;
+        let texts: Vec<String> = (0..shape.tokens).map(|id| vocabulary.token(id)).collect();
+        let special = vocabulary.special().len() as u64;
+        let bytes = special..special + if vocabulary.has_fallback() { BYTES } else { 0 };
+        let kind = |id: u64| match id {
+            id if id < special => 3,
+            id if bytes.contains(&id) => 6,
+            _ => 1,
+        };
+        let pairs = |text: &String| {
+            let at = text.char_indices().skip(1).take(2).map(|(at, _)| at);
+            at.map(|at| format!("{} {}", &text[..at], &text[at..])).collect::<Vec<_>>()
+        };
+        let texts_of_pairs = if vocabulary.has_fallback() { &[] } else { &texts[special as usize..] };
+        Self {
+            kinds: (0..shape.tokens).map(kind).collect(),
+            scores: (0..shape.tokens).map(|id| -(id as f32)).collect(),
+            merges: texts_of_pairs.iter().flat_map(pairs).collect(),
+            texts,
+        }
     }
 }
 
@@ -320,6 +403,8 @@ fn tokenizer_config(shape: &Shape) -> Value {
         Vocabulary::Llama2 | Vocabulary::Mistral => "LlamaTokenizer",
         Vocabulary::Llama3 => "PreTrainedTokenizerFast",
         Vocabulary::DeepSeek3 => "LlamaTokenizerFast",
+        Vocabulary::Gemma => "GemmaTokenizer",
+        Vocabulary::Clip => "CLIPTokenizer",
     };
     let mut config = json!({"tokenizer_class": class, "model_max_length": shape.positions});
     let further = match shape.vocabulary.special() {
@@ -346,7 +431,11 @@ mod tests {
     use crate::signals::tokens::TokenKeys;
 
     fn parsed(shape: &Shape) -> (ModelConfig, Tokenizer) {
-        let documents = all(shape).unwrap();
+        let documents = [
+            &tokenizer_files(shape).unwrap()[..],
+            &[("config.json".to_owned(), serde_json::to_vec(&super::config(shape)).unwrap())],
+        ]
+        .concat();
         let content = |name: &str| &documents.iter().find(|(found, _)| *found == name).unwrap().1[..];
         let mut files = TokenizerFiles::default();
         for name in ["tokenizer.json", "tokenizer_config.json"] {
@@ -358,7 +447,8 @@ mod tests {
 
     #[test]
     fn documents_are_read_as_those_of_the_public_models() {
-        for shape in SHAPES {
+        let models = SHAPES.iter().flat_map(Shape::models).map(|(_, shape)| shape);
+        for shape in models.filter(|shape| shape.scheme.has_roles()) {
             let (config, tokenizer) = parsed(shape);
             assert_eq!(config.model_type.as_deref(), Some(shape.model_type), "{}", shape.name);
             assert_eq!(config.hidden_size, Some(shape.hidden), "{}", shape.name);

@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::plan::PlanError;
+use crate::formats::TokenizerError;
 use crate::formats::shards::ShardIndexError;
-use crate::formats::{HeaderError, TokenizerError};
 
 /// Why a checkpoint was not written.
 #[derive(Debug, thiserror::Error)]
@@ -33,14 +33,19 @@ pub enum CheckpointError {
     /// A document cannot be written as JSON.
     #[error("a document: {0}")]
     Json(#[from] serde_json::Error),
-    /// A header that is not read again.
-    #[error("a header that was written is not read: {0}")]
-    Decode(#[from] HeaderError),
-    /// The same, because it is not complete.
-    #[error("the header of {file} does not end where it says")]
-    HeaderTooLong {
+    /// A shape and a format that do not go together.
+    #[error("the layout of {shape} in this format is not known")]
+    Format {
+        /// Its architecture.
+        shape: &'static str,
+    },
+    /// A weight file that is not read again.
+    #[error("{file} was written and is not read: {source}")]
+    Damaged {
         /// The weight file.
         file: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An index that is not read again.
     #[error("an index that was written is not read: {0}")]

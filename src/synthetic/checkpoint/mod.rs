@@ -6,7 +6,9 @@
 //! | `shapes` | the public models, one row each |
 //! | `settings`, `error` | what is asked for, and why it was not written |
 //! | `tensors` | their names, shapes and dtypes |
+//! | `placed` | tensors at their places in a file |
 //! | `layout` | shards, headers, the index |
+//! | `gguf` | the same as llama.cpp has it |
 //! | `values` | what stands in a tensor, from a seed |
 //! | `regions` | which parts of it are written |
 //! | `documents` | configuration, tokenizer, card |
@@ -21,8 +23,10 @@
 mod digest;
 mod documents;
 mod error;
+mod gguf;
 mod layout;
 mod place;
+mod placed;
 mod regions;
 mod settings;
 mod shapes;
@@ -41,21 +45,22 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use self::error::CheckpointError;
-pub use self::settings::CheckpointSettings;
+pub use self::settings::{CheckpointSettings, FileType, Format};
 pub use self::shapes::{SHAPES, Shape, find};
 
 use self::digest::Digests;
-use self::layout::{Placed, WeightFile};
+use self::documents::Document;
 use self::place::Place;
-use self::regions::Parts;
+use self::placed::{Placed, WeightFile};
+use self::regions::{Model, Parts};
 use self::values::Source;
 use crate::checkpoint::plan::Detail;
 use crate::formats::packed::QuantConfig;
-use crate::formats::{Limits, Tokenizer, TokenizerError, TokenizerFiles};
+use crate::formats::{Limits, Tokenizer, TokenizerFiles};
 use crate::hub::RepoId;
 use crate::signals::tokens::TokenKeys;
 
-/// Elements that are made at once.
+/// Elements that are made at once, whole blocks of all types.
 const CHUNK: u64 = 1 << 18;
 
 /// What was written.
@@ -83,33 +88,47 @@ pub fn write(
     settings: &CheckpointSettings,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Written, CheckpointError> {
-    let CheckpointSettings { shape, seed, from } = *settings;
+    let CheckpointSettings { shape, format, seed, from } = *settings;
     if let Some((_, r)) = from
         && !(0.0..=1.0).contains(&r)
     {
         return Err(CheckpointError::Correlation(r));
     }
     let place = Place::new(folder, repo, Digests::of(settings))?;
-    let files = layout::files(shape)?;
-    let mut documents: Vec<(&str, Vec<u8>)> = documents::all(shape)?;
-    let tokens = compared_tokens(&documents)?;
-    let regions = regions::regions(&files, &QuantConfig::parse(&documents::config(shape)), &tokens)?;
-    documents.extend(layout::index(&files)?.map(|json| ("model.safetensors.index.json", json)));
+    let source = Source::new(seed, from);
+    let mut documents = documents::all(shape, format)?;
+    let (mut files, mut regions) = (Vec::new(), Vec::new());
+    for (folder, model) in shape.models() {
+        let mut weights = layout::files(model, format)?;
+        let tokens = model
+            .scheme
+            .has_roles()
+            .then(|| compared_tokens(&documents::tokenizer_files(model)?))
+            .transpose()?;
+        let quantization = &QuantConfig::parse(&documents::config(model));
+        let model = Model { format, quantization, tokens: tokens.as_deref(), source };
+        regions.extend(regions::regions(&weights, &model)?);
+        let at = |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+        documents.extend(layout::index(&weights, format)?.map(|(name, json)| (at(name), json)));
+        weights.iter_mut().for_each(|file| file.name = at(&file.name));
+        files.extend(weights);
+    }
     for (name, content) in &documents {
         place.document(name, content)?;
     }
     let opened: Vec<File> =
         files.iter().map(|file| place.weights(&file.name, file.bytes)).collect::<Result<_, _>>()?;
 
-    let source = Source::new(seed, from);
     let tensors: usize = files.iter().map(|file| file.tensors.len()).sum();
     let done = AtomicU64::new(0);
     let written = AtomicU64::new(0);
     progress(0, tensors as u64);
     files.par_iter().zip(&regions).zip(&opened).try_for_each(|((file, regions), opened)| {
         let at = |source| CheckpointError::Io { path: folder.join(&file.name), source };
-        opened.write_all_at(&file.header, 0).map_err(at)?;
-        written.fetch_add(file.header.len() as u64, Ordering::Relaxed);
+        for (begin, piece) in &file.pieces {
+            opened.write_all_at(piece, *begin).map_err(at)?;
+            written.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }
         file.tensors.par_iter().zip(regions).try_for_each(|(placed, parts)| {
             let bytes = fill(opened, placed, parts, source).map_err(at)?;
             written.fetch_add(bytes, Ordering::Relaxed);
@@ -134,7 +153,7 @@ pub fn write(
 }
 
 /// The tokens whose embedding rows a comparison reads.
-fn compared_tokens(documents: &[(&str, Vec<u8>)]) -> Result<Vec<u64>, TokenizerError> {
+fn compared_tokens(documents: &[Document]) -> Result<Vec<u64>, CheckpointError> {
     let mut files = TokenizerFiles::default();
     for (name, content) in documents {
         files.insert(name, content);
@@ -146,15 +165,13 @@ fn compared_tokens(documents: &[(&str, Vec<u8>)]) -> Result<Vec<u64>, TokenizerE
 
 /// Writes the parts of a tensor, and says how many bytes that took.
 fn fill(file: &File, placed: &Placed, parts: &Parts, source: Source) -> io::Result<u64> {
-    let Placed { tensor, begin } = placed;
-    let size = tensor.element_bytes();
     let mut written = 0;
     for part in parts {
         let mut at = part.start;
         while at < part.end {
             let elements: Range<u64> = at..part.end.min(at + CHUNK);
-            let bytes = source.bytes(tensor, elements.clone());
-            file.write_all_at(&bytes, begin + elements.start * size)?;
+            let bytes = placed.content(elements.clone(), source);
+            file.write_all_at(&bytes, placed.place(elements.start))?;
             written += bytes.len() as u64;
             at = elements.end;
         }
@@ -176,7 +193,8 @@ mod tests {
     use crate::signals::Role;
 
     fn write_at(folder: &Path, shape: &str, seed: u64, from: Option<(u64, f64)>) -> Written {
-        let settings = CheckpointSettings { shape: find(shape).unwrap(), seed, from };
+        let settings =
+            CheckpointSettings { shape: find(shape).unwrap(), format: Format::Safetensors, seed, from };
         write(folder, None, &settings, &|_, _| ()).unwrap()
     }
 
@@ -194,9 +212,8 @@ mod tests {
     fn blocks(folder: &Path, settings: &PlanSettings) -> BTreeMap<(Role, u16, u64, usize), Vec<f32>> {
         let path = folder.join("model.safetensors");
         let config = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
-        let documents: Vec<(&str, Vec<u8>)> = ["tokenizer.json", "tokenizer_config.json"]
-            .map(|n| (n, fs::read(folder.join(n)).unwrap()))
-            .into();
+        let documents = ["tokenizer.json", "tokenizer_config.json"]
+            .map(|n| (n.into(), fs::read(folder.join(n)).unwrap()));
         let tokens = compared_tokens(&documents).unwrap();
         let headers = Headers(vec![header(&path)]);
         let quantization = QuantConfig::parse(&config);
@@ -224,7 +241,12 @@ mod tests {
             let folder = dir.path().join("model");
             let mut whole = *find(shape).unwrap();
             whole.shard_bytes = u64::MAX;
-            let settings = CheckpointSettings { shape: Box::leak(Box::new(whole)), seed: 3, from: None };
+            let settings = CheckpointSettings {
+                shape: Box::leak(Box::new(whole)),
+                format: Format::Safetensors,
+                seed: 3,
+                from: None,
+            };
             write(&folder, None, &settings, &|_, _| ()).unwrap();
             for settings in [PlanSettings::default(), PlanSettings::detailed()] {
                 let blocks = blocks(&folder, &settings);
@@ -246,7 +268,8 @@ mod tests {
         let folder = dir.path().join("model");
         let mut small = *find("qwen2.5-0.5b").unwrap();
         (small.layers, small.tokens) = (1, 1000);
-        let settings = CheckpointSettings { shape: Box::leak(Box::new(small)), seed: 1, from: None };
+        let shape = Box::leak(Box::new(small));
+        let settings = CheckpointSettings { shape, format: Format::Safetensors, seed: 1, from: None };
         let written = write(&folder, None, &settings, &|_, _| ()).unwrap();
         let bytes = fs::read(folder.join("model.safetensors")).unwrap();
         let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -281,7 +304,7 @@ mod tests {
         write_at(&folder, "bert-base", 1, None);
         let shape = find("bert-base").unwrap();
         let again = |from| {
-            let settings = CheckpointSettings { shape, seed: 1, from };
+            let settings = CheckpointSettings { shape, format: Format::Safetensors, seed: 1, from };
             write(&folder, None, &settings, &|_, _| ()).unwrap_err()
         };
         assert!(matches!(again(None), CheckpointError::Exists { .. }));

@@ -67,6 +67,7 @@ impl Place {
             None => self.temporary.path().join(name),
             Some(digests) => self.linked(name, &digests.file(name))?,
         };
+        folder_of(&path)?;
         let file = File::create_new(&path).map_err(CheckpointError::io(&path))?;
         file.set_len(bytes).map_err(CheckpointError::io(&path))?;
         Ok(file)
@@ -87,15 +88,16 @@ impl Place {
     fn linked(&self, name: &str, blob: &str) -> Result<PathBuf, CheckpointError> {
         if let Some(digests) = &self.cache {
             let link = self.temporary.path().join("snapshots").join(digests.commit()).join(name);
-            symlink(format!("../../blobs/{blob}"), &link).map_err(CheckpointError::io(&link))?;
+            folder_of(&link)?;
+            let up = "../".repeat(name.matches('/').count());
+            symlink(format!("{up}../../blobs/{blob}"), &link).map_err(CheckpointError::io(&link))?;
         }
         Ok(self.temporary.path().join("blobs").join(blob))
     }
 
     fn write(&self, path: &Path, content: &[u8]) -> Result<(), CheckpointError> {
         let path = self.temporary.path().join(path);
-        let folder = path.parent().unwrap_or(self.temporary.path());
-        fs::create_dir_all(folder).map_err(CheckpointError::io(folder))?;
+        folder_of(&path)?;
         let mut file = File::create(&path).map_err(CheckpointError::io(&path))?;
         file.write_all(content).map_err(CheckpointError::io(&path))
     }
@@ -107,4 +109,10 @@ impl Place {
         let _ = self.temporary.keep();
         Ok(())
     }
+}
+
+/// Makes the folder of a file.
+fn folder_of(path: &Path) -> Result<(), CheckpointError> {
+    let folder = path.parent().unwrap_or(path);
+    fs::create_dir_all(folder).map_err(CheckpointError::io(folder))
 }

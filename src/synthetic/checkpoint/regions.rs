@@ -8,13 +8,15 @@ use std::iter;
 use std::ops::Range;
 
 use super::error::CheckpointError;
-use super::layout::{Placed, WeightFile, index};
+use super::layout::index;
+use super::placed::{Placed, WeightFile};
+use super::settings::Format;
 use super::tensors::Content;
-use crate::checkpoint::containers::safetensors::Headers;
+use super::values::Source;
+use crate::checkpoint::container::{OpenedFile, Step, Tensors};
 use crate::checkpoint::plan::{self, PlanSettings};
 use crate::formats::packed::{QuantConfig, States, plain_name};
-use crate::formats::safetensors::{Decoded, try_decode};
-use crate::formats::{Header, Limits, ShardIndex};
+use crate::formats::{FileRange, Limits, ShardIndex};
 use crate::signals::roles::{self, Position, Role};
 use crate::signals::sample;
 
@@ -33,40 +35,49 @@ const LEAST: u64 = 512;
 /// Parts of one tensor, in elements, sorted and disjoint.
 pub(super) type Parts = Vec<Range<u64>>;
 
-/// What is written of every tensor of every file. `tokens` are those that a comparison reads.
-pub(super) fn regions(
-    files: &[WeightFile],
-    quantization: &QuantConfig,
-    tokens: &[u64],
-) -> Result<Vec<Vec<Parts>>, CheckpointError> {
+/// A model whose weights are to be written.
+#[derive(Clone, Copy)]
+pub(super) struct Model<'a> {
+    pub(super) format: Format,
+    /// What config.json says of packed weights.
+    pub(super) quantization: &'a QuantConfig,
+    /// The tokens that a comparison reads; `None` of a model of which no rows are read.
+    pub(super) tokens: Option<&'a [u64]>,
+    pub(super) source: Source,
+}
+
+/// What is written of every tensor of every file.
+pub(super) fn regions(files: &[WeightFile], model: &Model<'_>) -> Result<Vec<Vec<Parts>>, CheckpointError> {
     let mut all: Vec<Vec<Parts>> = files.iter().map(|file| file.tensors.iter().map(ends).collect()).collect();
-    let headers = files.iter().map(header).collect::<Result<Vec<_>, _>>()?;
-    for opened in choices(files)? {
-        let chosen = Headers(opened.iter().map(|file| headers[*file].clone()).collect());
+    for opened in choices(files, model.format)? {
+        let chosen: Vec<&WeightFile> = opened.iter().map(|file| &files[*file]).collect();
+        let (tensors, looked) = open(&chosen, model)?;
+        let mut read = looked;
         for settings in [PlanSettings::default(), PlanSettings::detailed()] {
-            let plan = plan::sample(&chosen, quantization, &States::new(), &settings, tokens)?;
-            for piece in plan.asks.iter().flat_map(|ask| &ask.pieces) {
-                let file = opened[piece.file];
-                let tensors = &files[file].tensors;
-                let behind = tensors.partition_point(|placed| placed.begin <= piece.bytes.start);
-                let Some(which) = behind.checked_sub(1) else { continue };
-                let Placed { tensor, begin } = &tensors[which];
-                let size = tensor.element_bytes();
-                let end = (piece.bytes.end - begin).div_ceil(size).min(tensor.elements());
-                all[file][which].push((piece.bytes.start - begin) / size..end);
+            let Some(tokens) = model.tokens else { break };
+            let plan = plan::sample(&*tensors, model.quantization, &States::new(), &settings, tokens)?;
+            let pieces = plan.asks.iter().flat_map(|ask| &ask.pieces);
+            read.extend(pieces.map(|piece| FileRange { file: piece.file, bytes: piece.bytes.clone() }));
+        }
+        for FileRange { file, bytes } in read {
+            for (which, _, elements) in chosen[file].within(&bytes) {
+                all[opened[file]][which].push(elements);
             }
         }
     }
-    for parts in all.iter_mut().flatten() {
-        join(parts);
+    for (file, parts) in files.iter().zip(&mut all) {
+        for (placed, parts) in file.tensors.iter().zip(parts) {
+            parts.iter_mut().for_each(|part| *part = placed.whole(part));
+            join(parts);
+        }
     }
     Ok(all)
 }
 
 /// Which files may be opened together: those that are by default, and all.
-fn choices(files: &[WeightFile]) -> Result<Vec<Vec<usize>>, CheckpointError> {
+fn choices(files: &[WeightFile], format: Format) -> Result<Vec<Vec<usize>>, CheckpointError> {
     let whole: Vec<usize> = (0..files.len()).collect();
-    let Some(json) = index(files)? else { return Ok(vec![whole]) };
+    let Some((_, json)) = index(files, format)? else { return Ok(vec![whole]) };
     let index = ShardIndex::parse(&json, &Limits::default())?;
     let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
     let chosen = plan::shards(&index, &names, &PlanSettings::default())?;
@@ -74,27 +85,48 @@ fn choices(files: &[WeightFile]) -> Result<Vec<Vec<usize>>, CheckpointError> {
     Ok(if some == whole { vec![whole] } else { vec![some, whole] })
 }
 
-fn header(file: &WeightFile) -> Result<Header, CheckpointError> {
-    match try_decode(&file.header, file.bytes, &Limits::default())? {
-        Decoded::Done(header) => Ok(header),
-        Decoded::Need(_) => Err(CheckpointError::HeaderTooLong { file: file.name.clone() }),
+/// What the reader of the format finds in these files, and where it looked for that: a place that it takes for data has
+/// to look like data.
+fn open(
+    files: &[&WeightFile],
+    model: &Model<'_>,
+) -> Result<(Box<dyn Tensors>, Vec<FileRange>), CheckpointError> {
+    let opened: Vec<OpenedFile<'_>> =
+        files.iter().map(|file| OpenedFile { path: &file.name, size: file.bytes }).collect();
+    let mut decoder = model.format.container().decoder(&opened, &Limits::default());
+    let mut looked = Vec::new();
+    loop {
+        let step = decoder.step().map_err(|damaged| CheckpointError::Damaged {
+            file: files[damaged.file].name.clone(),
+            source: damaged.source,
+        })?;
+        match step {
+            Step::Ready(tensors) => return Ok((tensors, looked)),
+            Step::Need(ranges) => {
+                for range in ranges {
+                    decoder.give(&range, &files[range.file].read(&range.bytes, model.source));
+                    looked.push(range);
+                }
+            }
+        }
     }
 }
 
 /// Both ends of a matrix, the sampled places of an embedding, all of what is small.
 fn ends(placed: &Placed) -> Parts {
-    let Placed { tensor, begin } = placed;
-    let (elements, size) = (tensor.elements(), tensor.element_bytes());
+    let tensor = &placed.tensor;
+    let elements = tensor.elements();
     let position = roles::position(&plain_name(&tensor.name));
-    if position.and_then(|p| p.expert).is_some_and(|expert| !matches!(expert, 0 | Position::SHARED)) {
+    let is_other = position.and_then(|p| p.expert).is_some_and(|n| !matches!(n, 0 | Position::SHARED));
+    if is_other || tensor.content == Content::NotRead {
         // Up to the end of a block of the file, because a block is kept for one byte as for all.
-        let end = (begin + TRACE + LEAST) / TRACE * TRACE - begin;
-        return iter::once(0..(end / size).min(elements)).collect();
+        let end = (placed.begin + TRACE + LEAST) / TRACE * TRACE;
+        return iter::once(placed.elements(&(placed.begin..end))).collect();
     }
     // A row of the weight costs all of such a tensor: its ends are for whoever looks at the file.
     let strewn = matches!(tensor.content, Content::Words(_) | Content::Zeros | Content::GroupScales);
     let (mut least, end) = if strewn { (1, STREWN) } else { (ROWS, END) };
-    if tensor.shape.len() < 2 || tensor.bytes() <= end {
+    if tensor.shape.len() < 2 || placed.bytes() <= end {
         return iter::once(0..elements).collect();
     }
     let columns = tensor.columns();
@@ -107,7 +139,7 @@ fn ends(placed: &Placed) -> Parts {
     } else if !strewn {
         least = sampled.iter().map(|block| MARGIN * (block.end - block.start)).fold(least, u64::max);
     }
-    let wanted = least.max(end.div_ceil(columns * size));
+    let wanted = least.max(end.div_ceil(placed.row_bytes()));
     parts.extend([0..wanted, rows.saturating_sub(wanted)..rows]);
     parts.into_iter().map(|part| part.start * columns..part.end.min(rows) * columns).collect()
 }
@@ -129,23 +161,34 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::layout::files;
-    use super::super::shapes::{SHAPES, find};
+    use super::super::settings::FileType;
+    use super::super::shapes::{SHAPES, Shape, find};
     use super::*;
 
     #[test]
     fn the_parts_of_large_models_are_small() {
-        for (name, most) in [("llama-7b-single", 60_000_000), ("mistral-7b", 60_000_000)] {
-            let files = files(find(name).unwrap()).unwrap();
+        for (name, format, most) in [
+            ("llama-7b-single", Format::Safetensors, 60_000_000),
+            ("mistral-7b", Format::Safetensors, 60_000_000),
+            ("llama-7b", Format::PyTorch, 60_000_000),
+            ("llama-7b", Format::Gguf(FileType::F16), 80_000_000),
+            ("llama-7b", Format::Gguf(FileType::Q4KM), 80_000_000),
+        ] {
+            let files = files(find(name).unwrap(), format).unwrap();
             let tokens: Vec<u64> = (0..512).map(|i| i * 61).collect();
-            let regions = regions(&files, &QuantConfig::default(), &tokens).unwrap();
+            let (quantization, source) = (&QuantConfig::default(), Source::new(1, None));
+            let model = Model { format, quantization, tokens: Some(&tokens), source };
+            let regions = regions(&files, &model).unwrap();
             let mut bytes = 0;
             for (file, parts) in files.iter().zip(&regions) {
                 for (placed, parts) in file.tensors.iter().zip(parts) {
-                    let size = placed.tensor.element_bytes();
                     assert!(parts.iter().all(|part| part.start < part.end), "{}", placed.tensor.name);
                     assert!(parts.windows(2).all(|pair| pair[0].end < pair[1].start));
                     assert!(parts.last().is_some_and(|part| part.end <= placed.tensor.elements()));
-                    bytes += parts.iter().map(|part| (part.end - part.start) * size).sum::<u64>();
+                    bytes += parts
+                        .iter()
+                        .map(|part| placed.place(part.end) - placed.place(part.start))
+                        .sum::<u64>();
                 }
             }
             assert!(bytes < most, "{name}: {bytes}");
@@ -154,8 +197,8 @@ mod tests {
 
     #[test]
     fn the_rows_that_are_read_by_default_lie_inside_with_a_margin() {
-        for shape in SHAPES {
-            let files = files(shape).unwrap();
+        for (_, shape) in SHAPES.iter().flat_map(Shape::models) {
+            let files = files(shape, Format::Safetensors).unwrap();
             for placed in files.iter().flat_map(|file| &file.tensors) {
                 let Some(position) = roles::position(&placed.tensor.name) else { continue };
                 if placed.tensor.shape.len() != 2 || !matches!(position.expert, None | Some(0)) {

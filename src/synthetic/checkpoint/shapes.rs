@@ -34,6 +34,28 @@ pub struct Shape {
     pub(super) shard_bytes: u64,
     /// Digits of the number of files in their names.
     pub(super) digits: usize,
+    /// Models in folders of their own. Where there are any, the repository is a pipeline of them, and no model itself.
+    pub(super) components: &'static [Component],
+}
+
+/// A model of a pipeline.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Component {
+    /// Its folder.
+    pub(super) folder: &'static str,
+    /// The library that loads it, as model_index.json has it.
+    pub(super) library: &'static str,
+    pub(super) shape: Shape,
+}
+
+impl Shape {
+    /// Its models with their folders: itself, or those of a pipeline.
+    pub(super) fn models(&self) -> Vec<(&'static str, &Self)> {
+        match self.components {
+            [] => vec![("", self)],
+            all => all.iter().map(|component| (component.folder, &component.shape)).collect(),
+        }
+    }
 }
 
 /// How tensors are named.
@@ -53,6 +75,21 @@ pub(super) enum Scheme {
         experts: u64,
     },
     DeepSeek(Latent),
+    /// The text model of CLIP, with a projection of its last state to so many dimensions.
+    Clip {
+        projection: Option<u64>,
+    },
+    /// A U-Net of diffusers.
+    Unet,
+    /// A variational autoencoder of diffusers.
+    Autoencoder,
+}
+
+impl Scheme {
+    /// Whether tensors have roles by their names, and rows of them are read.
+    pub(super) fn has_roles(self) -> bool {
+        !matches!(self, Self::Unet | Self::Autoencoder)
+    }
 }
 
 /// Multi-head latent attention with experts, and layers that predict further tokens.
@@ -94,6 +131,8 @@ pub(super) enum Vocabulary {
     Mistral,
     Llama3,
     DeepSeek3,
+    Gemma,
+    Clip,
 }
 
 /// What transformers cut at until 2023, and what it has cut at since.
@@ -126,6 +165,7 @@ const LLAMA_2_7B: Shape = Shape {
     norm_epsilon: 1e-5,
     shard_bytes: LARGE,
     digits: 5,
+    components: &[],
 };
 
 const LLAMA_3_8B: Shape = Shape {
@@ -158,6 +198,53 @@ const MISTRAL_7B: Shape = Shape {
     positions: 32768,
     ..LLAMA_2_7B
 };
+
+const CLIP: Shape = Shape {
+    architecture: "CLIPTextModel",
+    model_type: "clip_text_model",
+    license: "openrail++",
+    scheme: Scheme::Clip { projection: None },
+    dtype: Dtype::F32,
+    vocabulary: Vocabulary::Clip,
+    layers: 12,
+    hidden: 768,
+    inner: 3072,
+    heads: 12,
+    kv_heads: 12,
+    tokens: 49408,
+    positions: 77,
+    shard_bytes: WHOLE,
+    ..LLAMA_2_7B
+};
+
+/// Stable Diffusion XL.
+const SDXL: [Component; 4] = [
+    Component { folder: "text_encoder", library: "transformers", shape: CLIP },
+    Component {
+        folder: "text_encoder_2",
+        library: "transformers",
+        shape: Shape {
+            architecture: "CLIPTextModelWithProjection",
+            scheme: Scheme::Clip { projection: Some(1280) },
+            layers: 32,
+            hidden: 1280,
+            inner: 5120,
+            heads: 20,
+            kv_heads: 20,
+            ..CLIP
+        },
+    },
+    Component {
+        folder: "unet",
+        library: "diffusers",
+        shape: Shape { architecture: "UNet2DConditionModel", scheme: Scheme::Unet, ..CLIP },
+    },
+    Component {
+        folder: "vae",
+        library: "diffusers",
+        shape: Shape { architecture: "AutoencoderKL", scheme: Scheme::Autoencoder, ..CLIP },
+    },
+];
 
 /// Every shape, small ones first.
 pub const SHAPES: &[Shape] = &[
@@ -220,6 +307,33 @@ pub const SHAPES: &[Shape] = &[
         norm_epsilon: 1e-6,
         shard_bytes: SMALL,
         ..LLAMA_2_7B
+    },
+    Shape {
+        name: "gemma-2b",
+        model: "google/gemma-2b",
+        architecture: "GemmaForCausalLM",
+        model_type: "gemma",
+        license: "gemma",
+        scheme: Scheme::Llama { tied: true, biases: false, frequencies: false },
+        dtype: Dtype::BF16,
+        vocabulary: Vocabulary::Gemma,
+        layers: 18,
+        hidden: 2048,
+        inner: 16384,
+        heads: 8,
+        kv_heads: 1,
+        tokens: 256_000,
+        positions: 8192,
+        norm_epsilon: 1e-6,
+        shard_bytes: SMALL,
+        ..LLAMA_2_7B
+    },
+    Shape {
+        name: "sdxl",
+        model: "stabilityai/stable-diffusion-xl-base-1.0",
+        architecture: "StableDiffusionXLPipeline",
+        components: &SDXL,
+        ..CLIP
     },
     LLAMA_2_7B,
     Shape {

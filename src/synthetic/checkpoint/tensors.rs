@@ -2,6 +2,8 @@
 
 use safetensors::Dtype;
 
+mod diffusion;
+
 use super::shapes::{Latent, Packing, Scheme, Shape};
 
 /// One tensor of the checkpoint.
@@ -22,6 +24,8 @@ pub(super) enum Content {
     Gain(f32),
     Bias,
     Matrix,
+    /// A matrix or convolution of a model of which nothing has a role.
+    NotRead,
     /// A matrix of a row a token.
     Embedding,
     /// A lower triangle of ones.
@@ -85,6 +89,9 @@ pub(super) fn of(shape: &Shape) -> Vec<Tensor> {
         Scheme::Llama { tied, biases, frequencies } => list.llama(tied, biases, frequencies),
         Scheme::Mixtral { experts } => list.mixtral(experts),
         Scheme::DeepSeek(latent) => list.deepseek(latent),
+        Scheme::Clip { projection } => list.clip(projection),
+        Scheme::Unet => list.unet(),
+        Scheme::Autoencoder => list.autoencoder(),
     }
     list.tensors
 }
@@ -173,6 +180,28 @@ impl List<'_> {
         self.with_bias("cls.predictions.transform.dense", &[d, d], d);
         self.layer_norm("cls.predictions.transform.LayerNorm", NORM, layers);
         self.with_bias("cls.seq_relationship", &[2, d], 2);
+    }
+
+    fn clip(&mut self, projection: Option<u64>) {
+        const NORM: (&str, &str) = ("weight", "bias");
+        let Shape { hidden: d, inner, layers, tokens, positions, .. } = *self.shape;
+        let at = "text_model.embeddings";
+        self.plain(format!("{at}.token_embedding.weight"), &[tokens, d], Content::Embedding);
+        self.plain(format!("{at}.position_embedding.weight"), &[positions, d], Content::Matrix);
+        for layer in 0..layers {
+            let at = format!("text_model.encoder.layers.{layer}");
+            for part in ["k_proj", "v_proj", "q_proj", "out_proj"] {
+                self.with_bias(&format!("{at}.self_attn.{part}"), &[d, d], d);
+            }
+            self.layer_norm(&format!("{at}.layer_norm1"), NORM, layer);
+            self.with_bias(&format!("{at}.mlp.fc1"), &[inner, d], inner);
+            self.with_bias(&format!("{at}.mlp.fc2"), &[d, inner], d);
+            self.layer_norm(&format!("{at}.layer_norm2"), NORM, layer);
+        }
+        self.layer_norm("text_model.final_layer_norm", NORM, layers);
+        if let Some(width) = projection {
+            self.plain("text_projection.weight".into(), &[width, d], Content::Matrix);
+        }
     }
 
     fn gpt2(&mut self) {

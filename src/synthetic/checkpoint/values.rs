@@ -114,6 +114,11 @@ impl Source {
         values
     }
 
+    /// These elements of a tensor that holds numbers.
+    pub(super) fn floats(self, tensor: &Tensor, elements: Range<u64>) -> Vec<f32> {
+        Weight { source: self, key: name_key(&tensor.weight) }.floats(tensor, elements)
+    }
+
     /// The bytes of these elements.
     pub(super) fn bytes(self, tensor: &Tensor, elements: Range<u64>) -> Vec<u8> {
         let weight = Weight { source: self, key: name_key(&tensor.weight) };
