@@ -71,18 +71,16 @@ pub(in crate::cli) fn show_forecast(forecast: &Forecast, as_json: bool) -> Resul
     if as_json {
         printer::json(forecast)?;
     }
-    match &forecast.error {
-        // What was foreseen of a part is no plan.
-        Some(error) => Err(Failure::from(anyhow::anyhow!("the listing broke off: {error}"))
+    // What was foreseen of a part is no plan.
+    if let Some(error) = &forecast.error {
+        return Err(Failure::from(anyhow::anyhow!("the listing broke off: {error}"))
             .with_hint("is the Hub up? check --hub, HF_ENDPOINT and the network")
-            .temporary()),
-        None => {
-            if !as_json {
-                printer::data(&tables::forecast(forecast))?;
-            }
-            Ok(if forecast.complete { Done::All } else { Done::Partly })
-        }
+            .temporary());
     }
+    if !as_json {
+        printer::data(&tables::forecast(forecast))?;
+    }
+    Ok(if forecast.complete { Done::All } else { Done::Partly })
 }
 
 /// What the outcomes mean for the exit code.

@@ -23,7 +23,7 @@ pub(super) fn files(shape: &Shape, format: Format) -> Result<Vec<WeightFile>, Ch
     if let Format::Gguf(kind) = format {
         return gguf::files(shape, kind).ok_or_else(unknown);
     }
-    let shards = shards(tensors::of(shape), shape.shard_bytes, |tensor| tensor.bytes());
+    let shards = shards(tensors::of(shape), shape.shard_bytes, Tensor::bytes);
     let (all, digits) = (shards.len(), shape.digits);
     let (stem, end) = stem(shape, format);
     let name = |number: usize| match all {

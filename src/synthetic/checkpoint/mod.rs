@@ -110,7 +110,9 @@ pub fn write(
         regions.extend(regions::regions(&weights, &model)?);
         let at = |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
         documents.extend(layout::index(&weights, format)?.map(|(name, json)| (at(name), json)));
-        weights.iter_mut().for_each(|file| file.name = at(&file.name));
+        for file in &mut weights {
+            file.name = at(&file.name);
+        }
         files.extend(weights);
     }
     for (name, content) in &documents {

@@ -133,7 +133,9 @@ impl Ggml {
             _ => source.floats(tensor, elements),
         };
         if self.change == Change::OneMore {
-            values.iter_mut().for_each(|value| *value += 1.0);
+            for value in &mut values {
+                *value += 1.0;
+            }
         }
         // Types that are chosen below are written.
         self.kind.encode(&values).unwrap_or_default()

@@ -67,7 +67,9 @@ pub(super) fn regions(files: &[WeightFile], model: &Model<'_>) -> Result<Vec<Vec
     }
     for (file, parts) in files.iter().zip(&mut all) {
         for (placed, parts) in file.tensors.iter().zip(parts) {
-            parts.iter_mut().for_each(|part| *part = placed.whole(part));
+            for part in parts.iter_mut() {
+                *part = placed.whole(part);
+            }
             join(parts);
         }
     }
