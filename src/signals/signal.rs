@@ -5,6 +5,8 @@ use super::normal;
 /// Deviation stated for a share of matches. Chance alone would give far less ([`super::matching`] expects a
 /// thousandth of one match), but a few privileged dimensions or rows that every model has must not count.
 const SHARE_DEVIATION: f64 = 0.02;
+/// No share deviates by more.
+const WIDEST: f64 = 0.5;
 
 /// Result of one test.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,7 +42,7 @@ impl Effect {
     #[must_use]
     pub(super) fn no_surer_than(self, ln_p: f64) -> Self {
         let z = normal::deviation(ln_p);
-        if self.z() > z { Self { sd: self.value / z.max(f64::MIN_POSITIVE), ..self } } else { self }
+        if self.z() > z { Self { sd: (self.value / z).min(WIDEST), ..self } } else { self }
     }
 
     /// `value / sd`.

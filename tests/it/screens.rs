@@ -24,6 +24,8 @@ fn looks(cli: &Cli, path: &str, text: &str) {
         (r"it would take [^,]+,", "it would take [n],"),
         (&format!("{SIZE} (a model|in all|of memory|peak memory|received|stated)"), "[size] $2"),
         (&format!("{SIZE}; "), "[size]; "),
+        // Of two equal files whichever is opened first is read.
+        (&format!(r"(?m)(%  +{SIZE}  +){SIZE} *$"), "$1[size]"),
         // Of a family: it depends on which of several equal repositories was read.
         (r"\([0-9a-f]{16}\)", "([id])"),
         // What another machine's logarithm may change.

@@ -6,8 +6,7 @@
 //! on that is known, so a correlation alone decides nothing. Equal products do, of all layers and with all else equal.
 
 use super::super::evidence::{Evidence, Shape};
-use super::answer::{Verdict, VerdictKind};
-use super::judge::ALPHA;
+use super::answer::{ALPHA, Verdict, VerdictKind};
 use super::relation::{Direction, Relation};
 
 /// Judges two of which one at least is an adapter; `None` where neither is.

@@ -6,6 +6,9 @@ use serde::Serialize;
 use super::super::screen::Tier;
 use super::relation::{Direction, Relation};
 
+/// Largest corrected p-value of a `derived`: one false claim in 100,000 searches.
+pub const ALPHA: f64 = 1e-5;
+
 /// What the evidence amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 pub enum VerdictKind {

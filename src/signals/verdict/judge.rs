@@ -3,14 +3,12 @@
 use super::super::evidence::Evidence;
 use super::super::screen::Tier;
 use super::adapters;
-use super::answer::{Context, Verdict, VerdictKind};
+use super::answer::{ALPHA, Context, Verdict, VerdictKind};
 use super::hypotheses::{Hypothesis, Source, Way, hypotheses, ln_sum};
 use super::relation::{self, Direction, Relation};
 use super::sentences;
 use super::unseen;
 
-/// Largest corrected p-value of a `derived`: one false claim in 100,000 searches.
-pub const ALPHA: f64 = 1e-5;
 /// Corrected p-value from which on a weak correlation is no longer called independence.
 const NOTABLE: f64 = 1e-3;
 /// Posterior from which on models are called derived.

@@ -38,7 +38,7 @@ mod sentences;
 mod unseen;
 
 pub use adapters::{is_beyond_chance, misfit};
-pub use answer::{Context, Verdict, VerdictKind};
+pub use answer::{ALPHA, Context, Verdict, VerdictKind};
 pub use hypotheses::LEAST_EFFECT;
-pub use judge::{ALPHA, judge};
+pub use judge::judge;
 pub use relation::{Direction, Relation};
