@@ -197,10 +197,6 @@ impl Tensors for Adapter {
         self.whole.files()
     }
 
-    fn ranges(&self) -> usize {
-        self.whole.ranges()
-    }
-
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         Box::new(self.names.iter().map(String::as_str))
     }

@@ -135,11 +135,6 @@ pub trait Tensors: fmt::Debug + Send + Sync {
     /// Files that were opened.
     fn files(&self) -> usize;
 
-    /// Ranges that were read of them for this.
-    fn ranges(&self) -> usize {
-        self.files()
-    }
-
     /// Names of all tensors, as they are stored.
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
 

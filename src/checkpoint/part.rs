@@ -66,10 +66,6 @@ impl Tensors for Part {
         self.whole.files()
     }
 
-    fn ranges(&self) -> usize {
-        self.whole.ranges()
-    }
-
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         let is_own = |name: &&str| self.own.contains(*name) || self.own.contains(&packed::plain_name(name));
         Box::new(self.whole.names().filter(is_own))

@@ -170,7 +170,7 @@ fn weights(container: &dyn Container, place: &str, bytes: Bytes) {
         let (tensors, _) = open.tensors(container, &limits).await?;
         let config = QuantConfig::default();
         let _ = (tensors.metadata(), tensors.config(), tensors.declared_bases(), tensors.needs_config());
-        let _ = (tensors.elements(), tensors.ranges(), tensors.adapter().is_some());
+        let _ = (tensors.elements(), tensors.files(), tensors.adapter().is_some());
         for settings in [PlanSettings::default(), PlanSettings::detailed()] {
             let wanted = plan::states(&*tensors, &config, &settings);
             open.read(&wanted).await?;

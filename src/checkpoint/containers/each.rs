@@ -44,25 +44,23 @@ pub(super) struct Each<O: Opening, F> {
     /// Bytes that may still be asked for.
     left: u64,
     limit: u64,
-    /// Ranges that were asked for.
-    ranges: usize,
     ready: F,
 }
 
 impl<O: Opening, F> Each<O, F> {
     /// `limit` is what a report says that all headers may have, `first` what of the first reads of the files does not count
-    /// for it, and `ready` makes what the files hold of what was found in each, and of how many ranges that took.
+    /// for it, and `ready` makes what the files hold of what was found in each.
     pub(super) fn new(files: impl Iterator<Item = O>, limit: u64, first: u64, ready: F) -> Self {
         let files: Vec<File<O>> = files.map(File::Opening).collect();
         let left = limit.saturating_add(first.saturating_mul(files.len() as u64));
-        Self { files, left, limit, ranges: 0, ready }
+        Self { files, left, limit, ready }
     }
 }
 
 impl<O, F> Decoder for Each<O, F>
 where
     O: Opening,
-    F: FnMut(Vec<O::Found>, usize) -> Result<Box<dyn Tensors>, Damaged> + Send,
+    F: FnMut(Vec<O::Found>) -> Result<Box<dyn Tensors>, Damaged> + Send,
 {
     fn step(&mut self) -> Result<Step, Damaged> {
         let mut needed = Vec::new();
@@ -78,7 +76,6 @@ where
                 }
             }
         }
-        self.ranges += needed.len();
         if !needed.is_empty() {
             return Ok(Step::Need(needed));
         }
@@ -86,7 +83,7 @@ where
             File::Found(found) => Some(found),
             File::Opening(_) => None,
         });
-        (self.ready)(found.collect(), self.ranges).map(Step::Ready)
+        (self.ready)(found.collect()).map(Step::Ready)
     }
 
     fn give(&mut self, range: &FileRange, bytes: &[u8]) {

@@ -52,26 +52,21 @@ impl Opening for gguf::Decoder {
     }
 }
 
-/// What these headers hold, which took so many ranges: some ten where the table is sought behind the tokenizer.
+/// What these headers hold.
 #[expect(clippy::unnecessary_wraps, reason = "of other formats this may fail")]
-fn read(headers: Vec<Header>, ranges: usize) -> Result<Box<dyn Tensors>, Damaged> {
-    Ok(Box::new(Read { checkpoint: Checkpoint::new(headers), ranges }))
+fn read(headers: Vec<Header>) -> Result<Box<dyn Tensors>, Damaged> {
+    Ok(Box::new(Read { checkpoint: Checkpoint::new(headers) }))
 }
 
 /// The headers of the opened files.
 #[derive(Debug)]
 struct Read {
     checkpoint: Checkpoint,
-    ranges: usize,
 }
 
 impl Tensors for Read {
     fn files(&self) -> usize {
         self.checkpoint.headers().len()
-    }
-
-    fn ranges(&self) -> usize {
-        self.ranges
     }
 
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {

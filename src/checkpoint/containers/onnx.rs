@@ -59,8 +59,8 @@ impl Container for Onnx {
             None => File::Data,
         };
         let paths: Vec<(String, u64)> = files.iter().map(|file| (file.path.to_owned(), file.size)).collect();
-        let ready = move |models: Vec<Model>, ranges: usize| {
-            let exported = exported(models, ranges, &paths)?;
+        let ready = move |models: Vec<Model>| {
+            let exported = exported(models, &paths)?;
             Ok(Box::new(exported) as Box<dyn Tensors>)
         };
         Box::new(Each::new(files.iter().map(file), limits.header_bytes, 0, ready))
@@ -118,7 +118,6 @@ impl Opening for File {
 #[derive(Debug)]
 struct Exported {
     files: usize,
-    ranges: usize,
     weights: Vec<Located>,
     metadata: BTreeMap<String, String>,
 }
@@ -131,7 +130,7 @@ struct Located {
 }
 
 /// What these files hold; of two weights of one name the first counts.
-fn exported(models: Vec<Model>, ranges: usize, files: &[(String, u64)]) -> Result<Exported, Damaged> {
+fn exported(models: Vec<Model>, files: &[(String, u64)]) -> Result<Exported, Damaged> {
     let (mut weights, mut metadata) = (Vec::new(), BTreeMap::new());
     let count = models.len();
     for (file, model) in models.into_iter().enumerate() {
@@ -146,7 +145,7 @@ fn exported(models: Vec<Model>, ranges: usize, files: &[(String, u64)]) -> Resul
         weights.iter().map(|weight| names.insert(weight.stored.name.as_str())).collect();
     let mut is_first = is_first.into_iter();
     weights.retain(|_| is_first.next().unwrap_or(false));
-    Ok(Exported { files: count, ranges, weights, metadata })
+    Ok(Exported { files: count, weights, metadata })
 }
 
 impl Located {
@@ -184,10 +183,6 @@ fn located(place: &Place, file: usize, files: &[(String, u64)]) -> Option<FileRa
 impl Tensors for Exported {
     fn files(&self) -> usize {
         self.files
-    }
-
-    fn ranges(&self) -> usize {
-        self.ranges
     }
 
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {

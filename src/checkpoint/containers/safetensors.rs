@@ -61,7 +61,7 @@ impl Opening for Prefix {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "of other formats this may fail")]
-fn headers(all: Vec<Header>, _ranges: usize) -> Result<Box<dyn Tensors>, Damaged> {
+fn headers(all: Vec<Header>) -> Result<Box<dyn Tensors>, Damaged> {
     Ok(Box::new(Headers(all)))
 }
 

@@ -63,9 +63,9 @@ impl Opening for File {
     }
 }
 
-/// What these files hold, which were found with so many ranges.
+/// What these files hold.
 #[expect(clippy::unnecessary_wraps, reason = "of other formats this may fail")]
-fn pickled(files: Vec<torch::Tensors>, ranges: usize) -> Result<Box<dyn Tensors>, Damaged> {
+fn pickled(files: Vec<torch::Tensors>) -> Result<Box<dyn Tensors>, Damaged> {
     let (mut plain, mut others, mut aliases) = (Vec::new(), Vec::new(), Vec::new());
     for (file, found) in files.into_iter().enumerate() {
         plain.push(Header { tensors: found.plain, metadata: BTreeMap::new(), len: 0 });
@@ -73,7 +73,7 @@ fn pickled(files: Vec<torch::Tensors>, ranges: usize) -> Result<Box<dyn Tensors>
         aliases.extend(found.aliases);
     }
     choose_names(&mut plain, &mut aliases);
-    Ok(Box::new(Pickled { plain: Headers(plain), others, aliases, ranges }))
+    Ok(Box::new(Pickled { plain: Headers(plain), others, aliases }))
 }
 
 /// The tensors of the opened files.
@@ -85,7 +85,6 @@ struct Pickled {
     others: Vec<(usize, Other)>,
     /// Further names of tensors that are there under another one, with that.
     aliases: Vec<(String, String)>,
-    ranges: usize,
 }
 
 /// Of several names of one matrix the one that says what it is: a tied head may come before its embedding.
@@ -113,10 +112,6 @@ fn choose_names(headers: &mut [Header], aliases: &mut [(String, String)]) {
 impl Tensors for Pickled {
     fn files(&self) -> usize {
         self.plain.files()
-    }
-
-    fn ranges(&self) -> usize {
-        self.ranges
     }
 
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {

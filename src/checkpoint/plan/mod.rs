@@ -45,7 +45,7 @@ pub const READS_VERSION: u32 = 3;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PlanSettings {
-    /// Most ranges of one checkpoint, one for each header included.
+    /// Most ranges of one checkpoint, one for each file included; to find a header may take a few more.
     pub max_ranges: usize,
     /// Most bytes of tensor data of one checkpoint, gaps included.
     pub max_bytes: u64,

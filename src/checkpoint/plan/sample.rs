@@ -91,7 +91,8 @@ pub fn sample(
     }
     let of = |wanted: fn(Role) -> bool| all.iter().filter(move |c| wanted(c.position.role));
     let mut chosen = Chosen::new(settings.gap_bytes, settings.max_bytes);
-    let left = |ranges: usize| ranges.saturating_sub(tensors.ranges() + states.len());
+    // One for each file, however many its header took: what is sampled does not depend on the format.
+    let left = |ranges: usize| ranges.saturating_sub(tensors.files() + states.len());
     let max_ranges = left(settings.max_ranges);
     let gain_ranges = max_ranges - max_ranges / MATRIX_SHARE;
 

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::cursor::{Cursor, Window};
 
 /// Fewest texts of a list that are not read: below, half a megabyte is read sooner.
-const FEWEST: u64 = 40_000;
+const FEWEST: u64 = 20_000;
 /// Most bytes of a text on average, with what the lists behind it have for each.
 const MOST_EACH: u64 = 64;
 const LEAST_EACH: u64 = 8;
