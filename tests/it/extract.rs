@@ -138,7 +138,7 @@ fn cases() -> Vec<Case> {
             "h/nothing",
             vec![("README.md", b"# empty\n".to_vec())],
             "unsupported",
-            "no safetensors or PyTorch or gguf weights",
+            "no safetensors or PyTorch or gguf or ONNX weights",
         ),
         (
             "h/adapter",
