@@ -653,7 +653,7 @@ pub(super) struct StatusArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ShowArgs {
-    /// Repositories as the crawl met them: org/name, or org/name[component] for one of several checkpoints
+    /// Repositories as the crawl met them: org/name, or `org/name[component]` for one of several checkpoints
     #[arg(required = true, value_name = "MODEL")]
     pub(super) models: Vec<String>,
     /// Database: a folder, or s3://, gs://, az:// [default: HUBPRINT_DB, else the one of `hubprint db pull`]
