@@ -1,5 +1,6 @@
 //! What a database holds.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
@@ -103,14 +104,21 @@ pub fn info(db: &Database) -> Result<Info, StoreError> {
     })
 }
 
+/// Of equally large ones those come first whose root does by name: numbers and names of families depend on what was
+/// crawled first.
 fn largest(index: &Index) -> Vec<LargeFamily> {
-    let mut families: Vec<&FamilyRow> =
-        (0..index.families() as u32).map(|number| index.family(number)).collect();
-    families.sort_by(|a, b| (b.checkpoints, &a.id).cmp(&(a.checkpoints, &b.id)));
-    let family = |family: &&FamilyRow| LargeFamily {
+    let families = (0..index.families() as u32).map(|number| index.family(number));
+    let mut sizes: Vec<u32> = families.clone().map(|family| family.checkpoints).collect();
+    sizes.sort_unstable_by_key(|size| Reverse(*size));
+    let least = sizes.get(LARGEST - 1).copied().unwrap_or_default();
+    let family = |family: &FamilyRow| LargeFamily {
         family: family.id.clone(),
         root: index.repositories(family.root).first().map(Posting::name),
         contents: family.checkpoints,
     };
-    families.iter().take(LARGEST).map(family).collect()
+    let mut largest: Vec<LargeFamily> =
+        families.filter(|family| family.checkpoints >= least).map(family).collect();
+    largest.sort_by(|a, b| (Reverse(a.contents), &a.root).cmp(&(Reverse(b.contents), &b.root)));
+    largest.truncate(LARGEST);
+    largest
 }
