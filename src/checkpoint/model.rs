@@ -10,7 +10,7 @@ use super::plan::{PlanError, PlanSettings};
 use super::reading::{OfComponent, Reader, Reading, Weights, readable};
 use super::source::{RepoFiles, Source};
 use super::sources::folder::{CacheFolder, FolderFiles, snapshot};
-use crate::hub::{Hub, HubError, InvalidId, RepoEntry, RepoRef};
+use crate::hub::{Hub, HubError, HubErrorKind, InvalidId, RepoEntry, RepoRef};
 use crate::store::{AdapterFacts, StoreError, WeightFile, checkpoint_name, checksum};
 
 /// What a MODEL argument names.
@@ -50,6 +50,15 @@ pub enum LoadError {
 }
 
 impl LoadError {
+    /// Whether it is not on this machine, and the Hub was not to be asked.
+    pub fn is_offline(&self) -> bool {
+        match self {
+            Self::NoSnapshot { .. } => true,
+            Self::Hub(error) => matches!(error.kind(), HubErrorKind::Offline),
+            Self::Argument { .. } | Self::Read(_) => false,
+        }
+    }
+
     /// One line of advice, where there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {

@@ -34,6 +34,26 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(u64, usize), NoVarint> {
     Err(if bytes.len() < MOST { NoVarint::Cut } else { NoVarint::TooLong })
 }
 
+/// Messages of protobuf for tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    /// A number.
+    pub(crate) fn varint(mut number: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while number > 0x7f {
+            bytes.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        bytes.push(number as u8);
+        bytes
+    }
+
+    /// A field of bytes.
+    pub(crate) fn field(number: u64, bytes: &[u8]) -> Vec<u8> {
+        [&varint(number << 3 | 2)[..], &varint(bytes.len() as u64), bytes].concat()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

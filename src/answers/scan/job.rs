@@ -81,23 +81,20 @@ impl Scanner {
     /// weight files, by their digests, under this name or another. Nothing is asked of the Hub where the database has the
     /// commit that is named; without the Hub it has the last word on what is not on this machine.
     pub async fn queries(&self, job: &ScanJob, hub: &Hub, reader: &Reader) -> Queries {
-        let is_offline = !job.options.hub || hub.settings().offline;
-        match self.at_commit(&job.model) {
-            Ok(Some(queries)) => return queries,
-            Ok(None) => {}
-            Err(error) => return vec![(job.model.clone(), Err(error.into()))],
+        let queries = self.try_queries(job, hub, reader).await;
+        queries.unwrap_or_else(|error| vec![(job.model.clone(), Err(error))])
+    }
+
+    async fn try_queries(&self, job: &ScanJob, hub: &Hub, reader: &Reader) -> Result<Queries, QueryError> {
+        if let Some(queries) = self.at_commit(&job.model)? {
+            return Ok(queries);
         }
         let models = match self.open_each(job, hub, reader).await {
-            Ok(models) => models,
             // What is not on this machine may be in the database.
-            Err(error) if is_offline => {
-                return match self.of_name(&job.model) {
-                    Ok(Some(queries)) => queries,
-                    Ok(None) => vec![(job.model.clone(), Err(error))],
-                    Err(error) => vec![(job.model.clone(), Err(error.into()))],
-                };
+            Err(QueryError::Load(error)) if error.is_offline() => {
+                return self.of_name(&job.model)?.ok_or(error.into());
             }
-            Err(error) => return vec![(job.model.clone(), Err(error))],
+            models => models?,
         };
         let mut queries = Vec::new();
         for (name, model) in models {
@@ -106,7 +103,7 @@ impl Scanner {
                 Err(error) => queries.push((name, Err(error.into()))),
             }
         }
-        queries
+        Ok(queries)
     }
 
     /// What the database has of a repository at the commit that is asked for: then the Hub has nothing to add. What may

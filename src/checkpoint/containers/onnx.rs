@@ -218,24 +218,7 @@ mod tests {
     use super::super::conformance::{self, Sample};
     use super::*;
     use crate::checkpoint::container::Step;
-
-    /// A field of bytes.
-    fn field(number: u64, bytes: &[u8]) -> Vec<u8> {
-        let mut field = varint(number << 3 | 2);
-        field.extend(varint(bytes.len() as u64));
-        field.extend(bytes);
-        field
-    }
-
-    fn varint(mut number: u64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while number > 0x7f {
-            bytes.push((number & 0x7f) as u8 | 0x80);
-            number >>= 7;
-        }
-        bytes.push(number as u8);
-        bytes
-    }
+    use crate::formats::varint::testing::{field, varint};
 
     fn write(tensors: &[Sample]) -> Vec<u8> {
         let mut graph = Vec::new();

@@ -14,7 +14,7 @@ pub(in crate::cli) fn scan(answer: &ScanAnswer) -> String {
     let name = &answer.query;
     let mut out = match &answer.known_from {
         None => String::new(),
-        Some(from) if name.starts_with(from.as_str()) => {
+        Some(from) if from == name || name.strip_prefix(from).is_some_and(|rest| rest.starts_with('@')) => {
             format!("{name}: as the database has it; nothing was read\n")
         }
         Some(from) => {

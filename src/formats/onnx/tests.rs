@@ -2,24 +2,7 @@
 
 use super::*;
 use crate::formats::Limits;
-
-/// A field of bytes.
-fn field(number: u64, bytes: &[u8]) -> Vec<u8> {
-    let mut field = varint(number << 3 | 2);
-    field.extend(varint(bytes.len() as u64));
-    field.extend(bytes);
-    field
-}
-
-fn varint(mut number: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while number > 0x7f {
-        bytes.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-    bytes
-}
+use crate::formats::varint::testing::{field, varint};
 
 fn tensor(name: &str, shape: &[u64], kind: u8, values: &[u8]) -> Vec<u8> {
     let mut tensor: Vec<u8> = shape.iter().flat_map(|n| [vec![1 << 3], varint(*n)].concat()).collect();

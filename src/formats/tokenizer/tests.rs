@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::formats::Limits;
+use crate::formats::{Limits, varint};
 
 fn parse(parts: &[(&str, &[u8])]) -> Result<Tokenizer, TokenizerError> {
     let mut files = TokenizerFiles::default();
@@ -131,18 +131,9 @@ fn settings_name_special_tokens() {
 
 /// A field of a protobuf message: bytes, or a number.
 fn field(number: u64, value: Result<&[u8], u64>) -> Vec<u8> {
-    let varint = |mut n: u64| {
-        let mut out = Vec::new();
-        while n >= 0x80 {
-            out.push(n as u8 | 0x80);
-            n >>= 7;
-        }
-        out.push(n as u8);
-        out
-    };
     match value {
-        Ok(bytes) => [varint(number << 3 | 2), varint(bytes.len() as u64), bytes.to_vec()].concat(),
-        Err(n) => [varint(number << 3), varint(n)].concat(),
+        Ok(bytes) => varint::testing::field(number, bytes),
+        Err(n) => [number << 3, n].map(varint::testing::varint).concat(),
     }
 }
 
