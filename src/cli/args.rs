@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::environment::location;
@@ -543,8 +543,9 @@ fn shapes() -> PossibleValuesParser {
     SHAPES.iter().map(|shape| PossibleValue::new(shape.name).help(shape.model)).into()
 }
 
-fn file_types() -> PossibleValuesParser {
-    FileType::ALL.map(FileType::name).into()
+fn file_types() -> impl TypedValueParser<Value = FileType> {
+    let find = |name: String| FileType::find(&name).ok_or_else(|| format!("no type of GGUF files {name:?}"));
+    PossibleValuesParser::from(FileType::ALL.map(FileType::name)).try_map(find)
 }
 
 /// A format of weight files.
@@ -563,9 +564,9 @@ pub(super) struct CheckpointArgs {
     /// Format of its weight files
     #[arg(long, value_enum, default_value_t = WeightFormat::Safetensors)]
     pub(super) format: WeightFormat,
-    /// As what a GGUF file has its matrices
-    #[arg(long, value_parser = file_types(), default_value = FileType::F16.name())]
-    pub(super) quantization: String,
+    /// As what a GGUF file has its matrices [default: F16]
+    #[arg(long, value_parser = file_types())]
+    pub(super) quantization: Option<FileType>,
     /// Folder, which must be empty or not there yet
     #[arg(long, value_name = "DIR")]
     pub(super) to: PathBuf,

@@ -41,7 +41,7 @@ pub use sample::{sample, states, whole};
 pub const READS_VERSION: u32 = 3;
 
 /// How much of one checkpoint may be read. The defaults keep a 7B model (32 layers, hidden size 4096, 16-bit)
-/// below 6 MB and at 80 ranges.
+/// below 6 MB and at 80 ranges, beside what it takes to find a header that is not where the file begins.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PlanSettings {

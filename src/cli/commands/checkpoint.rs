@@ -14,13 +14,14 @@ use crate::synthetic::checkpoint::{self, CheckpointError, CheckpointSettings, Fi
 
 pub(in crate::cli) fn run(args: &CheckpointArgs) -> Result<Done, Failure> {
     let shape = checkpoint::find(&args.shape).ok_or_else(|| anyhow!("no shape {:?}", args.shape))?;
-    let format = match args.format {
-        WeightFormat::Safetensors => Format::Safetensors,
-        WeightFormat::Pytorch => Format::PyTorch,
-        WeightFormat::Gguf => {
-            let name = &args.quantization;
-            Format::Gguf(FileType::find(name).ok_or_else(|| anyhow!("no type of files {name:?}"))?)
+    let format = match (args.format, args.quantization) {
+        (WeightFormat::Gguf, file_type) => Format::Gguf(file_type.unwrap_or(FileType::F16)),
+        (_, Some(_)) => {
+            return Err(Failure::from(anyhow!("--quantization is of GGUF files alone"))
+                .with_hint("add --format gguf"));
         }
+        (WeightFormat::Safetensors, None) => Format::Safetensors,
+        (WeightFormat::Pytorch, None) => Format::PyTorch,
     };
     let from = args.from.zip(args.correlation);
     let settings = CheckpointSettings { shape, format, seed: args.seed, from };

@@ -148,7 +148,7 @@ impl<'a> Architecture<'a> {
             return Ok(stored);
         }
         let own = |key: &str| self.values.of_layer(&format!("{}.attention.{key}", self.name), layer);
-        let has_own = self.values.0.contains_key(&format!("{}.attention.head_count_kv", self.name));
+        let has_own = self.values.has(&format!("{}.attention.head_count_kv", self.name));
         let heads = own(if inside == "attn_k" && has_own { "head_count_kv" } else { "head_count" });
         let divides = |n: &u64| *n > 0 && n.checked_mul(2).is_some_and(|two| rows.is_multiple_of(two));
         match heads.filter(divides).map(|n| rows / n) {
@@ -205,4 +205,14 @@ const SECOND_NORM: &str = ".attn_norm_2.weight";
 fn in_layer(weight: &str) -> Option<(usize, &str)> {
     let (layer, inside) = weight.strip_prefix("blk.")?.split_once('.')?;
     Some((layer.parse().ok()?, inside))
+}
+
+/// Whether it was said what the model is and how its heads lie, so that what is behind need not be read.
+pub(super) fn is_described(values: &Values) -> bool {
+    let name = values.stored_text("general.architecture").unwrap_or_default();
+    let says = |key: &str| values.has(&format!("{name}.{key}"));
+    // Of models whose keys have as many heads as their queries the converter does not write how many.
+    let has_key_heads = !alternates(name) || says("attention.head_count_kv");
+    let usual = ["block_count", "embedding_length", "attention.head_count", "feed_forward_length"];
+    has_key_heads && usual.into_iter().all(says)
 }

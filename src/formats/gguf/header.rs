@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::mem;
 use std::ops::Range;
 
+use super::architecture;
 use super::cursor::{Cursor, Read, Stop, Window};
 use super::error::{GgufError, Shown};
 use super::kinds::Kind;
@@ -173,7 +174,7 @@ impl Decoder {
         let (Part::Texts(left), Some(Part::Tensors(tensors))) = (part, self.parts.first()) else {
             return None;
         };
-        if !matches!(self.search, Search::NotBegun) || !self.values.describe_a_model() {
+        if !matches!(self.search, Search::NotBegun) || !architecture::is_described(&self.values) {
             return None;
         }
         let probe = Probe::new(self.at, left, *tensors, self.size)?;

@@ -34,6 +34,11 @@ fn farthest(values: &[f32]) -> f32 {
     values.iter().copied().fold(0.0, |most: f32, v| if v.abs() > most.abs() { v } else { most })
 }
 
+/// As it is read again.
+fn stored(scale: f32) -> f32 {
+    f16::from_f32(scale).to_f32()
+}
+
 fn q8_0(values: &[f32]) -> Vec<u8> {
     let scale = farthest(values).abs() / 127.0;
     let mut block = f16::from_f32(scale).to_le_bytes().to_vec();
@@ -57,7 +62,7 @@ fn q4_k(values: &[f32]) -> Vec<u8> {
     let highest = |group: &[f32]| group.iter().copied().fold(0.0, f32::max);
     let scales: Vec<f32> = groups.iter().map(|group| (highest(group) - lowest(group)) / 15.0).collect();
     let minima: Vec<f32> = groups.iter().map(|group| -lowest(group)).collect();
-    let (scale, minimum) = (farthest(&scales) / 63.0, farthest(&minima) / 63.0);
+    let (scale, minimum) = (stored(farthest(&scales) / 63.0), stored(farthest(&minima) / 63.0));
     let six = |values: &[f32], unit: f32| -> Vec<u8> {
         values.iter().map(|v| over(*v, unit).round().min(63.0) as u8).collect()
     };
@@ -89,7 +94,7 @@ fn q4_k(values: &[f32]) -> Vec<u8> {
 /// 256 values: sixteen groups with a scale of 8 bits each.
 fn q6_k(values: &[f32]) -> Vec<u8> {
     let scales: Vec<f32> = values.chunks(16).map(|group| farthest(group) / -32.0).collect();
-    let scale = farthest(&scales) / -128.0;
+    let scale = stored(farthest(&scales) / -128.0);
     let scale_codes: Vec<i8> = scales.iter().map(|s| over(*s, scale).round() as i8).collect();
     let code = |(i, v): (usize, &f32)| {
         (over(*v, scale * f32::from(scale_codes[i / 16])).round().clamp(-32.0, 31.0) + 32.0) as u8
@@ -126,7 +131,7 @@ mod tests {
         ) {
             let values: Vec<f32> = values.iter().map(|v| v * level).collect();
             for (name, most) in
-                [("F32", 0.0), ("F16", 1e-3), ("BF16", 1e-2), ("Q8_0", 0.006), ("Q4_0", 0.14), ("Q4_K", 0.1), ("Q6_K", 0.06)]
+                [("F32", 0.0), ("F16", 1e-3), ("BF16", 1e-2), ("Q8_0", 0.006), ("Q4_0", 0.14), ("Q4_K", 0.1), ("Q6_K", 0.03)]
             {
                 let kind = Kind::of_name(name).unwrap();
                 let bytes = kind.encode(&values).unwrap();

@@ -174,18 +174,9 @@ impl Values {
         }
     }
 
-    /// Whether it was said what the model is and how its heads lie, so that what is behind need not be read.
-    pub(super) fn describe_a_model(&self) -> bool {
-        let name = self.stored_text("general.architecture").unwrap_or_default();
-        [
-            "block_count",
-            "embedding_length",
-            "attention.head_count",
-            "attention.head_count_kv",
-            "feed_forward_length",
-        ]
-        .iter()
-        .all(|key| self.0.contains_key(&format!("{name}.{key}")))
+    /// Whether there is such a key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
     }
 
     /// A text as it is stored.

@@ -34,10 +34,12 @@ pub enum CheckpointError {
     #[error("a document: {0}")]
     Json(#[from] serde_json::Error),
     /// A shape and a format that do not go together.
-    #[error("the layout of {shape} in this format is not known")]
+    #[error("{shape} is not written as {format}")]
     Format {
-        /// Its architecture.
+        /// Its name.
         shape: &'static str,
+        /// The format.
+        format: &'static str,
     },
     /// A weight file that is not read again.
     #[error("{file} was written and is not read: {source}")]

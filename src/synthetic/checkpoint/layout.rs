@@ -19,7 +19,7 @@ const ALIGNMENT: usize = 8;
 
 /// The weight files of a model in this format.
 pub(super) fn files(shape: &Shape, format: Format) -> Result<Vec<WeightFile>, CheckpointError> {
-    let unknown = || CheckpointError::Format { shape: shape.architecture };
+    let unknown = || CheckpointError::Format { shape: shape.name, format: format.container().name() };
     if let Format::Gguf(kind) = format {
         return gguf::files(shape, kind).ok_or_else(unknown);
     }

@@ -42,7 +42,7 @@ pub enum FileType {
     Q8_0,
     /// In 4 bits.
     Q4_0,
-    /// In 4 bits, with a third of the values and half of the down projections in 6.
+    /// In 4 bits, with about half of the values and of the down projections in 6.
     Q4KM,
 }
 

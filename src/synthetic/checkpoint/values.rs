@@ -116,7 +116,12 @@ impl Source {
 
     /// These elements of a tensor that holds numbers.
     pub(super) fn floats(self, tensor: &Tensor, elements: Range<u64>) -> Vec<f32> {
-        Weight { source: self, key: name_key(&tensor.weight) }.floats(tensor, elements)
+        let values = Weight { source: self, key: name_key(&tensor.weight) }.floats(tensor, elements);
+        match tensor.dtype {
+            Dtype::F16 => values.into_iter().map(|v| f16::from_f32(v).to_f32()).collect(),
+            Dtype::BF16 => values.into_iter().map(|v| bf16::from_f32(v).to_f32()).collect(),
+            _ => values,
+        }
     }
 
     /// The bytes of these elements.
