@@ -108,16 +108,12 @@ pub fn info(db: &Database) -> Result<Info, StoreError> {
 /// crawled first.
 fn largest(index: &Index) -> Vec<LargeFamily> {
     let families = (0..index.families() as u32).map(|number| index.family(number));
-    let mut sizes: Vec<u32> = families.clone().map(|family| family.checkpoints).collect();
-    sizes.sort_unstable_by_key(|size| Reverse(*size));
-    let least = sizes.get(LARGEST - 1).copied().unwrap_or_default();
     let family = |family: &FamilyRow| LargeFamily {
         family: family.id.clone(),
         root: index.repositories(family.root).first().map(Posting::name),
         contents: family.checkpoints,
     };
-    let mut largest: Vec<LargeFamily> =
-        families.filter(|family| family.checkpoints >= least).map(family).collect();
+    let mut largest: Vec<LargeFamily> = families.map(family).collect();
     largest.sort_by(|a, b| (Reverse(a.contents), &a.root).cmp(&(Reverse(b.contents), &b.root)));
     largest.truncate(LARGEST);
     largest

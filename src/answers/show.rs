@@ -87,51 +87,48 @@ pub struct ShowAnswer {
 impl ShowAnswer {
     /// What a row says, and its relatives by this index: up to `top_k` of each family. `Err` says why there is no index.
     pub fn new(row: Row, index: Result<&Scanner, &str>, top_k: usize) -> Result<Self, StoreError> {
+        let relatives = match (index, Query::stored(row.clone())) {
+            (Ok(scanner), Ok(query)) => Ok(scanner.scan(&query, top_k, SearchMode::default())?),
+            (_, Err(unread)) => Err(unread.to_string()),
+            (Err(why), Ok(_)) => Err(why.to_owned()),
+        };
         let time = |millis: Option<i64>| millis.and_then(DateTime::from_timestamp_millis);
         let fingerprint = row.fingerprint.as_ref();
-        let mut answer = Self {
-            repo_id: row.repo_id.clone(),
-            hub_id: row.hub_id.clone(),
-            component: row.component.clone(),
-            sha: row.sha.clone(),
+        Ok(Self {
             created_at: time(row.created_at),
             last_modified: time(row.last_modified),
             crawled_at: time(Some(row.crawled_at)),
             gone_at: time(row.gone_at),
-            outcome: row.outcome,
-            reason: row.reason.clone(),
-            gated: row.gated.clone(),
-            downloads: row.downloads,
-            likes: row.likes,
-            pipeline_tag: row.pipeline_tag.clone(),
-            library_name: row.library_name.clone(),
-            license: row.license.clone(),
-            declared_bases: row.declared_bases.clone(),
-            model_type: row.model_type.clone(),
-            architecture: row.architecture.clone(),
-            quantization: row.quantization.clone(),
             hidden_size: fingerprint.map(|fingerprint| fingerprint.hidden_size),
             layers: fingerprint.map(|fingerprint| fingerprint.layers),
             vocabulary: fingerprint.and_then(|fingerprint| fingerprint.vocabulary),
-            dtype: row.dtype.clone(),
+            coverage: row.coverage.as_ref().map(Into::into),
+            outdated: is_outdated(row.extraction_version),
+            no_relatives: relatives.as_ref().err().cloned(),
+            relatives: relatives.ok(),
+            repo_id: row.repo_id,
+            hub_id: row.hub_id,
+            component: row.component,
+            sha: row.sha,
+            outcome: row.outcome,
+            reason: row.reason,
+            gated: row.gated,
+            downloads: row.downloads,
+            likes: row.likes,
+            pipeline_tag: row.pipeline_tag,
+            library_name: row.library_name,
+            license: row.license,
+            declared_bases: row.declared_bases,
+            model_type: row.model_type,
+            architecture: row.architecture,
+            quantization: row.quantization,
+            dtype: row.dtype,
             parameters: row.parameters,
-            weight_files: row.weight_files.clone(),
+            weight_files: row.weight_files,
             bytes_in_repo: row.bytes_in_repo,
             bytes_fetched: row.bytes_fetched,
-            adapter: row.adapter.clone(),
-            coverage: row.coverage.as_ref().map(Into::into),
+            adapter: row.adapter,
             extraction_version: row.extraction_version,
-            outdated: is_outdated(row.extraction_version),
-            relatives: None,
-            no_relatives: None,
-        };
-        match (index, Query::stored(row)) {
-            (Ok(scanner), Ok(query)) => {
-                answer.relatives = Some(scanner.scan(&query, top_k, SearchMode::default())?);
-            }
-            (_, Err(unread)) => answer.no_relatives = Some(unread.to_string()),
-            (Err(why), Ok(_)) => answer.no_relatives = Some(why.to_owned()),
-        }
-        Ok(answer)
+        })
     }
 }

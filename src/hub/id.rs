@@ -237,7 +237,7 @@ pub(crate) fn is_revision(text: &str) -> bool {
 }
 
 /// Whether a revision is a full commit sha: 40 lower-case hex digits.
-pub(crate) fn is_commit_sha(text: &str) -> bool {
+pub fn is_commit_sha(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'))
 }
 

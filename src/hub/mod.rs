@@ -66,7 +66,7 @@ pub use self::{
     entry::{BaseModel, Gated, Parameters, Rejected, RepoEntry},
     error::HubError,
     error_kind::{Cause, HubErrorKind, Missing, Phase, Refusal},
-    id::{InvalidId, MAX_PART_LEN, MAX_REVISION_LEN, RepoId, RepoRef},
+    id::{InvalidId, MAX_PART_LEN, MAX_REVISION_LEN, RepoId, RepoRef, is_commit_sha},
     list_query::{Cursor, Direction, InvalidCursor, ListQuery, PAGE_SIZE, SWEEP_FIELDS, Sort},
     listing::Page,
     rate::{Bucket, RateOf},

@@ -65,8 +65,8 @@ pub struct Found {
     pub related: Vec<Related>,
     /// The nearest representative in place that the verdict did not confirm.
     pub rejected: Option<Hit>,
-    /// The nearest representatives in place that agree with the query by more than chance though the verdict is open, as
-    /// adapters of one base do.
+    /// The nearest representatives in place of other families that are adapters and correlate with the query, where that is
+    /// one too.
     pub undecided: Vec<Hit>,
 }
 

@@ -78,7 +78,8 @@ pub struct Findings {
     pub confirmed: Vec<Confirmed>,
     /// The nearest proposal of the first source that the verdict did not confirm.
     pub rejected: Option<Hit>,
-    /// Its proposals that agree with the query by more than chance though the verdict is open, as adapters of one base do.
+    /// Its proposals of other families that are adapters and correlate with the query, where that is one too. No verdict
+    /// tells whether one descends from the other.
     pub undecided: Vec<Hit>,
 }
 
@@ -90,8 +91,12 @@ impl<R: Representatives> Judging<'_, R> {
             let rejected = self.ask(place, source, judge, &mut found.confirmed)?;
             if place == 0 {
                 found.rejected = rejected.first().map(|(hit, _)| *hit);
-                found.undecided =
-                    rejected.iter().filter(|(_, is_open)| *is_open).map(|(hit, _)| *hit).collect();
+                let is_confirmed = |hit: &Hit| {
+                    let family = self.representatives.family(hit.number);
+                    found.confirmed.iter().any(|confirmed| confirmed.family == family)
+                };
+                let others = rejected.iter().filter(|(hit, correlates)| *correlates && !is_confirmed(hit));
+                found.undecided = others.map(|(hit, _)| *hit).collect();
             }
             if !found.confirmed.is_empty() {
                 break;
@@ -100,8 +105,8 @@ impl<R: Representatives> Judging<'_, R> {
         Ok(found)
     }
 
-    /// Judges what a source proposes; returns what is not confirmed, nearest first, and of each whether it is undecided and
-    /// agrees by more than chance.
+    /// Judges what a source proposes; returns what is not confirmed, nearest first, and of each whether it is an adapter
+    /// that correlates with the query.
     fn ask(
         &self,
         source_place: usize,
@@ -131,8 +136,7 @@ impl<R: Representatives> Judging<'_, R> {
                     break;
                 }
             } else {
-                let is_open = verdict.kind.related().is_none();
-                rejected.push((hit, is_open && verdict::is_beyond_chance(&evidence, self.context.searched)));
+                rejected.push((hit, verdict::correlate(&evidence, self.context.searched)));
             }
         }
         Ok(rejected)

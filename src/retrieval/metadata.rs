@@ -15,7 +15,7 @@ use crate::store::{Database, FileEntry, StoreError};
 /// Folder of the files of indexes.
 pub(super) const FOLDER: &str = "index";
 /// Version of the files of an index.
-pub const INDEX_VERSION: u32 = 9;
+pub const INDEX_VERSION: u32 = 10;
 /// Name of the file that says what an index is.
 pub const METADATA: &str = "index.json";
 pub(super) const CHECKPOINTS: &str = "contents.parquet";

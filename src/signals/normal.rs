@@ -17,21 +17,23 @@ pub fn ln_upper_tail(z: f64) -> f64 {
     }
 }
 
-/// The deviation whose [`ln_upper_tail`] this is, 0 for tails of a half and more; by bisection to 1e-9.
+/// The deviation whose [`ln_upper_tail`] this is, 0 for tails of a half and more; by bisection.
 pub fn deviation(ln_p: f64) -> f64 {
     if ln_p == f64::NEG_INFINITY {
         return f64::INFINITY;
     }
     // ln P(Z > z) is at most -z^2 / 2.
     let (mut low, mut high) = (0.0, (-2.0 * ln_p).max(0.0).sqrt());
-    while high - low > 1e-9 {
+    // As many halvings as a number has bits.
+    for _ in 0..64 {
         let middle = f64::midpoint(low, high);
         if ln_upper_tail(middle) > ln_p { low = middle } else { high = middle }
     }
     f64::midpoint(low, high)
 }
 
-/// Natural logarithm of the probability of `least` or more successes in so many trials of probability `p`.
+/// Natural logarithm of the probability of `least` or more successes in so many trials of probability `p`, which is
+/// neither 0 nor 1.
 pub fn ln_binomial_tail(least: u64, trials: u64, p: f64) -> f64 {
     if least == 0 {
         return 0.0;

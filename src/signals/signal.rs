@@ -38,7 +38,7 @@ impl Effect {
     }
 
     /// The same with a deviation that gives no smaller p-value than this, in logarithms: where counts are small, what is
-    /// exact is less sure.
+    /// exact is less sure. But no share deviates by more than a half.
     #[must_use]
     pub(super) fn no_surer_than(self, ln_p: f64) -> Self {
         let z = normal::deviation(ln_p);

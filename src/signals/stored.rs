@@ -38,7 +38,8 @@ pub(super) fn compare_by(tests: &[&'static Test], a: &Fingerprint, b: &Fingerpri
     }
 }
 
-fn shape(fingerprint: &Fingerprint) -> Shape {
+/// The shape of the model that a fingerprint was made of, as far as it tells.
+pub fn shape(fingerprint: &Fingerprint) -> Shape {
     let down = fingerprint.cells.iter().find(|c| c.role == Role::Down && !c.residual);
     Shape {
         hidden_size: fingerprint.hidden_size,

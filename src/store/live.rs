@@ -157,17 +157,6 @@ impl Live {
         self.repos.get(&id).and_then(|known| known.main).into_iter().chain(self.components_of(id))
     }
 
-    /// Where the live rows of the repository with this name lie: the main checkpoint first, then by component.
-    pub fn named(&self, repo_id: &str) -> Vec<RowRef> {
-        let name = Tag::of(repo_id);
-        let found = self.repositories().find(|(_, known)| known.name == name);
-        found
-            .into_iter()
-            .flat_map(|(id, _)| self.checkpoints_of(id))
-            .map(|checkpoint| checkpoint.at)
-            .collect()
-    }
-
     fn components_of(&self, id: Tag) -> impl Iterator<Item = Checkpoint> {
         self.components.get(&id).into_iter().flat_map(BTreeMap::values).copied()
     }

@@ -12,7 +12,7 @@ use hubprint::store::{Database, Location, Row, RowRef, Task};
 use serde_json::{Value, json};
 
 use crate::maintenance::add;
-use crate::support::{Cli, Hub, Models, nobody};
+use crate::support::{Cli, Hub, Models, nobody, write};
 
 /// The live rows of a database, in its order.
 fn live_rows(db: &Database) -> Vec<Row> {
@@ -78,6 +78,29 @@ fn every_checkpoint_of_a_repository_is_indexed_and_found() {
 
     let built = cli.expect(0, &["index", "--db", "DB", "--json"]).json();
     assert_eq!(built["models"], 60);
+    // Offline each is answered from its row, by the name that it has where the Hub is asked.
+    let offline = cli.with("HF_HUB_OFFLINE", "1");
+    let lines = offline.expect(0, &["scan", "--db", "DB", "--json", &repo]).lines();
+    assert_eq!(
+        lines.iter().map(|line| &line["query"]).collect::<Vec<_>>(),
+        [&json!(repo), &json!(component)]
+    );
+    write(&offline.home().join("list"), format!("{repo}\n"));
+    let list = offline.home().join("list").display().to_string();
+    let bulk = offline.expect(0, &["scan", "--db", "DB", "--from", &list]).lines();
+    for (line, short) in lines.iter().zip(&bulk) {
+        let judged = |family: &Value| family["judged"].as_str().map(str::to_owned);
+        let named: Vec<_> = short["families"].as_array().unwrap().iter().filter_map(judged).collect();
+        assert!(
+            !named.contains(&line["query"].as_str().unwrap().to_owned()),
+            "no relative of its own: {short}"
+        );
+        assert_eq!(
+            (line["query"].as_str(), line["families"].as_array().map(Vec::len)),
+            (short["query"].as_str(), short["families"].as_array().map(Vec::len))
+        );
+    }
+    let cli = offline.with("HF_HUB_OFFLINE", "");
     let verified = cli.expect(0, &["db", "verify", "--db", "DB", "--deep", "--json"]).json();
     assert_eq!((&verified["repositories"], &verified["deep"]["lost"]), (&json!(60), &json!(0)), "{verified}");
     // The answers are those of the same models in repositories of their own, under other names.

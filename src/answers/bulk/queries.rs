@@ -41,9 +41,9 @@ pub enum Queries {
 /// A checkpoint to be scanned: its name, and what is known of it or why nothing is.
 pub(super) type Asked = (String, Result<Known, ScanFailure>);
 
-/// Queries from these rows of a database.
+/// Queries from these rows of a database; whether it is the one that is searched.
 pub(super) fn rows(
-    db: &Database,
+    (db, is_searched): (&Database, bool),
     wanted: &HashSet<RowRef>,
     answered: &HashSet<Tag>,
     send: &SyncSender<Vec<Asked>>,
@@ -57,6 +57,7 @@ pub(super) fn rows(
                 let left = wanted.contains(&at) && !answered.contains(&Tag::of(&name));
                 let Some(fingerprint) = fingerprint.filter(|_| left) else { continue };
                 let known = Known::new(fingerprint, weights_digest.as_deref(), sample_digest.as_deref());
+                let known = if is_searched { known.of_index(name.clone()) } else { known };
                 if send.send(vec![(name, Ok(known))]).is_err() {
                     // The other side has ended, with an error of its own.
                     return Ok(());

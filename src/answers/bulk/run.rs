@@ -53,7 +53,6 @@ impl BulkScan {
     pub async fn run(self, hub: &Hub, reader: &Reader, work: Work) -> Result<BulkTotals, BulkError> {
         let Self { scanner, queries, answered, options } = self;
         let (send, receive) = sync_channel::<Vec<Asked>>(2 * BATCH);
-        let is_new = matches!(queries, Queries::New);
         let wanted: HashSet<RowRef> = match &queries {
             Queries::Names { .. } => HashSet::new(),
             Queries::All(db) => db.live()?.places().collect(),
@@ -61,7 +60,7 @@ impl BulkScan {
         };
         let all = (!matches!(queries, Queries::Names { .. })).then_some(wanted.len() as u64);
         let judge = Arc::clone(&scanner);
-        let answering = blocking(move || answer(&judge, &receive, options, is_new, all, work));
+        let answering = blocking(move || answer(&judge, &receive, options, all, work));
         let asking = async {
             match queries {
                 Queries::Names { list, place } => {
@@ -71,12 +70,12 @@ impl BulkScan {
                     let reader = Reader { settings, ..reader.clone() };
                     names(list, &place, answered, options, (&scanner, hub, &reader), send).await
                 }
-                Queries::All(db) => {
-                    blocking(move || rows(&db, &wanted, &answered, &send)).await.map_err(BulkError::from)
-                }
+                Queries::All(db) => blocking(move || rows((&db, false), &wanted, &answered, &send))
+                    .await
+                    .map_err(BulkError::from),
                 Queries::New => {
                     let scanner = Arc::clone(&scanner);
-                    blocking(move || rows(scanner.database(), &wanted, &answered, &send))
+                    blocking(move || rows((scanner.database(), true), &wanted, &answered, &send))
                         .await
                         .map_err(BulkError::from)
                 }
@@ -103,7 +102,6 @@ fn answer(
     scanner: &Scanner,
     queries: &Receiver<Vec<Asked>>,
     options: ScanOptions,
-    leave_out_itself: bool,
     all: Option<u64>,
     mut work: Work,
 ) -> Result<BulkTotals, BulkError> {
@@ -117,7 +115,7 @@ fn answer(
         }
         let lines: Vec<BulkLine> = batch
             .into_par_iter()
-            .map(|asked| line(scanner, asked, options, leave_out_itself))
+            .map(|asked| line(scanner, asked, options))
             .collect::<Result<_, StoreError>>()?;
         for line in &lines {
             match line {
@@ -134,19 +132,13 @@ fn answer(
 }
 
 /// The line of one query.
-fn line(
-    scanner: &Scanner,
-    (query, known): Asked,
-    options: ScanOptions,
-    leave_out_itself: bool,
-) -> Result<BulkLine, StoreError> {
+fn line(scanner: &Scanner, (query, known): Asked, options: ScanOptions) -> Result<BulkLine, StoreError> {
     let known = match known {
         Ok(known) => known,
         Err(failure) => return Ok(BulkLine::Failed(failure)),
     };
-    let but = leave_out_itself.then_some(query.as_str());
     let coverage = known.fingerprint().extent.coverage;
-    let families = families(scanner, known.search_query(but), options.top_k, options.mode)?;
+    let families = families(scanner, known.search_query(), options.top_k, options.mode)?;
     let false_rate_at_most = scanner.index().quality().false_rate_at_most();
     Ok(BulkLine::Answered(BulkAnswer { query, coverage, families, false_rate_at_most }))
 }

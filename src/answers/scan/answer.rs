@@ -23,7 +23,7 @@ pub struct ScanAnswer {
     pub known_from: Option<String>,
     /// What the query changes, where it is an adapter; null for a model.
     pub adapter: Option<AdapterFacts>,
-    /// Whether the model that its config names, or its card, is one that it may be of; null where none is named.
+    /// Whether an adapter has the shapes of the model that its config names, or its card; null where none is named.
     pub adapter_base: Option<AdapterBase>,
     /// How much of the query was read; null where that is not known.
     pub coverage: Option<CoverageAnswer>,
@@ -34,8 +34,8 @@ pub struct ScanAnswer {
     pub outdated: usize,
     /// Related families, nearest first.
     pub families: Vec<FamilyAnswer>,
-    /// The nearest checkpoints that agree with the query by more than chance, though the weights do not tell whether one
-    /// descends from the other: adapters of one base.
+    /// Of an adapter the nearest others whose differences correlate with its own. Those of one base do; the weights do not
+    /// tell whether one descends from the other.
     pub undecided: Vec<Candidate>,
     /// The nearest checkpoint that was judged unrelated or undecided, where there is no family.
     pub closest_rejected: Option<Candidate>,

@@ -10,11 +10,11 @@ use super::query::{Query, QueryError};
 use super::scanner::Scanner;
 use crate::checkpoint::model::{LoadError, Model, ModelArg, split_component};
 use crate::checkpoint::reading::Reader;
-use crate::hub::{Hub, HubSettings, RepoId, RepoRef};
+use crate::hub::{Hub, HubSettings, RepoId, RepoRef, is_commit_sha};
 use crate::retrieval::SearchMode;
 use crate::signals::Coverage;
 use crate::signals::fingerprint::is_outdated;
-use crate::store::{Row, StoreError};
+use crate::store::{Row, StoreError, checkpoint_name};
 
 /// Related checkpoints that a scan names of each family by default.
 pub const TOP_K: usize = 5;
@@ -45,7 +45,7 @@ pub struct ScanOptions {
     pub mode: SearchMode,
     /// Related checkpoints that are named of each family, at most.
     pub top_k: usize,
-    /// Whether the model may be read from the Hub; else only what is on this machine.
+    /// Whether the model may be read from the Hub; else only what is on this machine, or in the database.
     pub hub: bool,
 }
 
@@ -79,7 +79,7 @@ impl Scanner {
 
     /// Opens a model: each of its checkpoints, or that which is named. One is read unless the database has exactly its
     /// weight files, by their digests, under this name or another. Nothing is asked of the Hub where the database has the
-    /// commit that is named; without the Hub it has the last word on what is not on this machine.
+    /// commit that is named; without the Hub it answers for what is not on this machine.
     pub async fn queries(&self, job: &ScanJob, hub: &Hub, reader: &Reader) -> Queries {
         let queries = self.try_queries(job, hub, reader).await;
         queries.unwrap_or_else(|error| vec![(job.model.clone(), Err(error))])
@@ -110,7 +110,9 @@ impl Scanner {
     /// end otherwise, and what an older version has read, is read again.
     fn at_commit(&self, text: &str) -> Result<Option<Queries>, StoreError> {
         let Some((repo, component)) = repository(text) else { return Ok(None) };
-        let Some(commit) = repo.revision.as_deref() else { return Ok(None) };
+        let Some(commit) = repo.revision.as_deref().filter(|revision| is_commit_sha(revision)) else {
+            return Ok(None);
+        };
         self.in_database(text, &repo.id, component, |row| {
             let is_settled = row.outcome.is_final() && !is_outdated(row.extraction_version);
             row.sha.as_deref() == Some(commit) && is_settled
@@ -135,15 +137,14 @@ impl Scanner {
         component: Option<&str>,
         is_wanted: impl Fn(&Row) -> bool,
     ) -> Result<Option<Queries>, StoreError> {
-        let mut rows = self.named(id.as_str())?;
-        rows.retain(|row| component.is_none_or(|component| row.component == component));
+        let rows = self.database().named(self.names()?, id.as_str(), component)?;
         if rows.is_empty() || !rows.iter().all(is_wanted) {
             return Ok(None);
         }
-        // As the user named it; only a further component has a name of its own.
-        let name = |row: &Row| if row.component.is_empty() { text.to_owned() } else { row.name() };
+        // As they are called where the Hub is asked.
+        let (model, _) = split_component(text);
         let query = |row: Row| {
-            let name = name(&row);
+            let name = checkpoint_name(model, &row.component);
             (name.clone(), Query::stored(row).map(|query| query.called(name)))
         };
         Ok(Some(rows.into_iter().map(query).collect()))

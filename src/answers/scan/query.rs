@@ -22,12 +22,19 @@ pub struct Known {
     pub(super) fingerprint: Fingerprint,
     pub(super) weights: Option<Tag>,
     pub(super) samples: Option<Tag>,
+    pub(super) itself: Option<String>,
 }
 
 impl Known {
     /// With the digests of its weight files and of its samples, as far as they are known.
     pub fn new(fingerprint: Fingerprint, weights: Option<&str>, samples: Option<&str>) -> Self {
-        Self { fingerprint, weights: weights.map(Tag::of), samples: samples.map(Tag::of) }
+        Self { fingerprint, weights: weights.map(Tag::of), samples: samples.map(Tag::of), itself: None }
+    }
+
+    /// The checkpoint of the index with this name, which is no relative of its own.
+    #[must_use]
+    pub fn of_index(self, name: String) -> Self {
+        Self { itself: Some(name), ..self }
     }
 
     /// What is known of its weights.
@@ -35,9 +42,10 @@ impl Known {
         &self.fingerprint
     }
 
-    /// As the index takes it; `but` is the repository of the index that it is, which is no relative of its own.
-    pub fn search_query<'a>(&'a self, but: Option<&'a str>) -> SearchQuery<'a> {
-        SearchQuery { fingerprint: &self.fingerprint, weights: self.weights, samples: self.samples, but }
+    /// As the index takes it.
+    pub fn search_query(&self) -> SearchQuery<'_> {
+        let Self { fingerprint, weights, samples, itself } = self;
+        SearchQuery { fingerprint, weights: *weights, samples: *samples, but: itself.as_deref() }
     }
 }
 
@@ -102,7 +110,7 @@ enum Weights {
     /// They were read. Bulk scans do without the profile.
     Read { subject: Box<Subject>, profile: OnceLock<Box<Profile>> },
     /// From this row, which says what reading them would give.
-    Stored { row: Box<Row>, profile: Box<Profile>, adapter: Option<AdapterFacts>, is_itself: bool },
+    Stored { row: Box<Row>, profile: Box<Profile>, adapter: Option<AdapterFacts> },
 }
 
 impl Query {
@@ -121,7 +129,7 @@ impl Query {
     pub(super) fn like(subject: Subject, row: Row) -> Option<Self> {
         let (known, row, profile) = taken(row)?;
         let adapter = row.adapter.clone().map(|facts| subject.metadata.named(facts));
-        let weights = |_| Weights::Stored { row, profile, adapter, is_itself: false };
+        let weights = |_| Weights::Stored { row, profile, adapter };
         Some(Self::new(subject, known, weights))
     }
 
@@ -149,8 +157,8 @@ impl Query {
             config: row.config.clone().unwrap_or_default(),
             tokenizer,
             bytes_fetched: 0,
-            weights: Weights::Stored { adapter: row.adapter.clone(), row, profile, is_itself: true },
-            known,
+            known: known.of_index(row.name()),
+            weights: Weights::Stored { adapter: row.adapter.clone(), row, profile },
         })
     }
 
@@ -184,9 +192,8 @@ impl Query {
     }
 
     /// The checkpoint of the database that it is, so that it is no relative of its own.
-    pub(super) fn itself(&self) -> Option<String> {
-        let is_itself = matches!(self.weights, Weights::Stored { is_itself: true, .. });
-        self.known_from().filter(|_| is_itself)
+    pub(super) fn itself(&self) -> Option<&str> {
+        self.known.itself.as_deref()
     }
 
     /// How much of it was read; `None` where that is not known.

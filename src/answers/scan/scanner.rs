@@ -16,8 +16,9 @@ use crate::retrieval::tables::Posting;
 use crate::retrieval::{Index, SearchMode};
 use crate::signals::fingerprint::is_outdated;
 use crate::signals::profile::Population;
+use crate::signals::stored;
 use crate::signals::verdict::{self, Context, VerdictKind};
-use crate::store::{Database, Live, Row, RowRef, StoreError, Tag};
+use crate::store::{Database, Names, Row, RowRef, StoreError, Tag};
 
 /// Repositories of one checkpoint that an answer names.
 const MAX_COPIES: usize = 64;
@@ -41,7 +42,7 @@ pub struct Scanner {
     /// The mean token cosines of some models, read when they are first needed.
     population: OnceLock<Population>,
     /// The rows of the database by name, in the same way.
-    live: OnceLock<Live>,
+    names: OnceLock<Names>,
 }
 
 impl Scanner {
@@ -49,7 +50,7 @@ impl Scanner {
     pub fn open(db: Database) -> Result<Self, StoreError> {
         let index = Index::open(&db)?;
         let outdated = index.outdated();
-        Ok(Self { db, index, outdated, population: OnceLock::new(), live: OnceLock::new() })
+        Ok(Self { db, index, outdated, population: OnceLock::new(), names: OnceLock::new() })
     }
 
     /// Whether rows were written after the index was built.
@@ -67,13 +68,15 @@ impl Scanner {
         &self.index
     }
 
-    /// The rows of the repository with this name: that of the main checkpoint first.
-    pub fn named(&self, repo_id: &str) -> Result<Vec<Row>, StoreError> {
-        if self.live.get().is_none() {
-            let _ = self.live.set(self.db.live()?);
+    /// The repositories of the database by name.
+    pub(super) fn names(&self) -> Result<&Names, StoreError> {
+        match self.names.get() {
+            Some(names) => Ok(names),
+            None => {
+                let names = self.db.names()?;
+                Ok(self.names.get_or_init(|| names))
+            }
         }
-        let places = self.live.get().map(|live| live.named(repo_id)).unwrap_or_default();
-        self.db.rows(&places)
     }
 
     /// A row with these weights, where the database has one that says what reading them would give. Of an older version
@@ -92,8 +95,7 @@ impl Scanner {
     pub fn scan(&self, query: &Query, top_k: usize, mode: SearchMode) -> Result<ScanAnswer, StoreError> {
         let _span = tracing::info_span!("scan").entered();
         let begun = Instant::now();
-        let itself = query.itself();
-        let found = self.index.find(query.known().search_query(itself.as_deref()), top_k, mode)?;
+        let found = self.index.find(query.known().search_query(), top_k, mode)?;
         let mut families = Vec::with_capacity(found.related.len());
         for related in &found.related {
             families.push(self.family(query, related.family, &related.closest, top_k)?);
@@ -136,13 +138,12 @@ impl Scanner {
     /// The model that an adapter names, held against it.
     fn adapter_base(&self, query: &Query) -> Result<Option<AdapterBase>, StoreError> {
         let Some(repo_id) = query.adapter_base() else { return Ok(None) };
-        let main = self.named(&repo_id)?.into_iter().next();
+        let at = self.index.all_repositories().iter().find(|p| p.is_called(&repo_id)).map(|p| p.at);
+        let main = self.db.rows(at.as_slice())?.into_iter().next();
         let Some(model) = main.and_then(|row| row.fingerprint) else {
             return Ok(Some(AdapterBase { repo_id, fits: None, misfit: None }));
         };
-        let mut judge = Judge::new(&query.known().fingerprint, self.index.controls());
-        let (evidence, _) = judge.judge(&model, Context::default());
-        let misfit = verdict::misfit(&evidence.a, &evidence.b);
+        let misfit = verdict::misfit(&stored::shape(&query.known().fingerprint), &stored::shape(&model));
         Ok(Some(AdapterBase { repo_id, fits: Some(misfit.is_none()), misfit }))
     }
 
@@ -187,15 +188,17 @@ impl Scanner {
 
     /// Reads and judges the rows of some checkpoints.
     fn candidates(&self, query: &Query, checkpoints: &[u32]) -> Result<Vec<Judged>, StoreError> {
+        if checkpoints.is_empty() {
+            return Ok(Vec::new());
+        }
         let own_digest = OnceLock::new();
         let own_samples = query.known().samples;
-        let itself = query.itself();
-        // Of each checkpoint the oldest repository; of the query's own checkpoint the one with the same files, if any.
+        // Of each checkpoint the oldest repository; of that with the query's samples the one with its files, if any.
         let mut places = Vec::with_capacity(checkpoints.len());
         for checkpoint in checkpoints {
-            // Of the query's own checkpoint who else holds it, if anybody does.
+            // One that is in the database itself is shown who else holds its checkpoint, if anybody does.
             let all = self.index.repositories(*checkpoint);
-            let others: Vec<&Posting> = self.index.others(*checkpoint, itself.as_deref()).collect();
+            let others: Vec<&Posting> = self.index.others(*checkpoint, query.itself()).collect();
             let repositories = if others.is_empty() { all.iter().collect() } else { others };
             let same_samples = |p: &&Posting| own_samples.is_some() && p.samples == own_samples;
             let mut chosen = repositories.first();

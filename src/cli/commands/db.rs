@@ -34,13 +34,11 @@ pub(in crate::cli) fn info(args: &InfoArgs) -> Result<Done, Failure> {
 pub(in crate::cli) fn show(args: &ShowArgs) -> Result<Done, Failure> {
     let location = args.db.clone().map_or_else(environment::default_database, Ok)?;
     let db = Database::open(&location).map_err(|error| environment::cannot_open(error, args.db.is_some()))?;
-    let live = db.live()?;
+    let names = db.names()?;
     let mut found: Vec<(&String, Vec<Row>)> = Vec::new();
     for model in &args.models {
         let (repo_id, component) = split_component(model);
-        let mut rows = db.rows(&live.named(repo_id))?;
-        rows.retain(|row| component.is_none_or(|component| row.component == component));
-        found.push((model, rows));
+        found.push((model, db.named(&names, repo_id, component)?));
     }
     let scanner = match Scanner::open(db) {
         Ok(scanner) => Ok(scanner),

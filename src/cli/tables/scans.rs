@@ -14,7 +14,7 @@ pub(in crate::cli) fn scan(answer: &ScanAnswer) -> String {
     let name = &answer.query;
     let mut out = match &answer.known_from {
         None => String::new(),
-        Some(from) if from == name || name.strip_prefix(from).is_some_and(|rest| rest.starts_with('@')) => {
+        Some(_) if answer.bytes_fetched == 0 => {
             format!("{name}: as the database has it; nothing was read\n")
         }
         Some(from) => {
@@ -71,7 +71,7 @@ pub(super) fn relatives(answer: &ScanAnswer) -> String {
     out + &false_positives(answer.negatives, answer.false_positives, answer.false_rate_at_most) + "\n"
 }
 
-/// What agrees by more than chance, and why that decides nothing.
+/// Adapters that correlate, and why that decides nothing.
 fn undecided(answer: &ScanAnswer) -> String {
     if answer.undecided.is_empty() {
         return String::new();
@@ -81,7 +81,8 @@ fn undecided(answer: &ScanAnswer) -> String {
         format!("{} ({similarity})", candidate.name())
     });
     format!(
-        "{}: agrees by more than chance with {}; adapters of one base do, whether or not one descends from the other\n",
+        "{}: what it changes correlates with that of {}; so it is with adapters of one base, whether or not one descends \
+         from the other\n",
         answer.query,
         named.collect::<Vec<_>>().join(", ")
     )

@@ -32,22 +32,28 @@ pub(super) fn judge(evidence: &Evidence) -> Option<Verdict> {
 /// layers tells the last one that it changes.
 pub fn misfit(adapter: &Shape, model: &Shape) -> Option<String> {
     let differ = |what: &str, x: Option<u32>, y: Option<u32>| match (x, y) {
-        (Some(x), Some(y)) if x != y => Some(format!("{what} {x} instead of {y}")),
+        (Some(x), Some(y)) if x != y => Some(format!("{what} {x} where the model has {y}")),
         _ => None,
     };
+    // Experts, and the layers before them, have MLPs of several sizes.
+    let inner = |shape: &Shape| shape.inner_size.filter(|_| !adapter.experts && !model.experts);
     let layers = (adapter.layers > model.layers)
         .then(|| format!("{} layers where the model has {}", adapter.layers, model.layers));
     differ("hidden size", Some(adapter.hidden_size), Some(model.hidden_size))
         .or(layers)
-        .or_else(|| differ("MLPs of", adapter.inner_size, model.inner_size))
+        .or_else(|| differ("MLPs of", inner(adapter), inner(model)))
         .or_else(|| differ("key rows", adapter.key_rows, model.key_rows))
 }
 
-/// Whether two that no verdict tells apart agree by more than chance, among so many that were searched: adapters of one
-/// base do.
-pub fn is_beyond_chance(evidence: &Evidence, searched: usize) -> bool {
-    let best = evidence.in_place.counted().map(|(_, effect)| effect.ln_p()).reduce(f64::min);
-    best.is_some_and(|ln_p| ln_p + (searched.max(1) as f64).ln() <= ALPHA.ln())
+/// Whether these are two adapters whose differences correlate as they do not where dimensions are exchangeable, among so
+/// many that were searched. Those of one base do, whether or not one descends from the other.
+pub fn correlate(evidence: &Evidence, searched: usize) -> bool {
+    let Evidence { a, b, in_place, .. } = evidence;
+    let tests = in_place.counted().count();
+    let best = in_place.counted().map(|(_, effect)| effect.ln_p()).reduce(f64::min);
+    let tried = (tests * searched.max(1)) as f64;
+    let are_adapters = a.extent.rank.is_some() && b.extent.rank.is_some();
+    are_adapters && best.is_some_and(|ln_p| ln_p + tried.ln() <= ALPHA.ln())
 }
 
 fn one_alone((adapter, its): (&str, &Shape), (model, shape): (&str, &Shape)) -> String {

@@ -37,7 +37,7 @@ mod relation;
 mod sentences;
 mod unseen;
 
-pub use adapters::{is_beyond_chance, misfit};
+pub use adapters::{correlate, misfit};
 pub use answer::{ALPHA, Context, Verdict, VerdictKind};
 pub use hypotheses::LEAST_EFFECT;
 pub use judge::judge;

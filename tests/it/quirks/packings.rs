@@ -1,9 +1,12 @@
 //! Packed weights: the tensors decide the layout, and what is not read is named.
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use super::*;
 
 /// The base model, with what `pack` makes of each matrix of its layers: tensors by suffix.
-fn packed(pack: impl Fn(&str, &Tensor) -> Vec<(&'static str, Tensor)>) -> Tensors {
+fn packed(mut pack: impl FnMut(&str, &Tensor) -> Vec<(&'static str, Tensor)>) -> Tensors {
     let mut packed = Tensors::new();
     for (name, tensor) in demo_tensors(BASE) {
         match name.strip_suffix(".weight").filter(|_| name.contains(".layers.") && tensor.shape.len() == 2) {
@@ -163,6 +166,23 @@ fn a_shape_that_is_not_stored_follows_from_what_a_matrix_does() {
     }
     let answer = bench.compare(&bench.model("odd", &tensors, &json!({})), &demo(BASE));
     assert!(answer["not_read"].to_string().contains("the shape is not stored"), "{answer:#}");
+}
+
+/// What was trained at length and packed afterwards is more than a rounding.
+#[test]
+fn a_distant_relative_is_no_quantisation_because_it_is_packed() {
+    let bench = Bench::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut moved = |matrix: &Tensor| {
+        let values = matrix.values();
+        let size = (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();
+        // Uniform noise of the same variance: a correlation of .7.
+        let noise = |v: &f32| v + size * rng.random_range(-1.732..1.732);
+        Tensor::f32(&matrix.shape, &values.iter().map(noise).collect::<Vec<_>>())
+    };
+    let tensors = packed(|_, matrix| quanto(&moved(matrix), 4));
+    let answer = bench.compare(&bench.model("distant", &tensors, &json!({})), &demo(BASE));
+    assert_is(&answer, "derived", "continued pretraining", "undetermined");
 }
 
 #[test]
