@@ -70,13 +70,11 @@ impl Scanner {
 
     /// The repositories of the database by name.
     pub(super) fn names(&self) -> Result<&Names, StoreError> {
-        match self.names.get() {
-            Some(names) => Ok(names),
-            None => {
-                let names = self.db.names()?;
-                Ok(self.names.get_or_init(|| names))
-            }
+        if let Some(known) = self.names.get() {
+            return Ok(known);
         }
+        let names = self.db.names()?;
+        Ok(self.names.get_or_init(|| names))
     }
 
     /// A row with these weights, where the database has one that says what reading them would give. Of an older version

@@ -212,11 +212,12 @@ fn widths(weights: &[Weight<'_>], positions: &[Option<Position>]) -> BTreeMap<St
         let Some(position) = position else { continue };
         match position.role {
             Role::QueryLatent | Role::KvLatent => return BTreeMap::new(),
-            Role::Embedding | Role::FinalNorm | Role::AttentionNorm | Role::MlpNorm
-                if !weight.shape.is_empty() =>
-            {
-                let (_, columns) = position.matrix(&weight.shape);
-                widths.entry(position.stack).or_insert(columns);
+            Role::FinalNorm | Role::AttentionNorm | Role::MlpNorm if !weight.shape.is_empty() => {
+                widths.insert(position.stack, position.matrix(&weight.shape).1);
+            }
+            // Of ALBERT and some OPT the embedding is narrower, so it counts where no norm does.
+            Role::Embedding if !weight.shape.is_empty() => {
+                widths.entry(position.stack).or_insert(position.matrix(&weight.shape).1);
             }
             _ => {}
         }
